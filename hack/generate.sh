@@ -1,0 +1,43 @@
+#!/usr/bin/env bash
+# Writes every file that is derived from Go: deepcopy, the CRD, RBAC, the API reference, goldens. `make verify` runs it in a copy of
+# the tree and compares, so it has to be deterministic and to look at nothing but the tree that it stands in.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+
+# A workspace of the person at the keyboard must not decide which versions are used.
+export GOWORK=off
+
+# -modfile instead of -C: the tool's version comes from hack/tools, the tool itself runs here.
+tool() { go tool -modfile=hack/tools/go.mod "$@"; }
+
+# Generators write here first: one that fails leaves the tree as it was, and one that finds nothing to write is noticed now and not in
+# a cluster.
+out=$(mktemp -d "${TMPDIR:-/tmp}/heymarket-generate.XXXXXX")
+trap 'rm -rf "$out"' EXIT
+
+tool controller-gen object paths=./api/...
+
+# Built through `go tool`, controller-gen knows its own version only as that of hack/tools. Write the pinned one, which is the truth and
+# does not change with the way in which it was built.
+tool controller-gen crd paths=./api/... output:crd:artifacts:config="$out"
+version=$(go list -modfile=hack/tools/go.mod -m -f '{{.Version}}' sigs.k8s.io/controller-tools)
+mkdir -p config/crd
+sed "s|^\( *controller-gen.kubebuilder.io/version:\).*|\1 $version|" "$out/heymarket.dev_heymarketwebhooks.yaml" \
+    >config/crd/heymarket.dev_heymarketwebhooks.yaml
+
+tool controller-gen rbac:roleName=heymarket-operator paths=./internal/controller/... output:rbac:artifacts:config="$out"
+if [[ ! -s $out/role.yaml ]]; then
+    echo "generate: no +kubebuilder:rbac marker found in internal/controller; they count only with an empty line between them and the next declaration." >&2
+    exit 1
+fi
+mkdir -p config/rbac
+cat "$out/role.yaml" >config/rbac/role.yaml
+
+# The renderer leaves blanks at line ends, runs of empty lines, empty braces behind Optional and Required, and "<name>" for a browser to
+# take for a tag.
+tool crd-ref-docs --source-path=api --config=hack/tools/crd-ref-docs.yaml --renderer=markdown --output-path="$out/api.md" --log-level=ERROR
+mkdir -p docs/reference
+sed -e 's/Optional: \\{\\} <br \/>//' -e 's/Required: \\{\\}/Required/' -e 's/<\([a-z][a-z-]*\)>/\&lt;\1\&gt;/g' -e 's/[[:blank:]]*$//' "$out/api.md" | cat -s >docs/reference/api.md
+
+# Last, because it compiles what stands above.
+go test ./internal/controller/desired -count=1 -update
