@@ -1,0 +1,97 @@
+// Command receiver takes the events of one Heymarket webhook in and hands them on. The operator starts it in a Pod; on
+// a laptop it runs from a configuration file and a Redis.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"os/signal"
+	"syscall"
+	"time"
+
+	"heymarket.dev/operator/internal/receiver"
+)
+
+// version is set by the linker.
+var version = "dev"
+
+func main() {
+	os.Exit(run(os.Args[1:]))
+}
+
+const usage = `receiver takes the events of one Heymarket webhook in and hands them on.
+
+Usage: receiver --config FILE [flags]
+`
+
+func run(args []string) int {
+	flags := flag.NewFlagSet("receiver", flag.ContinueOnError)
+	configFile := flags.String("config", "", "configuration `file`, as the operator writes it")
+	events := flags.String("listen", ":8080", "`address` for events")
+	ops := flags.String("ops-listen", ":8081", "`address` for /healthz, /readyz, /metrics and /status")
+	level := flags.String("log-level", "info", "debug, info, warn or error")
+	drain := flags.Duration("drain-delay", receiver.DefaultDrainDelay, "how long to go on serving after SIGTERM, until load balancers know")
+	reread := flags.Duration("reread-interval", 2*time.Second, "how often to look for changed files")
+	showVersion := flags.Bool("version", false, "print the version and end")
+	flags.Usage = func() {
+		fmt.Fprint(flags.Output(), usage, "\nFlags:\n")
+		flags.PrintDefaults()
+	}
+	switch err := flags.Parse(args); {
+	case errors.Is(err, flag.ErrHelp):
+		return 0
+	case err != nil:
+		return 2 // flag has said what is wrong, and the usage
+	}
+	if *showVersion {
+		fmt.Println(version)
+		return 0
+	}
+	var logLevel slog.Level
+	if err := logLevel.UnmarshalText([]byte(*level)); err != nil {
+		return fail(2, "--log-level %q is not one of debug, info, warn, error", *level)
+	}
+	switch {
+	case flags.NArg() > 0:
+		return fail(2, "unexpected argument %q; everything is set by flags, see --help", flags.Arg(0))
+	case *configFile == "":
+		return fail(2, "--config is missing; name the configuration file")
+	case *reread <= 0:
+		return fail(2, "--reread-interval must be positive, such as 2s")
+	}
+	// The consumer's name: a Pod's host name is unique, and the start time keeps a restarted container from its past self.
+	host, _ := os.Hostname()
+	o := receiver.Options{
+		ConfigFile: *configFile, Version: version, DrainDelay: *drain, RereadInterval: *reread,
+		Consumer: fmt.Sprintf("%s-%x", host, time.Now().UnixNano()),
+		Log:      slog.New(slog.NewJSONHandler(os.Stdout, &slog.HandlerOptions{Level: logLevel})),
+	}
+	var err error
+	var listen net.ListenConfig
+	if o.Events, err = listen.Listen(context.Background(), "tcp", *events); err != nil {
+		return fail(1, "--listen: %v; is another receiver running here?", err)
+	}
+	if o.Ops, err = listen.Listen(context.Background(), "tcp", *ops); err != nil {
+		return fail(1, "--ops-listen: %v; is another receiver running here?", err)
+	}
+	r, err := receiver.New(o)
+	if err != nil {
+		return fail(1, "%v", err)
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	if err := r.Run(ctx); err != nil {
+		return fail(1, "%v", err)
+	}
+	return 0
+}
+
+func fail(code int, format string, args ...any) int {
+	fmt.Fprintf(os.Stderr, "receiver: "+format+"\n", args...)
+	return code
+}

@@ -1,0 +1,307 @@
+// Package config is the one bridge between the operator and the receiver: the operator encodes a Config into the
+// Secret that a receiver mounts, the receiver decodes it strictly. It imports nothing of Kubernetes, so that the
+// receiver also runs from a file on a laptop.
+package config
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"net/url"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/go-json-experiment/json"
+	"github.com/go-json-experiment/json/jsontext"
+)
+
+// Version is the schema version that this build writes. A receiver reads its own version and, by design of every
+// change to this package, the one before.
+const Version = 1
+
+// Bounds and defaults. The CRD repeats the ones that a user can set; a test keeps the two equal.
+const (
+	DefaultDeduplicationWindow = 96 * time.Hour
+	DefaultTimeout             = 10 * time.Second
+	DefaultMaxAttempts         = 16
+	DefaultMinBackoff          = time.Second
+	DefaultMaxBackoff          = 10 * time.Minute
+	DefaultMaxAge              = 24 * time.Hour
+	DefaultMaxInFlight         = 32
+	DefaultMaxBodyBytes        = 1 << 20
+	DefaultMaxBacklog          = 1_000_000
+	MaxTargets                 = 16
+)
+
+// The steps of a receiver's shutdown, each bounded. Together with the longest attempt they make TerminationGrace.
+const (
+	// DrainDelay is how long a receiver goes on serving after it has become unready, until load balancers know.
+	DrainDelay = 5 * time.Second
+	// DrainTimeout bounds the wait for requests under way.
+	DrainTimeout = 15 * time.Second
+	// settleTimeout is what remains for settling the last attempts.
+	settleTimeout = 10 * time.Second
+)
+
+// TerminationGrace is how long a receiver may take from SIGTERM to its end, whatever its targets do.
+func (c Config) TerminationGrace() time.Duration {
+	return DrainDelay + DrainTimeout + c.LongestAttempt() + settleTimeout
+}
+
+// LongestAttempt is the longest timeout of the targets.
+func (c Config) LongestAttempt() (longest time.Duration) {
+	for _, t := range c.withDefaults().Targets {
+		longest = max(longest, t.Timeout.Std())
+	}
+	return longest
+}
+
+// Config is everything that one receiver has to know. It holds no token and no Redis URL: it names the files that do.
+type Config struct {
+	// Version is the schema version, see the constant Version.
+	Version int `json:"version"`
+	// Webhook says whose receiver this is.
+	Webhook Webhook `json:"webhook"`
+	// Paths are the complete URL paths at which events are accepted, the secret segment included; two while a segment
+	// is being renewed. At least one, each beginning with "/".
+	Paths []string `json:"paths"`
+	// TokenFiles hold the verification tokens, one a file; a trailing newline is not part of a token. At least one.
+	TokenFiles []string `json:"tokenFiles"`
+	// RedisURLFile holds the URL of Redis: redis:// or rediss://.
+	RedisURLFile string `json:"redisURLFile"`
+	// WebhookID, when set, is the Heymarket webhook configuration that these deliveries must name.
+	WebhookID *int64 `json:"webhookID,omitzero"`
+	// EventTypes are the accepted types in their wire spelling; empty means all, unknown future ones included.
+	EventTypes []string `json:"eventTypes,omitempty"`
+	// Targets are who gets the events: 1 to MaxTargets, names unique.
+	Targets []Target `json:"targets"`
+	// Deduplication says for how long a delivery is remembered.
+	Deduplication Deduplication `json:"deduplication"`
+	// Addresses says where events may be sent.
+	Addresses Addresses `json:"addresses,omitzero"`
+	// MaxBodyBytes bounds a request body. Zero means DefaultMaxBodyBytes.
+	MaxBodyBytes int64 `json:"maxBodyBytes,omitzero"`
+	// MaxBacklog bounds the unsettled events of one target; at the bound the answer is 429. Zero means DefaultMaxBacklog.
+	MaxBacklog int64 `json:"maxBacklog,omitzero"`
+}
+
+// Webhook names the HeymarketWebhook that a receiver serves. Together the two make the prefix of its Redis keys and a
+// part of every event id, so they must not change over the life of a resource.
+type Webhook struct {
+	Namespace string `json:"namespace"`
+	Name      string `json:"name"`
+}
+
+// Target is one downstream service.
+type Target struct {
+	// Name is unique among the targets of a webhook; it names the target's streams in Redis.
+	Name string `json:"name"`
+	// URL is where events are POSTed: absolute, http or https, without user information or fragment.
+	URL string `json:"url"`
+	// EventTypes narrows what this target gets; empty means all that the webhook accepts.
+	EventTypes []string `json:"eventTypes,omitempty"`
+	// Timeout bounds one attempt, from dialing to the last byte of the answer. Zero means DefaultTimeout.
+	Timeout Duration `json:"timeout,omitzero"`
+	// Retry is the schedule of attempts.
+	Retry Retry `json:"retry,omitzero"`
+	// MaxInFlight bounds concurrent attempts of one receiver Pod. Zero means DefaultMaxInFlight.
+	MaxInFlight int `json:"maxInFlight,omitzero"`
+}
+
+// Retry is the schedule of attempts for one event at one target. Zero fields mean the defaults above.
+type Retry struct {
+	// MaxAttempts counts the first attempt as well.
+	MaxAttempts int `json:"maxAttempts,omitzero"`
+	// MinBackoff is the delay before the second attempt; each further one doubles it, up to MaxBackoff.
+	MinBackoff Duration `json:"minBackoff,omitzero"`
+	MaxBackoff Duration `json:"maxBackoff,omitzero"`
+	// MaxAge is counted from acceptance; past it an event is given up.
+	MaxAge Duration `json:"maxAge,omitzero"`
+}
+
+// Deduplication says for how long the receiver remembers a delivery. Zero means DefaultDeduplicationWindow.
+type Deduplication struct {
+	Window Duration `json:"window,omitzero"`
+}
+
+// Addresses says where events may be sent. The zero value refuses this machine itself, link-local addresses and clouds'
+// metadata services, and allows private ranges.
+type Addresses struct {
+	// AllowLoopback permits targets on this machine: for a laptop, never in a cluster.
+	AllowLoopback bool `json:"allowLoopback,omitzero"`
+	// DenyPrivate refuses private ranges as well.
+	DenyPrivate bool `json:"denyPrivate,omitzero"`
+}
+
+// Encode renders c as the bytes that a receiver mounts: deterministic, indented for people.
+// It returns an error if c is not valid, so that the operator cannot hand out what no receiver would take.
+func Encode(c Config) ([]byte, error) {
+	c.Version = Version
+	if err := c.Validate(); err != nil {
+		return nil, err
+	}
+	b, err := json.Marshal(c, jsontext.WithIndent("  "), json.Deterministic(true))
+	if err != nil {
+		return nil, fmt.Errorf("encode receiver configuration: %w", err)
+	}
+	return append(b, '\n'), nil
+}
+
+// Decode reads what Encode wrote. Unknown members, duplicate members and other versions are errors that name what is
+// wrong; defaults are filled in.
+func Decode(b []byte) (Config, error) {
+	var c Config
+	if err := json.Unmarshal(b, &c, json.RejectUnknownMembers(true)); err != nil {
+		return Config{}, fmt.Errorf("receiver configuration: %w", err)
+	}
+	if err := c.Validate(); err != nil {
+		return Config{}, err
+	}
+	return c.withDefaults(), nil
+}
+
+// Digest identifies encoded configuration bytes: "sha256:" and 64 hexadecimal digits. The receiver reports the digest
+// of what it runs, the operator compares it with what it applied.
+func Digest(encoded []byte) string {
+	sum := sha256.Sum256(encoded)
+	return "sha256:" + hex.EncodeToString(sum[:])
+}
+
+// Validate returns everything that is wrong with c, one sentence a mistake, or nil.
+func (c Config) Validate() error {
+	var errs []error
+	wrong := func(format string, args ...any) {
+		errs = append(errs, fmt.Errorf("receiver configuration: "+format, args...))
+	}
+	if c.Version != Version {
+		wrong("version is %d, this build understands %d; run a receiver of the operator's own version", c.Version, Version)
+	}
+	if c.Webhook.Namespace == "" || c.Webhook.Name == "" {
+		wrong("webhook.namespace and webhook.name must be set")
+	}
+	if strings.ContainsAny(c.Webhook.Namespace+c.Webhook.Name, "{}/") {
+		wrong("webhook.namespace and webhook.name must not hold '{', '}' or '/'")
+	}
+	if len(c.Paths) == 0 {
+		wrong("paths must name at least one URL path")
+	}
+	for i, p := range c.Paths {
+		if !strings.HasPrefix(p, "/") {
+			wrong("paths[%d] must begin with '/'", i)
+		}
+	}
+	if len(c.TokenFiles) == 0 {
+		wrong("tokenFiles must name at least one file")
+	}
+	if c.RedisURLFile == "" {
+		wrong("redisURLFile must name a file")
+	}
+	if len(c.Targets) == 0 || len(c.Targets) > MaxTargets {
+		wrong("targets must hold 1 to %d entries, not %d", MaxTargets, len(c.Targets))
+	}
+	if c.Deduplication.Window < 0 || c.MaxBodyBytes < 0 || c.MaxBacklog < 0 {
+		wrong("deduplication.window, maxBodyBytes and maxBacklog must not be negative")
+	}
+	var names []string
+	for i, t := range c.Targets {
+		for _, err := range t.validate() {
+			wrong("targets[%d] %q: %w", i, t.Name, err)
+		}
+		if slices.Contains(names, t.Name) {
+			wrong("targets[%d] %q: the name stands twice", i, t.Name)
+		}
+		names = append(names, t.Name)
+	}
+	return errors.Join(errs...)
+}
+
+func (t Target) validate() []error {
+	var errs []error
+	if t.Name == "" || strings.ContainsAny(t.Name, "{}: ") {
+		errs = append(errs, errors.New("name must be set and hold no '{', '}', ':' or space"))
+	}
+	if err := CheckURL(t.URL); err != nil {
+		errs = append(errs, fmt.Errorf("url %w", err))
+	}
+	if t.Timeout < 0 || t.MaxInFlight < 0 || t.Retry.MaxAttempts < 0 ||
+		t.Retry.MinBackoff < 0 || t.Retry.MaxBackoff < 0 || t.Retry.MaxAge < 0 {
+		errs = append(errs, errors.New("timeout, maxInFlight and retry must not be negative"))
+	}
+	if r := t.Retry.withDefaults(); r.MinBackoff > r.MaxBackoff {
+		errs = append(errs, fmt.Errorf("retry.minBackoff %s is longer than retry.maxBackoff %s", r.MinBackoff, r.MaxBackoff))
+	}
+	return errs
+}
+
+// CheckURL says whether u can be a target: absolute, http or https, with a host, without user information or fragment.
+func CheckURL(u string) error {
+	p, err := url.Parse(u)
+	switch {
+	case err != nil:
+		return errors.New("is not a URL") // url.Error would repeat the whole URL, and with it what it may hide
+	case p.Scheme != "http" && p.Scheme != "https":
+		return errors.New("must begin with http:// or https://")
+	case p.Hostname() == "":
+		return errors.New("must name a host")
+	case p.User != nil:
+		return errors.New("must not carry a user name or password; use a header instead")
+	case p.Fragment != "":
+		return errors.New("must not have a fragment")
+	}
+	return nil
+}
+
+func (c Config) withDefaults() Config {
+	c.MaxBodyBytes = or(c.MaxBodyBytes, DefaultMaxBodyBytes)
+	c.MaxBacklog = or(c.MaxBacklog, DefaultMaxBacklog)
+	c.Deduplication.Window = or(c.Deduplication.Window, Duration(DefaultDeduplicationWindow))
+	c.Targets = slices.Clone(c.Targets)
+	for i := range c.Targets {
+		t := &c.Targets[i]
+		t.Timeout = or(t.Timeout, Duration(DefaultTimeout))
+		t.MaxInFlight = or(t.MaxInFlight, DefaultMaxInFlight)
+		t.Retry = t.Retry.withDefaults()
+	}
+	return c
+}
+
+func (r Retry) withDefaults() Retry {
+	return Retry{
+		MaxAttempts: or(r.MaxAttempts, DefaultMaxAttempts),
+		MinBackoff:  or(r.MinBackoff, Duration(DefaultMinBackoff)),
+		MaxBackoff:  or(r.MaxBackoff, Duration(DefaultMaxBackoff)),
+		MaxAge:      or(r.MaxAge, Duration(DefaultMaxAge)),
+	}
+}
+
+func or[T comparable](v, otherwise T) T {
+	var zero T
+	if v == zero {
+		return otherwise
+	}
+	return v
+}
+
+// Duration is a time.Duration that reads and writes as "10s" or "96h", as in Kubernetes manifests.
+type Duration time.Duration
+
+// Std returns d as the standard library's type.
+func (d Duration) Std() time.Duration { return time.Duration(d) }
+
+func (d Duration) String() string { return time.Duration(d).String() }
+
+// MarshalText implements encoding.TextMarshaler.
+func (d Duration) MarshalText() ([]byte, error) { return []byte(d.String()), nil }
+
+// UnmarshalText implements encoding.TextUnmarshaler.
+func (d *Duration) UnmarshalText(b []byte) error {
+	v, err := time.ParseDuration(string(bytes.TrimSpace(b)))
+	if err != nil {
+		return fmt.Errorf("%q is not a duration such as 10s or 96h", b)
+	}
+	*d = Duration(v)
+	return nil
+}

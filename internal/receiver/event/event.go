@@ -1,0 +1,114 @@
+// Package event knows what Heymarket sends: the envelope, its twelve types, and how two deliveries are told to be the
+// same event. It is a leaf: it imports no other room.
+package event
+
+import (
+	"time"
+)
+
+// The twelve event types that Heymarket documents, in their spelling on the wire.
+const (
+	MessageSent               = "message_sent"
+	MessageReceived           = "message_recieved" // Heymarket's own spelling
+	ChatReassigned            = "chat_reassigned"
+	ChatClosed                = "chat_closed"
+	ChatOpened                = "chat_opened"
+	ChatPending               = "chat_pending"
+	ChatTransferred           = "chat_transferred"
+	TargetOptOut              = "target_opt_out"
+	TargetOptIn               = "target_opt_in"
+	TargetDoubleOptIn         = "target_double_opt_in"
+	TargetDoubleOptRestricted = "target_double_opt_restricted"
+	IncomingCall              = "incoming_call"
+)
+
+// messageReceivedCorrected is how the provider's type would read without its misspelling. It is taken as MessageReceived,
+// so that a correction at their end does not lose a single message at ours.
+const messageReceivedCorrected = "message_received"
+
+// Types are the documented types, in the order of the provider's reference.
+func Types() []string {
+	return []string{
+		MessageSent, MessageReceived,
+		ChatReassigned, ChatClosed, ChatOpened, ChatPending, ChatTransferred,
+		TargetOptOut, TargetOptIn, TargetDoubleOptIn, TargetDoubleOptRestricted,
+		IncomingCall,
+	}
+}
+
+// subject is what the event_data of a type describes; it decides how deliveries are told apart.
+type subject int
+
+const (
+	undocumented subject = iota
+	message
+	conversation
+)
+
+func subjectOf(eventType string) subject {
+	switch eventType {
+	case MessageSent, MessageReceived:
+		return message
+	case ChatReassigned, ChatClosed, ChatOpened, ChatPending, ChatTransferred:
+		return conversation
+	}
+	return undocumented
+}
+
+// Lane is a way through store, delivery and retry of its own.
+type Lane string
+
+const (
+	// General carries everything that has no lane of its own.
+	General Lane = "general"
+	// Consent carries opt-outs and opt-ins, so that no broadcast's backlog delays a withdrawal of consent.
+	Consent Lane = "consent"
+)
+
+// Lanes are all lanes, the most urgent first.
+func Lanes() []Lane { return []Lane{Consent, General} }
+
+// LaneOf returns the lane in which events of a type travel.
+func LaneOf(eventType string) Lane {
+	switch eventType {
+	case TargetOptOut, TargetOptIn, TargetDoubleOptIn, TargetDoubleOptRestricted:
+		return Consent
+	}
+	return General
+}
+
+// Event is an accepted delivery on its way to the targets.
+type Event struct {
+	// ID is "evt_" and 26 characters: stable over the provider's retries, ours, and replays.
+	ID string
+	// Type is the type in its wire spelling.
+	Type string
+	// AcceptedAt is when the receiver took the event in, to the millisecond.
+	AcceptedAt time.Time
+	// Body is what the provider sent, byte for byte, less the member that holds the token.
+	Body []byte
+}
+
+// Lease is an event lent by its queue to one consumer, until it is settled or the lease runs out.
+type Lease struct {
+	Event
+	// Attempt is the number of the attempt that the lease is for, from 1. Attempts of crashed consumers count.
+	Attempt int
+	// Entry is where the queue keeps the event. It means something to the queue only.
+	Entry string
+}
+
+// Outcome is what became of one attempt to hand an event to a target.
+type Outcome struct {
+	// Status is the HTTP status of the answer, or 0 where there was none.
+	Status int
+	// RetryAfter is what the answer asked for in Retry-After, or 0.
+	RetryAfter time.Duration
+	// Excerpt is the beginning of the answer's body, at most 256 bytes; for the dead letters, never for logs.
+	Excerpt string
+	// Err says why there was no answer, without URL or body; nil where there was one.
+	Err error
+}
+
+// Delivered says whether the target took the event: any 2xx.
+func (o Outcome) Delivered() bool { return o.Err == nil && o.Status >= 200 && o.Status <= 299 }

@@ -1,0 +1,108 @@
+package event
+
+import (
+	"crypto/sha256"
+	"encoding/base32"
+	"encoding/binary"
+	"strings"
+
+	"github.com/go-json-experiment/json/jsontext"
+)
+
+// identity is what a body says about which event it is.
+type identity struct {
+	// id is event_data.id, valid where hasID says so.
+	id    int64
+	hasID bool
+	// status and updated are the raw JSON values of those members of event_data, empty when absent or null.
+	status, updated string
+	// data is event_data as it came.
+	data []byte
+}
+
+// Key is 128 bits of SHA-256 over what makes an event the same event. Two deliveries with one key are one event.
+type Key [16]byte
+
+var lowerBase32 = base32.NewEncoding("abcdefghijklmnopqrstuvwxyz234567").WithPadding(base32.NoPadding)
+
+// ID renders the key as an event id: "evt_" and 26 lower-case characters.
+func (k Key) ID() string {
+	var id [30]byte
+	copy(id[:], "evt_")
+	lowerBase32.Encode(id[4:], k[:])
+	return string(id[:])
+}
+
+// ParseID is the inverse of Key.ID; ok is false for anything that Key.ID does not write.
+func ParseID(id string) (k Key, ok bool) {
+	text, found := strings.CutPrefix(id, "evt_")
+	if !found || len(text) != lowerBase32.EncodedLen(len(k)) {
+		return Key{}, false
+	}
+	if _, err := lowerBase32.Decode(k[:], []byte(text)); err != nil || k.ID() != id {
+		return Key{}, false
+	}
+	return k, true
+}
+
+// The profiles by which deliveries are told apart; a part of the key, so that two profiles never meet.
+const (
+	byMessage      = "message"      // id, and the status when present: a status that moves on is news
+	byConversation = "conversation" // id and updated: the same chat is closed on Monday and again on Friday
+	byDigest       = "digest"       // a canonical form of the whole event_data
+)
+
+// Key returns the identity of the event that d delivers to the webhook called namespace/name. The envelope's id takes
+// no part in it: that one names the webhook configuration and is the same in every delivery.
+func (d *Delivery) Key(namespace, name string) Key {
+	profile, parts := d.identity.profile(subjectOf(d.Type))
+	buf := make([]byte, 0, 256)
+	for _, part := range [...]string{namespace, name, d.Type, profile} {
+		buf = appendPart(buf, part)
+	}
+	for _, part := range parts {
+		buf = appendPart(buf, part)
+	}
+	if d.identity.hasID && profile != byDigest {
+		buf = binary.BigEndian.AppendUint64(buf, uint64(d.identity.id))
+	}
+	sum := sha256.Sum256(buf)
+	return Key(sum[:16])
+}
+
+func (i *identity) profile(s subject) (string, []string) {
+	switch {
+	case s == message && i.hasID:
+		return byMessage, []string{canonicalText(i.status)}
+	case s == conversation && i.hasID && i.updated != "":
+		return byConversation, []string{canonicalText(i.updated)}
+	}
+	return byDigest, []string{string(canonical(i.data))}
+}
+
+// appendPart writes part behind its length, so that no two lists of parts read the same.
+func appendPart(buf []byte, part string) []byte {
+	return append(binary.AppendUvarint(buf, uint64(len(part))), part...)
+}
+
+func canonicalText(raw string) string {
+	if raw == "" || (strings.IndexByte(raw, '\\') < 0 && raw[0] == '"') {
+		return raw // nothing to normalise, which is the rule
+	}
+	return string(canonical([]byte(raw)))
+}
+
+// canonical returns valid JSON in the form of RFC 8785, with one difference: integers keep all their digits. The RFC
+// rounds them to doubles, and two events that differ in a 64-bit id only would become one.
+func canonical(raw []byte) []byte {
+	out, err := jsontext.AppendFormat(make([]byte, 0, len(raw)), raw,
+		jsontext.ReorderRawObjects(true),
+		jsontext.CanonicalizeRawInts(false),
+		jsontext.CanonicalizeRawFloats(true),
+		jsontext.PreserveRawStrings(false),
+		jsontext.SpaceAfterColon(false), jsontext.SpaceAfterComma(false), jsontext.Multiline(false))
+	if err != nil {
+		return raw // it has been decoded before, so this is out of reach; the raw bytes are an honest key, too
+	}
+	return out
+}

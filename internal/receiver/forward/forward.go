@@ -1,0 +1,259 @@
+// Package forward hands stored events on: a worker for every target and lane takes, sends and settles, and never
+// touches another's. What one target does, or fails to do, costs the others nothing.
+package forward
+
+import (
+	"context"
+	"log/slog"
+	"math/rand/v2"
+	"sync"
+	"time"
+
+	"heymarket.dev/operator/internal/receiver/event"
+	"heymarket.dev/operator/internal/receiver/retry"
+)
+
+// Queue lends the events of one target and lane. Stream's Queue is the one that counts.
+type Queue interface {
+	// Take leases up to limit events and says when the next retry is due (negative: none). A positive lease also takes
+	// over what has been held for that long without being settled.
+	Take(ctx context.Context, limit int, lease time.Duration) (leases []event.Lease, nextDue time.Duration, err error)
+	// Done, Later and Dead settle a lease; false means that somebody else has.
+	Done(ctx context.Context, l event.Lease) (bool, error)
+	Later(ctx context.Context, l event.Lease, attempt int, delay time.Duration) (bool, error)
+	Dead(ctx context.Context, l event.Lease, o event.Outcome, reason string) (bool, error)
+	// Tidy forgets consumers that have been silent for that long and hold nothing.
+	Tidy(ctx context.Context, silent time.Duration) error
+}
+
+// Sender makes one attempt. Target's Target is the one that counts.
+type Sender interface {
+	Send(ctx context.Context, e event.Event, attempt int) event.Outcome
+}
+
+// Observer is told what happens; the receiver's metrics are one.
+type Observer interface {
+	// Attempted is called after each attempt.
+	Attempted(target string, o event.Outcome, took time.Duration)
+	// Settled is called once for each event that leaves its queue, age being counted from acceptance.
+	Settled(target string, v retry.Verdict, age time.Duration)
+}
+
+// Timing of a worker. The poll finds what other receivers have stored or lost; this receiver's own events come by Wake.
+const (
+	pollInterval    = time.Second
+	errorInterval   = time.Second // between attempts to reach a queue that fails
+	leaseMargin     = 15 * time.Second
+	tidyInterval    = 10 * time.Minute
+	consumerSilence = time.Hour
+	settleRetries   = 5
+	settleInterval  = 200 * time.Millisecond
+)
+
+// Options are what a Worker needs. All fields are required.
+type Options struct {
+	// Target is the name of the target, for logs and metrics.
+	Target string
+	Lane   event.Lane
+	// Timeout bounds one attempt; the lease on an event is longer by a margin.
+	Timeout time.Duration
+	// MaxInFlight bounds concurrent attempts.
+	MaxInFlight int
+	Policy      retry.Policy
+	Sender      Sender
+	Observer    Observer
+	Log         *slog.Logger
+}
+
+// Worker moves the events of one target and lane.
+type Worker struct {
+	Options
+	queue Queue
+	wake  chan struct{}
+	slots chan struct{}
+	busy  sync.WaitGroup
+}
+
+// NewWorker returns a Worker that does nothing before Run.
+func NewWorker(q Queue, o Options) *Worker {
+	return &Worker{Options: o, queue: q, wake: make(chan struct{}, 1), slots: make(chan struct{}, o.MaxInFlight)}
+}
+
+// Wake tells the worker that its queue has something new. It never blocks.
+func (w *Worker) Wake() {
+	select {
+	case w.wake <- struct{}{}:
+	default: // it has been told
+	}
+}
+
+// Run takes, sends and settles until taking ends, then waits for the attempts under way. Those end at the latest when
+// sending ends; an event whose attempt is cut short goes back to its queue at once, so that another receiver takes it.
+func (w *Worker) Run(taking, sending context.Context) {
+	defer w.busy.Wait()
+	lease := w.Timeout + leaseMargin
+	var lastReclaim, lastTidy time.Time
+	for {
+		free, ok := w.awaitSlot(taking)
+		if !ok {
+			return
+		}
+		var reclaim time.Duration
+		if time.Since(lastReclaim) >= lease/4 {
+			reclaim, lastReclaim = lease, time.Now()
+		}
+		leases, nextDue, err := w.queue.Take(taking, free, reclaim)
+		for _, l := range leases {
+			w.start(sending, l)
+		}
+		w.release(free - len(leases))
+		if time.Since(lastTidy) >= tidyInterval && err == nil {
+			lastTidy = time.Now()
+			if err := w.queue.Tidy(taking, consumerSilence); err != nil {
+				w.Log.Warn("consumers were not tidied", "target", w.Target, "lane", w.Lane, "error", err)
+			}
+		}
+		switch {
+		case err != nil && taking.Err() != nil:
+			return
+		case err != nil:
+			w.Log.Warn("events cannot be taken, trying again", "target", w.Target, "lane", w.Lane, "error", err)
+			sleep(taking, errorInterval)
+		case len(leases) < free: // the queue is empty for now
+			w.awaitWork(taking, nextDue)
+		}
+	}
+}
+
+// awaitSlot blocks until an attempt may be made and claims every slot that is free. ok is false when ctx has ended.
+func (w *Worker) awaitSlot(ctx context.Context) (free int, ok bool) {
+	select {
+	case <-ctx.Done():
+		return 0, false
+	case w.slots <- struct{}{}:
+		free = 1
+	}
+	if ctx.Err() != nil { // both were ready, and select chose by lot
+		w.release(free)
+		return 0, false
+	}
+	for {
+		select {
+		case w.slots <- struct{}{}:
+			free++
+		default:
+			return free, true
+		}
+	}
+}
+
+func (w *Worker) release(n int) {
+	for range n {
+		<-w.slots
+	}
+}
+
+func (w *Worker) awaitWork(ctx context.Context, nextDue time.Duration) {
+	wait := pollInterval
+	if nextDue >= 0 {
+		wait = min(wait, nextDue)
+	}
+	timer := time.NewTimer(wait)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+	case <-w.wake:
+	case <-timer.C:
+	}
+}
+
+func (w *Worker) start(ctx context.Context, l event.Lease) {
+	w.busy.Go(func() {
+		defer w.release(1)
+		w.deliver(ctx, l)
+	})
+}
+
+func (w *Worker) deliver(ctx context.Context, l event.Lease) {
+	e, attempt := l.Event, l.Attempt
+	begin := time.Now()
+	outcome := w.Sender.Send(ctx, e, attempt)
+	took := time.Since(begin)
+
+	decision := w.Policy.Decide(attempt, time.Since(e.AcceptedAt), outcome, rand.Float64())
+	interrupted := ctx.Err() != nil && !outcome.Delivered()
+	if interrupted {
+		// Shutdown cut the attempt short: it does not count, and the next receiver may begin at once.
+		decision, attempt = retry.Decision{Verdict: retry.Again}, attempt-1
+	} else {
+		w.Observer.Attempted(w.Target, outcome, took)
+	}
+	w.logAttempt(e, attempt, outcome, decision, took)
+
+	settled, err := w.settle(ctx, l, attempt, outcome, decision)
+	switch {
+	case err != nil:
+		w.Log.Error("an attempt is made but not settled, the event will be delivered again under the same id",
+			"target", w.Target, "event", e.ID, "error", err)
+	case settled && decision.Verdict != retry.Again:
+		w.Observer.Settled(w.Target, decision.Verdict, time.Since(e.AcceptedAt))
+	}
+}
+
+// settle tells the queue what follows. It tries a few times where the queue fails: an event that is delivered but not
+// settled would be delivered again. Shutdown does not interrupt it.
+func (w *Worker) settle(ctx context.Context, l event.Lease, attempt int, o event.Outcome, d retry.Decision) (settled bool, err error) {
+	ctx = context.WithoutCancel(ctx)
+	for try := range settleRetries {
+		if try > 0 {
+			sleep(ctx, settleInterval<<try)
+		}
+		switch d.Verdict {
+		case retry.Done:
+			settled, err = w.queue.Done(ctx, l)
+		case retry.Again:
+			settled, err = w.queue.Later(ctx, l, attempt+1, d.Delay)
+		case retry.GiveUp:
+			settled, err = w.queue.Dead(ctx, l, o, d.Reason)
+		}
+		if err == nil {
+			return settled, nil
+		}
+	}
+	return false, err
+}
+
+func (w *Worker) logAttempt(e event.Event, attempt int, o event.Outcome, d retry.Decision, took time.Duration) {
+	level, message := slog.LevelInfo, "delivered"
+	switch d.Verdict {
+	case retry.Again:
+		level, message = slog.LevelWarn, "attempt failed, will try again"
+	case retry.GiveUp:
+		level, message = slog.LevelError, "given up, kept as a dead letter"
+	case retry.Done:
+	}
+	attrs := []slog.Attr{
+		slog.String("target", w.Target), slog.String("event", e.ID), slog.String("type", e.Type),
+		slog.Int("attempt", attempt), slog.Int("status", o.Status), slog.Duration("took", took),
+	}
+	if o.Err != nil {
+		attrs = append(attrs, slog.String("error", o.Err.Error()))
+	}
+	if d.Verdict == retry.Again {
+		attrs = append(attrs, slog.Duration("again_in", d.Delay))
+	}
+	if d.Reason != "" {
+		attrs = append(attrs, slog.String("reason", d.Reason))
+	}
+	w.Log.LogAttrs(context.Background(), level, message, attrs...)
+}
+
+// sleep waits for d or until ctx ends.
+func sleep(ctx context.Context, d time.Duration) {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+	case <-timer.C:
+	}
+}

@@ -1,0 +1,100 @@
+package forward
+
+import (
+	"context"
+	"sync"
+
+	"heymarket.dev/operator/internal/receiver/event"
+)
+
+// Route names one worker's place: a target and a lane.
+type Route struct {
+	Target string
+	Lane   event.Lane
+}
+
+// Plan is what should run at a Route.
+type Plan struct {
+	// Fingerprint changes when the worker has to be replaced.
+	Fingerprint string
+	// New makes the worker. It is called only when the Plan is not running yet.
+	New func() *Worker
+}
+
+// Pool runs the workers of all routes and replaces them when their plans change. Its methods may be called concurrently.
+type Pool struct {
+	taking, sending         context.Context
+	stopTaking, stopSending context.CancelFunc
+	all                     sync.WaitGroup
+
+	mu      sync.RWMutex
+	running map[Route]running
+}
+
+type running struct {
+	fingerprint string
+	worker      *Worker
+	stop        context.CancelFunc
+}
+
+// NewPool returns a Pool in which nothing runs.
+func NewPool() *Pool {
+	p := &Pool{running: map[Route]running{}}
+	p.taking, p.stopTaking = context.WithCancel(context.Background())
+	p.sending, p.stopSending = context.WithCancel(context.Background())
+	return p
+}
+
+// Apply makes the running workers those of plans. A worker that is stopped or replaced takes no more, and finishes what
+// it has; what is left in its queue stays there.
+func (p *Pool) Apply(plans map[Route]Plan) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for route, r := range p.running {
+		if plan, wanted := plans[route]; !wanted || plan.Fingerprint != r.fingerprint {
+			r.stop()
+			delete(p.running, route)
+		}
+	}
+	for route, plan := range plans {
+		if _, runs := p.running[route]; runs {
+			continue
+		}
+		taking, stop := context.WithCancel(p.taking)
+		worker := plan.New()
+		p.running[route] = running{plan.Fingerprint, worker, stop}
+		p.all.Go(func() {
+			defer stop()
+			worker.Run(taking, p.sending)
+		})
+	}
+}
+
+// Wake tells the workers of the named targets that their queues of a lane have something new. It never blocks for long.
+func (p *Pool) Wake(targets []string, lane event.Lane) {
+	p.mu.RLock()
+	defer p.mu.RUnlock()
+	for _, t := range targets {
+		if r, ok := p.running[Route{t, lane}]; ok {
+			r.worker.Wake()
+		}
+	}
+}
+
+// Stop ends taking at once and waits for the attempts under way. When ctx ends first it cuts those short; their events
+// go back to their queues. It returns when no worker runs any more.
+func (p *Pool) Stop(ctx context.Context) {
+	p.stopTaking()
+	finished := make(chan struct{})
+	go func() {
+		p.all.Wait()
+		close(finished)
+	}()
+	select {
+	case <-finished:
+	case <-ctx.Done():
+		p.stopSending()
+		<-finished
+	}
+	p.stopSending()
+}

@@ -1,0 +1,305 @@
+// Package ingest takes events in: it bounds a request, checks whose it is, identifies the event, appends it to the
+// store, and only then answers 200.
+package ingest
+
+import (
+	"context"
+	"crypto/sha256"
+	"crypto/subtle"
+	"errors"
+	"io"
+	"mime"
+	"net/http"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"heymarket.dev/operator/internal/receiver/event"
+)
+
+// Store keeps an event for the named targets and remembers its key. A nil error means that the write is confirmed.
+// duplicate says that the event was stored before.
+type Store interface {
+	Append(ctx context.Context, key event.Key, e event.Event, targets []string) (duplicate bool, err error)
+}
+
+// ErrFull is what a Store's error must wrap when a target's queue is at its bound and nothing has been stored.
+var ErrFull = errors.New("a target's queue is full")
+
+// Result is what became of one request.
+type Result string
+
+// The results. Every request has exactly one, so that received = stored + duplicate + ignored + refused.
+const (
+	Stored    Result = "stored"
+	Duplicate Result = "duplicate"
+	Ignored   Result = "ignored"
+	Refused   Result = "refused"
+)
+
+// Reason says why a request was refused. The values are stable: they are a label of the metrics.
+type Reason string
+
+// The reasons, each with the status that the sender gets.
+const (
+	UnknownPath  Reason = "path"          // 404
+	Method       Reason = "method"        // 405
+	MediaType    Reason = "media_type"    // 415
+	TooLarge     Reason = "too_large"     // 413
+	Unreadable   Reason = "unreadable"    // 400: the body ended early or too slowly
+	Malformed    Reason = "malformed"     // 400
+	WrongToken   Reason = "token"         // 401
+	WrongWebhook Reason = "webhook_id"    // 403
+	Backlog      Reason = "backlog"       // 429
+	Unconfirmed  Reason = "not_confirmed" // 503
+)
+
+// Report is what an Observer is told about one request. It holds nothing that must not be logged.
+type Report struct {
+	Result Result
+	Reason Reason // with Refused
+	Status int
+	// Type, Webhook and EventID are set as far as the request could be read.
+	Type    string
+	Webhook int64
+	EventID string
+	// Targets are those that the event was stored for.
+	Targets []string
+	// Respelled says that the type came in the corrected spelling of the provider's misspelling.
+	Respelled bool
+	// Err says more about a refusal, for logs; nil otherwise.
+	Err  error
+	Took time.Duration
+}
+
+// Observer is told about every request after its answer is decided. It must not block.
+type Observer interface {
+	Answered(Report)
+}
+
+// Settings are what a Handler goes by. They can be replaced while it serves.
+type Settings struct {
+	// Namespace and Name of the webhook take part in the events' ids.
+	Namespace, Name string
+	// Paths at which events are accepted, the secret segment included.
+	Paths []string
+	// Tokens that are accepted, at least one, none empty.
+	Tokens [][]byte
+	// WebhookID, when set, is the only webhook configuration whose deliveries are accepted.
+	WebhookID *int64
+	// EventTypes are accepted; empty means all.
+	EventTypes []string
+	// Targets with the types that each wants; empty means all.
+	Targets []Target
+	// MaxBodyBytes bounds a body.
+	MaxBodyBytes int64
+}
+
+// Target is a target's name and the event types that it wants; none means all.
+type Target struct {
+	Name       string
+	EventTypes []string
+}
+
+// Handler is the http.Handler for events.
+type Handler struct {
+	store    Store
+	observer Observer
+	rules    atomic.Pointer[rules]
+}
+
+// rules are Settings prepared for one request after the other.
+type rules struct {
+	Settings
+	paths, tokens [][sha256.Size]byte
+}
+
+// NewHandler returns a Handler that goes by s.
+func NewHandler(store Store, observer Observer, s Settings) *Handler {
+	h := &Handler{store: store, observer: observer}
+	h.Use(s)
+	return h
+}
+
+// Use replaces the settings. Requests under way finish by the old ones.
+func (h *Handler) Use(s Settings) {
+	r := &rules{Settings: s}
+	for _, p := range s.Paths {
+		r.paths = append(r.paths, sha256.Sum256([]byte(p)))
+	}
+	for _, t := range s.Tokens {
+		r.tokens = append(r.tokens, sha256.Sum256(t))
+	}
+	h.rules.Store(r)
+}
+
+// ServeHTTP answers one delivery. The body of a refusal is one sentence for the person who set up the webhook.
+func (h *Handler) ServeHTTP(w http.ResponseWriter, req *http.Request) {
+	begin := time.Now()
+	report := h.rules.Load().take(req, h.store, begin)
+	report.Took = time.Since(begin)
+	answer(w, report)
+	h.observer.Answered(report)
+}
+
+func answer(w http.ResponseWriter, r Report) {
+	header := w.Header()
+	if r.Result != Refused {
+		header["Content-Length"] = zeroLength
+		w.WriteHeader(http.StatusOK)
+		return
+	}
+	switch r.Reason {
+	case Method:
+		header.Set("Allow", http.MethodPost)
+	case TooLarge, Unreadable:
+		header.Set("Connection", "close") // the rest of the body is not read
+	case Backlog:
+		header.Set("Retry-After", "30")
+	case Unconfirmed:
+		header.Set("Retry-After", "5")
+	}
+	http.Error(w, sentences[r.Reason](r), r.Status)
+}
+
+var zeroLength = []string{"0"}
+
+// sentences tell the sender what is wrong. They repeat nothing of the request.
+var sentences = map[Reason]func(Report) string{
+	UnknownPath:  plain("There is no webhook at this URL. Compare it with the one in the Secret that ends in -url."),
+	Method:       plain("Events are sent by POST."),
+	MediaType:    plain("Events are sent as application/json, in UTF-8 and not compressed."),
+	TooLarge:     plain("The body is larger than this webhook accepts."),
+	Unreadable:   plain("The body ended before it was complete."),
+	Malformed:    func(r Report) string { return r.Err.Error() },
+	WrongToken:   plain(`The member "token" is missing or is not the token of this webhook.`),
+	WrongWebhook: plain(`The member "id" names another webhook than the one that this URL belongs to.`),
+	Backlog:      plain("Too many events wait for a target. Nothing was stored; send this event again later."),
+	Unconfirmed:  plain("The event could not be stored safely. Send it again later."),
+}
+
+func plain(sentence string) func(Report) string { return func(Report) string { return sentence } }
+
+func refuse(status int, reason Reason, err error) Report {
+	return Report{Result: Refused, Reason: reason, Status: status, Err: err}
+}
+
+// take decides about one request, and stores its event where there is one.
+func (r *rules) take(req *http.Request, store Store, now time.Time) Report {
+	if !matches(r.paths, sha256.Sum256([]byte(req.URL.Path))) {
+		return refuse(http.StatusNotFound, UnknownPath, nil)
+	}
+	if req.Method != http.MethodPost {
+		return refuse(http.StatusMethodNotAllowed, Method, nil)
+	}
+	if !isPlainJSON(req.Header) {
+		return refuse(http.StatusUnsupportedMediaType, MediaType, nil)
+	}
+	body, err := readBody(req, r.MaxBodyBytes)
+	switch {
+	case errors.Is(err, errTooLarge):
+		return refuse(http.StatusRequestEntityTooLarge, TooLarge, nil)
+	case err != nil:
+		return refuse(http.StatusBadRequest, Unreadable, err)
+	}
+	delivery, err := event.Decode(body)
+	if err != nil {
+		return refuse(http.StatusBadRequest, Malformed, err)
+	}
+	if !matches(r.tokens, sha256.Sum256(delivery.Token)) {
+		return refuse(http.StatusUnauthorized, WrongToken, nil)
+	}
+	report := r.store(req.Context(), &delivery, store, now)
+	report.Type, report.Webhook, report.Respelled = delivery.Type, delivery.WebhookID, delivery.Respelled
+	return report
+}
+
+// store decides about a delivery that is genuine.
+func (r *rules) store(ctx context.Context, d *event.Delivery, store Store, now time.Time) Report {
+	if r.WebhookID != nil && (!d.HasWebhookID || d.WebhookID != *r.WebhookID) {
+		return refuse(http.StatusForbidden, WrongWebhook, nil)
+	}
+	targets := r.wanting(d.Type)
+	if len(targets) == 0 {
+		return Report{Result: Ignored, Status: http.StatusOK}
+	}
+	key := d.Key(r.Namespace, r.Name)
+	e := event.Event{ID: key.ID(), Type: d.Type, AcceptedAt: now, Body: d.Body}
+	// A sender that hangs up changes nothing: the event is here, and its repeat will be a duplicate.
+	duplicate, err := store.Append(context.WithoutCancel(ctx), key, e, targets)
+	report := Report{Result: Stored, Status: http.StatusOK, Targets: targets}
+	switch {
+	case errors.Is(err, ErrFull):
+		report = refuse(http.StatusTooManyRequests, Backlog, err)
+	case err != nil:
+		report = refuse(http.StatusServiceUnavailable, Unconfirmed, err)
+	case duplicate:
+		report = Report{Result: Duplicate, Status: http.StatusOK}
+	}
+	report.EventID = e.ID
+	return report
+}
+
+func (r *rules) wanting(eventType string) []string {
+	if !wants(r.EventTypes, eventType) {
+		return nil
+	}
+	targets := make([]string, 0, len(r.Targets))
+	for _, t := range r.Targets {
+		if wants(t.EventTypes, eventType) {
+			targets = append(targets, t.Name)
+		}
+	}
+	return targets
+}
+
+func wants(types []string, t string) bool { return len(types) == 0 || slices.Contains(types, t) }
+
+// matches compares with all of known, always, in constant time: neither how much of a secret was right nor which of two
+// it was shows in the time that it takes.
+func matches(known [][sha256.Size]byte, sum [sha256.Size]byte) bool {
+	found := 0
+	for i := range known {
+		found |= subtle.ConstantTimeCompare(known[i][:], sum[:])
+	}
+	return found == 1
+}
+
+func isPlainJSON(h http.Header) bool {
+	if encoding := h.Get("Content-Encoding"); encoding != "" && !strings.EqualFold(encoding, "identity") {
+		return false
+	}
+	contentType := h.Get("Content-Type")
+	if contentType == "application/json" {
+		return true
+	}
+	mediaType, params, err := mime.ParseMediaType(contentType)
+	if err != nil || mediaType != "application/json" {
+		return false
+	}
+	charset := params["charset"]
+	return charset == "" || strings.EqualFold(charset, "utf-8")
+}
+
+var errTooLarge = errors.New("the body is too large")
+
+// trustedLength is up to where memory is set aside by what a request says of itself, before a byte of it is there.
+const trustedLength = 64 << 10
+
+// readBody reads at most limit bytes. A body that says that it is longer is not read at all.
+func readBody(req *http.Request, limit int64) ([]byte, error) {
+	switch {
+	case req.ContentLength > limit:
+		return nil, errTooLarge
+	case req.ContentLength >= 0 && req.ContentLength <= trustedLength:
+		body := make([]byte, req.ContentLength)
+		_, err := io.ReadFull(req.Body, body)
+		return body, err
+	}
+	body, err := io.ReadAll(io.LimitReader(req.Body, limit+1))
+	if err == nil && int64(len(body)) > limit {
+		return nil, errTooLarge
+	}
+	return body, err
+}

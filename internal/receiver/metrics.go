@@ -1,0 +1,175 @@
+package receiver
+
+import (
+	"context"
+	"log/slog"
+	"strconv"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+
+	"heymarket.dev/operator/internal/receiver/event"
+	"heymarket.dev/operator/internal/receiver/ingest"
+	"heymarket.dev/operator/internal/receiver/retry"
+)
+
+// metrics observe the rooms. Every name and label is listed in docs/reference/metrics.md.
+type metrics struct {
+	registry *prometheus.Registry
+	log      *slog.Logger
+
+	requests  *prometheus.CounterVec // result, reason
+	received  prometheus.Counter
+	respelled prometheus.Counter
+	ingest    *prometheus.HistogramVec // result
+
+	stored    *prometheus.CounterVec   // target
+	delivered *prometheus.CounterVec   // target
+	dead      *prometheus.CounterVec   // target
+	attempts  *prometheus.CounterVec   // target, status
+	attempt   *prometheus.HistogramVec // target
+	age       *prometheus.HistogramVec // target
+
+	reloads *prometheus.CounterVec // outcome
+}
+
+const namespace = "heymarket_receiver"
+
+func newMetrics(log *slog.Logger) *metrics {
+	counter := func(name, help string, labels ...string) *prometheus.CounterVec {
+		return prometheus.NewCounterVec(prometheus.CounterOpts{Namespace: namespace, Name: name, Help: help}, labels)
+	}
+	histogram := func(name, help string, buckets []float64, labels ...string) *prometheus.HistogramVec {
+		return prometheus.NewHistogramVec(prometheus.HistogramOpts{Namespace: namespace, Name: name, Help: help, Buckets: buckets}, labels)
+	}
+	fast := []float64{.0005, .001, .002, .005, .01, .02, .05, .1, .5, 1, 5}
+	slow := []float64{.001, .005, .01, .05, .1, .5, 1, 5, 10, 60, 600, 3600, 86400}
+	m := &metrics{
+		registry: prometheus.NewRegistry(),
+		log:      log,
+		received: prometheus.NewCounter(prometheus.CounterOpts{
+			Namespace: namespace, Name: "requests_received_total",
+			Help: "Requests to the events port. Equals the sum of requests_total over all results."}),
+		requests: counter("requests_total", "Requests by result (stored, duplicate, ignored, refused) and reason of a refusal.", "result", "reason"),
+		respelled: prometheus.NewCounter(prometheus.CounterOpts{
+			Namespace: namespace, Name: "respelled_total",
+			Help: `Events of type "message_received", the corrected spelling, taken as "message_recieved".`}),
+		ingest:    histogram("request_duration_seconds", "Time from a request's header to its answer.", fast, "result"),
+		stored:    counter("events_stored_total", "Events stored for a target.", "target"),
+		delivered: counter("events_delivered_total", "Events that a target took.", "target"),
+		dead:      counter("events_dead_total", "Events given up and kept as dead letters.", "target"),
+		attempts:  counter("attempts_total", "Attempts to deliver, by the answer's status, or \"none\" where there was no answer.", "target", "status"),
+		attempt:   histogram("attempt_duration_seconds", "Time of one attempt.", fast, "target"),
+		age:       histogram("event_age_seconds", "Time from acceptance to delivery.", slow, "target"),
+		reloads:   counter("config_reloads_total", "Changes of the mounted files, by outcome (applied, rejected).", "outcome"),
+	}
+	m.registry.MustRegister(
+		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
+		m.received, m.requests, m.respelled, m.ingest,
+		m.stored, m.delivered, m.dead, m.attempts, m.attempt, m.age, m.reloads)
+	return m
+}
+
+// Answered implements ingest.Observer.
+func (m *metrics) Answered(r ingest.Report) {
+	m.received.Inc()
+	m.requests.WithLabelValues(string(r.Result), string(r.Reason)).Inc()
+	m.ingest.WithLabelValues(string(r.Result)).Observe(r.Took.Seconds())
+	if r.Respelled {
+		m.respelled.Inc()
+	}
+	for _, t := range r.Targets {
+		m.stored.WithLabelValues(t).Inc()
+	}
+	m.logAnswer(r)
+}
+
+func (m *metrics) logAnswer(r ingest.Report) {
+	level := slog.LevelInfo
+	switch {
+	case r.Reason == ingest.Unconfirmed || r.Reason == ingest.Backlog:
+		level = slog.LevelError
+	case r.Result == ingest.Refused:
+		level = slog.LevelWarn
+	}
+	if !m.log.Enabled(context.Background(), level) {
+		return
+	}
+	attrs := make([]slog.Attr, 0, 8)
+	attrs = append(attrs, slog.String("result", string(r.Result)), slog.Int("status", r.Status), slog.Duration("took", r.Took))
+	if r.Reason != "" {
+		attrs = append(attrs, slog.String("reason", string(r.Reason)))
+	}
+	if r.Type != "" {
+		attrs = append(attrs, slog.String("type", r.Type), slog.Int64("webhook", r.Webhook))
+	}
+	if r.EventID != "" {
+		attrs = append(attrs, slog.String("event", r.EventID))
+	}
+	if r.Err != nil {
+		attrs = append(attrs, slog.String("error", r.Err.Error()))
+	}
+	m.log.LogAttrs(context.Background(), level, "request", attrs...)
+}
+
+// Attempted implements forward.Observer.
+func (m *metrics) Attempted(target string, o event.Outcome, took time.Duration) {
+	status := "none"
+	if o.Err == nil {
+		status = strconv.Itoa(o.Status)
+	}
+	m.attempts.WithLabelValues(target, status).Inc()
+	m.attempt.WithLabelValues(target).Observe(took.Seconds())
+}
+
+// Settled implements forward.Observer.
+func (m *metrics) Settled(target string, v retry.Verdict, age time.Duration) {
+	switch v {
+	case retry.Done:
+		m.delivered.WithLabelValues(target).Inc()
+		m.age.WithLabelValues(target).Observe(age.Seconds())
+	case retry.GiveUp:
+		m.dead.WithLabelValues(target).Inc()
+	case retry.Again:
+	}
+}
+
+// backlogs are gauges that are read from the store when somebody scrapes.
+type backlogs struct {
+	read                    func() (map[string]backlog, error)
+	pending, letters, redis *prometheus.Desc
+}
+
+type backlog struct{ pending, deadLetters int64 }
+
+func newBacklogs(read func() (map[string]backlog, error)) *backlogs {
+	name := func(n string) string { return prometheus.BuildFQName(namespace, "", n) }
+	return &backlogs{
+		read:    read,
+		pending: prometheus.NewDesc(name("events_pending"), "Events accepted for a target and neither delivered nor given up, over all receivers.", []string{"target"}, nil),
+		letters: prometheus.NewDesc(name("dead_letters"), "Dead letters that are kept for a target.", []string{"target"}, nil),
+		redis:   prometheus.NewDesc(name("redis_up"), "1 when Redis answered at this scrape, else 0.", nil, nil),
+	}
+}
+
+// Describe implements prometheus.Collector.
+func (b *backlogs) Describe(ch chan<- *prometheus.Desc) {
+	ch <- b.pending
+	ch <- b.letters
+	ch <- b.redis
+}
+
+// Collect implements prometheus.Collector.
+func (b *backlogs) Collect(ch chan<- prometheus.Metric) {
+	all, err := b.read()
+	up := 1.0
+	if err != nil {
+		up = 0
+	}
+	ch <- prometheus.MustNewConstMetric(b.redis, prometheus.GaugeValue, up)
+	for target, v := range all {
+		ch <- prometheus.MustNewConstMetric(b.pending, prometheus.GaugeValue, float64(v.pending), target)
+		ch <- prometheus.MustNewConstMetric(b.letters, prometheus.GaugeValue, float64(v.deadLetters), target)
+	}
+}

@@ -1,0 +1,309 @@
+// Package receiver is the process that takes one webhook's events in and hands them on. This file wires the rooms and
+// owns the order of shutdown; the rooms are config, event, ingest, stream, forward, retry and target.
+package receiver
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"sync/atomic"
+	"time"
+
+	"github.com/go-json-experiment/json"
+	"golang.org/x/net/netutil"
+
+	"heymarket.dev/operator/internal/receiver/config"
+	"heymarket.dev/operator/internal/receiver/event"
+	"heymarket.dev/operator/internal/receiver/forward"
+	"heymarket.dev/operator/internal/receiver/ingest"
+	"heymarket.dev/operator/internal/receiver/retry"
+	"heymarket.dev/operator/internal/receiver/stream"
+	"heymarket.dev/operator/internal/receiver/target"
+)
+
+// Options are what a Receiver needs.
+type Options struct {
+	// ConfigFile is the configuration; it names the files with the tokens and the Redis URL.
+	ConfigFile string
+	// Events and Ops are the listeners of the two ports. The Receiver closes them.
+	Events, Ops net.Listener
+	// Version is the build, for the status and the User-Agent.
+	Version string
+	// Consumer is a name that no other receiver of the webhook has at the same time, such as the Pod's.
+	Consumer string
+	// DrainDelay is how long new requests are still served after the end was asked for, until load balancers know.
+	DrainDelay time.Duration
+	// RereadInterval is how often the mounted files are compared with what is in force.
+	RereadInterval time.Duration
+	Log            *slog.Logger
+}
+
+// DefaultDrainDelay is the DrainDelay that a Pod's termination grace period is made for.
+const DefaultDrainDelay = config.DrainDelay
+
+const (
+	maxConnections    = 4096
+	readHeaderTimeout = 5 * time.Second
+	readTimeout       = 15 * time.Second
+	writeTimeout      = 20 * time.Second
+	idleTimeout       = 90 * time.Second // longer than the usual 60 s of a proxy, so that the proxy closes first
+	maxHeaderBytes    = 16 << 10
+	reconnectDelay    = time.Second
+	backlogReadLimit  = 2 * time.Second
+)
+
+// Receiver serves one webhook.
+type Receiver struct {
+	Options
+	metrics *metrics
+	store   *stream.Store
+	events  *ingest.Handler
+	pool    *forward.Pool
+	limits  atomic.Pointer[stream.Limits]
+	inForce atomic.Pointer[files]
+
+	connected  atomic.Bool
+	redisError atomic.Pointer[string]
+	draining   atomic.Bool
+}
+
+// New reads the files and returns a Receiver that is ready to Run. Its errors name what is wrong and what to do.
+func New(o Options) (*Receiver, error) {
+	f, err := readFiles(o.ConfigFile)
+	if err != nil {
+		return nil, err
+	}
+	w := f.config.Webhook
+	r := &Receiver{
+		Options: o,
+		metrics: newMetrics(o.Log),
+		store:   stream.New(w.Namespace, w.Name, o.Consumer),
+		pool:    forward.NewPool(),
+	}
+	r.metrics.registry.MustRegister(newBacklogs(r.backlogs))
+	r.events = ingest.NewHandler(appender{r}, r.metrics, ingest.Settings{})
+	r.apply(f)
+	return r, nil
+}
+
+// Run serves until ctx ends, then shuts down in the order that loses nothing: not ready, requests drained, taking
+// stopped, attempts finished, Redis closed. It returns an error when a listener fails.
+func (r *Receiver) Run(ctx context.Context) error {
+	serving, stop := context.WithCancelCause(ctx)
+	defer stop(nil)
+	background := make(chan struct{})
+	go func() {
+		defer close(background)
+		r.connect(serving)
+		r.reread(serving)
+	}()
+
+	server := &http.Server{
+		Handler: r.events, ReadHeaderTimeout: readHeaderTimeout, ReadTimeout: readTimeout, WriteTimeout: writeTimeout,
+		IdleTimeout: idleTimeout, MaxHeaderBytes: maxHeaderBytes, ErrorLog: slog.NewLogLogger(r.Log.Handler(), slog.LevelDebug),
+	}
+	ops := &http.Server{Handler: r.opsHandler(), ReadHeaderTimeout: readHeaderTimeout, ErrorLog: server.ErrorLog}
+	go serve(server, netutil.LimitListener(r.Events, maxConnections), stop)
+	go serve(ops, r.Ops, stop)
+	r.Log.Info("serving", "events", r.Events.Addr().String(), "ops", r.Ops.Addr().String(), "version", r.Version)
+
+	<-serving.Done()
+	failed := context.Cause(serving)
+	if ctx.Err() != nil {
+		failed = nil
+	}
+	r.shutDown(server, failed == nil)
+	<-background
+	r.store.Close()
+	_ = ops.Close()
+	return failed
+}
+
+func serve(s *http.Server, l net.Listener, failed context.CancelCauseFunc) {
+	if err := s.Serve(l); !errors.Is(err, http.ErrServerClosed) {
+		failed(fmt.Errorf("serve on %s: %w", l.Addr(), err))
+	}
+}
+
+func (r *Receiver) shutDown(server *http.Server, graceful bool) {
+	r.draining.Store(true)
+	r.Log.Info("shutting down: no longer ready, still serving", "drain_delay", r.DrainDelay)
+	if graceful {
+		time.Sleep(r.DrainDelay)
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), config.DrainTimeout)
+	defer cancel()
+	if err := server.Shutdown(ctx); err != nil {
+		r.Log.Warn("some requests did not end in time; their senders will send again", "error", err)
+		_ = server.Close()
+	}
+	ctx, cancel = context.WithTimeout(context.Background(), r.inForce.Load().config.LongestAttempt())
+	defer cancel()
+	r.pool.Stop(ctx)
+	r.Log.Info("shut down: every attempt is settled")
+}
+
+// connect dials Redis until it answers. Until then requests are answered 503.
+func (r *Receiver) connect(ctx context.Context) {
+	for ctx.Err() == nil {
+		err := r.store.Connect(ctx, r.inForce.Load().redisURL)
+		if err == nil {
+			r.connected.Store(true)
+			r.redisError.Store(nil)
+			r.Log.Info("connected to Redis")
+			return
+		}
+		sentence := err.Error()
+		r.redisError.Store(&sentence)
+		r.Log.Error("Redis cannot be reached, trying again; check the Redis URL in the Secret and that its host answers", "error", err)
+		select {
+		case <-ctx.Done():
+		case <-time.After(reconnectDelay):
+		}
+		if f, err := readFiles(r.ConfigFile); err == nil && !f.equal(*r.inForce.Load()) {
+			r.apply(f) // the mistake may have been in the files
+		}
+	}
+}
+
+// reread follows the mounted files. A change that cannot be read leaves what is in force as it is.
+func (r *Receiver) reread(ctx context.Context) {
+	var rejected string
+	ticker := time.NewTicker(r.RereadInterval)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C:
+		}
+		f, err := readFiles(r.ConfigFile)
+		switch {
+		case err != nil && err.Error() != rejected: // say it once
+			rejected = err.Error()
+			r.metrics.reloads.WithLabelValues("rejected").Inc()
+			r.Log.Error("changed files are not taken over, the receiver goes on with the old ones", "error", err)
+		case err == nil && !f.equal(*r.inForce.Load()):
+			rejected = ""
+			reconnect := f.redisURL != r.inForce.Load().redisURL
+			r.apply(f)
+			r.metrics.reloads.WithLabelValues("applied").Inc()
+			r.Log.Info("changed files are in force", "config", f.digest)
+			if reconnect {
+				r.connect(ctx)
+			}
+		}
+	}
+}
+
+// apply puts f in force in every room.
+func (r *Receiver) apply(f files) {
+	c := f.config
+	r.inForce.Store(&f)
+	r.limits.Store(&stream.Limits{Window: c.Deduplication.Window.Std(), Backlog: c.MaxBacklog})
+	settings := ingest.Settings{
+		Namespace: c.Webhook.Namespace, Name: c.Webhook.Name, Paths: c.Paths, Tokens: f.tokens, WebhookID: c.WebhookID,
+		EventTypes: c.EventTypes, MaxBodyBytes: c.MaxBodyBytes,
+	}
+	plans := map[forward.Route]forward.Plan{}
+	for _, t := range c.Targets {
+		settings.Targets = append(settings.Targets, ingest.Target{Name: t.Name, EventTypes: t.EventTypes})
+		for _, lane := range event.Lanes() {
+			plans[forward.Route{Target: t.Name, Lane: lane}] = r.plan(t, lane, c.Addresses)
+		}
+	}
+	r.pool.Apply(plans) // first the workers, so that an event for a new target finds one to wake
+	r.events.Use(settings)
+}
+
+func (r *Receiver) plan(t config.Target, lane event.Lane, addresses config.Addresses) forward.Plan {
+	fingerprint, err := json.Marshal(struct {
+		Target    config.Target
+		Addresses config.Addresses
+	}{t, addresses})
+	if err != nil { // only a type that cannot be encoded can fail here
+		panic(err)
+	}
+	return forward.Plan{Fingerprint: string(fingerprint), New: func() *forward.Worker {
+		return forward.NewWorker(r.store.Queue(t.Name, lane, stream.DefaultRetention), forward.Options{
+			Target: t.Name, Lane: lane, Timeout: t.Timeout.Std(), MaxInFlight: t.MaxInFlight,
+			Policy: retry.Policy{
+				MaxAttempts: t.Retry.MaxAttempts, MinBackoff: t.Retry.MinBackoff.Std(),
+				MaxBackoff: t.Retry.MaxBackoff.Std(), MaxAge: t.Retry.MaxAge.Std(),
+			},
+			Sender: target.New(target.Options{
+				URL: t.URL, Timeout: t.Timeout.Std(), MaxInFlight: t.MaxInFlight, UserAgent: "heymarket-operator/" + r.Version,
+				Addresses: target.AddressPolicy{AllowLoopback: addresses.AllowLoopback, DenyPrivate: addresses.DenyPrivate},
+			}),
+			Observer: r.metrics, Log: r.Log,
+		})
+	}}
+}
+
+// appender is the store as ingest sees it. It wakes the workers of what it stored.
+type appender struct{ *Receiver }
+
+// Append implements ingest.Store.
+func (a appender) Append(ctx context.Context, key event.Key, e event.Event, targets []string) (duplicate bool, err error) {
+	result, err := a.store.Append(ctx, key, e, targets, *a.limits.Load())
+	switch {
+	case errors.Is(err, stream.ErrFull):
+		return false, fmt.Errorf("%w: %w", ingest.ErrFull, err)
+	case err != nil:
+		return false, err
+	case result == stream.Duplicate:
+		return true, nil
+	}
+	a.pool.Wake(targets, event.LaneOf(e.Type))
+	return false, nil
+}
+
+// notReady returns why this receiver should get no requests, or "". Once Redis has been reached it stays ready while
+// Redis is away: its own 503 says more than a proxy's.
+func (r *Receiver) notReady() string {
+	switch why := r.redisError.Load(); {
+	case r.draining.Load():
+		return "shutting down"
+	case r.connected.Load():
+		return ""
+	case why != nil:
+		return "not connected to Redis: " + *why
+	}
+	return "not connected to Redis yet"
+}
+
+func (r *Receiver) backlogs() (map[string]backlog, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), backlogReadLimit)
+	defer cancel()
+	targets := r.inForce.Load().config.Targets
+	names := make([]string, len(targets))
+	for i, t := range targets {
+		names[i] = t.Name
+	}
+	read, err := r.store.Backlogs(ctx, names)
+	if err != nil {
+		return nil, err
+	}
+	out := make(map[string]backlog, len(names))
+	for i, b := range read {
+		out[names[i]] = backlog{b.Pending, b.DeadLetters}
+	}
+	return out, nil
+}
+
+func (r *Receiver) status(context.Context) Status {
+	f := r.inForce.Load()
+	s := Status{Version: r.Version, ConfigDigest: f.digest, Redis: "ok", Targets: []TargetStatus{}}
+	all, err := r.backlogs()
+	if err != nil {
+		s.Redis = err.Error()
+	}
+	for _, t := range f.config.Targets {
+		b := all[t.Name]
+		s.Targets = append(s.Targets, TargetStatus{Name: t.Name, Pending: b.pending, DeadLetters: b.deadLetters})
+	}
+	return s
+}

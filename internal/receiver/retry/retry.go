@@ -1,0 +1,80 @@
+// Package retry decides what follows an attempt: nothing more, another one and when, or giving up. It is pure: time
+// and chance come in as arguments.
+package retry
+
+import (
+	"fmt"
+	"net/http"
+	"time"
+
+	"heymarket.dev/operator/internal/receiver/event"
+)
+
+// Policy is the schedule of attempts for one target. All fields must be positive.
+type Policy struct {
+	// MaxAttempts counts the first attempt as well.
+	MaxAttempts int
+	// MinBackoff is the delay before the second attempt; each further one doubles it, up to MaxBackoff.
+	MinBackoff, MaxBackoff time.Duration
+	// MaxAge is counted from acceptance; no attempt begins later than that.
+	MaxAge time.Duration
+}
+
+// Verdict is what follows an attempt.
+type Verdict int
+
+const (
+	// Done means that the target took the event.
+	Done Verdict = iota
+	// Again means another attempt after Decision.Delay.
+	Again
+	// GiveUp means the dead letters, for Decision.Reason.
+	GiveUp
+)
+
+// Decision is a Verdict with what it needs.
+type Decision struct {
+	Verdict Verdict
+	// Delay is the time until the next attempt, for Again.
+	Delay time.Duration
+	// Reason is one sentence without URL, body or address, for GiveUp.
+	Reason string
+}
+
+// Decide says what follows attempt number attempt (from 1) at an event of the given age. Chance is in [0,1) and spreads
+// the delays: a delay lies between half and all of the exponential backoff, and is never shorter than the target's
+// Retry-After.
+func (p Policy) Decide(attempt int, age time.Duration, o event.Outcome, chance float64) Decision {
+	if o.Delivered() {
+		return Decision{Verdict: Done}
+	}
+	if o.Err == nil && !Retryable(o.Status) {
+		return Decision{Verdict: GiveUp, Reason: fmt.Sprintf("the target refused it with %d", o.Status)}
+	}
+	if attempt >= p.MaxAttempts {
+		return Decision{Verdict: GiveUp, Reason: fmt.Sprintf("%d attempts failed", attempt)}
+	}
+	delay := max(p.backoff(attempt, chance), o.RetryAfter)
+	if age+delay > p.MaxAge {
+		return Decision{Verdict: GiveUp, Reason: fmt.Sprintf("the next attempt would come later than %s after acceptance", p.MaxAge)}
+	}
+	return Decision{Verdict: Again, Delay: delay}
+}
+
+// Retryable says whether an answer other than 2xx may be followed by a good one: 408, 409, 425, 429 and 5xx.
+func Retryable(status int) bool {
+	switch status {
+	case http.StatusRequestTimeout, http.StatusConflict, http.StatusTooEarly, http.StatusTooManyRequests:
+		return true
+	}
+	return status >= 500
+}
+
+func (p Policy) backoff(attempt int, chance float64) time.Duration {
+	d := p.MinBackoff
+	for i := 1; i < attempt && d < p.MaxBackoff; i++ {
+		d *= 2
+	}
+	d = min(d, p.MaxBackoff)
+	return d/2 + time.Duration(chance*float64(d/2))
+}

@@ -1,0 +1,22 @@
+-- Stores one event for every target that wants it, and remembers it. In this order: scripts do not roll back, and a
+-- marker that is set before an XADD that fails would make the sender's retry look like a duplicate of an event that was
+-- never stored.
+--
+-- KEYS[1]    the marker of this event
+-- KEYS[2..]  the queue of each target that wants it
+-- ARGV       1 how long to remember (ms), 2 bound of a queue (entries), 3 id, 4 type, 5 accepted at (ms), 6 body
+-- returns    1 stored, 0 a duplicate, -n queue n is full (nothing is stored)
+if redis.call('EXISTS', KEYS[1]) == 1 then
+  return 0
+end
+local bound = tonumber(ARGV[2])
+for i = 2, #KEYS do
+  if redis.call('XLEN', KEYS[i]) >= bound then
+    return 1 - i
+  end
+end
+for i = 2, #KEYS do
+  redis.call('XADD', KEYS[i], '*', 'id', ARGV[3], 'type', ARGV[4], 'at', ARGV[5], 'body', ARGV[6])
+end
+redis.call('SET', KEYS[1], '1', 'PX', ARGV[1])
+return 1

@@ -1,0 +1,219 @@
+// Package stream is the only room that knows Redis. It keeps accepted events until they are settled: one queue (a Redis
+// stream with one consumer group) for every target and lane, a set of retries beside it, one stream of dead letters for
+// every target, and a marker for every event that is remembered. Every change of state is one script, so that a crash
+// at any point leaves an event in exactly one place.
+//
+// It needs Redis 6.2 or later. All keys of a webhook share a hash tag and the prefix "hmw:{namespace/name}:".
+package stream
+
+import (
+	"context"
+	_ "embed"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/redis/rueidis"
+
+	"heymarket.dev/operator/internal/receiver/event"
+)
+
+//go:embed append.lua
+var appendSource string
+
+var appendScript = rueidis.NewLuaScriptRetryable(appendSource) // idempotent: a repeat finds the marker
+
+const (
+	group = "receivers"
+	// callTimeout bounds one call to Redis. It is below the ten seconds after which most senders give up on an answer.
+	callTimeout = 5 * time.Second
+	dialTimeout = 3 * time.Second
+)
+
+// ErrUnavailable wraps every error that means: Redis did not confirm, nothing may be acknowledged.
+var ErrUnavailable = errors.New("redis did not confirm")
+
+// ErrFull is returned by Append when the queue of a wanted target is at its bound. Nothing has been stored.
+var ErrFull = errors.New("a target's queue is full")
+
+// Store keeps the events of one webhook. Its methods may be called concurrently. Until Connect has succeeded for the
+// first time they return ErrUnavailable.
+type Store struct {
+	prefix   string
+	consumer string
+	client   atomic.Pointer[connection]
+}
+
+type connection struct{ rueidis.Client }
+
+// New returns a Store for the webhook namespace/name that is not connected yet. The consumer's name must be unique among
+// all receivers that ever serve this webhook at the same time.
+func New(namespace, name, consumer string) *Store {
+	return &Store{prefix: "hmw:{" + namespace + "/" + name + "}:", consumer: consumer}
+}
+
+// Connect dials the Redis at url (redis:// or rediss://, see rueidis.ParseURL for Sentinel and Cluster), checks that it
+// answers, and uses it from then on in place of an earlier one. On an error the earlier one stays in use.
+// The error names the address, never the user or the password.
+func (s *Store) Connect(ctx context.Context, url string) error {
+	options, err := rueidis.ParseURL(strings.TrimSpace(url))
+	if err != nil {
+		// The parser's error repeats the URL, and with it the password.
+		return errors.New("the Redis URL cannot be read; write it as redis://user:password@host:6379/0, or rediss:// for TLS")
+	}
+	address := strings.Join(options.InitAddress, ", ")
+	options.ClientName = "heymarket-receiver"
+	options.DisableCache = true
+	options.Dialer.Timeout = dialTimeout
+	options.ConnWriteTimeout = callTimeout
+	options.PipelineMultiplex = -1         // one connection: commands of all goroutines share its pipeline
+	options.RingScaleEachConn = 9          // 512 commands under way
+	options.ReadBufferEachConn = 64 << 10  // bodies are small; the library's half MiB is most of an idle receiver
+	options.WriteBufferEachConn = 64 << 10 //
+	client, err := rueidis.NewClient(options)
+	if err != nil {
+		return fmt.Errorf("%w: %s: %w", ErrUnavailable, address, err)
+	}
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	if err := client.Do(ctx, client.B().Ping().Build()).Error(); err != nil {
+		client.Close()
+		return fmt.Errorf("%w: %s: %w", ErrUnavailable, address, err)
+	}
+	if old := s.client.Swap(&connection{client}); old != nil {
+		// Commands under way on the old connection are bounded by callTimeout.
+		time.AfterFunc(2*callTimeout, old.Close)
+	}
+	return nil
+}
+
+// Ping says whether Redis answers now.
+func (s *Store) Ping(ctx context.Context) error {
+	return s.call(ctx, func(ctx context.Context, c rueidis.Client) error {
+		return c.Do(ctx, c.B().Ping().Build()).Error()
+	})
+}
+
+// Close ends the connection. No other method may be called after it.
+func (s *Store) Close() {
+	if c := s.client.Swap(nil); c != nil {
+		c.Close()
+	}
+}
+
+// Result is what Append did.
+type Result int
+
+const (
+	// Stored means that every wanted target's queue holds the event now.
+	Stored Result = iota
+	// Duplicate means that the event was stored before and is still remembered.
+	Duplicate
+)
+
+// Limits are the bounds of Append.
+type Limits struct {
+	// Window is how long an event is remembered.
+	Window time.Duration
+	// Backlog is the number of pending events, for each target and lane, at which Append returns ErrFull.
+	Backlog int64
+}
+
+// Append stores e for the named targets and remembers it under key, in one script. With no targets it only remembers.
+// A nil error means that Redis has confirmed the write. Any error means that the event may or may not be stored, and
+// that the same call again is right.
+func (s *Store) Append(ctx context.Context, key event.Key, e event.Event, targets []string, limits Limits) (Result, error) {
+	keys := make([]string, 1, 1+len(targets))
+	keys[0] = s.prefix + "d:" + string(key[:])
+	lane := event.LaneOf(e.Type)
+	for _, t := range targets {
+		keys = append(keys, s.queueKey(t, lane))
+	}
+	args := []string{
+		strconv.FormatInt(limits.Window.Milliseconds(), 10),
+		strconv.FormatInt(limits.Backlog, 10),
+		e.ID, e.Type,
+		strconv.FormatInt(e.AcceptedAt.UnixMilli(), 10),
+		rueidis.BinaryString(e.Body),
+	}
+	var code int64
+	err := s.call(ctx, func(ctx context.Context, c rueidis.Client) (err error) {
+		code, err = appendScript.Exec(ctx, c, keys, args).AsInt64()
+		return err
+	})
+	switch {
+	case err != nil:
+		return 0, fmt.Errorf("append event: %w", err)
+	case code < 0:
+		return 0, fmt.Errorf("append event: %w: %s", ErrFull, targets[-code-1])
+	case code == 0:
+		return Duplicate, nil
+	}
+	return Stored, nil
+}
+
+// Backlog is how much one target has to wait for.
+type Backlog struct {
+	// Pending events are accepted and neither delivered nor given up; they wait, are under way, or will be retried.
+	Pending int64
+	// DeadLetters were given up and are kept for a person to look at.
+	DeadLetters int64
+}
+
+// Backlogs returns the backlog of each named target, in the same order.
+func (s *Store) Backlogs(ctx context.Context, targets []string) ([]Backlog, error) {
+	out := make([]Backlog, len(targets))
+	err := s.call(ctx, func(ctx context.Context, c rueidis.Client) error {
+		var commands rueidis.Commands
+		for _, t := range targets {
+			for _, lane := range event.Lanes() {
+				commands = append(commands, c.B().Xlen().Key(s.queueKey(t, lane)).Build())
+			}
+			commands = append(commands, c.B().Xlen().Key(s.deadKey(t)).Build())
+		}
+		perTarget := len(event.Lanes()) + 1
+		for i, r := range c.DoMulti(ctx, commands...) {
+			n, err := r.AsInt64()
+			if err != nil {
+				return err
+			}
+			if b := &out[i/perTarget]; i%perTarget == perTarget-1 {
+				b.DeadLetters = n
+			} else {
+				b.Pending += n
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("read backlogs: %w", err)
+	}
+	return out, nil
+}
+
+func (s *Store) queueKey(target string, lane event.Lane) string {
+	return s.prefix + "q:" + target + ":" + string(lane)
+}
+
+func (s *Store) retriesKey(target string, lane event.Lane) string {
+	return s.prefix + "r:" + target + ":" + string(lane)
+}
+
+func (s *Store) deadKey(target string) string { return s.prefix + "dead:" + target }
+
+// call runs f with the connection in force and a bounded context, and marks its error as ErrUnavailable.
+func (s *Store) call(ctx context.Context, f func(context.Context, rueidis.Client) error) error {
+	c := s.client.Load()
+	if c == nil {
+		return fmt.Errorf("%w: not connected yet", ErrUnavailable)
+	}
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	if err := f(ctx, c.Client); err != nil {
+		return fmt.Errorf("%w: %w", ErrUnavailable, err)
+	}
+	return nil
+}
