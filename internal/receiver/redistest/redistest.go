@@ -1,0 +1,128 @@
+// Package redistest starts real Redis servers for tests, on loopback ports of their own, and ends them with the test.
+package redistest
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"testing"
+	"time"
+)
+
+// Server is one Redis, append-only and without eviction, as the product asks for.
+type Server struct {
+	t    testing.TB
+	addr string
+	dir  string
+	args []string
+	cmd  *exec.Cmd
+}
+
+// Start runs a Redis until the test ends. Without redis-server it skips the test, or fails it where
+// HEYMARKET_REQUIRE_ALL is set, as `make test` does. Args are further options, such as "--maxmemory", "10mb".
+func Start(t testing.TB, args ...string) *Server {
+	t.Helper()
+	if _, err := exec.LookPath("redis-server"); err != nil {
+		if os.Getenv("HEYMARKET_REQUIRE_ALL") != "" {
+			t.Fatal("redis-server is missing; `make test` installs it, or: apt-get install redis-server")
+		}
+		t.Skip("left out: redis-server is missing; `make test` installs it and leaves nothing out")
+	}
+	s := &Server{t: t, addr: freeAddress(t), dir: t.TempDir(), args: args}
+	s.Run()
+	t.Cleanup(s.Kill)
+	return s
+}
+
+// URL is what a receiver is given.
+func (s *Server) URL() string { return "redis://" + s.addr }
+
+// Addr is host and port.
+func (s *Server) Addr() string { return s.addr }
+
+// Run starts the server again after Kill, with the data that it had, and waits until it answers.
+func (s *Server) Run() {
+	s.t.Helper()
+	_, port, err := net.SplitHostPort(s.addr)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	log := filepath.Join(s.dir, "redis.log")
+	args := append([]string{
+		"--bind", "127.0.0.1", "--port", port, "--dir", s.dir, "--logfile", log,
+		"--appendonly", "yes", "--appendfsync", "everysec", "--save", "", "--maxmemory-policy", "noeviction",
+	}, s.args...)
+	// Not the test's context: the server has to outlive it, for the cleanups that still need it.
+	s.cmd = exec.CommandContext(context.Background(), "redis-server", args...)
+	if err := s.cmd.Start(); err != nil {
+		s.t.Fatal(err)
+	}
+	for deadline := time.Now().Add(10 * time.Second); ; {
+		answer, err := s.Do("PING")
+		if err == nil && answer == "PONG" {
+			return
+		}
+		if time.Now().After(deadline) {
+			text, _ := os.ReadFile(log)
+			s.t.Fatalf("redis-server does not answer: %s %v\n%s", answer, err, text)
+		}
+		time.Sleep(10 * time.Millisecond) // the server tells nobody that it is up; asking is all there is
+	}
+}
+
+// Kill ends the server as a crash would, by SIGKILL.
+func (s *Server) Kill() {
+	if s.cmd != nil {
+		_ = s.cmd.Process.Kill()
+		_ = s.cmd.Wait()
+		s.cmd = nil
+	}
+}
+
+// Do runs one command by redis-cli and returns what it prints.
+func (s *Server) Do(args ...string) (string, error) {
+	host, port, err := net.SplitHostPort(s.addr)
+	if err != nil {
+		return "", err
+	}
+	out, err := exec.CommandContext(context.Background(), "redis-cli", append([]string{"-h", host, "-p", port}, args...)...).CombinedOutput()
+	text := string(out)
+	if n := len(text); n > 0 && text[n-1] == '\n' {
+		text = text[:n-1]
+	}
+	return text, err
+}
+
+// MustDo is Do for commands that have to succeed.
+func (s *Server) MustDo(args ...string) string {
+	s.t.Helper()
+	out, err := s.Do(args...)
+	if err != nil {
+		s.t.Fatalf("redis-cli %v: %v: %s", args, err, out)
+	}
+	return out
+}
+
+func freeAddress(t testing.TB) string {
+	t.Helper()
+	var listen net.ListenConfig
+	l, err := listen.Listen(t.Context(), "tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = l.Close() }()
+	return fmt.Sprint(l.Addr())
+}
+
+// AppendOnlyFile is the file that holds every write since the server's first start.
+func (s *Server) AppendOnlyFile() string {
+	s.t.Helper()
+	names, err := filepath.Glob(filepath.Join(s.dir, "appendonlydir", "*.incr.aof"))
+	if err != nil || len(names) != 1 {
+		s.t.Fatalf("append-only files: %v, %v", names, err)
+	}
+	return names[0]
+}

@@ -1,0 +1,423 @@
+package stream_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"heymarket.dev/operator/internal/receiver/event"
+	"heymarket.dev/operator/internal/receiver/redistest"
+	"heymarket.dev/operator/internal/receiver/stream"
+)
+
+const (
+	target = "crm"
+	lease  = 50 * time.Millisecond
+)
+
+var limits = stream.Limits{Window: time.Hour, Backlog: 1000}
+
+func connect(t *testing.T, r *redistest.Server, consumer string) *stream.Store {
+	t.Helper()
+	s := stream.New("staging", "support", consumer)
+	if err := s.Connect(t.Context(), r.URL()); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(s.Close)
+	return s
+}
+
+func newEvent(n int) (event.Key, event.Event) {
+	key := event.Key{byte(n >> 8), byte(n)}
+	return key, event.Event{
+		ID: key.ID(), Type: event.MessageReceived, AcceptedAt: time.UnixMilli(1_700_000_000_000),
+		Body: fmt.Appendf(nil, `{"n":%d}`, n),
+	}
+}
+
+func appendTo(t *testing.T, s *stream.Store, n int, targets ...string) {
+	t.Helper()
+	key, e := newEvent(n)
+	if got, err := s.Append(t.Context(), key, e, targets, limits); err != nil || got != stream.Stored {
+		t.Fatalf("Append(%d) = %v, %v; want Stored", n, got, err)
+	}
+}
+
+func take(t *testing.T, q *stream.Queue, limit int, lease time.Duration) []event.Lease {
+	t.Helper()
+	leases, _, err := q.Take(t.Context(), limit, lease)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return leases
+}
+
+// takeEventually takes until something comes: for what depends on the clock of Redis.
+func takeEventually(t *testing.T, q *stream.Queue, lease time.Duration) event.Lease {
+	t.Helper()
+	for deadline := time.Now().Add(5 * time.Second); time.Now().Before(deadline); {
+		if leases := take(t, q, 1, lease); len(leases) == 1 {
+			return leases[0]
+		}
+		time.Sleep(5 * time.Millisecond)
+	}
+	t.Fatal("nothing came within five seconds")
+	return event.Lease{}
+}
+
+func wantBacklog(t *testing.T, s *stream.Store, want stream.Backlog) {
+	t.Helper()
+	got, err := s.Backlogs(t.Context(), []string{target})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff([]stream.Backlog{want}, got); diff != "" {
+		t.Errorf("backlog (-want +got):\n%s", diff)
+	}
+}
+
+func TestAppendStoresOnceForEveryTarget(t *testing.T) {
+	t.Parallel()
+	s := connect(t, redistest.Start(t), "a")
+	key, e := newEvent(1)
+	for i, want := range []stream.Result{stream.Stored, stream.Duplicate, stream.Duplicate} {
+		got, err := s.Append(t.Context(), key, e, []string{target, "audit"}, limits)
+		if err != nil || got != want {
+			t.Fatalf("call %d: Append = %v, %v; want %v", i, got, err, want)
+		}
+	}
+	for _, name := range []string{target, "audit"} {
+		got := take(t, s.Queue(name, event.General, stream.DefaultRetention), 10, 0)
+		if len(got) != 1 {
+			t.Fatalf("%s: took %d events, want 1", name, len(got))
+		}
+		want := event.Lease{Event: e, Attempt: 1, Entry: got[0].Entry}
+		if diff := cmp.Diff(want, got[0]); diff != "" {
+			t.Errorf("%s: lease (-want +got):\n%s", name, diff)
+		}
+	}
+}
+
+func TestAppendForgetsAfterTheWindow(t *testing.T) {
+	t.Parallel()
+	s := connect(t, redistest.Start(t), "a")
+	key, e := newEvent(1)
+	short := stream.Limits{Window: 20 * time.Millisecond, Backlog: 10}
+	if _, err := s.Append(t.Context(), key, e, []string{target}, short); err != nil {
+		t.Fatal(err)
+	}
+	for deadline := time.Now().Add(5 * time.Second); ; time.Sleep(5 * time.Millisecond) {
+		got, err := s.Append(t.Context(), key, e, []string{target}, short)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got == stream.Stored {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatal("still a duplicate long after the window")
+		}
+	}
+}
+
+func TestAppendStoresNothingWhenOneQueueIsFull(t *testing.T) {
+	t.Parallel()
+	s := connect(t, redistest.Start(t), "a")
+	bound := stream.Limits{Window: time.Hour, Backlog: 2}
+	for n := range 2 {
+		key, e := newEvent(n)
+		if _, err := s.Append(t.Context(), key, e, []string{"audit"}, bound); err != nil {
+			t.Fatal(err)
+		}
+	}
+	key, e := newEvent(9)
+	for range 2 { // the second time too: it must not have been remembered
+		_, err := s.Append(t.Context(), key, e, []string{target, "audit"}, bound)
+		if !errors.Is(err, stream.ErrFull) || !strings.Contains(err.Error(), "audit") {
+			t.Fatalf("Append = %v; want ErrFull naming audit", err)
+		}
+	}
+	wantBacklog(t, s, stream.Backlog{})
+}
+
+// A marker before the store would lose the event: its repeat would look like a duplicate.
+func TestAppendThatFailsHalfwayIsNoDuplicateLater(t *testing.T) {
+	t.Parallel()
+	r := redistest.Start(t)
+	s := connect(t, r, "a")
+	r.MustDo("SET", "hmw:{staging/support}:q:audit:general", "in the way")
+	key, e := newEvent(1)
+	if _, err := s.Append(t.Context(), key, e, []string{target, "audit"}, limits); !errors.Is(err, stream.ErrUnavailable) {
+		t.Fatalf("Append = %v; want ErrUnavailable", err)
+	}
+	r.MustDo("DEL", "hmw:{staging/support}:q:audit:general")
+	if got, err := s.Append(t.Context(), key, e, []string{target, "audit"}, limits); err != nil || got != stream.Stored {
+		t.Fatalf("after repair: Append = %v, %v; want Stored", got, err)
+	}
+	if got := take(t, s.Queue("audit", event.General, stream.DefaultRetention), 10, 0); len(got) != 1 {
+		t.Errorf("audit got %d events, want 1", len(got))
+	}
+}
+
+func TestAppendConfirmsNothingWhenMemoryIsExhausted(t *testing.T) {
+	t.Parallel()
+	r := redistest.Start(t)
+	s := connect(t, r, "a")
+	r.MustDo("CONFIG", "SET", "maxmemory", "1")
+	key, e := newEvent(1)
+	if _, err := s.Append(t.Context(), key, e, []string{target}, limits); !errors.Is(err, stream.ErrUnavailable) {
+		t.Fatalf("Append = %v; want ErrUnavailable", err)
+	}
+	r.MustDo("CONFIG", "SET", "maxmemory", "0")
+	appendTo(t, s, 1, target)
+}
+
+func TestConsentTravelsInALaneOfItsOwn(t *testing.T) {
+	t.Parallel()
+	s := connect(t, redistest.Start(t), "a")
+	for n := range 5 {
+		appendTo(t, s, n, target)
+	}
+	key, e := newEvent(100)
+	e.Type = event.TargetOptOut
+	if _, err := s.Append(t.Context(), key, e, []string{target}, limits); err != nil {
+		t.Fatal(err)
+	}
+	got := take(t, s.Queue(target, event.Consent, stream.DefaultRetention), 10, 0)
+	if len(got) != 1 || got[0].Type != event.TargetOptOut {
+		t.Fatalf("the consent lane held %v", got)
+	}
+	wantBacklog(t, s, stream.Backlog{Pending: 6})
+}
+
+func TestDoneLeavesNothingBehind(t *testing.T) {
+	t.Parallel()
+	s := connect(t, redistest.Start(t), "a")
+	q := s.Queue(target, event.General, stream.DefaultRetention)
+	for n := range 20 {
+		appendTo(t, s, n, target)
+	}
+	for _, l := range take(t, q, 20, 0) {
+		for i, want := range []bool{true, false} {
+			if got, err := q.Done(t.Context(), l); err != nil || got != want {
+				t.Fatalf("Done, call %d = %v, %v; want %v", i, got, err, want)
+			}
+		}
+	}
+	wantBacklog(t, s, stream.Backlog{})
+}
+
+func TestLaterComesBackWithItsAttempt(t *testing.T) {
+	t.Parallel()
+	s := connect(t, redistest.Start(t), "a")
+	q := s.Queue(target, event.General, stream.DefaultRetention)
+	appendTo(t, s, 1, target)
+	l := take(t, q, 1, 0)[0]
+	if ok, err := q.Later(t.Context(), l, 2, time.Hour); err != nil || !ok {
+		t.Fatalf("Later = %v, %v", ok, err)
+	}
+	got, next, err := q.Take(t.Context(), 1, 0)
+	if err != nil || len(got) != 0 || next < 59*time.Minute || next > time.Hour {
+		t.Fatalf("Take = %v, next in %v, %v; want nothing, next in about an hour", got, next, err)
+	}
+	wantBacklog(t, s, stream.Backlog{Pending: 1})
+
+	appendTo(t, s, 2, target)
+	l2 := take(t, q, 1, 0)[0]
+	if ok, err := q.Later(t.Context(), l2, 7, 0); err != nil || !ok {
+		t.Fatalf("Later = %v, %v", ok, err)
+	}
+	again := takeEventually(t, q, 0)
+	if again.ID != l2.ID || again.Attempt != 7 {
+		t.Errorf("came back as %s, attempt %d; want %s, attempt 7", again.ID, again.Attempt, l2.ID)
+	}
+}
+
+func TestDeadMovesToTheDeadLetters(t *testing.T) {
+	t.Parallel()
+	r := redistest.Start(t)
+	s := connect(t, r, "a")
+	q := s.Queue(target, event.General, stream.DefaultRetention)
+	appendTo(t, s, 1, target)
+	l := take(t, q, 1, 0)[0]
+	for i, want := range []bool{true, false} {
+		ok, err := q.Dead(t.Context(), l, event.Outcome{Status: 422, Excerpt: "no such inbox"}, "the target refused it with 422")
+		if err != nil || ok != want {
+			t.Fatalf("Dead, call %d = %v, %v; want %v", i, ok, err, want)
+		}
+	}
+	wantBacklog(t, s, stream.Backlog{DeadLetters: 1})
+	letter := r.MustDo("XRANGE", "hmw:{staging/support}:dead:"+target, "-", "+")
+	for _, part := range []string{l.ID, event.MessageReceived, `{"n":1}`, "422", "no such inbox", "the target refused it with 422"} {
+		if !strings.Contains(letter, part) {
+			t.Errorf("the dead letter lacks %q:\n%s", part, letter)
+		}
+	}
+}
+
+func TestWhatADeadConsumerHeldComesBack(t *testing.T) {
+	t.Parallel()
+	r := redistest.Start(t)
+	crashed, alive := connect(t, r, "crashed"), connect(t, r, "alive")
+	appendTo(t, crashed, 1, target)
+	held := take(t, crashed.Queue(target, event.General, stream.DefaultRetention), 1, 0)[0]
+
+	q := alive.Queue(target, event.General, stream.DefaultRetention)
+	if got := take(t, q, 1, time.Hour); len(got) != 0 {
+		t.Fatalf("took over %v before the lease was over", got)
+	}
+	l := takeEventually(t, q, lease)
+	if l.ID != held.ID || l.Attempt != 2 {
+		t.Errorf("took over %s, attempt %d; want %s, attempt 2: the crashed attempt counts", l.ID, l.Attempt, held.ID)
+	}
+	// The one that was thought dead wakes up. It may say that the event is delivered, but not send it back or bury it.
+	late := crashed.Queue(target, event.General, stream.DefaultRetention)
+	if ok, err := late.Later(t.Context(), held, 2, 0); err != nil || ok {
+		t.Errorf("Later by the former holder = %v, %v; want false", ok, err)
+	}
+	if ok, err := late.Dead(t.Context(), held, event.Outcome{}, ""); err != nil || ok {
+		t.Errorf("Dead by the former holder = %v, %v; want false", ok, err)
+	}
+	if ok, err := late.Done(t.Context(), held); err != nil || !ok {
+		t.Errorf("Done by the former holder = %v, %v; want true", ok, err)
+	}
+	if ok, err := q.Done(t.Context(), l); err != nil || ok {
+		t.Errorf("Done by the second holder = %v, %v; want false: it counts once", ok, err)
+	}
+	wantBacklog(t, alive, stream.Backlog{})
+}
+
+func TestAGroupThatIsGoneIsMadeAgain(t *testing.T) {
+	t.Parallel()
+	r := redistest.Start(t)
+	s := connect(t, r, "a")
+	q := s.Queue(target, event.General, stream.DefaultRetention)
+	for n := range 3 {
+		appendTo(t, s, n, target)
+	}
+	leases := take(t, q, 2, 0)
+	if _, err := q.Later(t.Context(), leases[0], 2, time.Hour); err != nil {
+		t.Fatal(err)
+	}
+	r.MustDo("XGROUP", "DESTROY", "hmw:{staging/support}:q:crm:general", "receivers")
+	if got := take(t, q, 10, 0); len(got) != 3 {
+		t.Errorf("took %d events after the group was lost, want all 3", len(got))
+	}
+}
+
+func TestNothingIsLostWhenRedisCrashes(t *testing.T) {
+	t.Parallel()
+	r := redistest.Start(t)
+	s := connect(t, r, "a")
+	q := s.Queue(target, event.General, stream.DefaultRetention)
+	for n := range 10 {
+		appendTo(t, s, n, target)
+	}
+	leases := take(t, q, 4, 0)
+	if _, err := q.Later(t.Context(), leases[0], 2, 0); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := q.Done(t.Context(), leases[1]); err != nil {
+		t.Fatal(err)
+	}
+	r.Kill()
+	key, e := newEvent(99)
+	if got, err := s.Append(t.Context(), key, e, []string{target}, limits); err == nil {
+		t.Fatalf("Append without Redis = %v, nil", got)
+	}
+	r.Run()
+	seen := map[string]bool{}
+	for deadline := time.Now().Add(10 * time.Second); len(seen) < 9 && time.Now().Before(deadline); {
+		leases, _, err := q.Take(t.Context(), 100, lease)
+		if err != nil {
+			continue // the client is still finding its way back
+		}
+		for _, l := range leases {
+			seen[l.ID] = true
+		}
+	}
+	if len(seen) != 9 || seen[leases[1].ID] {
+		t.Errorf("%d events came back, want the 9 that were not delivered", len(seen))
+	}
+}
+
+func TestTidyRemovesOnlyWhoHoldsNothing(t *testing.T) {
+	t.Parallel()
+	r := redistest.Start(t)
+	idle, holding, me := connect(t, r, "idle"), connect(t, r, "holding"), connect(t, r, "me")
+	appendTo(t, me, 1, target)
+	appendTo(t, me, 2, target)
+	first := idle.Queue(target, event.General, stream.DefaultRetention)
+	if _, err := first.Done(t.Context(), take(t, first, 1, 0)[0]); err != nil {
+		t.Fatal(err)
+	}
+	take(t, holding.Queue(target, event.General, stream.DefaultRetention), 1, 0)
+	q := me.Queue(target, event.General, stream.DefaultRetention)
+	consumers := func() string {
+		return r.MustDo("XINFO", "CONSUMERS", "hmw:{staging/support}:q:crm:general", "receivers")
+	}
+	for deadline := time.Now().Add(5 * time.Second); strings.Contains(consumers(), "name\nidle"); {
+		if err := q.Tidy(t.Context(), time.Millisecond); err != nil {
+			t.Fatal(err)
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("the idle consumer is still there:\n%s", consumers())
+		}
+	}
+	if names := consumers(); !strings.Contains(names, "name\nholding") {
+		t.Errorf("the consumer that holds an event is gone:\n%s", names)
+	}
+}
+
+func TestConcurrentDuplicatesAreStoredOnce(t *testing.T) {
+	t.Parallel()
+	r := redistest.Start(t)
+	stores := []*stream.Store{connect(t, r, "a"), connect(t, r, "b")}
+	var wg sync.WaitGroup
+	var mu sync.Mutex
+	stored := map[event.Key]int{}
+	for worker := range 8 {
+		wg.Go(func() {
+			for n := range 200 {
+				key, e := newEvent(n)
+				got, err := stores[worker%2].Append(context.WithoutCancel(t.Context()), key, e, []string{target}, limits)
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				if got == stream.Stored {
+					mu.Lock()
+					stored[key]++
+					mu.Unlock()
+				}
+			}
+		})
+	}
+	wg.Wait()
+	for key, times := range stored {
+		if times != 1 {
+			t.Errorf("%s was stored %d times", key.ID(), times)
+		}
+	}
+	wantBacklog(t, stores[0], stream.Backlog{Pending: 200})
+}
+
+func TestConnectNamesTheHostAndNeverThePassword(t *testing.T) {
+	t.Parallel()
+	s := stream.New("staging", "support", "a")
+	for _, url := range []string{"redis://user:hunter2@127.0.0.1:1/0", "redis://user:hunter2@127.0.0.1:port", "http://user:hunter2@host"} {
+		err := s.Connect(t.Context(), url)
+		if err == nil || strings.Contains(err.Error(), "hunter2") {
+			t.Errorf("Connect = %v; want an error without the password", err)
+		}
+	}
+	if _, err := s.Append(t.Context(), event.Key{}, event.Event{}, nil, limits); !errors.Is(err, stream.ErrUnavailable) {
+		t.Errorf("Append before Connect = %v; want ErrUnavailable", err)
+	}
+}
