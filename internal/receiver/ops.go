@@ -16,6 +16,10 @@ type Status struct {
 	ConfigDigest string `json:"configDigest"`
 	// Redis is "ok", or one sentence that says what is wrong.
 	Redis string `json:"redis"`
+	// Durable says that Redis promises to keep what it has confirmed; false until it has been asked.
+	Durable bool `json:"durable"`
+	// DurabilityProblems are one sentence each: what can lose accepted events.
+	DurabilityProblems []string `json:"durabilityProblems,omitempty"`
 	// Targets are the targets of the configuration in force.
 	Targets []TargetStatus `json:"targets"`
 }
@@ -25,6 +29,8 @@ type TargetStatus struct {
 	Name        string `json:"name"`
 	Pending     int64  `json:"pending"`
 	DeadLetters int64  `json:"deadLetters"`
+	// Circuit is Closed, Open or Gone, as this receiver sees it.
+	Circuit string `json:"circuit"`
 }
 
 // opsHandler serves the operations port: /healthz, /readyz, /metrics and /status.

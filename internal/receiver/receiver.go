@@ -9,6 +9,8 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"slices"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -52,7 +54,11 @@ const (
 	idleTimeout       = 90 * time.Second // longer than the usual 60 s of a proxy, so that the proxy closes first
 	maxHeaderBytes    = 16 << 10
 	reconnectDelay    = time.Second
-	backlogReadLimit  = 2 * time.Second
+	// housekeeping is how often Redis is asked what it promises, and told which targets are wanted.
+	housekeeping = time.Minute
+	// targetGrace is how long the backlog of a target outlives it: long enough to mend a mistaken edit.
+	targetGrace      = 24 * time.Hour
+	backlogReadLimit = 2 * time.Second
 )
 
 // Receiver serves one webhook.
@@ -64,6 +70,9 @@ type Receiver struct {
 	pool    *forward.Pool
 	limits  atomic.Pointer[stream.Limits]
 	inForce atomic.Pointer[files]
+
+	gates  sync.Map                 // target name → *forward.Gate
+	unsafe atomic.Pointer[[]string] // what Redis does not promise, see stream.CheckDurability; nil: not asked yet
 
 	connected  atomic.Bool
 	redisError atomic.Pointer[string]
@@ -100,6 +109,7 @@ func (r *Receiver) Run(ctx context.Context) error {
 		r.connect(serving)
 		r.reread(serving)
 	}()
+	go r.keepHouse(serving)
 
 	server := &http.Server{
 		Handler: r.events, ReadHeaderTimeout: readHeaderTimeout, ReadTimeout: readTimeout, WriteTimeout: writeTimeout,
@@ -210,37 +220,104 @@ func (r *Receiver) apply(f files) {
 	}
 	plans := map[forward.Route]forward.Plan{}
 	for _, t := range c.Targets {
-		settings.Targets = append(settings.Targets, ingest.Target{Name: t.Name, EventTypes: t.EventTypes})
-		for _, lane := range event.Lanes() {
-			plans[forward.Route{Target: t.Name, Lane: lane}] = r.plan(t, lane, c.Addresses)
+		settings.Targets = append(settings.Targets, ingest.Target{
+			Name: t.Name, EventTypes: t.EventTypes, Ordered: t.Order == config.OrderConversation,
+		})
+		if !c.Paused {
+			r.plan(plans, t, c)
 		}
 	}
 	r.pool.Apply(plans) // first the workers, so that an event for a new target finds one to wake
 	r.events.Use(settings)
 }
 
-func (r *Receiver) plan(t config.Target, lane event.Lane, addresses config.Addresses) forward.Plan {
+// plan adds the workers of one target, one a lane. They share a connection pool and a gate.
+func (r *Receiver) plan(plans map[forward.Route]forward.Plan, t config.Target, c config.Config) {
 	fingerprint, err := json.Marshal(struct {
 		Target    config.Target
 		Addresses config.Addresses
-	}{t, addresses})
+		Retention config.Retention
+	}{t, c.Addresses, c.Retention})
 	if err != nil { // only a type that cannot be encoded can fail here
 		panic(err)
 	}
-	return forward.Plan{Fingerprint: string(fingerprint), New: func() *forward.Worker {
-		return forward.NewWorker(r.store.Queue(t.Name, lane, stream.DefaultRetention), forward.Options{
-			Target: t.Name, Lane: lane, Timeout: t.Timeout.Std(), MaxInFlight: t.MaxInFlight,
-			Policy: retry.Policy{
-				MaxAttempts: t.Retry.MaxAttempts, MinBackoff: t.Retry.MinBackoff.Std(),
-				MaxBackoff: t.Retry.MaxBackoff.Std(), MaxAge: t.Retry.MaxAge.Std(),
-			},
-			Sender: target.New(target.Options{
-				URL: t.URL, Timeout: t.Timeout.Std(), MaxInFlight: t.MaxInFlight, UserAgent: "heymarket-operator/" + r.Version,
-				Addresses: target.AddressPolicy{AllowLoopback: addresses.AllowLoopback, DenyPrivate: addresses.DenyPrivate},
-			}),
-			Observer: r.metrics, Log: r.Log,
+	sender := sync.OnceValue(func() *target.Target {
+		return target.New(target.Options{
+			URL: t.URL, Timeout: t.Timeout.Std(), MaxInFlight: t.MaxInFlight, UserAgent: "heymarket-operator/" + r.Version,
+			Addresses: target.AddressPolicy{AllowLoopback: c.Addresses.AllowLoopback, DenyPrivate: c.Addresses.DenyPrivate},
 		})
-	}}
+	})
+	gate := sync.OnceValue(func() *forward.Gate {
+		g := forward.NewGate(t.RatePerSecond, func(from, to forward.Circuit) {
+			r.Log.Warn("a target's circuit changed", "target", t.Name, "from", from, "to", to)
+		})
+		r.gates.Store(t.Name, g)
+		return g
+	})
+	for _, lane := range event.Lanes() {
+		plans[forward.Route{Target: t.Name, Lane: lane}] = forward.Plan{Fingerprint: string(fingerprint), New: func() *forward.Worker {
+			queue := r.store.Queue(t.Name, lane, stream.QueueOptions{
+				Ordered:   t.Order == config.OrderConversation,
+				Retention: stream.Retention{Count: c.Retention.DeadLetterLimit, Age: c.Retention.DeadLetters.Std()},
+			})
+			return forward.NewWorker(queue, forward.Options{
+				Target: t.Name, Lane: lane, Timeout: t.Timeout.Std(), MaxInFlight: t.MaxInFlight,
+				Policy: retry.Policy{
+					MaxAttempts: t.Retry.MaxAttempts, MinBackoff: t.Retry.MinBackoff.Std(),
+					MaxBackoff: t.Retry.MaxBackoff.Std(), MaxAge: t.Retry.MaxAge.Std(),
+				},
+				Gate: gate(), Sender: sender(), Observer: r.metrics, Log: r.Log,
+			})
+		}}
+	}
+}
+
+// keepHouse does from time to time what no event asks for.
+func (r *Receiver) keepHouse(ctx context.Context) {
+	ticker := time.NewTicker(housekeeping)
+	defer ticker.Stop()
+	for {
+		if r.connected.Load() {
+			r.checkDurability(ctx)
+			r.keepTargets(ctx)
+		}
+		wait := ticker.C
+		if !r.connected.Load() {
+			wait = time.After(reconnectDelay)
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-wait:
+		}
+	}
+}
+
+func (r *Receiver) checkDurability(ctx context.Context) {
+	problems, err := r.store.CheckDurability(ctx)
+	if err != nil {
+		return // whether Redis answers at all is told by those who need it to
+	}
+	if before := r.unsafe.Swap(&problems); before == nil || !slices.Equal(*before, problems) {
+		for _, p := range problems {
+			r.Log.Error("accepted events are not safe", "problem", p)
+		}
+	}
+}
+
+func (r *Receiver) keepTargets(ctx context.Context) {
+	c := r.inForce.Load().config
+	names := make([]string, len(c.Targets))
+	for i, t := range c.Targets {
+		names[i] = t.Name
+	}
+	dropped, err := r.store.KeepTargets(ctx, names, targetGrace, c.Retention.DeadLetters.Std())
+	if err != nil {
+		r.Log.Warn("Redis was not told which targets are wanted, trying again later", "error", err)
+	}
+	for _, d := range dropped {
+		r.Log.Warn("the backlog of a target that is gone was dropped", "target", d.Target, "events", d.Events, "grace", targetGrace)
+	}
 }
 
 // appender is the store as ingest sees it. It wakes the workers of what it stored.
@@ -301,9 +378,16 @@ func (r *Receiver) status(context.Context) Status {
 	if err != nil {
 		s.Redis = err.Error()
 	}
+	if problems := r.unsafe.Load(); problems != nil {
+		s.Durable, s.DurabilityProblems = len(*problems) == 0, *problems
+	}
 	for _, t := range f.config.Targets {
 		b := all[t.Name]
-		s.Targets = append(s.Targets, TargetStatus{Name: t.Name, Pending: b.pending, DeadLetters: b.deadLetters})
+		ts := TargetStatus{Name: t.Name, Pending: b.pending, DeadLetters: b.deadLetters, Circuit: string(forward.Closed)}
+		if g, ok := r.gates.Load(t.Name); ok {
+			ts.Circuit = string(g.(*forward.Gate).Circuit())
+		}
+		s.Targets = append(s.Targets, ts)
 	}
 	return s
 }

@@ -402,7 +402,7 @@ func TestFailedAttemptsAreRepeatedAndTheHopelessKept(t *testing.T) {
 		if err := json.Unmarshal([]byte(body), &status); err != nil {
 			t.Fatal(err)
 		}
-		return cmp.Equal(status.Targets, []receiver.TargetStatus{{Name: "crm", DeadLetters: 1}})
+		return cmp.Equal(status.Targets, []receiver.TargetStatus{{Name: "crm", DeadLetters: 1, Circuit: "Closed"}})
 	})
 }
 

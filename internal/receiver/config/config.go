@@ -9,8 +9,10 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"net/netip"
 	"net/url"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -33,6 +35,8 @@ const (
 	DefaultMaxInFlight         = 32
 	DefaultMaxBodyBytes        = 1 << 20
 	DefaultMaxBacklog          = 1_000_000
+	DefaultDeadLetterAge       = 14 * 24 * time.Hour
+	DefaultDeadLetterLimit     = 10_000
 	MaxTargets                 = 16
 )
 
@@ -68,7 +72,8 @@ type Config struct {
 	// Paths are the complete URL paths at which events are accepted, the secret segment included; two while a segment
 	// is being renewed. At least one, each beginning with "/".
 	Paths []string `json:"paths"`
-	// TokenFiles hold the verification tokens, one a file; a trailing newline is not part of a token. At least one.
+	// TokenFiles hold the verification tokens, one a file; a trailing newline is not part of a token. One, or two while a
+	// rotation is under way: the current token first, the previous one second.
 	TokenFiles []string `json:"tokenFiles"`
 	// RedisURLFile holds the URL of Redis: redis:// or rediss://.
 	RedisURLFile string `json:"redisURLFile"`
@@ -78,8 +83,16 @@ type Config struct {
 	EventTypes []string `json:"eventTypes,omitempty"`
 	// Targets are who gets the events: 1 to MaxTargets, names unique.
 	Targets []Target `json:"targets"`
-	// Deduplication says for how long a delivery is remembered.
+	// Deduplication says how deliveries are told apart and for how long one is remembered.
 	Deduplication Deduplication `json:"deduplication"`
+	// Retention bounds the dead letters of each target.
+	Retention Retention `json:"retention,omitzero"`
+	// Paused means: accept and store, deliver nothing.
+	Paused bool `json:"paused,omitzero"`
+	// LogLevel is debug, info, warn or error; empty means info.
+	LogLevel string `json:"logLevel,omitempty"`
+	// TrustedProxies are the networks (CIDR) whose X-Forwarded-For is believed when failed authentication is counted.
+	TrustedProxies []string `json:"trustedProxies,omitempty"`
 	// Addresses says where events may be sent.
 	Addresses Addresses `json:"addresses,omitzero"`
 	// MaxBodyBytes bounds a request body. Zero means DefaultMaxBodyBytes.
@@ -109,6 +122,70 @@ type Target struct {
 	Retry Retry `json:"retry,omitzero"`
 	// MaxInFlight bounds concurrent attempts of one receiver Pod. Zero means DefaultMaxInFlight.
 	MaxInFlight int `json:"maxInFlight,omitzero"`
+	// RatePerSecond bounds the attempts that one receiver Pod begins in a second. Zero means unlimited.
+	RatePerSecond int `json:"ratePerSecond,omitzero"`
+	// Filter is a CEL expression over event that yields a bool: whether this target wants the event. Empty means yes.
+	Filter string `json:"filter,omitempty"`
+	// Format is how the event is put on the wire; empty means FormatHeymarket.
+	Format Format `json:"format,omitempty"`
+	// Order is in which order events reach the target; empty means OrderNone.
+	Order Order `json:"order,omitempty"`
+	// SigningKeyFiles hold Standard Webhooks secrets (whsec_ and base64), one a file; every attempt is signed by each.
+	// None means unsigned; two stand while a rotation is under way.
+	SigningKeyFiles []string `json:"signingKeyFiles,omitempty"`
+	// Headers are sent with every attempt.
+	Headers []Header `json:"headers,omitempty"`
+	// TLS is for targets behind a private certificate authority.
+	TLS TLS `json:"tls,omitzero"`
+}
+
+// Format is how an event is put on the wire.
+type Format string
+
+// The formats.
+const (
+	// FormatHeymarket is the body as it came, less the token.
+	FormatHeymarket Format = "Heymarket"
+	// FormatCloudEvents is the HTTP binary content mode of CloudEvents 1.0: the body as in FormatHeymarket, attributes in
+	// headers.
+	FormatCloudEvents Format = "CloudEvents"
+	// FormatCloudEventsStructured is the JSON structured content mode of CloudEvents 1.0.
+	FormatCloudEventsStructured Format = "CloudEventsStructured"
+)
+
+// Order is in which order events reach a target.
+type Order string
+
+// The orders.
+const (
+	// OrderNone is no promise: events are delivered as fast as the target takes them.
+	OrderNone Order = "None"
+	// OrderConversation delivers the events of one conversation one at a time, in the order of their acceptance.
+	OrderConversation Order = "Conversation"
+)
+
+// Header is sent with every attempt. Exactly one of Value and ValueFile is set.
+type Header struct {
+	Name  string `json:"name"`
+	Value string `json:"value,omitempty"`
+	// ValueFile holds the value; a trailing newline is not part of it.
+	ValueFile string `json:"valueFile,omitempty"`
+}
+
+// TLS is for targets behind a private certificate authority.
+type TLS struct {
+	// CAFile holds PEM certificates that are trusted instead of the system's. Empty means the system's.
+	CAFile string `json:"caFile,omitempty"`
+	// ServerName is expected in the target's certificate instead of the URL's host.
+	ServerName string `json:"serverName,omitempty"`
+}
+
+// Retention bounds the dead letters of each target. Zero fields mean the defaults.
+type Retention struct {
+	// DeadLetters is how long one is kept.
+	DeadLetters Duration `json:"deadLetters,omitzero"`
+	// DeadLetterLimit is how many are kept.
+	DeadLetterLimit int64 `json:"deadLetterLimit,omitzero"`
 }
 
 // Retry is the schedule of attempts for one event at one target. Zero fields mean the defaults above.
@@ -122,9 +199,12 @@ type Retry struct {
 	MaxAge Duration `json:"maxAge,omitzero"`
 }
 
-// Deduplication says for how long the receiver remembers a delivery. Zero means DefaultDeduplicationWindow.
+// Deduplication says how deliveries are told apart and for how long one is remembered.
 type Deduplication struct {
+	// Window is how long a delivery is remembered. Zero means DefaultDeduplicationWindow.
 	Window Duration `json:"window,omitzero"`
+	// Key is a CEL expression over event that yields a string, instead of the profiles by type. Empty means the profiles.
+	Key string `json:"key,omitempty"`
 }
 
 // Addresses says where events may be sent. The zero value refuses this machine itself, link-local addresses and clouds'
@@ -196,14 +276,30 @@ func (c Config) Validate() error {
 	if len(c.TokenFiles) == 0 {
 		wrong("tokenFiles must name at least one file")
 	}
+	for i, f := range c.TokenFiles {
+		if f == "" {
+			wrong("tokenFiles[%d] must name a file", i)
+		}
+	}
 	if c.RedisURLFile == "" {
 		wrong("redisURLFile must name a file")
 	}
 	if len(c.Targets) == 0 || len(c.Targets) > MaxTargets {
 		wrong("targets must hold 1 to %d entries, not %d", MaxTargets, len(c.Targets))
 	}
-	if c.Deduplication.Window < 0 || c.MaxBodyBytes < 0 || c.MaxBacklog < 0 {
-		wrong("deduplication.window, maxBodyBytes and maxBacklog must not be negative")
+	if c.Deduplication.Window < 0 || c.MaxBodyBytes < 0 || c.MaxBacklog < 0 || c.Retention.DeadLetters < 0 || c.Retention.DeadLetterLimit < 0 {
+		wrong("deduplication.window, maxBodyBytes, maxBacklog and retention must not be negative")
+	}
+	if w := c.Deduplication.Window.Std(); w > 0 && w < time.Millisecond {
+		wrong("deduplication.window is %s, and the shortest is 1ms", w) // Redis counts in milliseconds, and refuses none
+	}
+	if !slices.Contains([]string{"", "debug", "info", "warn", "error"}, c.LogLevel) {
+		wrong("logLevel %q is not one of debug, info, warn, error", c.LogLevel)
+	}
+	for i, p := range c.TrustedProxies {
+		if _, err := netip.ParsePrefix(p); err != nil {
+			wrong("trustedProxies[%d] %q is not a network such as 10.0.0.0/8", i, p)
+		}
 	}
 	var names []string
 	for i, t := range c.Targets {
@@ -226,9 +322,20 @@ func (t Target) validate() []error {
 	if err := CheckURL(t.URL); err != nil {
 		errs = append(errs, fmt.Errorf("url %w", err))
 	}
-	if t.Timeout < 0 || t.MaxInFlight < 0 || t.Retry.MaxAttempts < 0 ||
+	if !slices.Contains([]Format{"", FormatHeymarket, FormatCloudEvents, FormatCloudEventsStructured}, t.Format) {
+		errs = append(errs, fmt.Errorf("format %q is not one of Heymarket, CloudEvents, CloudEventsStructured", t.Format))
+	}
+	if !slices.Contains([]Order{"", OrderNone, OrderConversation}, t.Order) {
+		errs = append(errs, fmt.Errorf("order %q is not one of None, Conversation", t.Order))
+	}
+	for _, h := range t.Headers {
+		if h.Name == "" || (h.Value == "") == (h.ValueFile == "") {
+			errs = append(errs, fmt.Errorf("header %q must have a name and exactly one of value and valueFile", h.Name))
+		}
+	}
+	if t.Timeout < 0 || t.MaxInFlight < 0 || t.RatePerSecond < 0 || t.Retry.MaxAttempts < 0 ||
 		t.Retry.MinBackoff < 0 || t.Retry.MaxBackoff < 0 || t.Retry.MaxAge < 0 {
-		errs = append(errs, errors.New("timeout, maxInFlight and retry must not be negative"))
+		errs = append(errs, errors.New("timeout, maxInFlight, ratePerSecond and retry must not be negative"))
 	}
 	if r := t.Retry.withDefaults(); r.MinBackoff > r.MaxBackoff {
 		errs = append(errs, fmt.Errorf("retry.minBackoff %s is longer than retry.maxBackoff %s", r.MinBackoff, r.MaxBackoff))
@@ -246,6 +353,8 @@ func CheckURL(u string) error {
 		return errors.New("must begin with http:// or https://")
 	case p.Hostname() == "":
 		return errors.New("must name a host")
+	case p.Port() != "" && !isPort(p.Port()):
+		return errors.New("must have a port from 1 to 65535")
 	case p.User != nil:
 		return errors.New("must not carry a user name or password; use a header instead")
 	case p.Fragment != "":
@@ -254,15 +363,24 @@ func CheckURL(u string) error {
 	return nil
 }
 
+func isPort(text string) bool {
+	n, err := strconv.ParseUint(text, 10, 16)
+	return err == nil && n > 0
+}
+
 func (c Config) withDefaults() Config {
 	c.MaxBodyBytes = or(c.MaxBodyBytes, DefaultMaxBodyBytes)
 	c.MaxBacklog = or(c.MaxBacklog, DefaultMaxBacklog)
+	c.Retention.DeadLetters = or(c.Retention.DeadLetters, Duration(DefaultDeadLetterAge))
+	c.Retention.DeadLetterLimit = or(c.Retention.DeadLetterLimit, DefaultDeadLetterLimit)
 	c.Deduplication.Window = or(c.Deduplication.Window, Duration(DefaultDeduplicationWindow))
 	c.Targets = slices.Clone(c.Targets)
 	for i := range c.Targets {
 		t := &c.Targets[i]
 		t.Timeout = or(t.Timeout, Duration(DefaultTimeout))
 		t.MaxInFlight = or(t.MaxInFlight, DefaultMaxInFlight)
+		t.Format = or(t.Format, FormatHeymarket)
+		t.Order = or(t.Order, OrderNone)
 		t.Retry = t.Retry.withDefaults()
 	}
 	return c

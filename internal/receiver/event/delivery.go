@@ -3,8 +3,8 @@ package event
 import (
 	"bytes"
 	"errors"
+	"slices"
 	"strconv"
-	"strings"
 	"sync"
 
 	"github.com/go-json-experiment/json/jsontext"
@@ -40,6 +40,8 @@ const (
 	BadID            Malformed = `the member "id" is not a 64-bit integer`
 	BadEventDataID   Malformed = `the member "id" of "event_data" is a number but not a 64-bit integer`
 	AmbiguousMembers Malformed = `a member's name differs from "type", "id", "token" or "event_data" in letter case only`
+	// AmbiguousEventData leaves a foreign spelling that stands alone to pass: the fields of some types are not published.
+	AmbiguousEventData Malformed = `two members of "event_data" are both "id", "status" or "updated" but for letter case`
 )
 
 // maxTypeLength bounds the type, which travels on in headers and log lines. The longest documented one has 28 characters.
@@ -86,19 +88,20 @@ func Decode(body []byte) (Delivery, error) {
 		if firstCut {
 			cut.end, firstCut = nameStart, false
 		}
-		name := memberName(rawName)
-		switch name {
+		isToken := false
+		switch name := memberName(rawName); string(name) {
 		case "type":
 			out.Type, err = d.readType()
 		case "id":
 			out.WebhookID, out.HasWebhookID, err = d.readWebhookID()
 		case "token":
+			isToken = true
 			out.Token, err = d.readToken(body)
 		case "event_data":
 			hasData = true
 			err = d.readEventData(body, &out.identity)
 		default:
-			if looksLikeKnown(name) {
+			if foldedIndex(envelopeNames, name) >= 0 {
 				return Delivery{}, AmbiguousMembers
 			}
 			if d.json.SkipValue() != nil {
@@ -109,7 +112,7 @@ func Decode(body []byte) (Delivery, error) {
 			return Delivery{}, err
 		}
 		valueEnd := int(d.json.InputOffset())
-		if name == "token" {
+		if isToken {
 			cut = span{end, valueEnd}
 			if first {
 				cut, firstCut = span{nameStart, valueEnd}, true
@@ -143,40 +146,27 @@ func Decode(body []byte) (Delivery, error) {
 // span is a range of the body, start inclusive, end exclusive.
 type span struct{ start, end int }
 
-// memberName returns the name that raw, a JSON string, stands for. It allocates only for a name with escapes.
-func memberName(raw jsontext.Value) string {
+var (
+	envelopeNames = [][]byte{[]byte("type"), []byte("id"), []byte("token"), []byte("event_data")}
+	identityNames = [][]byte{[]byte("id"), []byte("status"), []byte("updated")}
+)
+
+// memberName returns the name that raw, a JSON string, stands for, valid until the next read. It allocates only for a
+// name with escapes.
+func memberName(raw jsontext.Value) []byte {
 	if bytes.IndexByte(raw, '\\') < 0 {
-		switch inner := raw[1 : len(raw)-1]; string(inner) { // the compiler compares without a copy
-		case "type":
-			return "type"
-		case "id":
-			return "id"
-		case "token":
-			return "token"
-		case "event_data":
-			return "event_data"
-		case "status":
-			return "status"
-		case "updated":
-			return "updated"
-		default:
-			return string(inner)
-		}
+		return raw[1 : len(raw)-1]
 	}
 	name, err := jsontext.AppendUnquote(nil, raw)
 	if err != nil {
-		return ""
+		return nil
 	}
-	return string(name)
+	return name
 }
 
-func looksLikeKnown(name string) bool {
-	for _, known := range [...]string{"type", "id", "token", "event_data"} {
-		if strings.EqualFold(name, known) {
-			return true
-		}
-	}
-	return false
+// foldedIndex returns the index of the name that equals name but for letter case, or -1.
+func foldedIndex(names [][]byte, name []byte) int {
+	return slices.IndexFunc(names, func(known []byte) bool { return bytes.EqualFold(name, known) })
 }
 
 func (d *decoder) readType() (string, error) {
@@ -267,36 +257,32 @@ func (d *decoder) readEventData(body []byte, id *identity) error {
 		return NotJSON
 	}
 	start := int(d.json.InputOffset()) - 1
+	var seen [3]bool // of identityNames, in any letter case
 	for d.json.PeekKind() != '}' {
 		rawName, err := d.json.ReadValue()
 		if err != nil {
 			return NotJSON
 		}
-		var into *string
-		switch memberName(rawName) {
-		case "id":
-			raw, err := d.json.ReadValue()
-			if err != nil {
-				return NotJSON
+		name := memberName(rawName)
+		which := foldedIndex(identityNames, name)
+		if which >= 0 {
+			if seen[which] {
+				return AmbiguousEventData
 			}
-			if raw.Kind() == '0' {
-				if id.id, err = integer(raw); err != nil {
-					return BadEventDataID
-				}
-				id.hasID = true
+			seen[which] = true
+			if !bytes.Equal(name, identityNames[which]) {
+				which = -1
 			}
-			continue
-		case "status":
-			into = &id.status
-		case "updated":
-			into = &id.updated
 		}
 		raw, err := d.json.ReadValue()
 		if err != nil {
 			return NotJSON
 		}
-		if into != nil && raw.Kind() != 'n' {
-			*into = string(raw)
+		if which >= 0 {
+			end := int(d.json.InputOffset())
+			if err := id.set(string(identityNames[which]), body[end-len(raw):end]); err != nil {
+				return err
+			}
 		}
 	}
 	if _, err := d.json.ReadToken(); err != nil {

@@ -87,6 +87,10 @@ type Event struct {
 	AcceptedAt time.Time
 	// Body is what the provider sent, byte for byte, less the member that holds the token.
 	Body []byte
+	// Conversation identifies the conversation that the event belongs to, or is empty.
+	Conversation string
+	// Trace is a W3C traceparent, or empty.
+	Trace string
 }
 
 // Lease is an event lent by its queue to one consumer, until it is settled or the lease runs out.
@@ -96,6 +100,19 @@ type Lease struct {
 	Attempt int
 	// Entry is where the queue keeps the event. It means something to the queue only.
 	Entry string
+}
+
+// DeadLetter is an event that was given up, with what is known of its end.
+type DeadLetter struct {
+	Event
+	// Entry is where the dead letters keep it.
+	Entry string
+	// Attempts that were made, and the Status and Excerpt of the last answer; 0 and empty where there was none.
+	Attempts, Status int
+	Excerpt          string
+	// Reason is one sentence.
+	Reason string
+	DiedAt time.Time
 }
 
 // Outcome is what became of one attempt to hand an event to a target.

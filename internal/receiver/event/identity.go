@@ -1,11 +1,14 @@
 package event
 
 import (
+	"bytes"
 	"crypto/sha256"
 	"encoding/base32"
 	"encoding/binary"
+	"strconv"
 	"strings"
 
+	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
 )
 
@@ -15,9 +18,25 @@ type identity struct {
 	id    int64
 	hasID bool
 	// status and updated are the raw JSON values of those members of event_data, empty when absent or null.
-	status, updated string
+	status, updated jsontext.Value
 	// data is event_data as it came.
-	data []byte
+	data jsontext.Value
+}
+
+// set takes the value of the member of event_data called name. An id that is no number identifies nothing.
+func (i *identity) set(name string, value jsontext.Value) (err error) {
+	switch kind := value.Kind(); {
+	case name == "id" && kind == '0':
+		if i.id, err = integer(value); err != nil {
+			return BadEventDataID
+		}
+		i.hasID = true
+	case name == "status" && kind != 'n':
+		i.status = value
+	case name == "updated" && kind != 'n':
+		i.updated = value
+	}
+	return nil
 }
 
 // Key is 128 bits of SHA-256 over what makes an event the same event. Two deliveries with one key are one event.
@@ -55,46 +74,70 @@ const (
 // Key returns the identity of the event that d delivers to the webhook called namespace/name. The envelope's id takes
 // no part in it: that one names the webhook configuration and is the same in every delivery.
 func (d *Delivery) Key(namespace, name string) Key {
-	profile, parts := d.identity.profile(subjectOf(d.Type))
+	profile, part := d.identity.profile(subjectOf(d.Type))
 	buf := make([]byte, 0, 256)
-	for _, part := range [...]string{namespace, name, d.Type, profile} {
-		buf = appendPart(buf, part)
+	for _, text := range [...]string{namespace, name, d.Type, profile} {
+		buf = appendPart(buf, text)
 	}
-	for _, part := range parts {
-		buf = appendPart(buf, part)
-	}
-	if d.identity.hasID && profile != byDigest {
+	buf = appendPart(buf, part)
+	if profile != byDigest {
 		buf = binary.BigEndian.AppendUint64(buf, uint64(d.identity.id))
 	}
 	sum := sha256.Sum256(buf)
 	return Key(sum[:16])
 }
 
-func (i *identity) profile(s subject) (string, []string) {
+// profile returns the profile to go by, and what it asks for besides the id.
+// Conversation returns what identifies the conversation of the event, or "" where it has none: for a message the id of
+// its conversation, for a conversation its own id. Events of other types belong to no conversation that is documented.
+func (d *Delivery) Conversation() string {
+	switch subjectOf(d.Type) {
+	case conversation:
+		if d.identity.hasID {
+			return strconv.FormatInt(d.identity.id, 10)
+		}
+	case message:
+		// Only targets that want an order ask, so the body of most events is not read a second time.
+		var data struct {
+			Conversation struct {
+				ID jsontext.Value `json:"id"`
+			} `json:"conversation"`
+		}
+		if err := json.Unmarshal(d.identity.data, &data); err == nil {
+			if id, err := integer(data.Conversation.ID); err == nil {
+				return strconv.FormatInt(id, 10)
+			}
+		}
+	case undocumented:
+	}
+	return ""
+}
+
+func (i *identity) profile(s subject) (string, []byte) {
 	switch {
 	case s == message && i.hasID:
-		return byMessage, []string{canonicalText(i.status)}
-	case s == conversation && i.hasID && i.updated != "":
-		return byConversation, []string{canonicalText(i.updated)}
+		return byMessage, canonicalText(i.status)
+	case s == conversation && i.hasID && len(i.updated) > 0 && string(i.updated) != `""`: // an empty time tells nothing apart
+		return byConversation, canonicalText(i.updated)
 	}
-	return byDigest, []string{string(canonical(i.data))}
+	return byDigest, canonical(i.data)
 }
 
 // appendPart writes part behind its length, so that no two lists of parts read the same.
-func appendPart(buf []byte, part string) []byte {
+func appendPart[T string | []byte](buf []byte, part T) []byte {
 	return append(binary.AppendUvarint(buf, uint64(len(part))), part...)
 }
 
-func canonicalText(raw string) string {
-	if raw == "" || (strings.IndexByte(raw, '\\') < 0 && raw[0] == '"') {
+func canonicalText(raw jsontext.Value) []byte {
+	if len(raw) == 0 || (raw[0] == '"' && bytes.IndexByte(raw, '\\') < 0) {
 		return raw // nothing to normalise, which is the rule
 	}
-	return string(canonical([]byte(raw)))
+	return canonical(raw)
 }
 
 // canonical returns valid JSON in the form of RFC 8785, with one difference: integers keep all their digits. The RFC
 // rounds them to doubles, and two events that differ in a 64-bit id only would become one.
-func canonical(raw []byte) []byte {
+func canonical(raw jsontext.Value) []byte {
 	out, err := jsontext.AppendFormat(make([]byte, 0, len(raw)), raw,
 		jsontext.ReorderRawObjects(true),
 		jsontext.CanonicalizeRawInts(false),

@@ -60,9 +60,11 @@ type Options struct {
 	// MaxInFlight bounds concurrent attempts.
 	MaxInFlight int
 	Policy      retry.Policy
-	Sender      Sender
-	Observer    Observer
-	Log         *slog.Logger
+	// Gate is shared by all lanes of the target.
+	Gate     *Gate
+	Sender   Sender
+	Observer Observer
+	Log      *slog.Logger
 }
 
 // Worker moves the events of one target and lane.
@@ -98,14 +100,21 @@ func (w *Worker) Run(taking, sending context.Context) {
 		if !ok {
 			return
 		}
+		admitted, wait := w.Gate.Admit(free, time.Now())
+		if admitted == 0 {
+			w.release(free)
+			sleep(taking, wait)
+			continue
+		}
 		var reclaim time.Duration
 		if time.Since(lastReclaim) >= lease/4 {
 			reclaim, lastReclaim = lease, time.Now()
 		}
-		leases, nextDue, err := w.queue.Take(taking, free, reclaim)
+		leases, nextDue, err := w.queue.Take(taking, admitted, reclaim)
 		for _, l := range leases {
 			w.start(sending, l)
 		}
+		w.Gate.Return(admitted - len(leases))
 		w.release(free - len(leases))
 		if time.Since(lastTidy) >= tidyInterval && err == nil {
 			lastTidy = time.Now()
@@ -119,7 +128,7 @@ func (w *Worker) Run(taking, sending context.Context) {
 		case err != nil:
 			w.Log.Warn("events cannot be taken, trying again", "target", w.Target, "lane", w.Lane, "error", err)
 			sleep(taking, errorInterval)
-		case len(leases) < free: // the queue is empty for now
+		case len(leases) < admitted: // the queue is empty for now
 			w.awaitWork(taking, nextDue)
 		}
 	}
@@ -185,7 +194,9 @@ func (w *Worker) deliver(ctx context.Context, l event.Lease) {
 	if interrupted {
 		// Shutdown cut the attempt short: it does not count, and the next receiver may begin at once.
 		decision, attempt = retry.Decision{Verdict: retry.Again}, attempt-1
+		w.Gate.Return(1)
 	} else {
+		w.Gate.Report(outcome, time.Now())
 		w.Observer.Attempted(w.Target, outcome, took)
 	}
 	w.logAttempt(e, attempt, outcome, decision, took)

@@ -100,6 +100,8 @@ type Settings struct {
 type Target struct {
 	Name       string
 	EventTypes []string
+	// Ordered says that the target wants the events of a conversation in order.
+	Ordered bool
 }
 
 // Handler is the http.Handler for events.
@@ -220,12 +222,15 @@ func (r *rules) store(ctx context.Context, d *event.Delivery, store Store, now t
 	if r.WebhookID != nil && (!d.HasWebhookID || d.WebhookID != *r.WebhookID) {
 		return refuse(http.StatusForbidden, WrongWebhook, nil)
 	}
-	targets := r.wanting(d.Type)
+	targets, ordered := r.wanting(d.Type)
 	if len(targets) == 0 {
 		return Report{Result: Ignored, Status: http.StatusOK}
 	}
 	key := d.Key(r.Namespace, r.Name)
 	e := event.Event{ID: key.ID(), Type: d.Type, AcceptedAt: now, Body: d.Body}
+	if ordered {
+		e.Conversation = d.Conversation()
+	}
 	// A sender that hangs up changes nothing: the event is here, and its repeat will be a duplicate.
 	duplicate, err := store.Append(context.WithoutCancel(ctx), key, e, targets)
 	report := Report{Result: Stored, Status: http.StatusOK, Targets: targets}
@@ -241,17 +246,19 @@ func (r *rules) store(ctx context.Context, d *event.Delivery, store Store, now t
 	return report
 }
 
-func (r *rules) wanting(eventType string) []string {
+// wanting returns the targets that want a type, and whether one of them wants an order.
+func (r *rules) wanting(eventType string) (targets []string, ordered bool) {
 	if !wants(r.EventTypes, eventType) {
-		return nil
+		return nil, false
 	}
-	targets := make([]string, 0, len(r.Targets))
+	targets = make([]string, 0, len(r.Targets))
 	for _, t := range r.Targets {
 		if wants(t.EventTypes, eventType) {
 			targets = append(targets, t.Name)
+			ordered = ordered || t.Ordered
 		}
 	}
-	return targets
+	return targets, ordered
 }
 
 func wants(types []string, t string) bool { return len(types) == 0 || slices.Contains(types, t) }

@@ -53,7 +53,9 @@ func (s *Server) Run() {
 	log := filepath.Join(s.dir, "redis.log")
 	args := append([]string{
 		"--bind", "127.0.0.1", "--port", port, "--dir", s.dir, "--logfile", log,
-		"--appendonly", "yes", "--appendfsync", "everysec", "--save", "", "--maxmemory-policy", "noeviction",
+		// With everysec, Redis puts off writing its file for up to two seconds while an fsync is under way, and answers
+		// all the same: a SIGKILL at that moment loses what it has confirmed.
+		"--appendonly", "yes", "--appendfsync", "always", "--save", "", "--maxmemory-policy", "noeviction",
 	}, s.args...)
 	// Not the test's context: the server has to outlive it, for the cleanups that still need it.
 	s.cmd = exec.CommandContext(context.Background(), "redis-server", args...)

@@ -61,10 +61,11 @@ func (p Policy) Decide(attempt int, age time.Duration, o event.Outcome, chance f
 	return Decision{Verdict: Again, Delay: delay}
 }
 
-// Retryable says whether an answer other than 2xx may be followed by a good one: 408, 409, 425, 429 and 5xx.
+// Retryable says whether an answer other than 2xx may be followed by a good one: 408, 409, 410, 425, 429 and 5xx. A 410
+// speaks of the target, which wants no events any more, and not of the event: it waits until a person has decided.
 func Retryable(status int) bool {
 	switch status {
-	case http.StatusRequestTimeout, http.StatusConflict, http.StatusTooEarly, http.StatusTooManyRequests:
+	case http.StatusRequestTimeout, http.StatusConflict, http.StatusGone, http.StatusTooEarly, http.StatusTooManyRequests:
 		return true
 	}
 	return status >= 500

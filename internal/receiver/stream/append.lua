@@ -4,7 +4,7 @@
 --
 -- KEYS[1]    the marker of this event
 -- KEYS[2..]  the queue of each target that wants it
--- ARGV       1 how long to remember (ms), 2 bound of a queue (entries), 3 id, 4 type, 5 accepted at (ms), 6 body
+-- ARGV       1 how long to remember (ms), 2 bound of a queue (entries), 3.. the fields of the entry, names and values
 -- returns    1 stored, 0 a duplicate, -n queue n is full (nothing is stored)
 if redis.call('EXISTS', KEYS[1]) == 1 then
   return 0
@@ -16,7 +16,7 @@ for i = 2, #KEYS do
   end
 end
 for i = 2, #KEYS do
-  redis.call('XADD', KEYS[i], '*', 'id', ARGV[3], 'type', ARGV[4], 'at', ARGV[5], 'body', ARGV[6])
+  redis.call('XADD', KEYS[i], '*', unpack(ARGV, 3))
 end
 redis.call('SET', KEYS[1], '1', 'PX', ARGV[1])
 return 1

@@ -1,10 +1,10 @@
--- Settles an event that is given up: it moves to the dead letters with what is known of its last attempt.
--- The dead letter is written before the event leaves its queue.
+-- Settles an event that is given up: it moves to the dead letters with what is known of its last attempt, and the next
+-- of its conversation may go. The dead letter is written before the event leaves its queue.
 --
--- KEYS[1]  the queue
--- KEYS[2]  the dead letters of its target, a stream
--- ARGV     1 group, 2 consumer, 3 entry, 4 attempts made, 5 last status, 6 reason, 7 excerpt of the last answer,
---          8 how many dead letters to keep, 9 how long to keep them (ms)
+-- KEYS     1 the queue, 2 its retries, 3 its heads, 4 its parked events, see take.lua
+--          5 the dead letters of its target, a stream
+-- ARGV     1 group, 2 consumer, 3 entry, 4 conversation or '', 5 attempts made, 6 last status, 7 reason,
+--          8 excerpt of the last answer, 9 how many dead letters to keep, 10 how long to keep them (ms)
 -- returns  1 settled, 0 the lease had passed to another consumer, which will settle it
 if #redis.call('XPENDING', KEYS[1], ARGV[1], ARGV[3], ARGV[3], 1, ARGV[2]) == 0 then
   return 0
@@ -12,13 +12,14 @@ end
 local entry = redis.call('XRANGE', KEYS[1], ARGV[3], ARGV[3])[1]
 if entry then
   local fields = entry[2]
-  for _, value in ipairs({'attempts', ARGV[4], 'status', ARGV[5], 'reason', ARGV[6], 'excerpt', ARGV[7]}) do
+  for _, value in ipairs({'attempts', ARGV[5], 'status', ARGV[6], 'reason', ARGV[7], 'excerpt', ARGV[8]}) do
     fields[#fields + 1] = value
   end
-  redis.call('XADD', KEYS[2], 'MAXLEN', '~', ARGV[8], '*', unpack(fields))
+  redis.call('XADD', KEYS[5], 'MAXLEN', '~', ARGV[9], '*', unpack(fields))
   local time = redis.call('TIME')
-  redis.call('XTRIM', KEYS[2], 'MINID', '~', string.format('%.0f', time[1] * 1000 - tonumber(ARGV[9])))
+  redis.call('XTRIM', KEYS[5], 'MINID', '~', string.format('%.0f', time[1] * 1000 - tonumber(ARGV[10])))
 end
 redis.call('XACK', KEYS[1], ARGV[1], ARGV[3])
 redis.call('XDEL', KEYS[1], ARGV[3])
+promote(ARGV[4], ARGV[3])
 return 1

@@ -1,8 +1,8 @@
--- Settles a failed attempt: the event stays in its queue, unleased, until its next attempt is due.
--- The retry is written before the lease is given up: whatever fails in between, the event is in one of the two.
+-- Settles a failed attempt: the event stays in its queue, unleased, until its next attempt is due. It stays the head of
+-- its conversation. The retry is written before the lease is given up: whatever fails in between, the event is in one of
+-- the two.
 --
--- KEYS[1]  the queue
--- KEYS[2]  its retries
+-- KEYS     1 the queue, 2 its retries, see take.lua
 -- ARGV     1 group, 2 consumer, 3 entry, 4 number of the next attempt, 5 delay (ms)
 -- returns  1 settled, 0 the lease had passed to another consumer, which will settle it
 if #redis.call('XPENDING', KEYS[1], ARGV[1], ARGV[3], ARGV[3], 1, ARGV[2]) == 0 then

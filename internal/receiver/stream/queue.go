@@ -5,6 +5,7 @@ import (
 	_ "embed"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -27,14 +28,15 @@ var (
 	groupSource string
 	//go:embed tidy.lua
 	tidySource string
+	//go:embed promote.lua
+	promoteSource string
 
-	// Only the scripts that change nothing when they run a second time may be sent again by the client itself.
 	takeScript  = rueidis.NewLuaScript(takeSource)
-	doneScript  = rueidis.NewLuaScriptRetryable(doneSource)
-	laterScript = rueidis.NewLuaScriptRetryable(laterSource)
-	deadScript  = rueidis.NewLuaScriptRetryable(deadSource)
-	groupScript = rueidis.NewLuaScriptRetryable(groupSource)
-	tidyScript  = rueidis.NewLuaScriptRetryable(tidySource)
+	doneScript  = rueidis.NewLuaScript(promoteSource + doneSource)
+	laterScript = rueidis.NewLuaScript(laterSource)
+	deadScript  = rueidis.NewLuaScript(promoteSource + deadSource)
+	groupScript = rueidis.NewLuaScript(groupSource)
+	tidyScript  = rueidis.NewLuaScript(tidySource)
 )
 
 // Retention bounds the dead letters of one target.
@@ -45,35 +47,43 @@ type Retention struct {
 	Age time.Duration
 }
 
-// DefaultRetention is 10,000 dead letters for 14 days.
-var DefaultRetention = Retention{Count: 10_000, Age: 14 * 24 * time.Hour}
+// QueueOptions say how a Queue treats its events.
+type QueueOptions struct {
+	// Retention bounds the dead letters.
+	Retention Retention
+	// Ordered lends the events of one conversation one at a time, in the order in which they were appended.
+	Ordered bool
+}
 
 // Queue is what one target has to get in one lane.
 type Queue struct {
-	store                *Store
-	queue, retries, dead string
-	retention            Retention
+	store   *Store
+	options QueueOptions
+	// keys are those of the scripts: the queue, its retries, its heads, its parked events.
+	keys []string
+	dead string
 }
 
 // Queue returns the queue of a target and lane.
-func (s *Store) Queue(target string, lane event.Lane, retention Retention) *Queue {
-	return &Queue{
-		store: s, retention: retention,
-		queue: s.queueKey(target, lane), retries: s.retriesKey(target, lane), dead: s.deadKey(target),
-	}
+func (s *Store) Queue(target string, lane event.Lane, o QueueOptions) *Queue {
+	return &Queue{store: s, options: o, keys: s.laneKeys(target, lane), dead: s.deadKey(target)}
 }
 
 // Take leases up to limit events. With a positive lease it also takes over what consumers hold that have been silent
 // for that long; it must be longer than the longest attempt. It also returns the time until the queue's next retry is
 // due, negative when it has none.
 func (q *Queue) Take(ctx context.Context, limit int, lease time.Duration) ([]event.Lease, time.Duration, error) {
-	args := []string{group, q.store.consumer, strconv.Itoa(limit), strconv.FormatInt(lease.Milliseconds(), 10)}
-	reply, err := q.exec(ctx, takeScript, []string{q.queue, q.retries}, args)
+	ordered := "0"
+	if q.options.Ordered {
+		ordered = "1"
+	}
+	args := []string{group, q.store.consumer, strconv.Itoa(limit), strconv.FormatInt(lease.Milliseconds(), 10), ordered}
+	reply, err := q.exec(ctx, takeScript, q.keys, args)
 	if isNoGroup(err) {
-		if _, err := q.exec(ctx, groupScript, []string{q.queue, q.retries}, []string{group}); err != nil {
+		if _, err := q.exec(ctx, groupScript, q.keys, []string{group}); err != nil {
 			return nil, 0, fmt.Errorf("make consumer group: %w", err)
 		}
-		reply, err = q.exec(ctx, takeScript, []string{q.queue, q.retries}, args)
+		reply, err = q.exec(ctx, takeScript, q.keys, args)
 	}
 	if err != nil {
 		return nil, 0, fmt.Errorf("take events: %w", err)
@@ -83,13 +93,13 @@ func (q *Queue) Take(ctx context.Context, limit int, lease time.Duration) ([]eve
 
 // Done settles a delivered event. It reports false where it had been settled before.
 func (q *Queue) Done(ctx context.Context, l event.Lease) (bool, error) {
-	return q.settle(ctx, "settle delivered event", doneScript, []string{q.queue}, []string{group, l.Entry})
+	return q.settle(ctx, "settle delivered event", doneScript, q.keys, []string{group, l.Entry, l.Conversation})
 }
 
 // Later settles a failed attempt: the event comes back after delay, as attempt number attempt. It reports false where
 // the lease had passed to another consumer.
 func (q *Queue) Later(ctx context.Context, l event.Lease, attempt int, delay time.Duration) (bool, error) {
-	return q.settle(ctx, "settle failed attempt", laterScript, []string{q.queue, q.retries}, []string{
+	return q.settle(ctx, "settle failed attempt", laterScript, q.keys, []string{
 		group, q.store.consumer, l.Entry, strconv.Itoa(attempt), strconv.FormatInt(delay.Milliseconds(), 10),
 	})
 }
@@ -97,15 +107,15 @@ func (q *Queue) Later(ctx context.Context, l event.Lease, attempt int, delay tim
 // Dead settles an event that is given up, for the reason told. It reports false where the lease had passed to another
 // consumer.
 func (q *Queue) Dead(ctx context.Context, l event.Lease, o event.Outcome, reason string) (bool, error) {
-	return q.settle(ctx, "settle dead event", deadScript, []string{q.queue, q.dead}, []string{
-		group, q.store.consumer, l.Entry, strconv.Itoa(l.Attempt), strconv.Itoa(o.Status), reason, o.Excerpt,
-		strconv.FormatInt(q.retention.Count, 10), strconv.FormatInt(q.retention.Age.Milliseconds(), 10),
+	return q.settle(ctx, "settle dead event", deadScript, slices.Concat(q.keys, []string{q.dead}), []string{
+		group, q.store.consumer, l.Entry, l.Conversation, strconv.Itoa(l.Attempt), strconv.Itoa(o.Status), reason, o.Excerpt,
+		strconv.FormatInt(q.options.Retention.Count, 10), strconv.FormatInt(q.options.Retention.Age.Milliseconds(), 10),
 	})
 }
 
 // Tidy forgets consumers that have been silent for longer than silent and hold nothing.
 func (q *Queue) Tidy(ctx context.Context, silent time.Duration) error {
-	_, err := q.exec(ctx, tidyScript, []string{q.queue}, []string{group, strconv.FormatInt(silent.Milliseconds(), 10)})
+	_, err := q.exec(ctx, tidyScript, q.keys[:1], []string{group, strconv.FormatInt(silent.Milliseconds(), 10)})
 	if err != nil && !isNoGroup(err) {
 		return fmt.Errorf("tidy consumers: %w", err)
 	}
@@ -177,10 +187,5 @@ func decodeLease(item *rueidis.RedisMessage) (event.Lease, error) {
 	if err != nil {
 		return event.Lease{}, errReply
 	}
-	// An entry without a time is none of ours. It reads as very old, so it is tried once and then shows in the dead letters.
-	at, _ := strconv.ParseInt(fields["at"], 10, 64)
-	return event.Lease{
-		Entry: entry, Attempt: int(attempt),
-		Event: event.Event{ID: fields["id"], Type: fields["type"], AcceptedAt: time.UnixMilli(at), Body: []byte(fields["body"])},
-	}, nil
+	return event.Lease{Entry: entry, Attempt: int(attempt), Event: decodeEvent(fields)}, nil
 }

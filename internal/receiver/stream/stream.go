@@ -24,7 +24,7 @@ import (
 //go:embed append.lua
 var appendSource string
 
-var appendScript = rueidis.NewLuaScriptRetryable(appendSource) // idempotent: a repeat finds the marker
+var appendScript = rueidis.NewLuaScript(appendSource)
 
 const (
 	group = "receivers"
@@ -67,6 +67,7 @@ func (s *Store) Connect(ctx context.Context, url string) error {
 	address := strings.Join(options.InitAddress, ", ")
 	options.ClientName = "heymarket-receiver"
 	options.DisableCache = true
+	options.DisableRetry = true // a quick 503 serves a sender better than an answer that comes after it has given up
 	options.Dialer.Timeout = dialTimeout
 	options.ConnWriteTimeout = callTimeout
 	options.PipelineMultiplex = -1         // one connection: commands of all goroutines share its pipeline
@@ -132,13 +133,10 @@ func (s *Store) Append(ctx context.Context, key event.Key, e event.Event, target
 	for _, t := range targets {
 		keys = append(keys, s.queueKey(t, lane))
 	}
-	args := []string{
-		strconv.FormatInt(limits.Window.Milliseconds(), 10),
-		strconv.FormatInt(limits.Backlog, 10),
-		e.ID, e.Type,
-		strconv.FormatInt(e.AcceptedAt.UnixMilli(), 10),
-		rueidis.BinaryString(e.Body),
-	}
+	args := make([]string, 2, 2+maxFields)
+	args[0] = strconv.FormatInt(limits.Window.Milliseconds(), 10)
+	args[1] = strconv.FormatInt(limits.Backlog, 10)
+	args = encodeEvent(args, e)
 	var code int64
 	err := s.call(ctx, func(ctx context.Context, c rueidis.Client) (err error) {
 		code, err = appendScript.Exec(ctx, c, keys, args).AsInt64()
@@ -198,8 +196,10 @@ func (s *Store) queueKey(target string, lane event.Lane) string {
 	return s.prefix + "q:" + target + ":" + string(lane)
 }
 
-func (s *Store) retriesKey(target string, lane event.Lane) string {
-	return s.prefix + "r:" + target + ":" + string(lane)
+// laneKeys are the keys that the scripts of one target and lane share, in their order.
+func (s *Store) laneKeys(target string, lane event.Lane) []string {
+	suffix := target + ":" + string(lane)
+	return []string{s.queueKey(target, lane), s.prefix + "r:" + suffix, s.prefix + "h:" + suffix, s.prefix + "p:" + suffix}
 }
 
 func (s *Store) deadKey(target string) string { return s.prefix + "dead:" + target }

@@ -21,6 +21,8 @@ const (
 	lease  = 50 * time.Millisecond
 )
 
+var unordered = stream.QueueOptions{Retention: stream.Retention{Count: 1000, Age: time.Hour}}
+
 var limits = stream.Limits{Window: time.Hour, Backlog: 1000}
 
 func connect(t *testing.T, r *redistest.Server, consumer string) *stream.Store {
@@ -93,7 +95,7 @@ func TestAppendStoresOnceForEveryTarget(t *testing.T) {
 		}
 	}
 	for _, name := range []string{target, "audit"} {
-		got := take(t, s.Queue(name, event.General, stream.DefaultRetention), 10, 0)
+		got := take(t, s.Queue(name, event.General, unordered), 10, 0)
 		if len(got) != 1 {
 			t.Fatalf("%s: took %d events, want 1", name, len(got))
 		}
@@ -160,7 +162,7 @@ func TestAppendThatFailsHalfwayIsNoDuplicateLater(t *testing.T) {
 	if got, err := s.Append(t.Context(), key, e, []string{target, "audit"}, limits); err != nil || got != stream.Stored {
 		t.Fatalf("after repair: Append = %v, %v; want Stored", got, err)
 	}
-	if got := take(t, s.Queue("audit", event.General, stream.DefaultRetention), 10, 0); len(got) != 1 {
+	if got := take(t, s.Queue("audit", event.General, unordered), 10, 0); len(got) != 1 {
 		t.Errorf("audit got %d events, want 1", len(got))
 	}
 }
@@ -189,7 +191,7 @@ func TestConsentTravelsInALaneOfItsOwn(t *testing.T) {
 	if _, err := s.Append(t.Context(), key, e, []string{target}, limits); err != nil {
 		t.Fatal(err)
 	}
-	got := take(t, s.Queue(target, event.Consent, stream.DefaultRetention), 10, 0)
+	got := take(t, s.Queue(target, event.Consent, unordered), 10, 0)
 	if len(got) != 1 || got[0].Type != event.TargetOptOut {
 		t.Fatalf("the consent lane held %v", got)
 	}
@@ -199,7 +201,7 @@ func TestConsentTravelsInALaneOfItsOwn(t *testing.T) {
 func TestDoneLeavesNothingBehind(t *testing.T) {
 	t.Parallel()
 	s := connect(t, redistest.Start(t), "a")
-	q := s.Queue(target, event.General, stream.DefaultRetention)
+	q := s.Queue(target, event.General, unordered)
 	for n := range 20 {
 		appendTo(t, s, n, target)
 	}
@@ -216,7 +218,7 @@ func TestDoneLeavesNothingBehind(t *testing.T) {
 func TestLaterComesBackWithItsAttempt(t *testing.T) {
 	t.Parallel()
 	s := connect(t, redistest.Start(t), "a")
-	q := s.Queue(target, event.General, stream.DefaultRetention)
+	q := s.Queue(target, event.General, unordered)
 	appendTo(t, s, 1, target)
 	l := take(t, q, 1, 0)[0]
 	if ok, err := q.Later(t.Context(), l, 2, time.Hour); err != nil || !ok {
@@ -243,7 +245,7 @@ func TestDeadMovesToTheDeadLetters(t *testing.T) {
 	t.Parallel()
 	r := redistest.Start(t)
 	s := connect(t, r, "a")
-	q := s.Queue(target, event.General, stream.DefaultRetention)
+	q := s.Queue(target, event.General, unordered)
 	appendTo(t, s, 1, target)
 	l := take(t, q, 1, 0)[0]
 	for i, want := range []bool{true, false} {
@@ -266,9 +268,9 @@ func TestWhatADeadConsumerHeldComesBack(t *testing.T) {
 	r := redistest.Start(t)
 	crashed, alive := connect(t, r, "crashed"), connect(t, r, "alive")
 	appendTo(t, crashed, 1, target)
-	held := take(t, crashed.Queue(target, event.General, stream.DefaultRetention), 1, 0)[0]
+	held := take(t, crashed.Queue(target, event.General, unordered), 1, 0)[0]
 
-	q := alive.Queue(target, event.General, stream.DefaultRetention)
+	q := alive.Queue(target, event.General, unordered)
 	if got := take(t, q, 1, time.Hour); len(got) != 0 {
 		t.Fatalf("took over %v before the lease was over", got)
 	}
@@ -277,7 +279,7 @@ func TestWhatADeadConsumerHeldComesBack(t *testing.T) {
 		t.Errorf("took over %s, attempt %d; want %s, attempt 2: the crashed attempt counts", l.ID, l.Attempt, held.ID)
 	}
 	// The one that was thought dead wakes up. It may say that the event is delivered, but not send it back or bury it.
-	late := crashed.Queue(target, event.General, stream.DefaultRetention)
+	late := crashed.Queue(target, event.General, unordered)
 	if ok, err := late.Later(t.Context(), held, 2, 0); err != nil || ok {
 		t.Errorf("Later by the former holder = %v, %v; want false", ok, err)
 	}
@@ -297,7 +299,7 @@ func TestAGroupThatIsGoneIsMadeAgain(t *testing.T) {
 	t.Parallel()
 	r := redistest.Start(t)
 	s := connect(t, r, "a")
-	q := s.Queue(target, event.General, stream.DefaultRetention)
+	q := s.Queue(target, event.General, unordered)
 	for n := range 3 {
 		appendTo(t, s, n, target)
 	}
@@ -311,11 +313,12 @@ func TestAGroupThatIsGoneIsMadeAgain(t *testing.T) {
 	}
 }
 
+// Every crash test needs --appendfsync always, see redistest.
 func TestNothingIsLostWhenRedisCrashes(t *testing.T) {
 	t.Parallel()
 	r := redistest.Start(t)
 	s := connect(t, r, "a")
-	q := s.Queue(target, event.General, stream.DefaultRetention)
+	q := s.Queue(target, event.General, unordered)
 	for n := range 10 {
 		appendTo(t, s, n, target)
 	}
@@ -353,12 +356,12 @@ func TestTidyRemovesOnlyWhoHoldsNothing(t *testing.T) {
 	idle, holding, me := connect(t, r, "idle"), connect(t, r, "holding"), connect(t, r, "me")
 	appendTo(t, me, 1, target)
 	appendTo(t, me, 2, target)
-	first := idle.Queue(target, event.General, stream.DefaultRetention)
+	first := idle.Queue(target, event.General, unordered)
 	if _, err := first.Done(t.Context(), take(t, first, 1, 0)[0]); err != nil {
 		t.Fatal(err)
 	}
-	take(t, holding.Queue(target, event.General, stream.DefaultRetention), 1, 0)
-	q := me.Queue(target, event.General, stream.DefaultRetention)
+	take(t, holding.Queue(target, event.General, unordered), 1, 0)
+	q := me.Queue(target, event.General, unordered)
 	consumers := func() string {
 		return r.MustDo("XINFO", "CONSUMERS", "hmw:{staging/support}:q:crm:general", "receivers")
 	}

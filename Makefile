@@ -1,0 +1,77 @@
+# `make help` explains every target. Nothing here is needed to build or test a part: plain `go build ./...` and `go test ./...` work.
+
+# bash, and stop at the first failure of a pipe.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+
+VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
+IMAGE ?= heymarket.dev/operator:$(VERSION)
+
+# Tools run here, in the versions of their own module.
+TOOL := go tool -modfile=hack/tools/go.mod
+CLUSTER := go -C hack/cluster run .
+
+# Static, reproducible, small; the same flags for the binaries in bin/ and in the image.
+BUILD := CGO_ENABLED=0 go build -trimpath -ldflags "-s -w -X main.version=$(VERSION)"
+
+##@ Use
+
+.PHONY: help
+help: ## Explain every target.
+	@awk 'BEGIN { FS = ":.*## "; print "make TARGET, one of:" } \
+		/^##@ / { printf "\n%s\n", substr($$0, 5) } \
+		/^[a-z0-9-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+.PHONY: demo
+demo: ## Bring up a real cluster, install the operator and deliver events through HTTPS. Needs root on Debian. DEMO_ONCE=1 tears it down again.
+	@go run ./hack/demo
+
+.PHONY: demo-down
+demo-down: ## Stop the demo and leave the host as it was.
+	@$(CLUSTER) down
+
+##@ Build
+
+.PHONY: build
+build: ## Build bin/manager and bin/receiver, static.
+	@mkdir -p bin
+	$(BUILD) -o bin/ ./cmd/manager ./cmd/receiver
+
+.PHONY: image
+image: build ## Pack both binaries into the image archive dist/image.tar, without Docker. Load it with docker load or ctr.
+	@mkdir -p dist
+	$(CLUSTER) image -z -o $(CURDIR)/dist/image.tar -t $(IMAGE) -e /manager $(CURDIR)/bin/manager=/manager $(CURDIR)/bin/receiver=/receiver
+
+.PHONY: clean
+clean: ## Remove bin/ and dist/. Go's caches and a running demo stay.
+	rm -rf bin dist
+
+##@ Check
+
+.PHONY: test
+test: ## Run all tests but e2e, with real servers and the race detector. Installs and builds what they lack; leaves nothing out.
+	@hack/test.sh
+
+.PHONY: e2e
+e2e: ## Run a user's journeys on a real cluster of their own. Needs root on Debian; minutes.
+	@hack/e2e.sh
+
+.PHONY: lint
+lint: ## Lint with golangci-lint, the arrows between packages included. Its first run compiles it: minutes.
+	$(TOOL) golangci-lint run ./...
+
+.PHONY: verify
+verify: ## Fail when something generated, formatted or tidied is stale, and name it.
+	@hack/verify.sh
+
+##@ Change
+
+.PHONY: generate
+generate: ## Write deepcopy, the CRD, RBAC, the API reference and the goldens.
+	@hack/generate.sh
+
+.PHONY: fmt
+fmt: ## Format all Go code, that of the modules under hack/ included.
+	$(TOOL) golangci-lint fmt ./...

@@ -1,0 +1,33 @@
+#!/usr/bin/env bash
+# Runs every test but those on a real cluster (make e2e): unit, golden, API tests against a real kube-apiserver and etcd, pipeline tests
+# against a real redis-server, all with the race detector. It installs and builds what they lack, and nothing is skipped: what cannot
+# run fails. With HEYMARKET_TEST_RESULTS set to a folder, the events of each run are kept there as JSON.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+
+if ! command -v redis-server >/dev/null; then
+    echo "test: installing redis-server, which the pipeline tests run against"
+    if ! command -v apt-get >/dev/null || [[ $(id -u) != 0 ]]; then
+        echo "test: redis-server is missing and only root on Debian can have it installed here; install it (Debian: apt-get install redis-server) and run again." >&2
+        exit 1
+    fi
+    # The package would start a server of its own; the tests bring theirs.
+    { apt-get update && RUNLEVEL=1 DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends redis-server; } >/tmp/heymarket-apt.log 2>&1 ||
+        { cat /tmp/heymarket-apt.log >&2; echo "test: redis-server could not be installed, see above." >&2; exit 1; }
+fi
+
+# kube-apiserver and etcd; the first time they are compiled, which takes minutes and shows its progress.
+KUBEBUILDER_ASSETS=$(go -C hack/cluster run . assets)
+export KUBEBUILDER_ASSETS HEYMARKET_REQUIRE_ALL=1
+
+tools=$PWD/hack/tools/go.mod
+sum() { # name, then arguments of go test
+    local name=$1 keep=()
+    shift
+    if [[ -n ${HEYMARKET_TEST_RESULTS:-} ]]; then keep=(--jsonfile "$HEYMARKET_TEST_RESULTS/$name.json"); fi
+    go tool -modfile="$tools" gotestsum --format pkgname --format-hide-empty-pkg "${keep[@]}" -- -count=1 "$@"
+}
+
+sum product -race -timeout 20m "$@" ./...
+cd hack/cluster
+sum image ./image

@@ -1,0 +1,51 @@
+package stream
+
+import (
+	"strconv"
+	"time"
+
+	"github.com/redis/rueidis"
+
+	"heymarket.dev/operator/internal/receiver/event"
+)
+
+// The fields of an entry in a queue, and of a dead letter. They are named, not packed, so that a person with redis-cli
+// can read them.
+const (
+	fieldID           = "id"
+	fieldType         = "type"
+	fieldAt           = "at" // Unix time in milliseconds
+	fieldConversation = "conversation"
+	fieldTrace        = "trace"
+	fieldBody         = "body"
+
+	// Of dead letters only.
+	fieldAttempts = "attempts"
+	fieldStatus   = "status"
+	fieldReason   = "reason"
+	fieldExcerpt  = "excerpt"
+)
+
+const maxFields = 12 // names and values of an event
+
+// encodeEvent appends e's fields to to, name by value. Empty ones that may be missing are left out.
+func encodeEvent(to []string, e event.Event) []string {
+	to = append(to, fieldID, e.ID, fieldType, e.Type, fieldAt, strconv.FormatInt(e.AcceptedAt.UnixMilli(), 10))
+	if e.Conversation != "" {
+		to = append(to, fieldConversation, e.Conversation)
+	}
+	if e.Trace != "" {
+		to = append(to, fieldTrace, e.Trace)
+	}
+	return append(to, fieldBody, rueidis.BinaryString(e.Body))
+}
+
+// decodeEvent reads the fields of an entry. One without a time is none of ours; it reads as very old, so it is tried once
+// and then shows in the dead letters.
+func decodeEvent(fields map[string]string) event.Event {
+	at, _ := strconv.ParseInt(fields[fieldAt], 10, 64)
+	return event.Event{
+		ID: fields[fieldID], Type: fields[fieldType], AcceptedAt: time.UnixMilli(at),
+		Conversation: fields[fieldConversation], Trace: fields[fieldTrace], Body: []byte(fields[fieldBody]),
+	}
+}
