@@ -34,6 +34,7 @@ func run(args []string) int {
 	configFile := flags.String("config", "", "configuration `file`, as the operator writes it")
 	events := flags.String("listen", ":8080", "`address` for events")
 	ops := flags.String("ops-listen", ":8081", "`address` for /healthz, /readyz, /metrics and /status")
+	admin := flags.String("admin-listen", "127.0.0.1:8082", "`address` for the dead letters; whoever reaches it may read, replay and discard them; empty for none")
 	level := flags.String("log-level", "info", "debug, info, warn or error")
 	drain := flags.Duration("drain-delay", receiver.DefaultDrainDelay, "how long to go on serving after SIGTERM, until load balancers know")
 	reread := flags.Duration("reread-interval", 2*time.Second, "how often to look for changed files")
@@ -78,6 +79,11 @@ func run(args []string) int {
 	}
 	if o.Ops, err = listen.Listen(context.Background(), "tcp", *ops); err != nil {
 		return fail(1, "--ops-listen: %v; is another receiver running here?", err)
+	}
+	if *admin != "" {
+		if o.Admin, err = listen.Listen(context.Background(), "tcp", *admin); err != nil {
+			return fail(1, "--admin-listen: %v; is another receiver running here?", err)
+		}
 	}
 	r, err := receiver.New(o)
 	if err != nil {

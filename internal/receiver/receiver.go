@@ -1,5 +1,6 @@
 // Package receiver is the process that takes one webhook's events in and hands them on. This file wires the rooms and
-// owns the order of shutdown; the rooms are config, event, ingest, stream, forward, retry and target.
+// owns the order of shutdown; the rooms are admin, config, event, ingest, stream, forward, retry and
+// target.
 package receiver
 
 import (
@@ -17,6 +18,7 @@ import (
 	"github.com/go-json-experiment/json"
 	"golang.org/x/net/netutil"
 
+	"heymarket.dev/operator/internal/receiver/admin"
 	"heymarket.dev/operator/internal/receiver/config"
 	"heymarket.dev/operator/internal/receiver/event"
 	"heymarket.dev/operator/internal/receiver/forward"
@@ -32,6 +34,8 @@ type Options struct {
 	ConfigFile string
 	// Events and Ops are the listeners of the two ports. The Receiver closes them.
 	Events, Ops net.Listener
+	// Admin is the listener for the dead letters, see package admin; nil means none. It should be bound to localhost.
+	Admin net.Listener
 	// Version is the build, for the status and the User-Agent.
 	Version string
 	// Consumer is a name that no other receiver of the webhook has at the same time, such as the Pod's.
@@ -118,6 +122,10 @@ func (r *Receiver) Run(ctx context.Context) error {
 	ops := &http.Server{Handler: r.opsHandler(), ReadHeaderTimeout: readHeaderTimeout, ErrorLog: server.ErrorLog}
 	go serve(server, netutil.LimitListener(r.Events, maxConnections), stop)
 	go serve(ops, r.Ops, stop)
+	adminServer := &http.Server{Handler: admin.Handler(r.store, r.targetNames), ReadHeaderTimeout: readHeaderTimeout, ErrorLog: server.ErrorLog}
+	if r.Admin != nil {
+		go serve(adminServer, r.Admin, stop)
+	}
 	r.Log.Info("serving", "events", r.Events.Addr().String(), "ops", r.Ops.Addr().String(), "version", r.Version)
 
 	<-serving.Done()
@@ -127,6 +135,7 @@ func (r *Receiver) Run(ctx context.Context) error {
 	}
 	r.shutDown(server, failed == nil)
 	<-background
+	_ = adminServer.Close()
 	r.store.Close()
 	_ = ops.Close()
 	return failed
@@ -306,12 +315,8 @@ func (r *Receiver) checkDurability(ctx context.Context) {
 }
 
 func (r *Receiver) keepTargets(ctx context.Context) {
-	c := r.inForce.Load().config
-	names := make([]string, len(c.Targets))
-	for i, t := range c.Targets {
-		names[i] = t.Name
-	}
-	dropped, err := r.store.KeepTargets(ctx, names, targetGrace, c.Retention.DeadLetters.Std())
+	keep := r.inForce.Load().config.Retention.DeadLetters.Std()
+	dropped, err := r.store.KeepTargets(ctx, r.targetNames(), targetGrace, keep)
 	if err != nil {
 		r.Log.Warn("Redis was not told which targets are wanted, trying again later", "error", err)
 	}
@@ -355,11 +360,7 @@ func (r *Receiver) notReady() string {
 func (r *Receiver) backlogs() (map[string]backlog, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), backlogReadLimit)
 	defer cancel()
-	targets := r.inForce.Load().config.Targets
-	names := make([]string, len(targets))
-	for i, t := range targets {
-		names[i] = t.Name
-	}
+	names := r.targetNames()
 	read, err := r.store.Backlogs(ctx, names)
 	if err != nil {
 		return nil, err
@@ -369,6 +370,16 @@ func (r *Receiver) backlogs() (map[string]backlog, error) {
 		out[names[i]] = backlog{b.Pending, b.DeadLetters}
 	}
 	return out, nil
+}
+
+// targetNames are the names of the targets in force.
+func (r *Receiver) targetNames() []string {
+	targets := r.inForce.Load().config.Targets
+	names := make([]string, len(targets))
+	for i, t := range targets {
+		names[i] = t.Name
+	}
+	return names
 }
 
 func (r *Receiver) status(context.Context) Status {

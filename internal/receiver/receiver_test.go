@@ -110,6 +110,7 @@ type process struct {
 	t           *testing.T
 	dir         string
 	events, ops string
+	admin       string
 	logs        *lockedBuffer
 	stop        context.CancelFunc
 	ended       chan error
@@ -154,10 +155,11 @@ func start(t *testing.T, redisURL string, c config.Config) *process {
 	p.configure(c)
 	o := receiver.Options{
 		ConfigFile: filepath.Join(p.dir, "config.json"), Version: "test", Consumer: p.dir,
-		RereadInterval: 10 * time.Millisecond, Events: listen(t), Ops: listen(t),
+		RereadInterval: 10 * time.Millisecond, Events: listen(t), Ops: listen(t), Admin: listen(t),
 		Log: slog.New(slog.NewJSONHandler(p.logs, &slog.HandlerOptions{Level: slog.LevelDebug})),
 	}
 	p.events, p.ops = "http://"+o.Events.Addr().String(), "http://"+o.Ops.Addr().String()
+	p.admin = "http://" + o.Admin.Addr().String()
 	r, err := receiver.New(o)
 	if err != nil {
 		t.Fatal(err)
@@ -404,6 +406,64 @@ func TestFailedAttemptsAreRepeatedAndTheHopelessKept(t *testing.T) {
 		}
 		return cmp.Equal(status.Targets, []receiver.TargetStatus{{Name: "crm", DeadLetters: 1, Circuit: "Closed"}})
 	})
+}
+
+func TestADeadLetterIsReplayedThoughItIsRemembered(t *testing.T) {
+	t.Parallel()
+	redis, to := redistest.Start(t), newSink(t)
+	p := start(t, redis.URL(), newConfig(crm(to)))
+	p.awaitReady()
+	to.answer(func() int { return http.StatusUnprocessableEntity })
+	p.wantPost(sample(1), http.StatusOK)
+	until(t, "a dead letter", func() bool { _, s := p.get("/status"); return strings.Contains(s, `"deadLetters":1`) })
+	to.answer(nil)
+	resp, err := http.Post(p.admin+"/targets/crm/dead-letters/replay", "", nil) //nolint:noctx // a test's own loopback
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = resp.Body.Close() }()
+	if body, _ := io.ReadAll(resp.Body); !strings.Contains(string(body), `"replayed": 1`) {
+		t.Fatalf("replay answered %s", body)
+	}
+	to.await(t, 1)
+	p.wantPost(sample(1), http.StatusOK)
+	if events, deliveries := to.count(); events != 1 || deliveries != 1 {
+		t.Errorf("%d events in %d deliveries, want one", events, deliveries)
+	}
+}
+
+func TestPausedStoresAndDeliversNothing(t *testing.T) {
+	t.Parallel()
+	redis, to := redistest.Start(t), newSink(t)
+	c := newConfig(crm(to))
+	c.Paused = true
+	p := start(t, redis.URL(), c)
+	p.awaitReady()
+	for n := range 5 {
+		p.wantPost(sample(n), http.StatusOK)
+	}
+	_, status := p.get("/status")
+	if events, _ := to.count(); events != 0 || !strings.Contains(status, `"pending":5`) {
+		t.Fatalf("%d delivered while paused; %s", events, status)
+	}
+	c.Paused = false
+	p.configure(c)
+	to.await(t, 5)
+}
+
+func TestATargetThatIsGoneIsLeftAlone(t *testing.T) {
+	t.Parallel()
+	redis, to := redistest.Start(t), newSink(t)
+	to.answer(func() int { return http.StatusGone })
+	p := start(t, redis.URL(), newConfig(crm(to)))
+	p.awaitReady()
+	p.wantPost(sample(1), http.StatusOK)
+	until(t, "the circuit says so", func() bool { _, s := p.get("/status"); return strings.Contains(s, `"circuit":"Gone"`) })
+	p.wantPost(sample(2), http.StatusOK)
+	_, status := p.get("/status")
+	if !strings.Contains(status, `"pending":2,"deadLetters":0`) {
+		t.Errorf("want both waiting for a person: %s", status)
+	}
 }
 
 func TestATargetThatIsDownDelaysNoOther(t *testing.T) {
