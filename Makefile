@@ -7,6 +7,7 @@ SHELL := /bin/bash
 MAKEFLAGS += --no-print-directory
 
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
+TORTURE_SECONDS ?= 300
 IMAGE ?= heymarket.dev/operator:$(VERSION)
 
 # Tools run here, in the versions of their own module.
@@ -57,6 +58,10 @@ test: ## Run all tests but e2e, with real servers and the race detector. Install
 .PHONY: e2e
 e2e: ## Run a user's journeys on a real cluster of their own. Needs root on Debian; minutes.
 	@hack/e2e.sh
+
+.PHONY: torture
+torture: ## Kill receivers and Redis at random under load for TORTURE_SECONDS (300), then account for every acknowledged event.
+	TORTURE_SECONDS=$(TORTURE_SECONDS) HEYMARKET_REQUIRE_ALL=1 go test ./test/torture -count=1 -v -timeout=0
 
 .PHONY: lint
 lint: ## Lint with golangci-lint, the arrows between packages included. Its first run compiles it: minutes.
