@@ -168,7 +168,7 @@ func (r *Receiver) shutDown(server *http.Server, graceful bool) {
 // connect dials Redis until it answers. Until then requests are answered 503.
 func (r *Receiver) connect(ctx context.Context) {
 	for ctx.Err() == nil {
-		err := r.store.Connect(ctx, r.inForce.Load().redisURL)
+		err := r.store.Connect(ctx, r.inForce.Load().redisURL, nil)
 		if err == nil {
 			r.connected.Store(true)
 			r.redisError.Store(nil)

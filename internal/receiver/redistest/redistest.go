@@ -18,7 +18,9 @@ type Server struct {
 	addr string
 	dir  string
 	args []string
-	cmd  *exec.Cmd
+	// program replaces the options that a Redis is started with; for Sentinel.
+	program []string
+	cmd     *exec.Cmd
 }
 
 // Start runs a Redis until the test ends. Without redis-server it skips the test, or fails it where
@@ -31,7 +33,12 @@ func Start(t testing.TB, args ...string) *Server {
 		}
 		t.Skip("left out: redis-server is missing; `make test` installs it and leaves nothing out")
 	}
-	s := &Server{t: t, addr: freeAddress(t), dir: t.TempDir(), args: args}
+	return start(t, freeAddress(t), args...)
+}
+
+func start(t testing.TB, address string, args ...string) *Server {
+	t.Helper()
+	s := &Server{t: t, addr: address, dir: t.TempDir(), args: args}
 	s.Run()
 	t.Cleanup(s.Kill)
 	return s
@@ -51,12 +58,16 @@ func (s *Server) Run() {
 		s.t.Fatal(err)
 	}
 	log := filepath.Join(s.dir, "redis.log")
+	place := []string{"--bind", "127.0.0.1", "--port", port, "--dir", s.dir, "--logfile", log}
 	args := append([]string{
-		"--bind", "127.0.0.1", "--port", port, "--dir", s.dir, "--logfile", log,
 		// With everysec, Redis puts off writing its file for up to two seconds while an fsync is under way, and answers
 		// all the same: a SIGKILL at that moment loses what it has confirmed.
 		"--appendonly", "yes", "--appendfsync", "always", "--save", "", "--maxmemory-policy", "noeviction",
 	}, s.args...)
+	if s.program != nil {
+		args = s.program
+	}
+	args = append(args, place...)
 	// Not the test's context: the server has to outlive it, for the cleanups that still need it.
 	s.cmd = exec.CommandContext(context.Background(), "redis-server", args...)
 	if err := s.cmd.Start(); err != nil {
@@ -90,7 +101,7 @@ func (s *Server) Do(args ...string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	out, err := exec.CommandContext(context.Background(), "redis-cli", append([]string{"-h", host, "-p", port}, args...)...).CombinedOutput()
+	out, err := exec.CommandContext(context.Background(), "redis-cli", append([]string{"-e", "-h", host, "-p", port}, args...)...).CombinedOutput()
 	text := string(out)
 	if n := len(text); n > 0 && text[n-1] == '\n' {
 		text = text[:n-1]

@@ -8,6 +8,7 @@ package stream
 
 import (
 	"context"
+	"crypto/x509"
 	_ "embed"
 	"errors"
 	"fmt"
@@ -55,17 +56,32 @@ func New(namespace, name, consumer string) *Store {
 	return &Store{prefix: "hmw:{" + namespace + "/" + name + "}:", consumer: consumer}
 }
 
-// Connect dials the Redis at url (redis:// or rediss://, see rueidis.ParseURL for Sentinel and Cluster), checks that it
-// answers, and uses it from then on in place of an earlier one. On an error the earlier one stays in use.
-// The error names the address, never the user or the password.
-func (s *Store) Connect(ctx context.Context, url string) error {
+// Connect dials the Redis at url, checks that it answers, and uses it from then on in place of an earlier one. On an
+// error the earlier one stays in use. The error names the address, never the user or the password.
+//
+// The url is redis://user:password@host:port/db, or rediss:// for TLS; further nodes of a cluster are given as
+// ?addr=host:port, repeated; ?master_set=name makes the hosts those of Sentinels. CA holds PEM certificates that are
+// trusted instead of the system's; nil means the system's.
+func (s *Store) Connect(ctx context.Context, url string, ca []byte) error {
 	options, err := rueidis.ParseURL(strings.TrimSpace(url))
 	if err != nil {
 		// The parser's error repeats the URL, and with it the password.
 		return errors.New("the Redis URL cannot be read; write it as redis://user:password@host:6379/0, or rediss:// for TLS")
 	}
 	address := strings.Join(options.InitAddress, ", ")
+	if ca != nil {
+		if options.TLSConfig == nil {
+			return fmt.Errorf("there is a certificate authority for Redis at %s, but its URL does not begin with rediss://", address)
+		}
+		options.TLSConfig.RootCAs = x509.NewCertPool()
+		if !options.TLSConfig.RootCAs.AppendCertsFromPEM(ca) {
+			return errors.New("the certificate authority for Redis holds no PEM certificate")
+		}
+	}
+	options.Sentinel.Dialer.Timeout = dialTimeout
+	options.Sentinel.TLSConfig = options.TLSConfig
 	options.ClientName = "heymarket-receiver"
+	options.ClientSetInfo = rueidis.DisableClientSetInfo // one right less for a tenant to need
 	options.DisableCache = true
 	options.DisableRetry = true // a quick 503 serves a sender better than an answer that comes after it has given up
 	options.Dialer.Timeout = dialTimeout

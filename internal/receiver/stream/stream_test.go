@@ -28,7 +28,7 @@ var limits = stream.Limits{Window: time.Hour, Backlog: 1000}
 func connect(t *testing.T, r *redistest.Server, consumer string) *stream.Store {
 	t.Helper()
 	s := stream.New("staging", "support", consumer)
-	if err := s.Connect(t.Context(), r.URL()); err != nil {
+	if err := s.Connect(t.Context(), r.URL(), nil); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(s.Close)
@@ -415,7 +415,7 @@ func TestConnectNamesTheHostAndNeverThePassword(t *testing.T) {
 	t.Parallel()
 	s := stream.New("staging", "support", "a")
 	for _, url := range []string{"redis://user:hunter2@127.0.0.1:1/0", "redis://user:hunter2@127.0.0.1:port", "http://user:hunter2@host"} {
-		err := s.Connect(t.Context(), url)
+		err := s.Connect(t.Context(), url, nil)
 		if err == nil || strings.Contains(err.Error(), "hunter2") {
 			t.Errorf("Connect = %v; want an error without the password", err)
 		}
