@@ -1,0 +1,319 @@
+package v1alpha1_test
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/yaml"
+
+	"heymarket.dev/operator/api/v1alpha1"
+	"heymarket.dev/operator/internal/receiver/config"
+	"heymarket.dev/operator/test/apiserver"
+)
+
+func TestMain(m *testing.M) { apiserver.Main(m) }
+
+const (
+	token   = "token: {secretKeyRef: {name: heymarket}}\n"
+	targets = "targets: [{name: crm, url: 'http://crm.example.com'}]\n"
+)
+
+func oneTarget(fields string) string { return token + "targets: [{name: crm, " + fields + "}]\n" }
+func withURL(fields string) string   { return oneTarget("url: 'http://crm.example.com', " + fields) }
+func more(fields string) string      { return token + targets + fields }
+
+// rules are pairs: each refused spec has an accepted neighbour. want is a part of the API server's answer; empty means
+// that the spec is accepted.
+var rules = []struct {
+	name     string
+	resource string // metadata.name, "support" if empty
+	spec     string
+	want     string
+}{
+	{name: "the smallest one", spec: more("")},
+	{name: "no token", spec: targets, want: "spec.token: Required value"},
+	{name: "no targets", spec: token, want: "spec.targets: Required value"},
+	{name: "an empty list of targets", spec: token + "targets: []", want: "spec.targets: Invalid value"},
+
+	{name: "52 characters of name", resource: strings.Repeat("a", 52), spec: more("")},
+	{name: "53 characters of name", resource: strings.Repeat("a", 53), spec: more(""), want: "metadata.name must have at most 52 characters"},
+	{name: "a name with digits and '-'", resource: "a-1", spec: more("")},
+	{name: "a name that begins with a digit", resource: "1a", spec: more(""), want: "metadata.name must be lower-case letters"},
+	{name: "a name with a dot", resource: "a.b", spec: more(""), want: "metadata.name must be lower-case letters"},
+
+	{name: "a Secret with dots", spec: "token: {secretKeyRef: {name: a.b-c}}\n" + targets},
+	{name: "a Secret with capitals", spec: "token: {secretKeyRef: {name: Heymarket}}\n" + targets, want: "name must be the name of a Secret"},
+	{name: "a Secret without a name", spec: "token: {secretKeyRef: {name: ''}}\n" + targets, want: "spec.token.secretKeyRef.name"},
+	{name: "a key with all that is allowed", spec: "token: {secretKeyRef: {name: a, key: .A_b-1}}\n" + targets},
+	{name: "a key with a slash", spec: "token: {secretKeyRef: {name: a, key: a/b}}\n" + targets, want: "key must be a key of a Secret"},
+	{name: "a key that climbs", spec: "token: {secretKeyRef: {name: a, key: ..}}\n" + targets, want: "key must be a key of a Secret"},
+
+	{name: "a webhook id beyond 53 bits", spec: more("webhookID: 9007199254740993")},
+	{name: "webhook id zero", spec: more("webhookID: 0"), want: "spec.webhookID"},
+
+	{name: "event types", spec: more("eventTypes: [message_recieved, incoming_call]")},
+	{name: "an event type that is spelt right", spec: more("eventTypes: [message_received]"), want: `Unsupported value: "message_received"`},
+	{name: "an event type twice", spec: more("eventTypes: [chat_closed, chat_closed]"), want: "Duplicate value"},
+	{name: "a target's types among the webhook's", spec: withURL("eventTypes: [chat_closed]") + "eventTypes: [chat_closed, chat_opened]"},
+	{name: "a target's types beyond an empty list", spec: withURL("eventTypes: [chat_closed]") + "eventTypes: []"},
+	{name: "a target's types beyond the webhook's", spec: withURL("eventTypes: [chat_closed]") + "eventTypes: [chat_opened]", want: "targets[].eventTypes must be among spec.eventTypes"},
+
+	{name: "16 targets", spec: token + "targets: " + manyTargets(16)},
+	{name: "17 targets", spec: token + "targets: " + manyTargets(17), want: "must have at most 16 items"},
+	{name: "two targets of one name", spec: token + "targets: [{name: a, url: 'http://a'}, {name: a, url: 'http://b'}]", want: "Duplicate value"},
+	{name: "40 characters of target name", spec: token + "targets: [{url: 'http://a', name: " + strings.Repeat("a", 40) + "}]"},
+	{name: "41 characters of target name", spec: token + "targets: [{url: 'http://a', name: " + strings.Repeat("a", 41) + "}]", want: "Too long"},
+	{name: "a target name with a digit first", spec: token + "targets: [{url: 'http://a', name: 2nd}]"},
+	{name: "a target name with an underscore", spec: token + "targets: [{url: 'http://a', name: a_b}]", want: "name must be lower-case letters, digits and '-'"},
+
+	{name: "a URL", spec: oneTarget("url: 'https://crm.example.com:8443/in?a=b@c'")},
+	{name: "a URL with an IPv6 address", spec: oneTarget("url: 'http://[2001:db8::1]:8080/in'")},
+	{name: "a Service", spec: oneTarget("service: {name: crm, port: 80}")},
+	{name: "neither URL nor Service", spec: token + "targets: [{name: crm}]", want: "set exactly one of url and service"},
+	{name: "both URL and Service", spec: oneTarget("url: 'http://crm', service: {name: crm, port: 80}"), want: "set exactly one of url and service"},
+	{name: "another scheme", spec: oneTarget("url: 'ftp://crm'"), want: "url must begin with http:// or https://"},
+	{name: "no scheme", spec: oneTarget("url: 'crm:80'"), want: "url must begin with http:// or https://"},
+	{name: "user information", spec: oneTarget("url: 'https://me:secret@crm/'"), want: "url must not carry a user name or password"},
+	{name: "a fragment", spec: oneTarget("url: 'https://crm/#top'"), want: "url must not have a fragment"},
+	{name: "no host", spec: oneTarget("url: 'https:///in'"), want: "url must be a valid URL that names a host"},
+	{name: "a bad escape", spec: oneTarget("url: 'https://crm/%zz'"), want: "url must be a valid URL that names a host"},
+	{name: "a URL that is too long", spec: oneTarget("url: 'https://crm/" + strings.Repeat("a", 2048) + "'"), want: "Too long"},
+
+	{name: "all of a Service", spec: oneTarget("service: {name: crm, port: 65535, path: '/in?a=b', scheme: HTTPS}")},
+	{name: "a Service without a port", spec: oneTarget("service: {name: crm}"), want: "port: Required value"},
+	{name: "port zero", spec: oneTarget("service: {name: crm, port: 0}"), want: "service.port"},
+	{name: "a port that is too high", spec: oneTarget("service: {name: crm, port: 65536}"), want: "service.port"},
+	{name: "a Service of another namespace", spec: oneTarget("service: {name: crm.other, port: 80}"), want: "name must be the name of a Service"},
+	{name: "a path without a slash", spec: oneTarget("service: {name: crm, port: 80, path: in}"), want: "path must begin with '/'"},
+	{name: "a path with a space", spec: oneTarget("service: {name: crm, port: 80, path: '/a b'}"), want: "path must begin with '/'"},
+	{name: "a scheme in lower case", spec: oneTarget("service: {name: crm, port: 80, scheme: https}"), want: "Unsupported value"},
+
+	{name: "the shortest timeout", spec: withURL("timeout: 100ms")},
+	{name: "the longest timeout", spec: withURL("timeout: 2m")},
+	{name: "a fraction of a second", spec: withURL("timeout: 1.5s")},
+	{name: "a timeout that is too short", spec: withURL("timeout: 99ms"), want: "timeout must be from 100ms to 2m"},
+	{name: "a timeout that is too long", spec: withURL("timeout: 2m1s"), want: "timeout must be from 100ms to 2m"},
+	{name: "a timeout without a unit", spec: withURL("timeout: '10'"), want: "timeout in body should match"},
+	{name: "a negative timeout", spec: withURL("timeout: -1s"), want: "timeout in body should match"},
+
+	{name: "all of retry", spec: withURL("retry: {maxAttempts: 100, minBackoff: 10ms, maxBackoff: 24h, maxAge: 720h}")},
+	{name: "no attempts", spec: withURL("retry: {maxAttempts: 0}"), want: "retry.maxAttempts"},
+	{name: "too many attempts", spec: withURL("retry: {maxAttempts: 101}"), want: "retry.maxAttempts"},
+	{name: "a backoff that is too short", spec: withURL("retry: {minBackoff: 9ms}"), want: "minBackoff must be from 10ms to 1h"},
+	{name: "a first backoff that is too long", spec: withURL("retry: {minBackoff: 61m, maxBackoff: 2h}"), want: "minBackoff must be from 10ms to 1h"},
+	{name: "a last backoff that is too long", spec: withURL("retry: {maxBackoff: 25h}"), want: "maxBackoff must be from 10ms to 24h"},
+	{name: "an age that is too short", spec: withURL("retry: {maxAge: 500ms}"), want: "maxAge must be from 1s to 720h"},
+	{name: "equal backoffs", spec: withURL("retry: {minBackoff: 1m, maxBackoff: 60s}")},
+	{name: "backoffs the wrong way round", spec: withURL("retry: {minBackoff: 1m, maxBackoff: 30s}"), want: "minBackoff must not be longer than maxBackoff"},
+	{name: "a first backoff beyond the default of the last", spec: withURL("retry: {minBackoff: 11m}"), want: "minBackoff must not be longer than maxBackoff"},
+
+	{name: "one at a time", spec: withURL("maxInFlight: 1")},
+	{name: "none at a time", spec: withURL("maxInFlight: 0"), want: "maxInFlight"},
+	{name: "too many at a time", spec: withURL("maxInFlight: 1001"), want: "maxInFlight"},
+
+	{name: "the longest memory", spec: more("deduplication: {window: 720h}")},
+	{name: "the shortest memory", spec: more("deduplication: {window: 1m}")},
+	{name: "a memory that is too long", spec: more("deduplication: {window: 721h}"), want: "window must be from 1m to 720h"},
+	{name: "a memory that is too short", spec: more("deduplication: {window: 59s}"), want: "window must be from 1m to 720h"},
+
+	{name: "all of an Ingress", spec: more("exposure: {type: Ingress, host: hooks.example.com, ingress: {className: traefik, tlsSecretName: hooks-tls, annotations: {cert-manager.io/cluster-issuer: le, plain: ''}}}")},
+	{name: "ingress with the default type", spec: more("exposure: {ingress: {className: traefik}}")},
+	{name: "none", spec: more("exposure: {type: None, host: hooks.example.com}")},
+	{name: "a type of exposure that nobody knows", spec: more("exposure: {type: Magic}"), want: "Unsupported value"},
+	{name: "none, with ingress", spec: more("exposure: {type: None, ingress: {className: traefik}}"), want: "ingress has no effect unless type is Ingress"},
+	{name: "a host with a port", spec: more("exposure: {host: 'hooks.example.com:443'}"), want: "host must be a DNS name"},
+	{name: "a wildcard host", spec: more("exposure: {host: '*.example.com'}"), want: "host must be a DNS name"},
+	{name: "a host in capitals", spec: more("exposure: {host: Hooks.example.com}"), want: "host must be a DNS name"},
+	{name: "a class with a space", spec: more("exposure: {ingress: {className: 'a b'}}"), want: "className must be the name of an IngressClass"},
+	{name: "a TLS Secret with a slash", spec: more("exposure: {ingress: {tlsSecretName: other/tls}}"), want: "tlsSecretName must be the name of a Secret"},
+	{name: "an annotation without a name", spec: more("exposure: {ingress: {annotations: {'a b': c}}}"), want: "the keys of annotations must be names"},
+	{name: "an annotation that is too long", spec: more("exposure: {ingress: {annotations: {a: " + strings.Repeat("b", 4097) + "}}}"), want: "Too long"},
+
+	{name: "one replica with resources", spec: more("receiver: {replicas: 1, resources: {requests: {cpu: 1, memory: 64Mi}, limits: {memory: 0.1Gi}}}")},
+	{name: "no replicas", spec: more("receiver: {replicas: 0}"), want: "receiver.replicas"},
+	{name: "too many replicas", spec: more("receiver: {replicas: 101}"), want: "receiver.replicas"},
+	{name: "a quantity that is none", spec: more("receiver: {resources: {limits: {memory: lots}}}"), want: "limits.memory"},
+	{name: "a field that does not exist", spec: more("retention: {}"), want: `unknown field "spec.retention"`},
+}
+
+func manyTargets(n int) string {
+	var b strings.Builder
+	b.WriteString("[")
+	for i := range n {
+		fmt.Fprintf(&b, "{name: t%d, url: 'http://t'},", i)
+	}
+	return b.String() + "]"
+}
+
+func TestRules(t *testing.T) {
+	t.Parallel()
+	c := newClient(t)
+	for _, r := range rules {
+		t.Run(r.name, func(t *testing.T) {
+			t.Parallel()
+			err := c.Create(t.Context(), webhook(t, r.resource, r.spec), client.DryRunAll, client.FieldValidation(metav1.FieldValidationStrict))
+			switch {
+			case r.want == "" && err != nil:
+				t.Errorf("refused: %v", err)
+			case r.want != "" && err == nil:
+				t.Errorf("accepted, want %q", r.want)
+			case r.want != "" && !strings.Contains(err.Error(), r.want):
+				t.Errorf("refused with %v, want %q", err, r.want)
+			}
+		})
+	}
+}
+
+// Every CEL rule of the CRD has a refused case above; that each also accepts something is what the accepted ones show.
+func TestEveryRuleHasACase(t *testing.T) {
+	t.Parallel()
+	for _, message := range messages(schema(t)) {
+		covered := false
+		for _, r := range rules {
+			covered = covered || r.want != "" && strings.HasPrefix(message, r.want)
+		}
+		if !covered {
+			t.Errorf("no case of the table is refused with %q", message)
+		}
+	}
+}
+
+func messages(s apiextensionsv1.JSONSchemaProps) []string {
+	var out []string
+	for _, v := range s.XValidations {
+		out = append(out, v.Message)
+	}
+	for _, p := range s.Properties {
+		out = append(out, messages(p)...)
+	}
+	if s.Items != nil && s.Items.Schema != nil {
+		out = append(out, messages(*s.Items.Schema)...)
+	}
+	if s.AdditionalProperties != nil && s.AdditionalProperties.Schema != nil {
+		out = append(out, messages(*s.AdditionalProperties.Schema)...)
+	}
+	return out
+}
+
+// Every field has a description, for kubectl explain.
+func TestEveryFieldIsDescribed(t *testing.T) {
+	t.Parallel()
+	var walk func(path string, s apiextensionsv1.JSONSchemaProps)
+	walk = func(path string, s apiextensionsv1.JSONSchemaProps) {
+		if s.Description == "" {
+			t.Errorf("%s has no description", path)
+		}
+		for name, p := range s.Properties {
+			if path+"."+name != ".metadata" {
+				walk(path+"."+name, p)
+			}
+		}
+		if s.Items != nil && s.Items.Schema != nil && s.Items.Schema.Type == "object" {
+			walk(path+"[]", *s.Items.Schema)
+		}
+	}
+	walk("", schema(t))
+}
+
+// What the CRD defaults and bounds is what the receiver's configuration defaults and bounds.
+func TestDefaultsAreTheReceivers(t *testing.T) {
+	t.Parallel()
+	c := newClient(t)
+	u := webhook(t, "", more(""))
+	if err := c.Create(t.Context(), u, client.DryRunAll); err != nil {
+		t.Fatal(err)
+	}
+	var w v1alpha1.HeymarketWebhook
+	if err := runtime.DefaultUnstructuredConverter.FromUnstructured(u.Object, &w); err != nil {
+		t.Fatal(err)
+	}
+	duration := func(d v1alpha1.Duration) string {
+		v, err := d.Std()
+		if err != nil {
+			t.Error(err)
+		}
+		return v.String()
+	}
+	target := w.Spec.Targets[0]
+	got := map[string]any{
+		"window":      duration(w.Spec.Deduplication.Window),
+		"timeout":     duration(target.Timeout),
+		"maxAttempts": *target.Retry.MaxAttempts,
+		"minBackoff":  duration(target.Retry.MinBackoff),
+		"maxBackoff":  duration(target.Retry.MaxBackoff),
+		"maxAge":      duration(target.Retry.MaxAge),
+		"maxInFlight": *target.MaxInFlight,
+		"maxTargets":  *schema(t).Properties["spec"].Properties["targets"].MaxItems,
+		"key":         w.Spec.Token.SecretKeyRef.Key,
+		"exposure":    w.Spec.Exposure.Type,
+		"replicas":    *w.Spec.Receiver.Replicas,
+	}
+	want := map[string]any{
+		"window":      config.DefaultDeduplicationWindow.String(),
+		"timeout":     config.DefaultTimeout.String(),
+		"maxAttempts": int32(config.DefaultMaxAttempts),
+		"minBackoff":  config.DefaultMinBackoff.String(),
+		"maxBackoff":  config.DefaultMaxBackoff.String(),
+		"maxAge":      config.DefaultMaxAge.String(),
+		"maxInFlight": int32(config.DefaultMaxInFlight),
+		"maxTargets":  int64(config.MaxTargets),
+		"key":         "token",
+		"exposure":    v1alpha1.ExposureIngress,
+		"replicas":    int32(2),
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("defaults (-want +got):\n%s", diff)
+	}
+}
+
+func newClient(t *testing.T) client.Client {
+	t.Helper()
+	c, err := client.New(apiserver.Config(t), client.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+func webhook(t *testing.T, name, spec string) *unstructured.Unstructured {
+	t.Helper()
+	if name == "" {
+		name = "support"
+	}
+	u := &unstructured.Unstructured{Object: map[string]any{}}
+	var s map[string]any
+	if err := yaml.Unmarshal([]byte(spec), &s); err != nil {
+		t.Fatalf("the case's own YAML: %v", err)
+	}
+	u.Object["spec"] = s
+	u.SetGroupVersionKind(v1alpha1.GroupVersion.WithKind("HeymarketWebhook"))
+	u.SetNamespace("default")
+	u.SetName(name)
+	return u
+}
+
+func schema(t *testing.T) apiextensionsv1.JSONSchemaProps {
+	t.Helper()
+	root, err := apiserver.Root()
+	if err != nil {
+		t.Fatal(err)
+	}
+	b, err := os.ReadFile(filepath.Join(root, "config", "crd", "heymarket.dev_heymarketwebhooks.yaml"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var crd apiextensionsv1.CustomResourceDefinition
+	if err := yaml.UnmarshalStrict(b, &crd); err != nil {
+		t.Fatal(err)
+	}
+	return *crd.Spec.Versions[0].Schema.OpenAPIV3Schema
+}

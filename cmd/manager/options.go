@@ -1,0 +1,114 @@
+package main
+
+import (
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"slices"
+	"strings"
+
+	"k8s.io/apimachinery/pkg/util/validation"
+
+	"heymarket.dev/operator/internal/controller"
+)
+
+// options are the flags, checked.
+type options struct {
+	redisURLFile   string
+	receiverImage  string
+	hostTemplate   *controller.HostTemplate
+	ingressClass   string
+	namespaces     []string
+	leaderElect    bool
+	metricsAddress string
+	healthAddress  string
+	logLevel       slog.Level
+	logFormat      string
+	version        bool
+}
+
+// parseOptions returns flag.ErrHelp after it has printed the flags because they were asked for. Any other error names
+// the flag and the remedy.
+func parseOptions(args []string, out io.Writer) (options, error) {
+	var o options
+	var hostTemplate, namespaces, level string
+	f := flag.NewFlagSet("manager", flag.ContinueOnError)
+	f.SetOutput(io.Discard) // The caller says what is wrong, in one sentence.
+	f.StringVar(&o.redisURLFile, "redis-url-file", "", "`file` that holds the URL of Redis (redis:// or rediss://); read again when it changes. Required.")
+	f.StringVar(&o.receiverImage, "receiver-image", "", "`image` of the receivers. Default: the image of the Pod that the manager runs in.")
+	f.StringVar(&hostTemplate, "host-template", "", "`template` of the host of resources that name none, with .Namespace and .Name, such as {{.Namespace}}.hooks.example.com. Default: the address that the Ingress gets.")
+	f.StringVar(&o.ingressClass, "ingress-class", "", "IngressClass `name` for resources that name none. Default: the cluster's default class.")
+	f.StringVar(&namespaces, "namespaces", "", "comma separated `list` of namespaces to work in. Default: all.")
+	f.BoolVar(&o.leaderElect, "leader-elect", false, "let one of several replicas work at a time.")
+	f.StringVar(&o.metricsAddress, "metrics-bind-address", ":8080", "`address` for Prometheus metrics by plain HTTP; 0 for none.")
+	f.StringVar(&o.healthAddress, "health-probe-bind-address", ":8081", "`address` for /healthz and /readyz; 0 for none.")
+	f.StringVar(&level, "log-level", "info", "`level`: debug, info, warn or error.")
+	f.StringVar(&o.logFormat, "log-format", "json", "`format`: json or text.")
+	f.BoolVar(&o.version, "version", false, "print the version and end.")
+
+	if err := f.Parse(args); err != nil {
+		if errors.Is(err, flag.ErrHelp) {
+			f.SetOutput(out)
+			fmt.Fprintln(out, "manager runs the Heymarket webhook operator. Flags:")
+			f.PrintDefaults()
+			return o, flag.ErrHelp
+		}
+		return o, fmt.Errorf("%w; see manager --help for the flags", err)
+	}
+	if f.NArg() > 0 {
+		return o, fmt.Errorf("unexpected argument %q; everything is set by flags, see manager --help", f.Arg(0))
+	}
+	if o.version {
+		return o, nil
+	}
+	if o.redisURLFile == "" {
+		return o, errors.New("--redis-url-file is not set; name a file that holds the URL of Redis, such as redis://redis.example.com:6379/0")
+	}
+	if err := o.logLevel.UnmarshalText([]byte(level)); err != nil || !slices.Contains([]string{"debug", "info", "warn", "error"}, level) {
+		return o, fmt.Errorf("--log-level is %q; set debug, info, warn or error", level)
+	}
+	if o.logFormat != "json" && o.logFormat != "text" {
+		return o, fmt.Errorf("--log-format is %q; set json or text", o.logFormat)
+	}
+	for name, address := range map[string]string{"metrics-bind-address": o.metricsAddress, "health-probe-bind-address": o.healthAddress} {
+		if address == "0" {
+			continue
+		}
+		if _, _, err := net.SplitHostPort(address); err != nil {
+			return o, fmt.Errorf("--%s is %q; set host:port, :port, or 0 for none", name, address)
+		}
+	}
+	if o.ingressClass != "" && len(validation.IsDNS1123Subdomain(o.ingressClass)) > 0 {
+		return o, fmt.Errorf("--ingress-class is %q; set the name of an IngressClass", o.ingressClass)
+	}
+	for ns := range strings.SplitSeq(namespaces, ",") {
+		if ns = strings.TrimSpace(ns); ns == "" {
+			continue
+		}
+		if len(validation.IsDNS1123Label(ns)) > 0 {
+			return o, fmt.Errorf("--namespaces holds %q, which is no name of a namespace; set a list such as staging,production", ns)
+		}
+		if !slices.Contains(o.namespaces, ns) {
+			o.namespaces = append(o.namespaces, ns)
+		}
+	}
+	if hostTemplate != "" {
+		t, err := controller.ParseHostTemplate(hostTemplate)
+		if err != nil {
+			return o, fmt.Errorf("--host-template is not usable: %w; set one such as {{.Namespace}}.hooks.example.com", err)
+		}
+		o.hostTemplate = t
+	}
+	return o, nil
+}
+
+func (o options) logHandler(w io.Writer) slog.Handler {
+	opts := &slog.HandlerOptions{Level: o.logLevel}
+	if o.logFormat == "text" {
+		return slog.NewTextHandler(w, opts)
+	}
+	return slog.NewJSONHandler(w, opts)
+}

@@ -1,0 +1,93 @@
+package main
+
+import (
+	"bytes"
+	"errors"
+	"flag"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+)
+
+func TestBadFlagsEndWithASentence(t *testing.T) {
+	t.Parallel()
+	for _, tc := range []struct {
+		args []string
+		want []string // what the sentence names
+	}{
+		{nil, []string{"--redis-url-file", "name a file"}},
+		{[]string{"--bogus"}, []string{"-bogus", "--help"}},
+		{[]string{"--leader-elect=maybe"}, []string{"leader-elect", "maybe"}},
+		{[]string{"--redis-url-file=f", "extra"}, []string{`"extra"`, "--help"}},
+		{[]string{"--redis-url-file=f", "--log-level=loud"}, []string{"--log-level", "loud", "debug"}},
+		{[]string{"--redis-url-file=f", "--log-format=xml"}, []string{"--log-format", "xml", "json"}},
+		{[]string{"--redis-url-file=f", "--metrics-bind-address=8080"}, []string{"--metrics-bind-address", "8080", ":port"}},
+		{[]string{"--redis-url-file=f", "--health-probe-bind-address=x"}, []string{"--health-probe-bind-address", ":port"}},
+		{[]string{"--redis-url-file=f", "--ingress-class=a b"}, []string{"--ingress-class", "a b"}},
+		{[]string{"--redis-url-file=f", "--namespaces=a,B"}, []string{"--namespaces", `"B"`}},
+		{[]string{"--redis-url-file=f", "--host-template={{.Host}}"}, []string{"--host-template", "hooks.example.com"}},
+		{[]string{"--redis-url-file=f", "--host-template=a b"}, []string{"--host-template", "a b"}},
+	} {
+		var stdout, stderr bytes.Buffer
+		if code := realMain(t.Context(), tc.args, &stdout, &stderr); code != exitUsage {
+			t.Errorf("%v: exit code %d, want %d", tc.args, code, exitUsage)
+		}
+		said := stderr.String()
+		if strings.Count(said, "\n") != 1 {
+			t.Errorf("%v: more than a sentence: %s", tc.args, said)
+		}
+		for _, w := range tc.want {
+			if !strings.Contains(said, w) {
+				t.Errorf("%v: %q does not name %q", tc.args, said, w)
+			}
+		}
+	}
+}
+
+func TestBadRedisURLFileEndsWithASentence(t *testing.T) {
+	t.Parallel()
+	file := filepath.Join(t.TempDir(), "url")
+	if err := os.WriteFile(file, []byte("http://:secret@redis"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	var stderr bytes.Buffer
+	if code := realMain(t.Context(), []string{"--redis-url-file=" + file}, &bytes.Buffer{}, &stderr); code != exitFailure {
+		t.Errorf("exit code %d, want %d", code, exitFailure)
+	}
+	if said := stderr.String(); !strings.Contains(said, "--redis-url-file: "+file) || !strings.Contains(said, "redis://") || strings.Contains(said, "secret") {
+		t.Errorf("said %q", said)
+	}
+}
+
+func TestHelpAndVersion(t *testing.T) {
+	t.Parallel()
+	for arg, want := range map[string]string{"--help": "--redis-url-file", "--version": "heymarket-operator manager dev"} {
+		var out bytes.Buffer
+		if code := realMain(t.Context(), []string{arg}, &out, &out); code != 0 || !strings.Contains(strings.ReplaceAll(out.String(), "  -", "  --"), want) {
+			t.Errorf("%s: exit code %d: %s", arg, code, out.String())
+		}
+	}
+}
+
+func TestOptions(t *testing.T) {
+	t.Parallel()
+	o, err := parseOptions([]string{
+		"--redis-url-file=f", "--namespaces= a,b,,a", "--log-level=debug", "--log-format=text",
+		"--host-template={{.Name}}.example.com", "--metrics-bind-address=0", "--leader-elect",
+	}, &bytes.Buffer{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !slices.Equal(o.namespaces, []string{"a", "b"}) || o.logLevel != slog.LevelDebug || !o.leaderElect || o.metricsAddress != "0" {
+		t.Errorf("options: %+v", o)
+	}
+	if host, err := o.hostTemplate.Host("ns", "n"); err != nil || host != "n.example.com" {
+		t.Errorf("host %q, %v", host, err)
+	}
+	if _, err := parseOptions([]string{"-h"}, &bytes.Buffer{}); !errors.Is(err, flag.ErrHelp) {
+		t.Errorf("-h: %v", err)
+	}
+}

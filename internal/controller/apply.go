@@ -1,0 +1,126 @@
+package controller
+
+import (
+	"context"
+	"fmt"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/equality"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/runtime"
+	appsv1ac "k8s.io/client-go/applyconfigurations/apps/v1"
+	corev1ac "k8s.io/client-go/applyconfigurations/core/v1"
+	networkingv1ac "k8s.io/client-go/applyconfigurations/networking/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/log"
+	"sigs.k8s.io/controller-runtime/pkg/reconcile"
+
+	"heymarket.dev/operator/api/v1alpha1"
+	"heymarket.dev/operator/internal/controller/desired"
+)
+
+// apply sends the children that differ. Secrets go first, because Pods mount them.
+func (r *Reconciler) apply(ctx context.Context, now *round, want desired.Objects) error {
+	if !now.accepted() {
+		return nil
+	}
+	is := now.children
+	if _, err := applyChild(ctx, r, now, is.urlSecret, want.URLSecret, corev1ac.ExtractSecret); err != nil {
+		return err
+	}
+	if _, err := applyChild(ctx, r, now, is.configSecret, want.ConfigSecret, corev1ac.ExtractSecret); err != nil {
+		return err
+	}
+	if _, err := applyChild(ctx, r, now, is.service, want.Service, corev1ac.ExtractService); err != nil {
+		return err
+	}
+	var err error
+	if now.rolled, err = applyChild(ctx, r, now, is.deployment, want.Deployment, appsv1ac.ExtractDeployment); err != nil {
+		return err
+	}
+	if want.Ingress != nil {
+		_, err = applyChild(ctx, r, now, is.ingress, want.Ingress, networkingv1ac.ExtractIngress)
+	}
+	return err
+}
+
+// applyConfiguration is what the generated apply configurations have in common.
+type applyConfiguration interface {
+	runtime.ApplyConfiguration
+	GetKind() *string
+	GetName() *string
+}
+
+// applyChild applies want unless is, as far as the operator owns it, already says the same. A change by another manager
+// takes the ownership of the changed field away, so it shows here too; a default or an addition of another manager does
+// not. It returns whether it has written. What the API server refuses for good is noted in now, and stops the round's
+// further writes.
+func applyChild[L client.Object, A applyConfiguration](
+	ctx context.Context, r *Reconciler, now *round, is L, want A, extract func(L, string) (A, error),
+) (bool, error) {
+	if !now.accepted() {
+		return false, nil
+	}
+	kind, name := *want.GetKind(), *want.GetName()
+	if !isNil(is) {
+		owned, err := extract(is, FieldOwner)
+		if err != nil {
+			return false, fmt.Errorf("read what the operator owns of %s %s: %w", kind, name, err)
+		}
+		if equality.Semantic.DeepEqual(owned, want) {
+			return false, nil
+		}
+	}
+	err := r.Client.Apply(ctx, want, client.FieldOwner(FieldOwner), client.ForceOwnership)
+	switch {
+	case err == nil:
+		log.FromContext(ctx).Info("Applied", "child", kind+"/"+name)
+		return true, nil
+	case apierrors.HasStatusCause(err, corev1.NamespaceTerminatingCause):
+		// The resource goes away with its namespace in a moment.
+		now.refuse(v1alpha1.ReasonChildRefused, "The namespace is being deleted.")
+		return false, nil
+	case apierrors.IsInvalid(err):
+		now.refuse(v1alpha1.ReasonChildRefused, "The API server refused %s %q: %s", kind, name, bounded(err.Error()))
+		now.trouble = reconcile.TerminalError(fmt.Errorf("apply %s %s: %w", kind, name, err))
+		return false, nil
+	case apierrors.IsForbidden(err):
+		// A quota, a policy, or a right that the operator lacks: none of them tells when it changes.
+		now.refuse(v1alpha1.ReasonChildRefused, "The API server refused %s %q: %s", kind, name, bounded(err.Error()))
+		now.trouble = fmt.Errorf("apply %s %s: %w", kind, name, err)
+		return false, nil
+	default:
+		return false, fmt.Errorf("apply %s %s: %w", kind, name, err)
+	}
+}
+
+// prune deletes what is no longer wanted. A person's mistake never deletes anything.
+func (r *Reconciler) prune(ctx context.Context, now *round, want desired.Objects) error {
+	i := now.children.ingress
+	if !now.accepted() || want.Ingress != nil || i == nil || !i.DeletionTimestamp.IsZero() {
+		return nil
+	}
+	// The UID makes sure that what goes is what was looked at.
+	err := r.Client.Delete(ctx, i, client.Preconditions{UID: &i.UID})
+	if client.IgnoreNotFound(err) != nil {
+		return fmt.Errorf("delete Ingress %s: %w", i.Name, err)
+	}
+	log.FromContext(ctx).Info("Deleted", "child", "Ingress/"+i.Name)
+	now.children.ingress = nil
+	return nil
+}
+
+// isNil tells a nil pointer in an interface; the type parameter hides it from a plain comparison.
+func isNil[L client.Object](obj L) bool {
+	var none L
+	return any(obj) == any(none)
+}
+
+// bounded keeps a message of the API server to a length that a status can carry.
+func bounded(s string) string {
+	const limit = 1024
+	if len(s) <= limit {
+		return s
+	}
+	return s[:limit] + "…"
+}

@@ -1,0 +1,129 @@
+// Package desired says which child objects a HeymarketWebhook asks for. It is pure: an Input goes in, apply
+// configurations come out, and the same Input always yields the same bytes. Its builders set only the fields that the
+// operator has an opinion about; the golden files in testdata are what is applied.
+package desired
+
+import (
+	"fmt"
+
+	appsv1ac "k8s.io/client-go/applyconfigurations/apps/v1"
+	corev1ac "k8s.io/client-go/applyconfigurations/core/v1"
+	metav1ac "k8s.io/client-go/applyconfigurations/meta/v1"
+	networkingv1ac "k8s.io/client-go/applyconfigurations/networking/v1"
+
+	"heymarket.dev/operator/api/v1alpha1"
+	"heymarket.dev/operator/internal/receiver/config"
+)
+
+// Labels that every child carries. ManagedBy with ManagedByValue is what the operator's caches select by.
+const (
+	LabelManagedBy = "app.kubernetes.io/managed-by"
+	LabelName      = "app.kubernetes.io/name"
+	LabelInstance  = "app.kubernetes.io/instance"
+
+	ManagedByValue = "heymarket-operator"
+	nameValue      = "heymarket-receiver"
+)
+
+// Keys of the two Secrets.
+const (
+	KeyConfig   = "config.json"
+	KeyRedisURL = "redis-url"
+	KeyURL      = "url"
+	KeySegment  = "segment"
+)
+
+// OpsPort is the port on which a receiver Pod answers /status, /readyz, /healthz and /metrics.
+const OpsPort = 8081
+
+const httpPort = 8080
+
+// Input is every fact that the child objects are made from.
+type Input struct {
+	// Webhook is the resource, with the API server's defaults filled in.
+	Webhook *v1alpha1.HeymarketWebhook
+	// Segment is the secret last part of the URL's path, see NewSegment.
+	Segment string
+	// Host is the host of the URL; empty if it is not known (yet).
+	Host string
+	// HostRequested says that Host was asked for by the resource or the operator's template, and not learnt from the
+	// Ingress: only then does the Ingress ask for it.
+	HostRequested bool
+	// RedisURL is copied into the configuration Secret.
+	RedisURL string
+	// Image of the receiver.
+	Image string
+	// IngressClass is used when the resource names none; empty means the cluster's default class.
+	IngressClass string
+}
+
+// Objects are the children, in the order in which they are applied.
+type Objects struct {
+	// URLSecret holds the full URL for a person to copy.
+	URLSecret *corev1ac.SecretApplyConfiguration
+	// ConfigSecret is what the receiver mounts.
+	ConfigSecret *corev1ac.SecretApplyConfiguration
+	Service      *corev1ac.ServiceApplyConfiguration
+	Deployment   *appsv1ac.DeploymentApplyConfiguration
+	// Ingress is nil if none is wanted.
+	Ingress *networkingv1ac.IngressApplyConfiguration
+
+	// ConfigDigest identifies the configuration, as a receiver that serves it reports it.
+	ConfigDigest string
+}
+
+// Build returns the children. It returns an error if no receiver would take the configuration; the error says what is
+// wrong with the spec.
+func Build(in Input) (Objects, error) {
+	cfg, err := receiverConfig(in)
+	if err != nil {
+		return Objects{}, err
+	}
+	encoded, err := config.Encode(cfg)
+	if err != nil {
+		return Objects{}, err
+	}
+	o := Objects{
+		URLSecret:    urlSecret(in),
+		ConfigSecret: configSecret(in, encoded),
+		Service:      service(in),
+		Deployment:   deployment(in, cfg),
+		ConfigDigest: config.Digest(encoded),
+	}
+	if in.Webhook.Spec.Exposure.Type != v1alpha1.ExposureNone {
+		o.Ingress = ingress(in)
+	}
+	return o, nil
+}
+
+// ReceiverName is the name of the Deployment, the Service, the Ingress and the configuration Secret.
+func ReceiverName(webhook string) string { return webhook + "-receiver" }
+
+// URLSecretName is the name of the Secret with the URL.
+func URLSecretName(webhook string) string { return webhook + "-url" }
+
+func labels(in Input) map[string]string {
+	l := selector(in)
+	l[LabelManagedBy] = ManagedByValue
+	return l
+}
+
+// selector must never change: a Deployment's selector is immutable.
+func selector(in Input) map[string]string {
+	return map[string]string{LabelName: nameValue, LabelInstance: in.Webhook.Name}
+}
+
+// owner makes the resource the controller of a child, so that the garbage collector removes the child with it.
+// blockOwnerDeletion is left out: it would need the right to update finalizers, and nothing waits for it.
+func owner(in Input) *metav1ac.OwnerReferenceApplyConfiguration {
+	return metav1ac.OwnerReference().
+		WithAPIVersion(v1alpha1.GroupVersion.String()).
+		WithKind("HeymarketWebhook").
+		WithName(in.Webhook.Name).
+		WithUID(in.Webhook.UID).
+		WithController(true)
+}
+
+func pathPrefix(in Input) string {
+	return fmt.Sprintf("/%s/%s/", in.Webhook.Namespace, in.Webhook.Name)
+}

@@ -1,0 +1,251 @@
+package desired
+
+import (
+	"bytes"
+	"flag"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	corev1ac "k8s.io/client-go/applyconfigurations/core/v1"
+	"sigs.k8s.io/yaml"
+
+	"heymarket.dev/operator/api/v1alpha1"
+	"heymarket.dev/operator/internal/receiver/config"
+)
+
+var update = flag.Bool("update", false, "rewrite testdata/*.golden.yaml")
+
+const segment = "abcdefghijklmnopqrstuvwxyz"
+
+// Each testdata/NAME.yaml is a resource as the API server hands it out, and NAME.golden.yaml all that is applied for it.
+var goldens = []struct {
+	name string
+	in   Input
+}{
+	{name: "smallest", in: Input{}},
+	{name: "host-from-template", in: Input{Host: "staging.hooks.example.com", HostRequested: true, IngressClass: "traefik"}},
+	{name: "host-from-ingress", in: Input{Host: "203.0.113.7"}},
+	{name: "everything", in: Input{Host: "hooks.example.com", HostRequested: true, IngressClass: "traefik"}},
+	{name: "not-exposed", in: Input{Host: "support-receiver.staging.svc"}},
+}
+
+func input(t *testing.T, name string, in Input) Input {
+	t.Helper()
+	b, err := os.ReadFile(filepath.Join("testdata", name+".yaml"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	in.Webhook = &v1alpha1.HeymarketWebhook{}
+	if err := yaml.UnmarshalStrict(b, in.Webhook); err != nil {
+		t.Fatal(err)
+	}
+	in.Segment = segment
+	in.RedisURL = "redis://redis.example.com:6379/0"
+	in.Image = "heymarket.dev/operator:v1"
+	return in
+}
+
+func TestGolden(t *testing.T) {
+	t.Parallel()
+	for _, g := range goldens {
+		t.Run(g.name, func(t *testing.T) {
+			t.Parallel()
+			got := render(t, build(t, input(t, g.name, g.in)))
+			file := filepath.Join("testdata", g.name+".golden.yaml")
+			if *update {
+				if err := os.WriteFile(file, got, 0o644); err != nil {
+					t.Fatal(err)
+				}
+			}
+			want, err := os.ReadFile(file)
+			if err != nil {
+				t.Fatalf("%v; run go test ./internal/controller/desired -update", err)
+			}
+			if diff := cmp.Diff(string(want), string(got)); diff != "" {
+				t.Errorf("what is applied has changed (-want +got); if it is meant to, run go test ./internal/controller/desired -update:\n%s", diff)
+			}
+		})
+	}
+}
+
+func build(t *testing.T, in Input) Objects {
+	t.Helper()
+	o, err := Build(in)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return o
+}
+
+// render shows the Secrets' data in clear text, so that a reviewer sees what a receiver reads.
+func render(t *testing.T, o Objects) []byte {
+	t.Helper()
+	var b bytes.Buffer
+	write := func(obj any) {
+		y, err := yaml.Marshal(obj)
+		if err != nil {
+			t.Fatal(err)
+		}
+		b.WriteString("---\n")
+		b.Write(y)
+	}
+	for _, s := range []*corev1ac.SecretApplyConfiguration{o.URLSecret, o.ConfigSecret} {
+		shown := *s
+		shown.StringData, shown.Data = map[string]string{}, nil
+		for k, v := range s.Data {
+			shown.StringData[k] = string(v)
+		}
+		write(shown)
+	}
+	write(o.Service)
+	write(o.Deployment)
+	if o.Ingress != nil {
+		write(o.Ingress)
+	}
+	return b.Bytes()
+}
+
+func TestReceiverUnderstandsConfiguration(t *testing.T) {
+	t.Parallel()
+	in := input(t, "everything", Input{})
+	o := build(t, in)
+	encoded := o.ConfigSecret.Data[KeyConfig]
+	c, err := config.Decode(encoded)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, want := len(c.Targets), len(in.Webhook.Spec.Targets); got != want {
+		t.Errorf("%d targets, want %d", got, want)
+	}
+	if got := DigestOf(o.ConfigSecret.Data); got != o.ConfigDigest {
+		t.Errorf("DigestOf = %s, want %s", got, o.ConfigDigest)
+	}
+}
+
+func TestBuildRefusesWhatNoReceiverTakes(t *testing.T) {
+	t.Parallel()
+	for name, tc := range map[string]struct {
+		mutate func(*v1alpha1.HeymarketWebhook)
+		want   string
+	}{
+		"no URL":          {func(w *v1alpha1.HeymarketWebhook) { w.Spec.Targets[0].URL = nil }, "url must begin with http"},
+		"another timeout": {func(w *v1alpha1.HeymarketWebhook) { w.Spec.Targets[0].Timeout = "soon" }, `timeout: "soon" is not a duration`},
+		"another window":  {func(w *v1alpha1.HeymarketWebhook) { w.Spec.Deduplication.Window = "soon" }, `deduplication.window: "soon" is not`},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			in := input(t, "smallest", Input{})
+			tc.mutate(in.Webhook)
+			if _, err := Build(in); err == nil || !strings.Contains(err.Error(), tc.want) {
+				t.Errorf("Build: %v, want %q", err, tc.want)
+			}
+		})
+	}
+}
+
+// Nothing that a receiver re-reads from a file may restart its Pods.
+func TestConfigurationLeavesPodTemplateAlone(t *testing.T) {
+	t.Parallel()
+	template := func(in Input) string {
+		y, err := yaml.Marshal(build(t, in).Deployment.Spec.Template)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(y)
+	}
+	before := template(input(t, "smallest", Input{}))
+	for name, change := range map[string]func(*Input){
+		"Redis URL":   func(in *Input) { in.RedisURL = "rediss://another:6380/1" },
+		"host":        func(in *Input) { in.Host = "another.example.com" },
+		"segment":     func(in *Input) { in.Segment = strings.Repeat("z", 26) },
+		"event types": func(in *Input) { in.Webhook.Spec.EventTypes = []v1alpha1.EventType{"chat_closed"} },
+		"webhook id":  func(in *Input) { in.Webhook.Spec.WebhookID = new(int64(7)) },
+		"window":      func(in *Input) { in.Webhook.Spec.Deduplication.Window = "1h" },
+		"target":      func(in *Input) { in.Webhook.Spec.Targets[0].URL = new("http://another") },
+		"timeout":     func(in *Input) { in.Webhook.Spec.Targets[0].Timeout = "9s" },
+		"exposure":    func(in *Input) { in.Webhook.Spec.Exposure.Type = v1alpha1.ExposureNone },
+		"replicas":    func(in *Input) { in.Webhook.Spec.Receiver.Replicas = new(int32(5)) },
+		"more targets": func(in *Input) {
+			in.Webhook.Spec.Targets = append(in.Webhook.Spec.Targets, v1alpha1.Target{Name: "b", URL: new("http://b")})
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			in := input(t, "smallest", Input{})
+			change(&in)
+			if diff := cmp.Diff(before, template(in)); diff != "" {
+				t.Errorf("the Pod template has changed:\n%s", diff)
+			}
+		})
+	}
+}
+
+func TestGracePeriod(t *testing.T) {
+	t.Parallel()
+	for timeout, want := range map[v1alpha1.Duration]int64{"": 60, "100ms": 60, "10s": 60, "30s": 60, "31s": 90, "2m": 150} {
+		in := input(t, "smallest", Input{})
+		in.Webhook.Spec.Targets[0].Timeout = timeout
+		if got := *build(t, in).Deployment.Spec.Template.Spec.TerminationGracePeriodSeconds; got != want {
+			t.Errorf("timeout %q: %d s, want %d s", timeout, got, want)
+		}
+	}
+}
+
+func TestSegment(t *testing.T) {
+	t.Parallel()
+	in := input(t, "smallest", Input{Host: "h"})
+	o := build(t, in)
+	for name, tc := range map[string]struct {
+		url, config map[string][]byte
+		want        string
+	}{
+		"both":               {o.URLSecret.Data, o.ConfigSecret.Data, segment},
+		"the URL alone":      {o.URLSecret.Data, nil, segment},
+		"the configuration":  {nil, o.ConfigSecret.Data, segment},
+		"a damaged URL":      {map[string][]byte{KeySegment: []byte("short")}, o.ConfigSecret.Data, segment},
+		"a damaged rest":     {nil, map[string][]byte{KeyConfig: []byte("{}")}, ""},
+		"neither":            {nil, nil, ""},
+		"another in the URL": {map[string][]byte{KeySegment: []byte(strings.Repeat("7", 26))}, o.ConfigSecret.Data, strings.Repeat("7", 26)},
+	} {
+		if got := FindSegment(tc.url, tc.config); got != tc.want {
+			t.Errorf("%s: %q, want %q", name, got, tc.want)
+		}
+	}
+	seen := map[string]bool{}
+	for range 1000 {
+		s := NewSegment()
+		if !segmentShape.MatchString(s) || seen[s] {
+			t.Fatalf("NewSegment made %q", s)
+		}
+		seen[s] = true
+	}
+}
+
+func TestURLIsMasked(t *testing.T) {
+	t.Parallel()
+	in := input(t, "smallest", Input{Host: "hooks.example.com"})
+	if got, want := URL(in), "https://hooks.example.com/staging/support/"+segment; got != want {
+		t.Errorf("URL = %s, want %s", got, want)
+	}
+	if got, want := MaskedURL(in), "https://hooks.example.com/staging/support/****"; got != want {
+		t.Errorf("MaskedURL = %s, want %s", got, want)
+	}
+	in.Host = ""
+	if URL(in) != "" || MaskedURL(in) != "" {
+		t.Error("a URL without a host")
+	}
+	// The segment is in the two Secrets, and nowhere else.
+	o := build(t, in)
+	for _, obj := range []any{o.Service, o.Deployment, o.Ingress} {
+		y, err := yaml.Marshal(obj)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if bytes.Contains(y, []byte(segment)) {
+			t.Errorf("the segment is in %T", obj)
+		}
+	}
+}

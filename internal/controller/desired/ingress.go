@@ -1,0 +1,56 @@
+package desired
+
+import (
+	networkingv1 "k8s.io/api/networking/v1"
+	networkingv1ac "k8s.io/client-go/applyconfigurations/networking/v1"
+
+	"heymarket.dev/operator/api/v1alpha1"
+)
+
+// ingress routes everything below the webhook's prefix. The secret segment is not part of it: whoever may read an
+// Ingress may not know it, and the receiver checks it.
+func ingress(in Input) *networkingv1ac.IngressApplyConfiguration {
+	var opts v1alpha1.IngressExposure
+	if in.Webhook.Spec.Exposure.Ingress != nil {
+		opts = *in.Webhook.Spec.Exposure.Ingress
+	}
+	rule := networkingv1ac.IngressRule().
+		WithHTTP(networkingv1ac.HTTPIngressRuleValue().
+			WithPaths(networkingv1ac.HTTPIngressPath().
+				WithPath(pathPrefix(in)).
+				WithPathType(networkingv1.PathTypePrefix).
+				WithBackend(networkingv1ac.IngressBackend().
+					WithService(networkingv1ac.IngressServiceBackend().
+						WithName(ReceiverName(in.Webhook.Name)).
+						WithPort(networkingv1ac.ServiceBackendPort().WithName("http"))))))
+	spec := networkingv1ac.IngressSpec()
+	if in.HostRequested {
+		rule.WithHost(in.Host)
+	}
+	if class := IngressClass(in.Webhook, in.IngressClass); class != "" {
+		spec.WithIngressClassName(class)
+	}
+	if opts.TLSSecretName != "" {
+		tls := networkingv1ac.IngressTLS().WithSecretName(opts.TLSSecretName)
+		if in.HostRequested {
+			tls.WithHosts(in.Host)
+		}
+		spec.WithTLS(tls)
+	}
+	out := networkingv1ac.Ingress(ReceiverName(in.Webhook.Name), in.Webhook.Namespace).
+		WithLabels(labels(in)).
+		WithOwnerReferences(owner(in)).
+		WithSpec(spec.WithRules(rule))
+	for k, v := range opts.Annotations {
+		out.WithAnnotations(map[string]string{k: string(v)})
+	}
+	return out
+}
+
+// IngressClass is the class that the Ingress of w asks for, given the operator's default; empty means the cluster's.
+func IngressClass(w *v1alpha1.HeymarketWebhook, operatorDefault string) string {
+	if i := w.Spec.Exposure.Ingress; i != nil && i.ClassName != "" {
+		return i.ClassName
+	}
+	return operatorDefault
+}

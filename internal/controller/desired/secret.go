@@ -1,0 +1,29 @@
+package desired
+
+import (
+	corev1ac "k8s.io/client-go/applyconfigurations/core/v1"
+
+	"heymarket.dev/operator/internal/receiver/config"
+)
+
+// DigestOf identifies the configuration in the data of a configuration Secret.
+func DigestOf(configSecret map[string][]byte) string { return config.Digest(configSecret[KeyConfig]) }
+
+func urlSecret(in Input) *corev1ac.SecretApplyConfiguration {
+	data := map[string][]byte{KeySegment: []byte(in.Segment)}
+	if u := URL(in); u != "" {
+		data[KeyURL] = []byte(u)
+	}
+	return secret(in, URLSecretName(in.Webhook.Name)).WithData(data)
+}
+
+func configSecret(in Input, encoded []byte) *corev1ac.SecretApplyConfiguration {
+	return secret(in, ReceiverName(in.Webhook.Name)).WithData(map[string][]byte{
+		KeyConfig:   encoded,
+		KeyRedisURL: []byte(in.RedisURL),
+	})
+}
+
+func secret(in Input, name string) *corev1ac.SecretApplyConfiguration {
+	return corev1ac.Secret(name, in.Webhook.Namespace).WithLabels(labels(in)).WithOwnerReferences(owner(in))
+}

@@ -1,0 +1,20 @@
+package desired
+
+import (
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/util/intstr"
+	corev1ac "k8s.io/client-go/applyconfigurations/core/v1"
+)
+
+func service(in Input) *corev1ac.ServiceApplyConfiguration {
+	return corev1ac.Service(ReceiverName(in.Webhook.Name), in.Webhook.Namespace).
+		WithLabels(labels(in)).
+		WithOwnerReferences(owner(in)).
+		WithSpec(corev1ac.ServiceSpec().
+			WithSelector(selector(in)).
+			WithPorts(corev1ac.ServicePort().
+				WithName("http").
+				WithProtocol(corev1.ProtocolTCP).
+				WithPort(80).
+				WithTargetPort(intstr.FromString("http"))))
+}

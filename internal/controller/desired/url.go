@@ -1,0 +1,73 @@
+package desired
+
+import (
+	"crypto/rand"
+	"encoding/base32"
+	"encoding/json"
+	"regexp"
+	"strings"
+)
+
+var segmentShape = regexp.MustCompile(`^[a-z2-7]{26}$`)
+
+// NewSegment returns the secret last part of a URL's path: 128 random bits in 26 lower-case base32 characters.
+func NewSegment() string {
+	var b [16]byte
+	rand.Read(b[:]) // It never returns an error; it ends the program instead.
+	return strings.ToLower(base32.StdEncoding.WithPadding(base32.NoPadding).EncodeToString(b[:]))
+}
+
+// FindSegment returns the segment that is in use, or "". It looks into the data of the URL Secret, then into the paths
+// of the receiver's configuration: a person has typed this URL into Heymarket, so losing one of the two must not change it.
+func FindSegment(urlSecret, configSecret map[string][]byte) string {
+	if s := string(urlSecret[KeySegment]); segmentShape.MatchString(s) {
+		return s
+	}
+	// Only the paths are read, so that a configuration of another version of the operator will do.
+	var c struct {
+		Paths []string `json:"paths"`
+	}
+	if err := json.Unmarshal(configSecret[KeyConfig], &c); err != nil {
+		return ""
+	}
+	for _, p := range c.Paths {
+		if s := p[strings.LastIndexByte(p, '/')+1:]; segmentShape.MatchString(s) {
+			return s
+		}
+	}
+	return ""
+}
+
+// URL is the full URL that Heymarket has to call; empty while the host is not known.
+func URL(in Input) string {
+	if b := base(in); b != "" {
+		return b + pathPrefix(in) + in.Segment
+	}
+	return ""
+}
+
+// MaskedURL is URL with the secret part hidden, for eyes that may not see it.
+func MaskedURL(in Input) string {
+	if b := base(in); b != "" {
+		return b + pathPrefix(in) + "****"
+	}
+	return ""
+}
+
+// base is scheme and host. Heymarket only calls HTTPS; the name of the Service, which is the host when nothing else is
+// known about a receiver that is not exposed, is for callers inside the cluster, and there is no TLS on that way.
+func base(in Input) string {
+	switch {
+	case in.Host == "":
+		return ""
+	case in.Host == ServiceHost(in.Webhook.Namespace, in.Webhook.Name):
+		return "http://" + in.Host
+	default:
+		return "https://" + in.Host
+	}
+}
+
+// ServiceHost is the name by which a receiver is reached from inside the cluster.
+func ServiceHost(namespace, webhook string) string {
+	return ReceiverName(webhook) + "." + namespace + ".svc"
+}

@@ -1,0 +1,192 @@
+package controller
+
+import (
+	"net/http"
+	"net/http/httptest"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	networkingv1 "k8s.io/api/networking/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/util/workqueue"
+	"sigs.k8s.io/controller-runtime/pkg/client/fake"
+	"sigs.k8s.io/controller-runtime/pkg/reconcile"
+
+	"heymarket.dev/operator/api/v1alpha1"
+)
+
+func TestRedisURLFile(t *testing.T) {
+	t.Parallel()
+	file := filepath.Join(t.TempDir(), "url")
+	write := func(s string) {
+		t.Helper()
+		if err := os.WriteFile(file, []byte(s), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := OpenRedisURLFile(file); err == nil || !strings.Contains(err.Error(), file) {
+		t.Errorf("no file: %v, want an error that names it", err)
+	}
+	for content, want := range map[string]string{
+		"":                            "is empty",
+		"localhost:6379":              "must begin with redis://",
+		"http://secret@redis":         "must begin with redis://",
+		"redis://":                    "names no host",
+		"redis://:secret@[::1":        "holds no URL",
+		"redis://:secret@h:port/\x7f": "holds no URL",
+	} {
+		write(content + "\n")
+		_, err := OpenRedisURLFile(file)
+		if err == nil || !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), "secret") {
+			t.Errorf("%q: %v, want %q and no part of the URL", content, err, want)
+		}
+	}
+	write("redis://:secret@one:6379/0\n")
+	f, err := OpenRedisURLFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, want := f.URL(), "redis://:secret@one:6379/0"; got != want {
+		t.Errorf("URL = %s, want %s", got, want)
+	}
+	if changed, err := f.refresh(); changed || err != nil {
+		t.Errorf("refresh of the same: %v, %v", changed, err)
+	}
+	write("")
+	if changed, err := f.refresh(); changed || err == nil || f.URL() == "" {
+		t.Errorf("a bad file was taken over: %v, %v", changed, err)
+	}
+	write("rediss://two")
+	if changed, err := f.refresh(); !changed || err != nil || f.URL() != "rediss://two" {
+		t.Errorf("a good file was not taken over: %v, %v", changed, err)
+	}
+}
+
+func TestHostTemplate(t *testing.T) {
+	t.Parallel()
+	for template, want := range map[string]string{
+		"{{.Namespace}}.hooks.example.com":          "staging.hooks.example.com",
+		"{{.Name}}-{{.Namespace}}.example.com":      "support-staging.example.com",
+		"hooks.example.com":                         "hooks.example.com",
+		"{{if .Name}}a{{else}}b{{end}}.example.com": "a.example.com",
+	} {
+		if got, err := hostTemplate(t, template).Host("staging", "support"); err != nil || got != want {
+			t.Errorf("%s: %q, %v, want %q", template, got, err, want)
+		}
+	}
+	for _, bad := range []string{"", "{{.Host}}", "{{", "https://{{.Name}}", "{{.Name}}_x", "*.example.com"} {
+		if _, err := ParseHostTemplate(bad); err == nil {
+			t.Errorf("%q was accepted", bad)
+		}
+	}
+	if _, err := hostTemplate(t, "{{.Namespace}}.example.com").Host(strings.Repeat("a", 250), "support"); err == nil {
+		t.Error("a host of more than 253 characters was made")
+	}
+}
+
+func TestHTTPPodStatus(t *testing.T) {
+	t.Parallel()
+	for name, tc := range map[string]struct {
+		answer http.HandlerFunc
+		want   string
+	}{
+		"digest":    {func(w http.ResponseWriter, _ *http.Request) { w.Write([]byte(`{"new":1,"configDigest":"sha256:aa"}`)) }, "sha256:aa"},
+		"no digest": {func(w http.ResponseWriter, _ *http.Request) { w.Write([]byte(`{}`)) }, ""},
+		"no JSON":   {func(w http.ResponseWriter, _ *http.Request) { w.Write([]byte(`hello`)) }, ""},
+		"an error": {func(w http.ResponseWriter, _ *http.Request) {
+			http.Error(w, `{"configDigest":"x"}`, http.StatusInternalServerError)
+		}, ""},
+		"a redirect": {func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "/elsewhere", http.StatusFound) }, ""},
+		"no end": {func(w http.ResponseWriter, _ *http.Request) {
+			w.Write([]byte(`{"a":"` + strings.Repeat("x", podStatusLimit) + `"}`))
+		}, ""},
+		"another path": {http.NotFound, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			mux := http.NewServeMux()
+			mux.HandleFunc("GET /status", tc.answer)
+			mux.HandleFunc("/elsewhere", func(http.ResponseWriter, *http.Request) { t.Error("the redirect was followed") })
+			s := httptest.NewServer(mux)
+			defer s.Close()
+			at := netip.MustParseAddrPort(s.Listener.Addr().String())
+			p := NewHTTPPodStatus()
+			p.port = at.Port()
+			got, err := p.ConfigDigest(t.Context(), at.Addr())
+			if got != tc.want || (err == nil) != (tc.want != "") {
+				t.Errorf("%q, %v, want %q", got, err, tc.want)
+			}
+		})
+	}
+}
+
+// A watch that is lost and begins again has missed an unknown number of changes, so everything is looked at.
+func TestSecretWatchAfterAGap(t *testing.T) {
+	t.Parallel()
+	hooks := fake.NewClientBuilder().WithScheme(Scheme()).
+		WithIndex(&v1alpha1.HeymarketWebhook{}, indexTokenSecret, tokenSecretOf).
+		WithObjects(hookWithSecret("a", "one", "x"), hookWithSecret("a", "two", "y"), hookWithSecret("b", "three", "x")).
+		Build()
+	queue := workqueue.NewTypedRateLimitingQueue(workqueue.DefaultTypedControllerRateLimiter[reconcile.Request]())
+	defer queue.ShutDown()
+	taken := func() []string {
+		var out []string
+		for queue.Len() > 0 {
+			r, _ := queue.Get()
+			out = append(out, r.String())
+			queue.Done(r)
+		}
+		return out
+	}
+	synced := 0
+	s := &wakeUp{ctx: t.Context(), webhooks: hooks, queue: queue, synced: func() { synced++ }}
+
+	if err := s.Replace(nil, "1"); err != nil || synced != 1 || len(taken()) != 0 {
+		t.Errorf("the first watch: %v", err)
+	}
+	for _, f := range []func(any) error{s.Add, s.Update, s.Delete} {
+		secret := &metav1.PartialObjectMetadata{ObjectMeta: metav1.ObjectMeta{Namespace: "a", Name: "x"}}
+		if err := f(secret); err != nil {
+			t.Error(err)
+		}
+		if got := taken(); len(got) != 1 || got[0] != "a/one" {
+			t.Errorf("woke %v, want a/one", got)
+		}
+	}
+	if err := s.Add(&metav1.PartialObjectMetadata{ObjectMeta: metav1.ObjectMeta{Namespace: "a", Name: "unrelated"}}); err != nil || len(taken()) != 0 {
+		t.Errorf("an unrelated Secret woke something: %v", err)
+	}
+	if err := s.Replace(nil, "2"); err != nil || len(taken()) != 3 {
+		t.Errorf("after a gap not all were woken: %v", err)
+	}
+}
+
+func hookWithSecret(namespace, name, secret string) *v1alpha1.HeymarketWebhook {
+	h := &v1alpha1.HeymarketWebhook{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: name}}
+	h.Spec.Token.SecretKeyRef = v1alpha1.SecretKeyReference{Name: secret, Key: "token"}
+	return h
+}
+
+func TestIngressAddress(t *testing.T) {
+	t.Parallel()
+	ingress := func(a ...networkingv1.IngressLoadBalancerIngress) *networkingv1.Ingress {
+		i := &networkingv1.Ingress{}
+		i.Status.LoadBalancer.Ingress = a
+		return i
+	}
+	for want, i := range map[string]*networkingv1.Ingress{
+		"lb.example.com": ingress(networkingv1.IngressLoadBalancerIngress{}, networkingv1.IngressLoadBalancerIngress{Hostname: "lb.example.com", IP: "192.0.2.1"}),
+		"192.0.2.1":      ingress(networkingv1.IngressLoadBalancerIngress{IP: "192.0.2.1"}),
+		"":               ingress(),
+	} {
+		if got := ingressAddress(i); got != want {
+			t.Errorf("%q, want %q", got, want)
+		}
+	}
+	if got := ingressAddress(nil); got != "" {
+		t.Errorf("no Ingress: %q", got)
+	}
+}

@@ -1,0 +1,240 @@
+package controller
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/go-logr/logr/funcr"
+	corev1 "k8s.io/api/core/v1"
+	eventsv1 "k8s.io/api/events/v1"
+	rbacv1 "k8s.io/api/rbac/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	utilrand "k8s.io/apimachinery/pkg/util/rand"
+	"k8s.io/apimachinery/pkg/util/wait"
+	"k8s.io/client-go/rest"
+	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/config"
+	"sigs.k8s.io/controller-runtime/pkg/metrics/server"
+	"sigs.k8s.io/yaml"
+
+	"heymarket.dev/operator/api/v1alpha1"
+	"heymarket.dev/operator/internal/controller/desired"
+	"heymarket.dev/operator/test/apiserver"
+)
+
+// operator returns a way to the API server with the rights of config/rbac and no others.
+func operator(t *testing.T, name string) *rest.Config {
+	t.Helper()
+	name += "-" + utilrand.String(5) // The API server outlives one run of a test under -count.
+	cfg := apiserver.User(t, name)
+	admin := newClient(t, apiserver.Config(t))
+	root, err := apiserver.Root()
+	if err != nil {
+		t.Fatal(err)
+	}
+	roles, err := os.ReadFile(filepath.Join(root, "config", "rbac", "role.yaml"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var role rbacv1.ClusterRole
+	for doc := range bytes.SplitSeq(roles, []byte("---\n")) {
+		if bytes.Contains(doc, []byte("kind: ClusterRole\n")) {
+			if err := yaml.UnmarshalStrict(doc, &role); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	if len(role.Rules) == 0 {
+		t.Fatal("config/rbac/role.yaml has no ClusterRole with rules")
+	}
+	role.Name = name
+	if err := admin.Create(t.Context(), &role); err != nil {
+		t.Fatal(err)
+	}
+	if err := admin.Create(t.Context(), &rbacv1.ClusterRoleBinding{
+		ObjectMeta: metav1.ObjectMeta{Name: name},
+		RoleRef:    rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "ClusterRole", Name: name},
+		Subjects:   []rbacv1.Subject{{APIGroup: rbacv1.GroupName, Kind: rbacv1.UserKind, Name: name}},
+	}); err != nil {
+		t.Fatal(err)
+	}
+	return cfg
+}
+
+// manage runs the whole manager for the world until the test ends. It returns the file with the URL of Redis.
+func (w *world) manage(cfg *rest.Config, namespaces ...string) string {
+	w.t.Helper()
+	file := filepath.Join(w.t.TempDir(), "url")
+	w.do(os.WriteFile(file, []byte(w.redis+"\n"), 0o600))
+	redis, err := OpenRedisURLFile(file)
+	w.do(err)
+	redis.period = 20 * time.Millisecond
+
+	mgr, err := ctrl.NewManager(w.writes.count(cfg), ctrl.Options{
+		Scheme:     Scheme(),
+		Logger:     funcr.New(func(prefix, args string) { fmt.Fprintln(w.logs, prefix, args) }, funcr.Options{Verbosity: 1}),
+		Cache:      CacheOptions(namespaces),
+		Client:     ClientOptions(namespaces),
+		Metrics:    server.Options{BindAddress: "0"},
+		Controller: config.Controller{SkipNameValidation: new(true)}, // Two managers in one process, in tests alone.
+	})
+	w.do(err)
+	settings := w.r.Settings
+	settings.Namespaces = namespaces
+	ctx, stop := context.WithCancel(w.t.Context())
+	w.do(Setup(ctx, mgr, settings, redis, w.pods))
+	ended := make(chan error, 1)
+	go func() { ended <- mgr.Start(ctx) }()
+	w.t.Cleanup(func() {
+		stop()
+		if err := <-ended; err != nil {
+			w.t.Errorf("manager: %v", err)
+		}
+	})
+	return file
+}
+
+func (w *world) eventually(what string, condition func() bool) {
+	w.t.Helper()
+	err := wait.PollUntilContextTimeout(w.t.Context(), 20*time.Millisecond, 20*time.Second, true, func(context.Context) (bool, error) {
+		return condition(), nil
+	})
+	if err != nil {
+		var hook v1alpha1.HeymarketWebhook
+		_ = w.person.Get(w.t.Context(), w.key("support"), &hook)
+		status, _ := yaml.Marshal(hook.Status)
+		w.t.Fatalf("%s did not come about; the status is:\n%s\nthe logs are:\n%s", what, status, w.logs.bytes())
+	}
+}
+
+func (w *world) reason(name string) string {
+	w.t.Helper()
+	if c := meta.FindStatusCondition(w.hook().Status.Conditions, name); c != nil {
+		return c.Reason
+	}
+	return ""
+}
+
+// TestManager is not parallel: it watches all namespaces, so the other tests' resources must not be there yet.
+func TestManager(t *testing.T) {
+	w := newWorld(t)
+	file := w.manage(operator(t, "manager-test"))
+
+	// A missing Secret is a condition and an event; the Secret's coming wakes the resource.
+	w.webhook(smallest)
+	w.eventually("the refusal", func() bool { return w.reason(v1alpha1.ConditionAccepted) == v1alpha1.ReasonTokenSecretNotFound })
+	w.eventually("the event", func() bool {
+		var list eventsv1.EventList
+		w.do(w.person.List(t.Context(), &list, client.InNamespace(w.namespace)))
+		return slices.ContainsFunc(list.Items, func(e eventsv1.Event) bool {
+			return e.Reason == v1alpha1.ReasonTokenSecretNotFound && e.Regarding.Name == "support" && strings.Contains(e.Note, "heymarket")
+		})
+	})
+	w.writes.take()
+	w.secret("heymarket", map[string]string{"token": canary})
+	w.eventually("the children", func() bool { return w.exist() == allChildren })
+	w.eventually("acceptance", func() bool { return w.reason(v1alpha1.ConditionAccepted) == v1alpha1.ReasonAccepted })
+
+	// Deployment, EndpointSlice and Ingress wake it too.
+	w.serve("10.1.0.1", "10.1.0.2")
+	w.rollOut(2)
+	w.admit("203.0.113.7")
+	w.eventually("Ready", func() bool { return w.reason(v1alpha1.ConditionReady) == v1alpha1.ReasonReady })
+	for _, path := range firstWrites[:5] {
+		if n := count(w.writes.peek(), path); n != 1 {
+			t.Errorf("%s: %d times, want once", path, n)
+		}
+	}
+
+	// At rest a wake-up without news, which every change of the Secret is, writes nothing.
+	w.settle()
+	w.writes.take()
+	change(w, get(w, "heymarket", &corev1.Secret{}), func(s *corev1.Secret) { s.Labels = map[string]string{"a": "b"} })
+	w.settle()
+	if got := w.writes.take(); len(got) != 0 {
+		t.Errorf("writes at rest: %v", got)
+	}
+
+	// A deleted child comes back, a drifted one too, and neither takes more than one write.
+	w.do(w.person.Delete(t.Context(), w.service()))
+	w.eventually("the Service", func() bool { return w.exist() == allChildren })
+	change(w, w.service(), func(s *corev1.Service) { delete(s.Labels, desired.LabelManagedBy) })
+	w.eventually("the label", func() bool { return w.service().Labels[desired.LabelManagedBy] != "" })
+	w.settle()
+	if n := count(w.writes.take(), "PATCH services/support-receiver"); n != 2 {
+		t.Errorf("the Service was written %d times, want 2", n)
+	}
+
+	// A new URL of Redis reaches the receivers; a bad one does not.
+	w.do(os.WriteFile(file, []byte("http://not-redis"), 0o600))
+	w.redis = "rediss://:secret@another.example.com:6380/1"
+	w.do(os.WriteFile(file, []byte(w.redis), 0o600))
+	w.eventually("the URL of Redis", func() bool { return string(w.configSecret().Data[desired.KeyRedisURL]) == w.redis })
+
+	// The Secret's going wakes the resource.
+	w.do(w.person.Delete(t.Context(), get(w, "heymarket", &corev1.Secret{})))
+	w.eventually("the refusal", func() bool { return w.reason(v1alpha1.ConditionReady) == v1alpha1.ReasonTokenSecretNotFound })
+
+	// Deletion without a finalizer.
+	w.do(w.person.Delete(t.Context(), w.hook()))
+	err := w.person.Get(t.Context(), w.key("support"), &v1alpha1.HeymarketWebhook{})
+	if !apierrors.IsNotFound(err) {
+		t.Errorf("the resource is still there: %v", err)
+	}
+}
+
+// Limited to namespaces, the manager leaves the others alone, and the watch on Secrets covers each of its own.
+func TestManagerInNamespaces(t *testing.T) {
+	t.Parallel()
+	first, second, other := newWorld(t), newWorld(t), newWorld(t)
+	first.manage(operator(t, "namespaces-test"), first.namespace, second.namespace)
+	other.webhook(smallest)
+	other.secret("heymarket", map[string]string{"token": canary})
+	for _, w := range []*world{first, second} {
+		w.webhook(smallest)
+		w.eventually("the refusal", func() bool { return w.reason(v1alpha1.ConditionAccepted) == v1alpha1.ReasonTokenSecretNotFound })
+		w.secret("heymarket", map[string]string{"token": canary})
+		w.eventually("the children", func() bool { return w.exist() == allChildren })
+	}
+	if got := other.exist(); got != "" {
+		t.Errorf("children in another namespace: %s", got)
+	}
+}
+
+// settle waits until the present state has been reconciled twice more: a Ready resource asks its Pods in each round.
+func (w *world) settle() {
+	w.t.Helper()
+	for range 2 {
+		before := w.pods.count()
+		change(w, get(w, "heymarket", &corev1.Secret{}), func(s *corev1.Secret) {
+			s.Annotations = map[string]string{"touched": time.Now().String()}
+		})
+		w.eventually("another round", func() bool { return w.pods.count() > before })
+	}
+}
+
+func (p *fakePods) count() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.asked
+}
+
+func count(list []string, s string) int {
+	n := 0
+	for _, e := range list {
+		if e == s {
+			n++
+		}
+	}
+	return n
+}

@@ -1,0 +1,75 @@
+// Package controller turns HeymarketWebhooks into running receivers. This file tells the story of one reconcile; each
+// of its steps is a file of its own.
+package controller
+
+import (
+	"context"
+
+	"k8s.io/client-go/tools/events"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/reconcile"
+
+	"heymarket.dev/operator/api/v1alpha1"
+)
+
+// FieldOwner is the field manager of everything that the operator writes.
+const FieldOwner = "heymarket-operator"
+
+// The rights that the reconciler needs; config/rbac/role.yaml is generated from these lines. Server-side apply that
+// creates an object needs both create and patch.
+//
+// +kubebuilder:rbac:groups=heymarket.dev,resources=heymarketwebhooks,verbs=list;watch
+// +kubebuilder:rbac:groups=heymarket.dev,resources=heymarketwebhooks/status,verbs=patch
+// +kubebuilder:rbac:groups="",resources=secrets;services,verbs=get;list;watch;create;patch
+// +kubebuilder:rbac:groups=apps,resources=deployments,verbs=get;list;watch;create;patch
+// +kubebuilder:rbac:groups=networking.k8s.io,resources=ingresses,verbs=get;list;watch;create;patch;delete
+// +kubebuilder:rbac:groups=discovery.k8s.io,resources=endpointslices,verbs=list;watch
+// +kubebuilder:rbac:groups=events.k8s.io,resources=events,verbs=create;patch
+//
+// In the operator's own namespace: leader election, its events, and the Pod that tells cmd/manager its image.
+//
+// +kubebuilder:rbac:groups=coordination.k8s.io,namespace=heymarket-system,resources=leases,verbs=get;create;update
+// +kubebuilder:rbac:groups="",namespace=heymarket-system,resources=pods,verbs=get
+// +kubebuilder:rbac:groups="",namespace=heymarket-system,resources=events,verbs=create;patch
+
+// Reconciler brings the children of one HeymarketWebhook to what its spec asks for, and its status to what is seen.
+type Reconciler struct {
+	// Client reads from caches and writes. Its caches hold the children by the label desired.LabelManagedBy.
+	Client client.Client
+	// Live reads from the API server: users' Secrets, which are never cached, and children that the caches do not know.
+	Live client.Reader
+	// Events tells people what they must know.
+	Events events.EventRecorder
+	// Pods asks receiver Pods which configuration they serve.
+	Pods PodStatus
+	// RedisURL returns the URL to hand to receivers.
+	RedisURL func() string
+	// Settings are the operator's own.
+	Settings Settings
+}
+
+var _ reconcile.ObjectReconciler[*v1alpha1.HeymarketWebhook] = (*Reconciler)(nil)
+
+// Reconcile makes one round. A mistake of a person becomes a condition and waits for a watch; trouble of the cluster
+// becomes a returned error and a backoff.
+func (r *Reconciler) Reconcile(ctx context.Context, hook *v1alpha1.HeymarketWebhook) (reconcile.Result, error) {
+	if !hook.DeletionTimestamp.IsZero() {
+		return reconcile.Result{}, nil // The garbage collector removes the children.
+	}
+	now, err := r.resolve(ctx, hook)
+	if err != nil {
+		return reconcile.Result{}, err
+	}
+	want := now.desired()
+	if err := r.apply(ctx, now, want); err != nil {
+		return reconcile.Result{}, err
+	}
+	if err := r.prune(ctx, now, want); err != nil {
+		return reconcile.Result{}, err
+	}
+	seen, err := r.observe(ctx, now, want)
+	if err != nil {
+		return reconcile.Result{}, err
+	}
+	return r.report(ctx, now, want, seen)
+}

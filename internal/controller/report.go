@@ -1,0 +1,135 @@
+package controller
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/equality"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/reconcile"
+
+	"heymarket.dev/operator/api/v1alpha1"
+	"heymarket.dev/operator/internal/controller/desired"
+)
+
+// How soon to look again where no watch tells.
+const (
+	askAgain = 3 * time.Second
+	// askLater applies once the Pods have not come round for askPatience.
+	askLater    = 30 * time.Second
+	askPatience = 5 * time.Minute
+	lookAgain   = 30 * time.Second
+)
+
+// report writes the status if it differs, tells people what they must know, and says when to look again.
+func (r *Reconciler) report(ctx context.Context, now *round, want desired.Objects, seen observation) (reconcile.Result, error) {
+	before := now.hook.Status
+	after := status(now, want, seen)
+	if !equality.Semantic.DeepEqual(before, after) {
+		updated := now.hook.DeepCopy()
+		updated.Status = after
+		// The lock keeps a status that was made from an old view of the resource from undoing a newer one.
+		patch := client.MergeFromWithOptions(now.hook, client.MergeFromWithOptimisticLock{})
+		err := r.Client.Status().Patch(ctx, updated, patch, client.FieldOwner(FieldOwner))
+		switch {
+		case apierrors.IsConflict(err):
+			return reconcile.Result{RequeueAfter: 100 * time.Millisecond}, nil
+		case err != nil:
+			if client.IgnoreNotFound(err) == nil {
+				return reconcile.Result{}, nil // Deleted meanwhile.
+			}
+			return reconcile.Result{}, fmt.Errorf("write status: %w", err)
+		}
+		r.tell(now.hook, before, after)
+	}
+	if now.trouble != nil {
+		return reconcile.Result{}, now.trouble
+	}
+	return reconcile.Result{RequeueAfter: again(now, seen, after)}, nil
+}
+
+// status is the whole status. Times of transition are those of before where nothing has changed.
+func status(now *round, want desired.Objects, seen observation) v1alpha1.HeymarketWebhookStatus {
+	before := now.hook.Status
+	accepted := verdict{ok: true, reason: v1alpha1.ReasonAccepted, message: "The resource and everything that it refers to is good."}
+	if now.refusal != nil {
+		accepted = *now.refusal
+	}
+	after := v1alpha1.HeymarketWebhookStatus{
+		ObservedGeneration: now.hook.Generation,
+		Conditions:         append([]metav1.Condition(nil), before.Conditions...),
+		URL:                before.URL,
+		Host:               before.Host,
+		Image:              before.Image,
+	}
+	if now.accepted() && want.Deployment != nil {
+		after.URL = desired.MaskedURL(now.input)
+		after.Host = now.input.Host
+		after.Image = now.input.Image
+	}
+	ready := verdict{ok: true, reason: v1alpha1.ReasonReady, message: "The receiver is serving and reachable."}
+	for _, c := range []struct {
+		name string
+		verdict
+	}{
+		{v1alpha1.ConditionAccepted, accepted},
+		{v1alpha1.ConditionAvailable, seen.available},
+		{v1alpha1.ConditionExposed, seen.exposed},
+	} {
+		setCondition(&after, c.name, c.verdict)
+		if !c.ok && ready.ok {
+			ready = verdict{reason: c.reason, message: "Not " + c.name + ": " + c.message}
+		}
+	}
+	setCondition(&after, v1alpha1.ConditionReady, ready)
+	return after
+}
+
+func setCondition(s *v1alpha1.HeymarketWebhookStatus, name string, v verdict) {
+	c := metav1.Condition{
+		Type:               name,
+		Status:             metav1.ConditionFalse,
+		ObservedGeneration: s.ObservedGeneration,
+		Reason:             v.reason,
+		Message:            v.message,
+	}
+	if v.ok {
+		c.Status = metav1.ConditionTrue
+	}
+	meta.SetStatusCondition(&s.Conditions, c)
+}
+
+// tell records an event when a resource is refused, when the reason changes, and when it is good again. A new resource
+// that is good at once makes no noise.
+func (r *Reconciler) tell(hook *v1alpha1.HeymarketWebhook, before, after v1alpha1.HeymarketWebhookStatus) {
+	was := meta.FindStatusCondition(before.Conditions, v1alpha1.ConditionAccepted)
+	is := meta.FindStatusCondition(after.Conditions, v1alpha1.ConditionAccepted)
+	refused := was != nil && was.Status == metav1.ConditionFalse
+	switch {
+	case is.Status == metav1.ConditionFalse && (!refused || was.Reason != is.Reason):
+		r.Events.Eventf(hook, nil, corev1.EventTypeWarning, is.Reason, "Check", "%s", is.Message)
+	case is.Status == metav1.ConditionTrue && refused:
+		r.Events.Eventf(hook, nil, corev1.EventTypeNormal, is.Reason, "Check", "%s", is.Message)
+	}
+}
+
+// again says when to look again although nothing has happened; zero means never.
+func again(now *round, seen observation, after v1alpha1.HeymarketWebhookStatus) time.Duration {
+	switch {
+	case seen.ask:
+		since := meta.FindStatusCondition(after.Conditions, v1alpha1.ConditionAvailable).LastTransitionTime
+		if time.Since(since.Time) > askPatience {
+			return askLater
+		}
+		return askAgain
+	case now.unwatched:
+		return lookAgain
+	default:
+		return 0
+	}
+}

@@ -1,0 +1,153 @@
+package controller
+
+import (
+	"context"
+	"fmt"
+	"sync"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/watch"
+	"k8s.io/client-go/metadata"
+	toolscache "k8s.io/client-go/tools/cache"
+	"k8s.io/client-go/util/workqueue"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/reconcile"
+	"sigs.k8s.io/controller-runtime/pkg/source"
+
+	"heymarket.dev/operator/api/v1alpha1"
+)
+
+// indexTokenSecret finds the HeymarketWebhooks of a namespace that refer to a Secret.
+const indexTokenSecret = "spec.token.secretKeyRef.name"
+
+func tokenSecretOf(obj client.Object) []string {
+	return []string{obj.(*v1alpha1.HeymarketWebhook).Spec.Token.SecretKeyRef.Name}
+}
+
+// secretWatch is a source that wakes the HeymarketWebhooks which refer to a Secret when that Secret comes, changes or
+// goes. It keeps nothing: a cluster may hold tens of thousands of Secrets that are none of the operator's business, so
+// it watches their metadata, forgets each event once it is handled, and does not even list them, because what it has to
+// know about a Secret the reconciler asks the API server.
+type secretWatch struct {
+	metadata metadata.Interface
+	// namespaces to watch; empty means all.
+	namespaces []string
+	// webhooks is a cache with the index indexTokenSecret.
+	webhooks client.Reader
+
+	synced []chan struct{}
+}
+
+var _ source.SyncingSource = (*secretWatch)(nil)
+
+// Start implements source.Source.
+func (s *secretWatch) Start(ctx context.Context, queue workqueue.TypedRateLimitingInterface[reconcile.Request]) error {
+	namespaces := s.namespaces
+	if len(namespaces) == 0 {
+		namespaces = []string{metav1.NamespaceAll}
+	}
+	for _, ns := range namespaces {
+		synced := make(chan struct{})
+		s.synced = append(s.synced, synced)
+		resource := s.metadata.Resource(corev1.SchemeGroupVersion.WithResource("secrets")).Namespace(ns)
+		reflector := toolscache.NewReflectorWithOptions(
+			&unlisted{ctx: ctx, resource: resource},
+			&metav1.PartialObjectMetadata{},
+			&wakeUp{ctx: ctx, namespace: ns, webhooks: s.webhooks, queue: queue, synced: sync.OnceFunc(func() { close(synced) })},
+			toolscache.ReflectorOptions{Name: "secrets", TypeDescription: "Secret metadata"})
+		go reflector.RunWithContext(ctx)
+	}
+	return nil
+}
+
+// WaitForSync implements source.SyncingSource: workers start once the watch stands, so that no change falls between
+// their first look at a Secret and the watch.
+func (s *secretWatch) WaitForSync(ctx context.Context) error {
+	for _, synced := range s.synced {
+		select {
+		case <-synced:
+		case <-ctx.Done():
+			return fmt.Errorf("wait for the watch on Secrets (is the operator allowed to list and watch them?): %w", context.Cause(ctx))
+		}
+	}
+	return nil
+}
+
+func (s *secretWatch) String() string { return "metadata of users' Secrets" }
+
+// unlisted gives a reflector the resource version to watch from, and an empty list.
+type unlisted struct {
+	ctx      context.Context //nolint:containedctx // The interface's methods without context are never called in earnest.
+	resource metadata.ResourceInterface
+}
+
+var _ toolscache.ListerWatcherWithContext = (*unlisted)(nil)
+
+func (u *unlisted) ListWithContext(ctx context.Context, _ metav1.ListOptions) (runtime.Object, error) {
+	list, err := u.resource.List(ctx, metav1.ListOptions{Limit: 1})
+	if err != nil {
+		return nil, err
+	}
+	return &metav1.PartialObjectMetadataList{ListMeta: metav1.ListMeta{ResourceVersion: list.ResourceVersion}}, nil
+}
+
+func (u *unlisted) WatchWithContext(ctx context.Context, o metav1.ListOptions) (watch.Interface, error) {
+	return u.resource.Watch(ctx, o)
+}
+
+func (u *unlisted) List(o metav1.ListOptions) (runtime.Object, error) {
+	return u.ListWithContext(u.ctx, o)
+}
+
+func (u *unlisted) Watch(o metav1.ListOptions) (watch.Interface, error) {
+	return u.WatchWithContext(u.ctx, o)
+}
+
+// IsWatchListSemanticsUnSupported keeps the reflector from streaming the whole list.
+func (u *unlisted) IsWatchListSemanticsUnSupported() bool { return true }
+
+// wakeUp is a reflector's store that stores nothing.
+type wakeUp struct {
+	ctx       context.Context //nolint:containedctx // A store's methods get none.
+	namespace string
+	webhooks  client.Reader
+	queue     workqueue.TypedRateLimitingInterface[reconcile.Request]
+	synced    func()
+	listed    bool
+}
+
+var _ toolscache.ReflectorStore = (*wakeUp)(nil)
+
+func (w *wakeUp) Add(obj any) error    { return w.wake(obj) }
+func (w *wakeUp) Update(obj any) error { return w.wake(obj) }
+func (w *wakeUp) Delete(obj any) error { return w.wake(obj) }
+func (w *wakeUp) Resync() error        { return nil }
+
+// Replace is called when a watch begins. After the first time that means that the one before was lost, and with it an
+// unknown number of changes.
+func (w *wakeUp) Replace([]any, string) error {
+	w.synced()
+	if !w.listed {
+		w.listed = true
+		return nil
+	}
+	return enqueueAll(w.ctx, w.webhooks, w.queue, client.InNamespace(w.namespace))
+}
+
+func (w *wakeUp) wake(obj any) error {
+	secret, ok := obj.(*metav1.PartialObjectMetadata)
+	if !ok {
+		return fmt.Errorf("watch on Secrets: unexpected %T", obj)
+	}
+	var hooks v1alpha1.HeymarketWebhookList
+	if err := w.webhooks.List(w.ctx, &hooks, client.UnsafeDisableDeepCopy,
+		client.InNamespace(secret.Namespace), client.MatchingFields{indexTokenSecret: secret.Name}); err != nil {
+		return fmt.Errorf("find the HeymarketWebhooks of a Secret: %w", err)
+	}
+	for i := range hooks.Items {
+		w.queue.Add(reconcile.Request{NamespacedName: client.ObjectKeyFromObject(&hooks.Items[i])})
+	}
+	return nil
+}

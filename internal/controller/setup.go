@@ -1,0 +1,116 @@
+package controller
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
+	networkingv1 "k8s.io/api/networking/v1"
+	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/types"
+	utilruntime "k8s.io/apimachinery/pkg/util/runtime"
+	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
+	"k8s.io/client-go/metadata"
+	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/builder"
+	"sigs.k8s.io/controller-runtime/pkg/cache"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/controller"
+	"sigs.k8s.io/controller-runtime/pkg/handler"
+	"sigs.k8s.io/controller-runtime/pkg/manager"
+	"sigs.k8s.io/controller-runtime/pkg/predicate"
+	"sigs.k8s.io/controller-runtime/pkg/reconcile"
+
+	"heymarket.dev/operator/api/v1alpha1"
+	"heymarket.dev/operator/internal/controller/desired"
+)
+
+const (
+	workers = 8
+	// roundTimeout bounds one reconcile, so that an API server that hangs cannot hold a worker for ever.
+	roundTimeout = time.Minute
+)
+
+// Scheme knows every type that the operator reads or writes.
+func Scheme() *runtime.Scheme {
+	s := runtime.NewScheme()
+	utilruntime.Must(clientgoscheme.AddToScheme(s))
+	utilruntime.Must(v1alpha1.AddToScheme(s))
+	return s
+}
+
+// CacheOptions limit the caches to the given namespaces (none means all) and to the operator's own children.
+func CacheOptions(namespaces []string) cache.Options {
+	ours := cache.ByObject{Label: labels.SelectorFromSet(labels.Set{desired.LabelManagedBy: desired.ManagedByValue})}
+	slim := ours
+	slim.Transform = cache.TransformStripManagedFields()
+	opts := cache.Options{
+		ByObject: map[client.Object]cache.ByObject{
+			// Children keep their managed fields: they tell what the operator owns.
+			&appsv1.Deployment{}:         ours,
+			&corev1.Secret{}:             ours,
+			&corev1.Service{}:            ours,
+			&networkingv1.Ingress{}:      ours,
+			&discoveryv1.EndpointSlice{}: slim,
+			&v1alpha1.HeymarketWebhook{}: {Transform: cache.TransformStripManagedFields()},
+		},
+	}
+	for _, ns := range namespaces {
+		if opts.DefaultNamespaces == nil {
+			opts.DefaultNamespaces = map[string]cache.Config{}
+		}
+		opts.DefaultNamespaces[ns] = cache.Config{}
+	}
+	return opts
+}
+
+// ClientOptions make the client wait, before it reads an object from a cache, until the cache has seen the client's own
+// writes to it. Otherwise a reconcile that comes early applies the same again. With several namespaces that is not
+// supported; then such a write happens at times, and changes nothing.
+func ClientOptions(namespaces []string) client.Options {
+	return client.Options{Cache: &client.CacheOptions{EnableReadYourWritesConsistency: new(len(namespaces) <= 1)}}
+}
+
+// Setup adds the controller to a manager that was made with CacheOptions and ClientOptions.
+func Setup(ctx context.Context, mgr manager.Manager, settings Settings, redis *RedisURLFile, pods PodStatus) error {
+	if err := mgr.GetFieldIndexer().IndexField(ctx, &v1alpha1.HeymarketWebhook{}, indexTokenSecret, tokenSecretOf); err != nil {
+		return fmt.Errorf("index HeymarketWebhooks by Secret: %w", err)
+	}
+	meta, err := metadata.NewForConfigAndClient(metadata.ConfigFor(mgr.GetConfig()), mgr.GetHTTPClient())
+	if err != nil {
+		return fmt.Errorf("make a client for metadata: %w", err)
+	}
+	r := &Reconciler{
+		Client:   mgr.GetClient(),
+		Live:     mgr.GetAPIReader(),
+		Events:   mgr.GetEventRecorder(FieldOwner),
+		Pods:     pods,
+		RedisURL: redis.URL,
+		Settings: settings,
+	}
+	return ctrl.NewControllerManagedBy(mgr).
+		Named("heymarketwebhook").
+		For(&v1alpha1.HeymarketWebhook{}, builder.WithPredicates(predicate.GenerationChangedPredicate{})).
+		Owns(&appsv1.Deployment{}).
+		Owns(&corev1.Service{}).
+		Owns(&corev1.Secret{}).
+		Owns(&networkingv1.Ingress{}).
+		Watches(&discoveryv1.EndpointSlice{}, handler.EnqueueRequestsFromMapFunc(webhookOfEndpointSlice)).
+		WatchesRawSource(&secretWatch{metadata: meta, namespaces: settings.Namespaces, webhooks: mgr.GetCache()}).
+		WatchesRawSource(redisURLChanges{file: redis, webhooks: mgr.GetCache()}).
+		WithOptions(controller.Options{MaxConcurrentReconciles: workers, ReconciliationTimeout: roundTimeout}).
+		Complete(reconcile.AsReconciler(mgr.GetClient(), r))
+}
+
+// webhookOfEndpointSlice reads the label that EndpointSlices inherit from their Service.
+func webhookOfEndpointSlice(_ context.Context, slice client.Object) []reconcile.Request {
+	name := slice.GetLabels()[desired.LabelInstance]
+	if name == "" {
+		return nil
+	}
+	return []reconcile.Request{{NamespacedName: types.NamespacedName{Namespace: slice.GetNamespace(), Name: name}}}
+}
