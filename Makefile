@@ -8,6 +8,7 @@ MAKEFLAGS += --no-print-directory
 
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 TORTURE_SECONDS ?= 300
+FUZZ_TIME ?= 60s
 IMAGE ?= heymarket.dev/operator:$(VERSION)
 
 # Tools run here, in the versions of their own module.
@@ -62,6 +63,10 @@ e2e: ## Run a user's journeys on a real cluster of their own. Needs root on Debi
 .PHONY: torture
 torture: ## Kill receivers and Redis at random under load for TORTURE_SECONDS (300), then account for every acknowledged event.
 	TORTURE_SECONDS=$(TORTURE_SECONDS) HEYMARKET_REQUIRE_ALL=1 go test ./test/torture -count=1 -v -timeout=0
+
+.PHONY: fuzz
+fuzz: ## Run every fuzz target for FUZZ_TIME (60s).
+	@FUZZ_TIME=$(FUZZ_TIME) hack/fuzz.sh
 
 .PHONY: lint
 lint: ## Lint with golangci-lint, the arrows between packages included. Its first run compiles it: minutes.

@@ -1,0 +1,12 @@
+#!/usr/bin/env bash
+# Runs every fuzz target of the product, one after the other, for FUZZ_TIME each (default 60s). What it finds stays under testdata/fuzz of
+# its package, where `go test` runs it from then on.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+
+grep -rlE '^func Fuzz[A-Z]' --include='*_test.go' api cmd internal | sort | while read -r file; do
+    grep -oE '^func Fuzz[A-Za-z0-9_]+' "$file" | sed 's/^func //' | while read -r target; do
+        echo "fuzz: $target of ./$(dirname "$file") for ${FUZZ_TIME:=60s}"
+        go test "./$(dirname "$file")" -run='^$' -fuzz="^$target\$" -fuzztime="$FUZZ_TIME" </dev/null
+    done
+done
