@@ -30,4 +30,4 @@ sum() { # name, then arguments of go test
 
 sum product -race -timeout 20m "$@" ./...
 cd hack/cluster
-sum image ./image
+sum cluster . ./image

@@ -1,0 +1,514 @@
+//go:build e2e
+
+package e2e
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"regexp"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+	networkingv1 "k8s.io/api/networking/v1"
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/types"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"heymarket.dev/operator/api/v1alpha1"
+	"heymarket.dev/operator/test/journey"
+)
+
+// ids are the event_data.id of the messages that the tests send: each is new, also for a Redis that remembers an earlier run.
+var ids atomic.Int64
+
+func init() { ids.Store(time.Now().UnixMilli() * 1000) } //nolint:gochecknoinits // a test's own state
+
+// scene is the quickstart in a namespace of its own.
+type scene struct {
+	namespace string
+	heymarket *journey.Heymarket
+	target    journey.Target
+}
+
+var notInNames = regexp.MustCompile(`[^a-z0-9]+`)
+
+func newScene(t *testing.T) scene {
+	t.Helper()
+	name := notInNames.ReplaceAllString(strings.ToLower(strings.TrimPrefix(t.Name(), "Test")), "-")
+	s := scene{namespace: fmt.Sprintf("e2e-%.40s-%d", name, ids.Add(1)%1_000_000)} // one of an earlier run may still be going
+	t.Cleanup(func() {
+		ctx := context.WithoutCancel(t.Context())
+		if t.Failed() {
+			tell(ctx, t, s.namespace)
+		}
+		if err := cluster.Client.Delete(ctx, &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: s.namespace}}); err != nil {
+			t.Errorf("delete namespace: %v", err)
+		}
+	})
+	if err := cluster.ApplyQuickstart(t.Context(), s.namespace); err != nil {
+		t.Fatal(err)
+	}
+	if err := cluster.AwaitReady(t.Context(), s.namespace, 2*time.Minute); err != nil {
+		t.Fatal(err)
+	}
+	var err error
+	if s.heymarket, err = cluster.Heymarket(t.Context(), s.namespace); err != nil {
+		t.Fatal(err)
+	}
+	s.target = cluster.Target(s.namespace, journey.TargetName)
+	return s
+}
+
+// tell logs what a person would look at first.
+func tell(ctx context.Context, t *testing.T, namespace string) {
+	t.Helper()
+	for _, args := range [][]string{
+		{"get", "hmw,pods,ingress", "--namespace=" + namespace, "-o", "wide"},
+		{"logs", "--namespace=" + namespace, "--selector=app.kubernetes.io/name=heymarket-receiver", "--tail=15", "--prefix"},
+		{"logs", "--namespace=" + journey.System, "deployment/heymarket-operator", "--tail=15"},
+	} {
+		out, err := cluster.RunKubectl(ctx, "", args...)
+		if err != nil {
+			out = err.Error()
+		}
+		t.Logf("kubectl %s\n%s", strings.Join(args, " "), out)
+	}
+}
+
+// receivers are the receiver Pods that are not being deleted.
+func (s scene) receivers(ctx context.Context) ([]corev1.Pod, error) {
+	var list corev1.PodList
+	err := cluster.Client.List(ctx, &list, client.InNamespace(s.namespace), client.MatchingLabels{"app.kubernetes.io/name": "heymarket-receiver"})
+	var pods []corev1.Pod
+	for _, pod := range list.Items {
+		if pod.DeletionTimestamp.IsZero() {
+			pods = append(pods, pod)
+		}
+	}
+	return pods, err
+}
+
+// processes tells the receivers' Pods apart by identity and by how often each has restarted.
+func (s scene) processes(t *testing.T) map[types.UID]int32 {
+	t.Helper()
+	pods, err := s.receivers(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	found := map[types.UID]int32{}
+	for _, pod := range pods {
+		found[pod.UID] = -1
+		for _, status := range pod.Status.ContainerStatuses {
+			found[pod.UID] = status.RestartCount
+		}
+	}
+	return found
+}
+
+// bothAvailable waits until the Deployment has both its receivers and the victim, if there is one, is gone.
+func (s scene) bothAvailable(ctx context.Context, victim *corev1.Pod) error {
+	return journey.Poll(ctx, 90*time.Second, func(ctx context.Context) (bool, error) {
+		if victim != nil {
+			err := cluster.Client.Get(ctx, client.ObjectKeyFromObject(victim), &corev1.Pod{})
+			if client.IgnoreNotFound(err) != nil || err == nil {
+				return false, err
+			}
+		}
+		var deployment appsv1.Deployment
+		err := cluster.Client.Get(ctx, client.ObjectKey{Namespace: s.namespace, Name: journey.WebhookName + "-receiver"}, &deployment)
+		return deployment.Status.AvailableReplicas == 2, err
+	})
+}
+
+func (s scene) send(t *testing.T, e journey.Event) journey.Answer {
+	t.Helper()
+	answer, err := s.heymarket.Send(t.Context(), e)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return answer
+}
+
+func TestFromAManifestToADeliveredEvent(t *testing.T) {
+	t.Parallel()
+	s := newScene(t)
+	rows, err := journey.Play(t.Context(), s.heymarket, s.target)
+	if err != nil {
+		t.Fatal(err)
+	}
+	received := rows[0].Received[0]
+	if strings.Contains(received.Body, s.heymarket.Token) {
+		t.Errorf("the token went on to the target: %s", received.Body)
+	}
+	if received.Method != http.MethodPost || received.Path != "/heymarket" || received.EventID() == "" {
+		t.Errorf("the target received %s %s with id %q", received.Method, received.Path, received.EventID())
+	}
+	webhook, err := cluster.Webhook(t.Context(), s.namespace)
+	if err != nil {
+		t.Fatal(err)
+	}
+	segment := s.heymarket.URL[strings.LastIndex(s.heymarket.URL, "/")+1:]
+	if text := fmt.Sprint(webhook); len(segment) < 20 || strings.Contains(text, segment) {
+		t.Errorf("the secret part of the URL, %d characters, can be read from the resource: %s", len(segment), text)
+	}
+}
+
+// load sends messages until it is stopped. What is not answered 200 it sends again, as Heymarket does.
+type load struct {
+	mu       sync.Mutex
+	accepted map[int64]bool
+	refused  map[string]int // what was not a 200, and how often
+	wait     sync.WaitGroup
+	stop     context.CancelFunc
+}
+
+// startLoad sends about 200 messages in a second on 8 connections.
+func startLoad(ctx context.Context, h *journey.Heymarket) *load {
+	ctx, stop := context.WithCancel(ctx)
+	l := &load{accepted: map[int64]bool{}, refused: map[string]int{}, stop: stop}
+	for range 8 {
+		l.wait.Go(func() {
+			pace := time.NewTicker(40 * time.Millisecond)
+			defer pace.Stop()
+			for id := ids.Add(1); ; {
+				answer, err := h.Send(ctx, journey.Message(id, "under load"))
+				switch {
+				case ctx.Err() != nil:
+					return
+				case err == nil && answer.Status == http.StatusOK:
+					l.count(id, "")
+					id = ids.Add(1)
+				case err != nil:
+					l.count(0, err.Error())
+				default:
+					l.count(0, strings.TrimSpace(fmt.Sprintf("%d %s", answer.Status, answer.Body)))
+				}
+				select {
+				case <-ctx.Done():
+					return
+				case <-pace.C:
+				}
+			}
+		})
+	}
+	return l
+}
+
+func (l *load) count(id int64, refusal string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if refusal == "" {
+		l.accepted[id] = true
+	} else {
+		l.refused[refusal]++
+	}
+}
+
+// refusals are what was not a 200 since they were last asked for.
+func (l *load) refusals() map[string]int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	refused := l.refused
+	l.refused = map[string]int{}
+	return refused
+}
+
+func (l *load) sent() int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return len(l.accepted)
+}
+
+// more waits until that many more messages are accepted.
+func (l *load) more(t *testing.T, n int) {
+	t.Helper()
+	from := l.sent()
+	if err := journey.Poll(t.Context(), time.Minute, func(context.Context) (bool, error) { return l.sent() >= from+n, nil }); err != nil {
+		t.Fatalf("%d more messages were not accepted %v; refused: %v", n, err, l.refusals())
+	}
+}
+
+func (l *load) end() {
+	l.stop()
+	l.wait.Wait()
+}
+
+func TestDeletingReceiverPodsLosesNothing(t *testing.T) {
+	t.Parallel()
+	s := newScene(t)
+	if err := s.bothAvailable(t.Context(), nil); err != nil { // Ready is said as soon as one serves
+		t.Fatal(err)
+	}
+	l := startLoad(t.Context(), s.heymarket)
+	defer l.end()
+	l.more(t, 200)
+	for _, deletion := range []struct {
+		how   string
+		grace *int64 // in seconds; the Pod's own when nil
+	}{{"politely", nil}, {"at once", new(int64)}} {
+		pods, err := s.receivers(t.Context())
+		if err != nil || len(pods) != 2 {
+			t.Fatalf("%d receivers, %v; want 2", len(pods), err)
+		}
+		victim := pods[0]
+		if err := cluster.Client.Delete(t.Context(), &victim, &client.DeleteOptions{GracePeriodSeconds: deletion.grace}); err != nil {
+			t.Fatal(err)
+		}
+		err = s.bothAvailable(t.Context(), &victim)
+		if err != nil {
+			t.Fatalf("deleted %s, a receiver was not replaced: %v", deletion.how, err)
+		}
+		l.more(t, 200)
+		refused := l.refusals()
+		t.Logf("a receiver was deleted %s; refused meanwhile: %v", deletion.how, refused)
+		if deletion.grace == nil && len(refused) > 0 {
+			t.Errorf("a receiver that may end in its own time must not cost a refusal: %v", refused)
+		}
+	}
+	l.end()
+
+	// What a killed receiver held is taken over when its lease ends, which is longer than a target's timeout of 10 s.
+	missing := map[int64]bool{}
+	deliveries, last := 0, 0
+	for id := range l.accepted {
+		missing[id] = true
+	}
+	err := journey.Poll(t.Context(), 2*time.Minute, func(ctx context.Context) (bool, error) {
+		list, err := s.target.Received(ctx, last)
+		for _, r := range list {
+			_, id, _, err := r.Event()
+			if err != nil {
+				return false, err
+			}
+			delete(missing, id)
+			deliveries, last = deliveries+1, r.Seq
+		}
+		return len(missing) == 0, err
+	})
+	if err != nil {
+		t.Errorf("%d of %d accepted messages were not delivered %v", len(missing), len(l.accepted), err)
+	}
+	t.Logf("%d messages accepted, %d deliveries", len(l.accepted), deliveries)
+}
+
+func TestChangingTargetsTakesEffectWithoutARestart(t *testing.T) {
+	t.Parallel()
+	s := newScene(t)
+	before := s.processes(t)
+	webhook, err := cluster.Webhook(t.Context(), s.namespace)
+	if err != nil {
+		t.Fatal(err)
+	}
+	patch := client.MergeFrom(webhook.DeepCopy())
+	base := "http://crm." + s.namespace + ".svc:8080"
+	moved, audit := base+"/moved", base+"/audit"
+	webhook.Spec.Targets[0].URL = &moved
+	webhook.Spec.Targets = append(webhook.Spec.Targets, v1alpha1.Target{Name: "audit", URL: &audit, EventTypes: []v1alpha1.EventType{"chat_closed"}})
+	if err := cluster.Client.Patch(t.Context(), webhook, patch); err != nil {
+		t.Fatal(err)
+	}
+	if err := cluster.AwaitReady(t.Context(), s.namespace, time.Minute); err != nil {
+		t.Fatal(err)
+	}
+	message := journey.Message(ids.Add(1), "to the new place")
+	chat := journey.ChatClosed(ids.Add(1), time.Now())
+	for _, e := range []journey.Event{message, chat} {
+		if answer := s.send(t, e); answer.Status != http.StatusOK {
+			t.Fatalf("%s: answered %d: %s", e.Type, answer.Status, answer.Body)
+		}
+	}
+	var got map[string]int
+	err = journey.Poll(t.Context(), 20*time.Second, func(ctx context.Context) (bool, error) {
+		list, err := s.target.Received(ctx, 0)
+		got = map[string]int{}
+		for _, r := range list {
+			kind, _, _, err := r.Event()
+			if err != nil {
+				return false, err
+			}
+			got[kind+" at "+r.Path]++
+		}
+		return len(list) >= 3, err
+	})
+	want := map[string]int{"message_recieved at /moved": 1, "chat_closed at /moved": 1, "chat_closed at /audit": 1}
+	if diff := cmp.Diff(want, got); diff != "" || err != nil {
+		t.Errorf("%v, the target received (- want, + got):\n%s", err, diff)
+	}
+	if diff := cmp.Diff(before, s.processes(t)); diff != "" {
+		t.Errorf("receivers restarted:\n%s", diff)
+	}
+}
+
+func TestRotatingTheTokenInPlaceTakesEffectWithoutARestart(t *testing.T) {
+	t.Parallel()
+	s := newScene(t)
+	before := s.processes(t)
+	old, renewed := s.heymarket.Token, "a-new-token-"+fmt.Sprint(ids.Add(1))
+	secret := &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: s.namespace, Name: journey.TokenSecret}}
+	patch := fmt.Appendf(nil, `{"stringData":{%q:%q}}`, journey.TokenKey, renewed)
+	if err := cluster.Client.Patch(t.Context(), secret, client.RawPatch(types.MergePatchType, patch)); err != nil {
+		t.Fatal(err)
+	}
+	began := time.Now()
+	// Either receiver may get a request; both have the new token when twenty in a row are answered alike.
+	const enough = 20
+	for _, step := range []struct {
+		token string
+		want  int
+	}{{renewed, http.StatusOK}, {old, http.StatusUnauthorized}} {
+		row := 0
+		err := journey.Poll(t.Context(), time.Minute, func(ctx context.Context) (bool, error) {
+			for ; row < enough; row++ {
+				e := journey.Message(ids.Add(1), "rotation")
+				e.Token = step.token
+				answer, err := s.heymarket.Send(ctx, e)
+				if err != nil || answer.Status != step.want {
+					row = 0
+					return false, err
+				}
+			}
+			return true, nil
+		})
+		if err != nil {
+			t.Fatalf("the receivers do not answer %d: %v", step.want, err)
+		}
+	}
+	t.Logf("in force after %s", time.Since(began).Round(100*time.Millisecond))
+	if diff := cmp.Diff(before, s.processes(t)); diff != "" {
+		t.Errorf("receivers restarted:\n%s", diff)
+	}
+}
+
+func TestDeletingTheResourceDeletesItsChildren(t *testing.T) {
+	t.Parallel()
+	s := newScene(t)
+	webhook, err := cluster.Webhook(t.Context(), s.namespace)
+	if err != nil {
+		t.Fatal(err)
+	}
+	children := func(ctx context.Context) ([]string, error) {
+		var names []string
+		for kind, list := range map[string]client.ObjectList{
+			"Deployment": &appsv1.DeploymentList{}, "Service": &corev1.ServiceList{}, "Ingress": &networkingv1.IngressList{}, "Secret": &corev1.SecretList{}, "Pod": &corev1.PodList{},
+		} {
+			if err := cluster.Client.List(ctx, list, client.InNamespace(s.namespace), client.MatchingLabels{"app.kubernetes.io/instance": journey.WebhookName}); err != nil {
+				return nil, err
+			}
+			if err := meta.EachListItem(list, func(o runtime.Object) error {
+				names = append(names, kind+" "+o.(client.Object).GetName())
+				return nil
+			}); err != nil {
+				return nil, err
+			}
+		}
+		return names, nil
+	}
+	if names, err := children(t.Context()); err != nil || len(names) != 7 { // Deployment, Service, Ingress, 2 Secrets, 2 Pods
+		t.Errorf("children before: %q, %v; want 7", names, err)
+	}
+	if err := cluster.Client.Delete(t.Context(), webhook); err != nil {
+		t.Fatal(err)
+	}
+	var left []string
+	err = journey.Poll(t.Context(), 90*time.Second, func(ctx context.Context) (bool, error) {
+		var err error
+		left, err = children(ctx)
+		return len(left) == 0, err
+	})
+	if err != nil {
+		t.Errorf("left over: %q: %v", left, err)
+	}
+	if err := cluster.Client.Get(t.Context(), client.ObjectKey{Namespace: s.namespace, Name: journey.TokenSecret}, &corev1.Secret{}); err != nil {
+		t.Errorf("the user's own Secret: %v", err)
+	}
+	err = journey.Poll(t.Context(), 20*time.Second, func(ctx context.Context) (bool, error) {
+		answer, err := s.heymarket.Send(ctx, journey.Message(ids.Add(1), "too late"))
+		return answer.Status == http.StatusNotFound, err
+	})
+	if err != nil {
+		t.Errorf("the URL is not gone: %v", err)
+	}
+}
+
+// It is not parallel: the others need the Redis that it takes away.
+func TestRedisAwayAndBack(t *testing.T) {
+	s := newScene(t)
+	redis := func(replicas int, wait ...string) {
+		t.Helper()
+		ctx := context.WithoutCancel(t.Context())
+		for _, args := range [][]string{{"scale", "statefulset/redis", fmt.Sprintf("--replicas=%d", replicas)}, wait} {
+			if _, err := cluster.RunKubectl(ctx, "", append(args, "--namespace=redis")...); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	before := journey.Message(ids.Add(1), "before")
+	if answer := s.send(t, before); answer.Status != http.StatusOK {
+		t.Fatalf("before: answered %d", answer.Status)
+	}
+	if texts := s.texts(t, 1); len(texts) != 1 {
+		t.Fatalf("before: the target received %q", texts)
+	}
+	defer redis(1, "rollout", "status", "statefulset/redis", "--timeout=90s")
+	redis(0, "wait", "--for=delete", "pod/redis-0", "--timeout=60s")
+
+	during := journey.Message(ids.Add(1), "during")
+	for range 10 {
+		if answer := s.send(t, during); answer.Status != http.StatusServiceUnavailable || answer.RetryAfter == "" {
+			t.Fatalf("without Redis: answered %d with Retry-After %q, want 503 with one", answer.Status, answer.RetryAfter)
+		}
+	}
+	redis(1, "rollout", "status", "statefulset/redis", "--timeout=90s")
+	began := time.Now()
+	var answer journey.Answer
+	if err := journey.Poll(t.Context(), time.Minute, func(ctx context.Context) (_ bool, err error) {
+		answer, err = s.heymarket.Send(ctx, during)
+		return answer.Status == http.StatusOK, err
+	}); err != nil {
+		t.Fatalf("with Redis again the last answer is %d: %v", answer.Status, err)
+	}
+	t.Logf("recovered after %s", time.Since(began).Round(100*time.Millisecond))
+	// What was accepted before is remembered: the append-only file was on a disk.
+	if answer := s.send(t, before); answer.Status != http.StatusOK {
+		t.Errorf("the repeat: answered %d", answer.Status)
+	}
+	if answer := s.send(t, journey.Message(ids.Add(1), "after")); answer.Status != http.StatusOK {
+		t.Errorf("after: answered %d", answer.Status)
+	}
+	if diff := cmp.Diff([]string{"after", "before", "during"}, s.texts(t, 3)); diff != "" {
+		t.Errorf("the target received (- want, + got):\n%s", diff)
+	}
+}
+
+// texts waits until the target has received that many messages and returns the texts of all that it has, sorted.
+func (s scene) texts(t *testing.T, n int) []string {
+	t.Helper()
+	var texts []string
+	err := journey.Poll(t.Context(), 30*time.Second, func(ctx context.Context) (bool, error) {
+		list, err := s.target.Received(ctx, 0)
+		texts = nil
+		for _, r := range list {
+			_, _, text, err := r.Event()
+			if err != nil {
+				return false, err
+			}
+			texts = append(texts, text)
+		}
+		return len(texts) >= n, err
+	})
+	if err != nil {
+		t.Errorf("the target received %q: %v", texts, err)
+	}
+	slices.Sort(texts)
+	return texts
+}

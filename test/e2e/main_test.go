@@ -1,0 +1,126 @@
+//go:build e2e
+
+// Package e2e plays Heymarket against the operator on a real cluster.
+//
+// `make e2e` brings up a cluster of its own, named "e2e", beside whatever stands, and takes it away; that the host is then as it was is a part of the
+// test. Another cluster is used by these variables:
+//
+//	E2E_KUBECONFIG  its kubeconfig. It needs an ingress controller with a default IngressClass, and a default StorageClass
+//	E2E_CA          the file with the CA that the Ingress's certificate is verified by
+//	E2E_LOAD        a command that loads an image archive, which is put after it: "kind load image-archive", "docker load --input"
+//	E2E_KEEP=1      leaves the cluster named "e2e" standing, to look at it
+package e2e
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"os/signal"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"heymarket.dev/operator/test/journey"
+)
+
+// cluster is where the tests run. The operator is installed there.
+var cluster *journey.Cluster
+
+func TestMain(m *testing.M) {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	code, err := run(ctx, m)
+	stop()
+	if err != nil {
+		fmt.Fprintf(os.Stderr, "e2e: %v\n", err)
+		code = 1
+	}
+	os.Exit(code)
+}
+
+func run(ctx context.Context, m *testing.M) (code int, err error) {
+	driver, err := journey.NewDriver(ctx, "e2e", os.Stderr)
+	if err != nil {
+		return 1, err
+	}
+	images, err := driver.Images(ctx)
+	if err != nil {
+		return 1, err
+	}
+	if os.Getenv("E2E_KUBECONFIG") != "" {
+		err = useExisting(ctx, driver, images)
+	} else {
+		if code, err = 1, driver.Down(ctx); err != nil { // of a run that was cut short
+			return code, err
+		}
+		before, wrong := driver.Snapshot(ctx)
+		if wrong != nil {
+			return 1, wrong
+		}
+		if os.Getenv("E2E_KEEP") != "1" {
+			defer func() {
+				err = errors.Join(err, takeDown(context.WithoutCancel(ctx), driver, before))
+			}()
+		}
+		err = useOwn(ctx, driver, images)
+	}
+	if err != nil {
+		return 1, err
+	}
+	if err := cluster.InstallOperator(ctx); err != nil {
+		return 1, err
+	}
+	return m.Run(), nil
+}
+
+func useOwn(ctx context.Context, driver *journey.Driver, images journey.Images) error {
+	if err := driver.Up(ctx); err != nil {
+		return err
+	}
+	standing, err := driver.Standing(ctx)
+	if err != nil {
+		return err
+	}
+	if err := driver.Load(ctx, images); err != nil {
+		return err
+	}
+	cluster, err = journey.Connect(driver.Root, standing.Kubeconfig, standing.Kubectl, standing.CA, images)
+	return err
+}
+
+func useExisting(ctx context.Context, driver *journey.Driver, images journey.Images) error {
+	if load := strings.Fields(os.Getenv("E2E_LOAD")); len(load) > 0 {
+		for _, archive := range images.Archives {
+			cmd := exec.CommandContext(ctx, load[0], append(load[1:], archive)...)
+			cmd.Dir = driver.Root
+			if out, err := cmd.CombinedOutput(); err != nil {
+				return fmt.Errorf("load %s: %w: %s", archive, err, out)
+			}
+		}
+	}
+	assets, err := driver.Run(ctx, "assets")
+	if err != nil {
+		return err
+	}
+	cluster, err = journey.Connect(driver.Root, os.Getenv("E2E_KUBECONFIG"), filepath.Join(assets, "kubectl"), os.Getenv("E2E_CA"), images)
+	return err
+}
+
+// takeDown ends the cluster and compares the host with what it was before.
+func takeDown(ctx context.Context, driver *journey.Driver, before string) error {
+	if err := driver.Down(ctx); err != nil {
+		return err
+	}
+	after, err := driver.Snapshot(ctx)
+	if err != nil {
+		return err
+	}
+	if diff := cmp.Diff(strings.Split(before, "\n"), strings.Split(after, "\n")); diff != "" {
+		return fmt.Errorf("the cluster left the host different (- before, + after):\n%s", diff)
+	}
+	return nil
+}
