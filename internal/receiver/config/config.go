@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"net/textproto"
 	"net/url"
 	"slices"
 	"strconv"
@@ -328,17 +329,33 @@ func (t Target) validate() []error {
 	if !slices.Contains([]Order{"", OrderNone, OrderConversation}, t.Order) {
 		errs = append(errs, fmt.Errorf("order %q is not one of None, Conversation", t.Order))
 	}
-	for _, h := range t.Headers {
-		if h.Name == "" || (h.Value == "") == (h.ValueFile == "") {
-			errs = append(errs, fmt.Errorf("header %q must have a name and exactly one of value and valueFile", h.Name))
-		}
-	}
+	errs = append(errs, checkHeaders(t.Headers)...)
 	if t.Timeout < 0 || t.MaxInFlight < 0 || t.RatePerSecond < 0 || t.Retry.MaxAttempts < 0 ||
 		t.Retry.MinBackoff < 0 || t.Retry.MaxBackoff < 0 || t.Retry.MaxAge < 0 {
 		errs = append(errs, errors.New("timeout, maxInFlight, ratePerSecond and retry must not be negative"))
 	}
 	if r := t.Retry.withDefaults(); r.MinBackoff > r.MaxBackoff {
 		errs = append(errs, fmt.Errorf("retry.minBackoff %s is longer than retry.maxBackoff %s", r.MinBackoff, r.MaxBackoff))
+	}
+	return errs
+}
+
+func checkHeaders(headers []Header) []error {
+	if len(headers) > MaxHeaders {
+		return []error{fmt.Errorf("more than %d headers", MaxHeaders)}
+	}
+	var errs []error
+	seen := map[string]bool{}
+	for _, h := range headers {
+		canonical := textproto.CanonicalMIMEHeaderKey(h.Name)
+		if h.Name == "" || (h.Value == "") == (h.ValueFile == "") {
+			errs = append(errs, fmt.Errorf("header %q must have a name and exactly one of value and valueFile", h.Name))
+		} else if err := errors.Join(CheckHeaderName(h.Name), CheckHeaderValue(h.Value)); err != nil {
+			errs = append(errs, fmt.Errorf("header %q %w", h.Name, err))
+		} else if seen[canonical] {
+			errs = append(errs, fmt.Errorf("header %q stands twice", h.Name))
+		}
+		seen[canonical] = true
 	}
 	return errs
 }

@@ -50,7 +50,7 @@ const (
 	settleInterval  = 200 * time.Millisecond
 )
 
-// Options are what a Worker needs. All fields are required.
+// Options are what a Worker needs. All fields but Check are required.
 type Options struct {
 	// Target is the name of the target, for logs and metrics.
 	Target string
@@ -61,8 +61,10 @@ type Options struct {
 	MaxInFlight int
 	Policy      retry.Policy
 	// Gate is shared by all lanes of the target.
-	Gate     *Gate
-	Sender   Sender
+	Gate   *Gate
+	Sender Sender
+	// Check, when set, says why an event can never be sent, or nil. Such an event is given up without an attempt.
+	Check    func(context.Context, event.Event) error
 	Observer Observer
 	Log      *slog.Logger
 }
@@ -110,7 +112,8 @@ func (w *Worker) Run(taking, sending context.Context) {
 		if time.Since(lastReclaim) >= lease/4 {
 			reclaim, lastReclaim = lease, time.Now()
 		}
-		leases, nextDue, err := w.queue.Take(taking, admitted, reclaim)
+		// Not cancelled when taking ends: what a queue lends to somebody who no longer listens is stuck for a whole lease.
+		leases, nextDue, err := w.queue.Take(context.WithoutCancel(taking), admitted, reclaim)
 		for _, l := range leases {
 			w.start(sending, l)
 		}
@@ -184,6 +187,14 @@ func (w *Worker) start(ctx context.Context, l event.Lease) {
 }
 
 func (w *Worker) deliver(ctx context.Context, l event.Lease) {
+	if w.Check != nil {
+		if err := w.Check(context.WithoutCancel(ctx), l.Event); err != nil {
+			w.Gate.Return(1)
+			l.Attempt-- // this one was not made
+			w.finish(ctx, l, l.Attempt, event.Outcome{}, retry.Decision{Verdict: retry.GiveUp, Reason: err.Error()}, 0)
+			return
+		}
+	}
 	e, attempt := l.Event, l.Attempt
 	begin := time.Now()
 	outcome := w.Sender.Send(ctx, e, attempt)
@@ -199,7 +210,13 @@ func (w *Worker) deliver(ctx context.Context, l event.Lease) {
 		w.Gate.Report(outcome, time.Now())
 		w.Observer.Attempted(w.Target, outcome, took)
 	}
-	w.logAttempt(e, attempt, outcome, decision, took)
+	w.finish(ctx, l, attempt, outcome, decision, took)
+}
+
+// finish logs a decision and settles the event by it.
+func (w *Worker) finish(ctx context.Context, l event.Lease, attempt int, outcome event.Outcome, decision retry.Decision, took time.Duration) {
+	e := l.Event
+	w.logAttempt(e, l.Attempt, outcome, decision, took)
 
 	settled, err := w.settle(ctx, l, attempt, outcome, decision)
 	switch {
@@ -208,6 +225,8 @@ func (w *Worker) deliver(ctx context.Context, l event.Lease) {
 			"target", w.Target, "event", e.ID, "error", err)
 	case settled && decision.Verdict != retry.Again:
 		w.Observer.Settled(w.Target, decision.Verdict, time.Since(e.AcceptedAt))
+	case settled && decision.Delay < pollInterval:
+		w.Wake() // it may be waiting for longer than that
 	}
 }
 

@@ -81,7 +81,7 @@ func (g *Gate) Admit(want int, now time.Time) (n int, wait time.Duration) {
 	if g.rate > 0 {
 		g.fill(now)
 		if g.tokens < 1 {
-			return 0, time.Duration((1 - g.tokens) / g.rate * float64(time.Second))
+			return 0, time.Duration((1-g.tokens)/g.rate*float64(time.Second)) + 1 // rounded up, or it would be asked for again at once
 		}
 		want = min(want, int(g.tokens))
 		g.tokens -= float64(want)

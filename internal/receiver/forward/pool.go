@@ -46,10 +46,13 @@ func NewPool() *Pool {
 }
 
 // Apply makes the running workers those of plans. A worker that is stopped or replaced takes no more, and finishes what
-// it has; what is left in its queue stays there.
+// it has; what is left in its queue stays there. After Stop it does nothing.
 func (p *Pool) Apply(plans map[Route]Plan) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	if p.taking.Err() != nil {
+		return
+	}
 	for route, r := range p.running {
 		if plan, wanted := plans[route]; !wanted || plan.Fingerprint != r.fingerprint {
 			r.stop()
@@ -84,7 +87,9 @@ func (p *Pool) Wake(targets []string, lane event.Lane) {
 // Stop ends taking at once and waits for the attempts under way. When ctx ends first it cuts those short; their events
 // go back to their queues. It returns when no worker runs any more.
 func (p *Pool) Stop(ctx context.Context) {
+	p.mu.Lock() // an Apply under way has started its workers, so that they are waited for
 	p.stopTaking()
+	p.mu.Unlock()
 	finished := make(chan struct{})
 	go func() {
 		p.all.Wait()

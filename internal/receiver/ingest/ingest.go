@@ -10,6 +10,7 @@ import (
 	"io"
 	"mime"
 	"net/http"
+	"net/netip"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -50,6 +51,7 @@ const (
 	Unreadable   Reason = "unreadable"    // 400: the body ended early or too slowly
 	Malformed    Reason = "malformed"     // 400
 	WrongToken   Reason = "token"         // 401
+	RateLimited  Reason = "rate_limited"  // 429: too many wrong tokens from one client
 	WrongWebhook Reason = "webhook_id"    // 403
 	Backlog      Reason = "backlog"       // 429
 	Unconfirmed  Reason = "not_confirmed" // 503
@@ -68,6 +70,12 @@ type Report struct {
 	Targets []string
 	// Respelled says that the type came in the corrected spelling of the provider's misspelling.
 	Respelled bool
+	// Token says which token matched: CurrentToken or PreviousToken. It is empty where none did.
+	Token string
+	// FilterFailed are those of Targets whose filter could not be evaluated; what holds the event decides again.
+	FilterFailed []string
+	// KeyFailed says that the deduplication key could not be evaluated, and the profile of the type stood in.
+	KeyFailed bool
 	// Err says more about a refusal, for logs; nil otherwise.
 	Err  error
 	Took time.Duration
@@ -84,7 +92,7 @@ type Settings struct {
 	Namespace, Name string
 	// Paths at which events are accepted, the secret segment included.
 	Paths []string
-	// Tokens that are accepted, at least one, none empty.
+	// Tokens that are accepted; an empty one matches nothing.
 	Tokens [][]byte
 	// WebhookID, when set, is the only webhook configuration whose deliveries are accepted.
 	WebhookID *int64
@@ -94,6 +102,48 @@ type Settings struct {
 	Targets []Target
 	// MaxBodyBytes bounds a body.
 	MaxBodyBytes int64
+	// TrustedProxies are those whose X-Forwarded-For is believed when wrong tokens are counted. Without any, nothing is
+	// refused before its body is read.
+	TrustedProxies []netip.Prefix
+	// Expressions are the filters and the deduplication key; nil: there are none.
+	Expressions Expressions
+	// Tracer follows requests; nil: no tracing, the traceparent of a request travels on all the same.
+	Tracer Tracer
+}
+
+// Expressions reads events for the expressions of the configuration.
+type Expressions interface {
+	// Read returns an event as the expressions see it. It may read the body when it is first asked for something in it.
+	Read(eventType string, body []byte) Subject
+}
+
+// Subject is one event as the expressions of the configuration see it.
+type Subject interface {
+	// Key returns what takes the place of the deduplication profile, or "" where no expression does.
+	Key(ctx context.Context) (string, error)
+	// Wants says whether a target wants the event with this id; one without a filter does.
+	Wants(ctx context.Context, target, id string) (bool, error)
+}
+
+// Tracer follows requests.
+type Tracer interface {
+	// Begin returns the traceparent to keep with the event of a request that came with the one given, which may be
+	// empty or nonsense, and what to call with the Report when the request is answered.
+	Begin(traceparent string) (trace string, end func(Report))
+}
+
+// Which of the tokens matched.
+const (
+	CurrentToken  = "current"
+	PreviousToken = "previous"
+)
+
+// TokenUse says when a token was last used by a genuine delivery.
+type TokenUse struct {
+	// Name is CurrentToken or PreviousToken.
+	Name string
+	// LastUsed is cut to the minute; zero: not since this process began.
+	LastUsed time.Time
 }
 
 // Target is a target's name and the event types that it wants; none means all.
@@ -108,18 +158,27 @@ type Target struct {
 type Handler struct {
 	store    Store
 	observer Observer
+	throttle *throttle
 	rules    atomic.Pointer[rules]
 }
 
 // rules are Settings prepared for one request after the other.
 type rules struct {
 	Settings
-	paths, tokens [][sha256.Size]byte
+	paths  [][sha256.Size]byte
+	tokens []knownToken
+}
+
+type knownToken struct {
+	name   string
+	digest [sha256.Size]byte
+	// lastUsed is in minutes since the epoch. A token takes it along when it becomes the previous one.
+	lastUsed *atomic.Int64
 }
 
 // NewHandler returns a Handler that goes by s.
 func NewHandler(store Store, observer Observer, s Settings) *Handler {
-	h := &Handler{store: store, observer: observer}
+	h := &Handler{store: store, observer: observer, throttle: newThrottle()}
 	h.Use(s)
 	return h
 }
@@ -130,33 +189,67 @@ func (h *Handler) Use(s Settings) {
 	for _, p := range s.Paths {
 		r.paths = append(r.paths, sha256.Sum256([]byte(p)))
 	}
-	for _, t := range s.Tokens {
-		r.tokens = append(r.tokens, sha256.Sum256(t))
+	for i, text := range s.Tokens {
+		if len(text) == 0 { // a body without a token would match it
+			continue
+		}
+		t := knownToken{CurrentToken, sha256.Sum256(text), new(atomic.Int64)}
+		if i > 0 {
+			t.name = PreviousToken
+		}
+		if old := h.rules.Load(); old != nil {
+			for _, known := range old.tokens {
+				if known.digest == t.digest {
+					t.lastUsed = known.lastUsed
+				}
+			}
+		}
+		r.tokens = append(r.tokens, t)
 	}
 	h.rules.Store(r)
+}
+
+// TokenUses returns when each token in force was last used, the current one first.
+func (h *Handler) TokenUses() []TokenUse {
+	tokens := h.rules.Load().tokens
+	uses := make([]TokenUse, len(tokens))
+	for i, t := range tokens {
+		uses[i].Name = t.name
+		if minute := t.lastUsed.Load(); minute > 0 {
+			uses[i].LastUsed = time.Unix(minute*60, 0).UTC()
+		}
+	}
+	return uses
 }
 
 // ServeHTTP answers one delivery. The body of a refusal is one sentence for the person who set up the webhook.
 func (h *Handler) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 	begin := time.Now()
-	report := h.rules.Load().take(req, h.store, begin)
+	rules := h.rules.Load()
+	trace, end := "", func(Report) {}
+	if rules.Tracer != nil {
+		trace, end = rules.Tracer.Begin(req.Header.Get("Traceparent"))
+	}
+	report := rules.take(req, h, trace, begin)
 	report.Took = time.Since(begin)
 	answer(w, report)
 	h.observer.Answered(report)
+	end(report)
 }
 
 func answer(w http.ResponseWriter, r Report) {
-	header := w.Header()
 	if r.Result != Refused {
-		header["Content-Length"] = zeroLength
-		w.WriteHeader(http.StatusOK)
-		return
+		return // net/http says 200 with an empty body by itself, and at less cost
 	}
+	header := w.Header()
 	switch r.Reason {
 	case Method:
 		header.Set("Allow", http.MethodPost)
 	case TooLarge, Unreadable:
 		header.Set("Connection", "close") // the rest of the body is not read
+	case RateLimited:
+		header.Set("Retry-After", retryAfterOne)
+		header.Set("Connection", "close") // the body may be unread, and a guesser pays for each connection
 	case Backlog:
 		header.Set("Retry-After", "30")
 	case Unconfirmed:
@@ -164,8 +257,6 @@ func answer(w http.ResponseWriter, r Report) {
 	}
 	http.Error(w, sentences[r.Reason](r), r.Status)
 }
-
-var zeroLength = []string{"0"}
 
 // sentences tell the sender what is wrong. They repeat nothing of the request.
 var sentences = map[Reason]func(Report) string{
@@ -177,6 +268,7 @@ var sentences = map[Reason]func(Report) string{
 	Malformed:    func(r Report) string { return r.Err.Error() },
 	WrongToken:   plain(`The member "token" is missing or is not the token of this webhook.`),
 	WrongWebhook: plain(`The member "id" names another webhook than the one that this URL belongs to.`),
+	RateLimited:  plain("Too many requests with a wrong token. Compare the token of this webhook, and send this event again later."),
 	Backlog:      plain("Too many events wait for a target. Nothing was stored; send this event again later."),
 	Unconfirmed:  plain("The event could not be stored safely. Send it again later."),
 }
@@ -188,7 +280,7 @@ func refuse(status int, reason Reason, err error) Report {
 }
 
 // take decides about one request, and stores its event where there is one.
-func (r *rules) take(req *http.Request, store Store, now time.Time) Report {
+func (r *rules) take(req *http.Request, h *Handler, trace string, now time.Time) Report {
 	if !matches(r.paths, sha256.Sum256([]byte(req.URL.Path))) {
 		return refuse(http.StatusNotFound, UnknownPath, nil)
 	}
@@ -197,6 +289,10 @@ func (r *rules) take(req *http.Request, store Store, now time.Time) Report {
 	}
 	if !isPlainJSON(req.Header) {
 		return refuse(http.StatusUnsupportedMediaType, MediaType, nil)
+	}
+	sender, own := client(req, r.TrustedProxies)
+	if own && h.throttle.refuseUnread(sender, now) {
+		return refuse(http.StatusTooManyRequests, RateLimited, nil)
 	}
 	body, err := readBody(req, r.MaxBodyBytes)
 	switch {
@@ -209,16 +305,45 @@ func (r *rules) take(req *http.Request, store Store, now time.Time) Report {
 	if err != nil {
 		return refuse(http.StatusBadRequest, Malformed, err)
 	}
-	if !matches(r.tokens, sha256.Sum256(delivery.Token)) {
+	used := r.authenticate(delivery.Token)
+	if used == nil {
+		if h.throttle.failed(sender, now) {
+			return refuse(http.StatusTooManyRequests, RateLimited, nil)
+		}
 		return refuse(http.StatusUnauthorized, WrongToken, nil)
 	}
-	report := r.store(req.Context(), &delivery, store, now)
-	report.Type, report.Webhook, report.Respelled = delivery.Type, delivery.WebhookID, delivery.Respelled
+	h.throttle.passed(sender, own)
+	used.note(now)
+	if trace == "" {
+		trace = event.ContinueTrace(req.Header.Get("Traceparent"))
+	}
+	report := r.store(req.Context(), &delivery, h.store, trace, now)
+	report.Type, report.Webhook, report.Respelled, report.Token = delivery.Type, delivery.WebhookID, delivery.Respelled, used.name
 	return report
 }
 
+// authenticate returns the token that a delivery carries, or nil. It compares with all of them, always, in constant time.
+func (r *rules) authenticate(given []byte) *knownToken {
+	digest := sha256.Sum256(given)
+	found := -1
+	for i := len(r.tokens) - 1; i >= 0; i-- {
+		found = subtle.ConstantTimeSelect(subtle.ConstantTimeCompare(r.tokens[i].digest[:], digest[:]), i, found)
+	}
+	if found < 0 {
+		return nil
+	}
+	return &r.tokens[found]
+}
+
+// note remembers that t was used. It writes once a minute, so that deliveries do not fight for it.
+func (t *knownToken) note(now time.Time) {
+	if minute := now.Unix() / 60; t.lastUsed.Load() < minute {
+		t.lastUsed.Store(minute)
+	}
+}
+
 // store decides about a delivery that is genuine.
-func (r *rules) store(ctx context.Context, d *event.Delivery, store Store, now time.Time) Report {
+func (r *rules) store(ctx context.Context, d *event.Delivery, store Store, trace string, now time.Time) Report {
 	if r.WebhookID != nil && (!d.HasWebhookID || d.WebhookID != *r.WebhookID) {
 		return refuse(http.StatusForbidden, WrongWebhook, nil)
 	}
@@ -226,14 +351,20 @@ func (r *rules) store(ctx context.Context, d *event.Delivery, store Store, now t
 	if len(targets) == 0 {
 		return Report{Result: Ignored, Status: http.StatusOK}
 	}
-	key := d.Key(r.Namespace, r.Name)
-	e := event.Event{ID: key.ID(), Type: d.Type, AcceptedAt: now, Body: d.Body}
+	// A sender that hangs up changes nothing: the event is here, and its repeat will be a duplicate.
+	ctx = context.WithoutCancel(ctx)
+	key, judged := r.judge(ctx, d, targets)
+	if len(judged.Targets) == 0 {
+		judged.Result, judged.Status, judged.EventID = Ignored, http.StatusOK, key.ID()
+		return judged
+	}
+	e := event.Event{ID: key.ID(), Type: d.Type, AcceptedAt: now, Body: d.Body, Trace: trace}
 	if ordered {
 		e.Conversation = d.Conversation()
 	}
-	// A sender that hangs up changes nothing: the event is here, and its repeat will be a duplicate.
-	duplicate, err := store.Append(context.WithoutCancel(ctx), key, e, targets)
-	report := Report{Result: Stored, Status: http.StatusOK, Targets: targets}
+	duplicate, err := store.Append(ctx, key, e, judged.Targets)
+	report := judged
+	report.Result, report.Status = Stored, http.StatusOK
 	switch {
 	case errors.Is(err, ErrFull):
 		report = refuse(http.StatusTooManyRequests, Backlog, err)
@@ -242,8 +373,36 @@ func (r *rules) store(ctx context.Context, d *event.Delivery, store Store, now t
 	case duplicate:
 		report = Report{Result: Duplicate, Status: http.StatusOK}
 	}
-	report.EventID = e.ID
+	report.EventID, report.KeyFailed = e.ID, judged.KeyFailed
 	return report
+}
+
+// judge returns the event's key, and in a Report the targets that want it by their expressions. A filter that cannot be
+// evaluated drops nothing: its target gets the event, and the worker that would send it decides again, and buries it
+// with the reason. A key that cannot be evaluated is the profile's.
+func (r *rules) judge(ctx context.Context, d *event.Delivery, targets []string) (event.Key, Report) {
+	if r.Expressions == nil {
+		return d.Key(r.Namespace, r.Name), Report{Targets: targets}
+	}
+	subject := r.Expressions.Read(d.Type, d.Body)
+	var out Report
+	var key event.Key
+	switch text, err := subject.Key(ctx); {
+	case text != "":
+		key = d.KeyBy(r.Namespace, r.Name, text)
+	default:
+		key, out.KeyFailed = d.Key(r.Namespace, r.Name), err != nil
+	}
+	for _, t := range targets {
+		switch wanted, err := subject.Wants(ctx, t, key.ID()); {
+		case err != nil:
+			out.FilterFailed = append(out.FilterFailed, t)
+			out.Targets = append(out.Targets, t)
+		case wanted:
+			out.Targets = append(out.Targets, t)
+		}
+	}
+	return key, out
 }
 
 // wanting returns the targets that want a type, and whether one of them wants an order.
@@ -274,8 +433,10 @@ func matches(known [][sha256.Size]byte, sum [sha256.Size]byte) bool {
 }
 
 func isPlainJSON(h http.Header) bool {
-	if encoding := h.Get("Content-Encoding"); encoding != "" && !strings.EqualFold(encoding, "identity") {
-		return false
+	for _, encoding := range h.Values("Content-Encoding") {
+		if encoding != "" && !strings.EqualFold(encoding, "identity") {
+			return false
+		}
 	}
 	contentType := h.Get("Content-Type")
 	if contentType == "application/json" {

@@ -55,7 +55,7 @@ func (p Policy) Decide(attempt int, age time.Duration, o event.Outcome, chance f
 		return Decision{Verdict: GiveUp, Reason: fmt.Sprintf("%d attempts failed", attempt)}
 	}
 	delay := max(p.backoff(attempt, chance), o.RetryAfter)
-	if age+delay > p.MaxAge {
+	if delay > p.MaxAge-max(age, 0) { // a sum could overflow: some targets say "in the year 9999"
 		return Decision{Verdict: GiveUp, Reason: fmt.Sprintf("the next attempt would come later than %s after acceptance", p.MaxAge)}
 	}
 	return Decision{Verdict: Again, Delay: delay}
@@ -74,8 +74,7 @@ func Retryable(status int) bool {
 func (p Policy) backoff(attempt int, chance float64) time.Duration {
 	d := p.MinBackoff
 	for i := 1; i < attempt && d < p.MaxBackoff; i++ {
-		d *= 2
+		d += min(d, p.MaxBackoff-d) // twice, and without overflow
 	}
-	d = min(d, p.MaxBackoff)
 	return d/2 + time.Duration(chance*float64(d/2))
 }

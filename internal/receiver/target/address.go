@@ -12,20 +12,26 @@ import (
 type AddressPolicy struct {
 	// AllowLoopback permits 127.0.0.0/8 and ::1: for a laptop and for tests, never in a cluster.
 	AllowLoopback bool
-	// DenyPrivate refuses private ranges as well (RFC 1918, RFC 4193, RFC 6598).
+	// DenyPrivate refuses private ranges as well (RFC 1918, RFC 4193, RFC 6598, and RFC 3879's deprecated one).
 	DenyPrivate bool
 }
 
 // Places that hand out an instance's credentials, where they are not link-local already.
 var metadata = []netip.Addr{
-	netip.MustParseAddr("168.63.129.16"),   // Azure's wire server
-	netip.MustParseAddr("100.100.100.200"), // Alibaba Cloud
-	netip.MustParseAddr("192.0.0.192"),     // Oracle Cloud
-	netip.MustParseAddr("fd00:ec2::254"),   // AWS, IPv6
-	netip.MustParseAddr("fd20:ce::254"),    // Google Cloud, IPv6
+	netip.MustParseAddr("168.63.129.16"),      // Azure's wire server
+	netip.MustParseAddr("100.100.100.200"),    // Alibaba Cloud
+	netip.MustParseAddr("192.0.0.192"),        // Oracle Cloud
+	netip.MustParseAddr("fd00:ec2::254"),      // AWS, IPv6
+	netip.MustParseAddr("fd00:ec2::23"),       // AWS, EKS Pod Identity
+	netip.MustParseAddr("fd00:c1::a9fe:a9fe"), // Oracle Cloud, IPv6
+	netip.MustParseAddr("fd00:42::42"),        // Scaleway, IPv6
+	netip.MustParseAddr("fd20:ce::254"),       // Google Cloud, IPv6
 }
 
-var sharedAddressSpace = netip.MustParsePrefix("100.64.0.0/10") // RFC 6598
+var (
+	sharedAddressSpace = netip.MustParsePrefix("100.64.0.0/10") // RFC 6598
+	siteLocal          = netip.MustParsePrefix("fec0::/10")     // RFC 3879
+)
 
 // Check returns an error that names the kind of a refused address, or nil for an address that may be dialed.
 func (p AddressPolicy) Check(a netip.Addr) error {
@@ -43,7 +49,7 @@ func (p AddressPolicy) Check(a netip.Addr) error {
 			return refused("multicast or reserved")
 		case slices.Contains(metadata, a):
 			return refused("cloud metadata")
-		case p.DenyPrivate && (a.IsPrivate() || sharedAddressSpace.Contains(a)):
+		case p.DenyPrivate && (a.IsPrivate() || sharedAddressSpace.Contains(a) || siteLocal.Contains(a)):
 			return refused("private")
 		}
 	}
@@ -55,28 +61,41 @@ func refused(kind string) error {
 }
 
 var (
-	nat64      = netip.MustParsePrefix("64:ff9b::/96")   // RFC 6052
-	nat64Local = netip.MustParsePrefix("64:ff9b:1::/48") // RFC 8215
-	sixToFour  = netip.MustParsePrefix("2002::/16")      // RFC 3056
-	compatible = netip.MustParsePrefix("::/96")          // RFC 4291, deprecated
+	nat64      = netip.MustParsePrefix("64:ff9b::/96")    // RFC 6052
+	nat64Local = netip.MustParsePrefix("64:ff9b:1::/48")  // RFC 8215
+	sixToFour  = netip.MustParsePrefix("2002::/16")       // RFC 3056
+	teredo     = netip.MustParsePrefix("2001::/32")       // RFC 4380
+	translated = netip.MustParsePrefix("::ffff:0:0:0/96") // RFC 2765
+	compatible = netip.MustParsePrefix("::/96")           // RFC 4291, deprecated
 )
 
-// readings returns the addresses that a may stand for: itself, and the IPv4 address that an IPv6 form carries.
+// readings returns the addresses that a may stand for: itself, and the IPv4 addresses that an IPv6 form carries.
 func readings(a netip.Addr) []netip.Addr {
 	a = a.Unmap()
-	if !a.Is6() {
-		return []netip.Addr{a}
+	out := []netip.Addr{a}
+	if !a.Is6() || a.IsLoopback() || a.IsUnspecified() {
+		return out
 	}
 	b := a.As16()
+	carried := func(i, j, k, l int) netip.Addr { return netip.AddrFrom4([4]byte{b[i], b[j], b[k], b[l]}) }
+	isatap := b[8]&^2 == 0 && b[9] == 0 && b[10] == 0x5e && b[11] == 0xfe // RFC 5214
 	switch {
-	case a.IsLoopback() || a.IsUnspecified():
-		return []netip.Addr{a}
-	case nat64.Contains(a), nat64Local.Contains(a), compatible.Contains(a):
-		return []netip.Addr{a, netip.AddrFrom4([4]byte(b[12:16]))}
+	case nat64.Contains(a), compatible.Contains(a), translated.Contains(a), isatap:
+		return append(out, carried(12, 13, 14, 15))
 	case sixToFour.Contains(a):
-		return []netip.Addr{a, netip.AddrFrom4([4]byte(b[2:6]))}
+		return append(out, carried(2, 3, 4, 5))
+	case teredo.Contains(a):
+		return append(out, carried(4, 5, 6, 7), netip.AddrFrom4([4]byte{^b[12], ^b[13], ^b[14], ^b[15]}))
+	case nat64Local.Contains(a):
+		// Whoever runs the translator chose one of the places of RFC 6052, section 2.2. At the other three there stands
+		// something else, often zero, which no translator takes for an address.
+		for _, v4 := range []netip.Addr{carried(6, 7, 9, 10), carried(7, 9, 10, 11), carried(9, 10, 11, 12), carried(12, 13, 14, 15)} {
+			if first := v4.As4()[0]; first != 0 && first < 224 {
+				out = append(out, v4)
+			}
+		}
 	}
-	return []netip.Addr{a}
+	return out
 }
 
 // control is a net.Dialer's Control: it sees each address after resolution and before the connection, on every

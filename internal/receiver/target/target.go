@@ -4,12 +4,15 @@ package target
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"io"
+	"maps"
 	"net"
 	"net/http"
-	"net/url"
 	"strconv"
+	"strings"
 	"time"
 
 	"heymarket.dev/operator/internal/receiver/event"
@@ -28,7 +31,9 @@ const (
 )
 
 const (
-	excerptBytes = 256     // of an answer, for the dead letters
+	excerptBytes = 256 // of an answer, for the dead letters
+	errorBytes   = 256 // of an error's text
+	headerBytes  = 64 << 10
 	drainBytes   = 4 << 10 // of an answer, so that its connection can serve again; a longer answer costs a new one
 )
 
@@ -44,14 +49,28 @@ type Options struct {
 	Addresses AddressPolicy
 	// UserAgent names this receiver and its version.
 	UserAgent string
+	// Format is how an event is put on the wire.
+	Format Format
+	// Source identifies the webhook in CloudEvents, see Source. The formats of CloudEvents need it.
+	Source string
+	// SigningKeys sign every attempt by Standard Webhooks, a signature a key. None: unsigned.
+	SigningKeys [][]byte
+	// Headers go with every attempt. One that this package sets itself is overridden.
+	Headers http.Header
+	// RootCAs are trusted instead of the system's; nil: the system's.
+	RootCAs *x509.CertPool
+	// ServerName is expected in the target's certificate instead of the URL's host; empty: the URL's host.
+	ServerName string
 }
 
 // Target is one downstream service. Its methods may be called concurrently.
 type Target struct {
 	url       string
 	timeout   time.Duration
-	userAgent string
-	client    *http.Client
+	format    Format
+	source    string
+	keys      [][]byte
+	headers   http.Header
 	transport *http.Transport
 }
 
@@ -67,17 +86,21 @@ func New(o Options) *Target {
 		TLSHandshakeTimeout:   o.Timeout,
 		ResponseHeaderTimeout: o.Timeout,
 		DisableCompression:    true,
-		ForceAttemptHTTP2:     true,
-		ReadBufferSize:        2 << 10,
-		WriteBufferSize:       2 << 10,
+		// The library's bound of 10 MiB times MaxInFlight is more memory than a receiver has.
+		MaxResponseHeaderBytes: headerBytes,
+		ForceAttemptHTTP2:      true,
+		ReadBufferSize:         2 << 10,
+		WriteBufferSize:        2 << 10,
 	}
+	if o.RootCAs != nil || o.ServerName != "" {
+		transport.TLSClientConfig = &tls.Config{RootCAs: o.RootCAs, ServerName: o.ServerName, MinVersion: tls.VersionTLS12}
+	}
+	headers := make(http.Header, len(o.Headers)+1)
+	maps.Copy(headers, o.Headers)
+	headers["User-Agent"] = []string{o.UserAgent}
 	return &Target{
-		url: o.URL, timeout: o.Timeout, userAgent: o.UserAgent, transport: transport,
-		client: &http.Client{
-			Transport: transport,
-			// A redirect would carry the event to an address that nobody declared.
-			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
-		},
+		url: o.URL, timeout: o.Timeout, format: o.Format, source: o.Source, keys: o.SigningKeys, headers: headers,
+		transport: transport,
 	}
 }
 
@@ -85,21 +108,32 @@ func New(o Options) *Target {
 func (t *Target) Send(ctx context.Context, e event.Event, attempt int) event.Outcome {
 	ctx, cancel := context.WithTimeout(ctx, t.timeout)
 	defer cancel()
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, t.url, bytes.NewReader(e.Body))
+	header := make(http.Header, len(t.headers)+12)
+	maps.Copy(header, t.headers)
+	body, err := t.encode(e, header)
+	if err != nil {
+		return event.Outcome{Err: errors.New("the event cannot be put into the target's format")}
+	}
+	now := time.Now().Unix()
+	header[HeaderID] = []string{e.ID}
+	header[HeaderTimestamp] = []string{strconv.FormatInt(now, 10)}
+	header[HeaderType] = []string{e.Type}
+	header[HeaderAttempt] = []string{strconv.Itoa(attempt)}
+	if e.Trace != "" {
+		header[HeaderTrace] = []string{e.Trace}
+	}
+	if len(t.keys) > 0 {
+		header[HeaderSignature] = []string{sign(t.keys, e.ID, now, body)}
+	}
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, t.url, bytes.NewReader(body))
 	if err != nil {
 		return event.Outcome{Err: errors.New("the target's URL cannot be requested")}
 	}
-	req.Header = http.Header{
-		"Content-Type":  {"application/json"},
-		"User-Agent":    {t.userAgent},
-		HeaderID:        {e.ID},
-		HeaderTimestamp: {strconv.FormatInt(time.Now().Unix(), 10)},
-		HeaderType:      {e.Type},
-		HeaderAttempt:   {strconv.Itoa(attempt)},
-	}
-	resp, err := t.client.Do(req)
+	req.Header = header
+	// Not by an http.Client: it follows redirects, and an event belongs at no address but the declared one.
+	resp, err := t.transport.RoundTrip(req)
 	if err != nil {
-		return event.Outcome{Err: withoutURL(err)}
+		return event.Outcome{Err: explain(err)}
 	}
 	defer resp.Body.Close()
 	// The status decides; what follows it is read for the dead letters and to give the connection back.
@@ -115,15 +149,40 @@ func (t *Target) Send(ctx context.Context, e event.Event, attempt int) event.Out
 // Close gives back idle connections. Attempts under way are not disturbed.
 func (t *Target) Close() { t.transport.CloseIdleConnections() }
 
-// withoutURL strips the URL that net/http puts before its errors: it may hold what no log should.
-func withoutURL(err error) error {
-	if ue, ok := errors.AsType[*url.Error](err); ok {
-		err = ue.Err
-	}
-	if errors.Is(err, context.DeadlineExceeded) {
+// explain returns err in words that a log may hold. Where net/http does not understand an answer it quotes it, at any
+// length, and a quoted answer may repeat what was sent.
+func explain(err error) error {
+	var (
+		timeout interface{ Timeout() bool }
+		network *net.OpError
+		noTLS   tls.RecordHeaderError
+		badCert *tls.CertificateVerificationError
+		alert   tls.AlertError
+	)
+	switch {
+	case errors.Is(err, context.DeadlineExceeded), errors.As(err, &timeout) && timeout.Timeout():
 		return errors.New("the target did not answer in time")
+	case errors.Is(err, context.Canceled):
+		return context.Canceled
+	case errors.As(err, &noTLS):
+		return errors.New("the target does not speak TLS")
+	case errors.As(err, &badCert):
+		return bounded(badCert)
+	case errors.As(err, &alert):
+		return bounded(alert)
+	case errors.As(err, &network):
+		return bounded(network)
 	}
-	return err
+	return errors.New("the connection broke before an answer, or the answer is not HTTP")
+}
+
+// bounded cuts an error's text, which a certificate or a resolver may have made long.
+func bounded(err error) error {
+	text := err.Error()
+	if len(text) <= errorBytes {
+		return err
+	}
+	return errors.New(strings.ToValidUTF8(text[:errorBytes], "") + "…")
 }
 
 // retryAfter reads the header of RFC 9110, section 10.2.3: seconds or an HTTP date. It returns 0 for anything else.

@@ -1,0 +1,70 @@
+package main
+
+import (
+	"bytes"
+	"log/slog"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+func TestLogIsGatheredForAMoment(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		var out bytes.Buffer
+		buffer := newLogBuffer(&out)
+		log := slog.New(promptHandler{slog.NewTextHandler(buffer, nil), buffer})
+
+		log.Info("one")
+		log.Info("two")
+		if out.Len() > 0 {
+			t.Errorf("written at once: %s", out.String())
+		}
+		time.Sleep(logDelay)
+		synctest.Wait()
+		if got := strings.Count(out.String(), "\n"); got != 2 {
+			t.Errorf("%d lines are written after the delay, want 2: %s", got, out.String())
+		}
+
+		out.Reset()
+		log.With("part", "a").WithGroup("g").Error("three")
+		if !strings.Contains(out.String(), "three") {
+			t.Error("an error waits in the buffer")
+		}
+
+		out.Reset()
+		log.Info("four")
+		buffer.Flush()
+		if !strings.Contains(out.String(), "four") {
+			t.Error("Flush leaves a line behind")
+		}
+	})
+}
+
+func TestLogIsBounded(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		var out bytes.Buffer
+		buffer := newLogBuffer(&out)
+		line := []byte(strings.Repeat("x", 999) + "\n")
+		for range 100 {
+			if n, err := buffer.Write(line); n != len(line) || err != nil {
+				t.Fatal(n, err)
+			}
+		}
+		if written := out.Len(); written < 100*len(line)-logBytes {
+			t.Errorf("%d bytes are written, more than %d wait", written, logBytes)
+		}
+		buffer.Flush()
+		if want := 100 * len(line); out.Len() != want {
+			t.Errorf("%d bytes are written, want %d", out.Len(), want)
+		}
+		huge := bytes.Repeat([]byte("y"), 2*logBytes) // no line is too long to be written
+		_, _ = buffer.Write(huge)
+		buffer.Flush()
+		if !bytes.HasSuffix(out.Bytes(), huge) {
+			t.Error("a line that is longer than the buffer is lost")
+		}
+	})
+}

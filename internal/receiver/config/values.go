@@ -1,0 +1,105 @@
+package config
+
+import (
+	"bytes"
+	"crypto/x509"
+	"encoding/base64"
+	"errors"
+	"net/textproto"
+	"strings"
+)
+
+// What may be said to a target, and what the files that a configuration names must hold. The functions are exported so
+// that the operator can refuse at once what a receiver would refuse later. None of their errors repeats a value.
+
+// Bounds of what a user can have sent with every attempt.
+const (
+	// MaxHeaders is the number of headers of one target.
+	MaxHeaders = 32
+	// MaxHeaderBytes bounds one value. Many servers take 8 KiB for all headers together.
+	MaxHeaderBytes = 4 << 10
+	// minSigningKeyBytes is what Standard Webhooks asks for.
+	minSigningKeyBytes = 24
+)
+
+// Headers that belong to one connection, or to net/http, and not to the event.
+var connectionHeaders = map[string]bool{
+	"Connection": true, "Keep-Alive": true, "Proxy-Authenticate": true, "Proxy-Authorization": true, "Proxy-Connection": true,
+	"Te": true, "Trailer": true, "Transfer-Encoding": true, "Upgrade": true, "Content-Length": true, "Expect": true,
+}
+
+// Headers that say what the receiver knows about the event. reservedPrefixes hold the rest of them.
+var reservedHeaders = map[string]bool{
+	"Content-Type": true, "Content-Encoding": true, "User-Agent": true, "Traceparent": true, "Tracestate": true,
+	"Webhook-Id": true, "Webhook-Timestamp": true, "Webhook-Signature": true,
+}
+
+var reservedPrefixes = []string{"Heymarket-", "Ce-"}
+
+// CheckHeaderName says whether a user can have a header of this name sent to a target, in any letter case. The error
+// continues a sentence that names the header.
+func CheckHeaderName(name string) error {
+	canonical := textproto.CanonicalMIMEHeaderKey(name)
+	switch {
+	case name == "" || strings.ContainsFunc(name, isNoTokenRune):
+		return errors.New("is not a header name; write letters, digits and '-'")
+	case canonical == "Host":
+		return errors.New("cannot be set: the host is the one of the target's url")
+	case connectionHeaders[canonical]:
+		return errors.New("cannot be set: it belongs to one connection, and proxies drop or act on it")
+	case reservedHeaders[canonical]:
+		return errors.New("cannot be set: the receiver sets it itself")
+	}
+	for _, prefix := range reservedPrefixes {
+		if strings.HasPrefix(canonical, prefix) {
+			return errors.New("cannot be set: names that begin with Heymarket- or Ce- are the receiver's own")
+		}
+	}
+	return nil
+}
+
+// isNoTokenRune says whether r cannot stand in a token of RFC 9110, section 5.6.2.
+func isNoTokenRune(r rune) bool {
+	switch {
+	case 'a' <= r && r <= 'z', 'A' <= r && r <= 'Z', '0' <= r && r <= '9':
+		return false
+	}
+	return !strings.ContainsRune("!#$%&'*+-.^_`|~", r)
+}
+
+// CheckHeaderValue says whether value can be sent in a header: visible characters, spaces and tabs. The error continues
+// a sentence that names the header.
+func CheckHeaderValue(value string) error {
+	if len(value) > MaxHeaderBytes {
+		return errors.New("has a value of more than 4096 bytes")
+	}
+	for i := range len(value) {
+		if c := value[i]; (c < ' ' && c != '\t') || c == 0x7f {
+			return errors.New("has a value with a line break or another control character")
+		}
+	}
+	return nil
+}
+
+// ParseSigningKey returns the key that text stands for: base64, with or without Standard Webhooks' prefix "whsec_".
+func ParseSigningKey(text []byte) ([]byte, error) {
+	encoded := bytes.TrimPrefix(bytes.TrimSpace(text), []byte("whsec_"))
+	key := make([]byte, base64.StdEncoding.DecodedLen(len(encoded)))
+	n, err := base64.StdEncoding.Decode(key, encoded)
+	switch {
+	case err != nil:
+		return nil, errors.New("the signing key is not whsec_ and base64; make one with: echo whsec_$(openssl rand -base64 32)")
+	case n < minSigningKeyBytes:
+		return nil, errors.New("the signing key is shorter than 24 bytes; make one with: echo whsec_$(openssl rand -base64 32)")
+	}
+	return key[:n], nil
+}
+
+// ParseCertificates returns the pool of the PEM certificates in text.
+func ParseCertificates(text []byte) (*x509.CertPool, error) {
+	pool := x509.NewCertPool()
+	if !pool.AppendCertsFromPEM(text) {
+		return nil, errors.New("there is no certificate in PEM form (-----BEGIN CERTIFICATE-----)")
+	}
+	return pool, nil
+}

@@ -1,0 +1,17 @@
+package event
+
+import "crypto/sha256"
+
+// byExpression is the profile of a key that an expression of the user made.
+const byExpression = "expression"
+
+// KeyBy returns the identity of the event that d delivers to the webhook called namespace/name, where value, not the
+// profile of its type, says which event of that type it is.
+func (d *Delivery) KeyBy(namespace, name, value string) Key {
+	buf := make([]byte, 0, 256)
+	for _, part := range [...]string{namespace, name, d.Type, byExpression, value} {
+		buf = appendPart(buf, part)
+	}
+	sum := sha256.Sum256(buf)
+	return Key(sum[:16])
+}

@@ -1,0 +1,68 @@
+package event
+
+import (
+	"strings"
+	"testing"
+)
+
+func TestParseTrace(t *testing.T) {
+	t.Parallel()
+	const valid = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+	for _, tt := range []struct{ name, header, want string }{
+		{"valid", valid, valid},
+		{"not sampled", valid[:53] + "00", valid[:53] + "00"},
+		{"a later version with more", "01" + valid[2:] + "-what-comes", valid},
+		{"a later version, other flags", "cc" + valid[2:53] + "02", valid[:53] + "00"},
+		{"empty", "", ""},
+		{"too short", valid[:54], ""},
+		{"version 00 with more", valid + "-x", ""},
+		{"a later version with more, not separated", "01" + valid[2:] + "x", ""},
+		{"version ff", "ff" + valid[2:], ""},
+		{"upper case", strings.ToUpper(valid), ""},
+		{"no trace id", "00-00000000000000000000000000000000-00f067aa0ba902b7-01", ""},
+		{"no parent id", "00-4bf92f3577b34da6a3ce929d0e0e4736-0000000000000000-01", ""},
+		{"other separators", strings.ReplaceAll(valid, "-", "_"), ""},
+		{"a line break", valid[:54] + "\n", ""},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			got, ok := ParseTrace(tt.header)
+			if got != tt.want || ok != (tt.want != "") {
+				t.Errorf("ParseTrace(%q) = %q, %v; want %q", tt.header, got, ok, tt.want)
+			}
+		})
+	}
+}
+
+func TestContinueTrace(t *testing.T) {
+	t.Parallel()
+	const came = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-00"
+	if got := ContinueTrace(came); got != came {
+		t.Errorf("ContinueTrace changed %q to %q", came, got)
+	}
+	seen := map[string]bool{}
+	for range 100 {
+		made := ContinueTrace("nonsense")
+		if got, ok := ParseTrace(made); !ok || got != made || seen[made] || !strings.HasSuffix(made, "-01") {
+			t.Fatalf("made %q; want a new valid traceparent that is sampled", made)
+		}
+		seen[made] = true
+	}
+}
+
+func FuzzParseTrace(f *testing.F) {
+	f.Add("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01")
+	f.Add("cc-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-02-more")
+	f.Fuzz(func(t *testing.T, header string) {
+		got, ok := ParseTrace(header)
+		if !ok {
+			if got != "" {
+				t.Errorf("ParseTrace(%q) = %q, false", header, got)
+			}
+			return
+		}
+		if again, ok := ParseTrace(got); !ok || again != got || len(got) != traceLength {
+			t.Errorf("ParseTrace(%q) = %q, which is not valid itself", header, got)
+		}
+	})
+}

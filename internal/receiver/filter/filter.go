@@ -1,0 +1,278 @@
+// Package filter evaluates the expressions of a webhook, written in the Common Expression Language (CEL): whether a
+// target wants an event, and what tells two deliveries apart. It is a leaf, and the operator calls Check at reconcile.
+//
+// An expression sees one variable, event:
+//
+//	event.type        string  the type in its wire spelling, such as "message_recieved"
+//	event.id          string  the event's own id, "evt_…"; not in deduplication keys, which make it
+//	event.webhook_id  int     the provider's webhook configuration; 0 where the delivery named none, has() tells
+//	event.data        map     "event_data" as it was sent
+//
+// Members of event.data are strings, bools, null, lists, maps and numbers: an integer is an int where it fits 64 bits
+// with a sign, a uint where it fits without, and every other number is a double. So 64-bit ids keep all their digits.
+// Any member may be absent: has(event.data.text), or event.data.?text.orValue(""), ask for it safely.
+//
+// The language is CEL's standard library with macros and optional values. Its cost is bounded twice, by MaxCost: an
+// expression whose estimated cost is beyond it is refused, and an evaluation that spends more is ended.
+package filter
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+	"unicode/utf8"
+
+	"github.com/google/cel-go/cel"
+	"github.com/google/cel-go/checker"
+	"github.com/google/cel-go/common/ast"
+	"github.com/google/cel-go/common/types"
+	"github.com/google/cel-go/interpreter"
+)
+
+const (
+	// MaxLength bounds an expression, in bytes.
+	MaxLength = 4096
+	// MaxCost bounds one evaluation, in CEL's units: about one for each step, and one for ten characters that are looked
+	// at. A filter that looks at a few members spends fewer than fifty. The library's own account of a loop takes time
+	// that grows with the square of the rounds: this bound is about ten milliseconds, a million would be seconds.
+	MaxCost = 25_000
+	// assumedSize is how many elements a list and characters a string of an event are taken to have when a cost is
+	// estimated. It lets two nested loops pass and refuses three; what really comes is bounded at run time.
+	assumedSize = 32
+	// interruptEvery is after how many rounds of a loop the context is looked at.
+	interruptEvery = 256
+	// maxNesting bounds parentheses and the like.
+	maxNesting = 64
+	// maxMistakes is how many mistakes of an expression are told at once.
+	maxMistakes = 3
+)
+
+// Kind is what an expression is for.
+type Kind int
+
+const (
+	// Wanted expressions yield a bool: whether a target wants the event.
+	Wanted Kind = iota
+	// Key expressions yield a string that takes the place of the deduplication profile.
+	Key
+)
+
+func (k Kind) result() *cel.Type {
+	if k == Key {
+		return cel.StringType
+	}
+	return cel.BoolType
+}
+
+// Check says whether an expression can be used. Its error names line and column of each mistake, and repeats nothing
+// but the expression.
+func Check(expression string, kind Kind) error {
+	_, err := Compile(expression, kind)
+	return err
+}
+
+// Program is an expression that is ready to be evaluated. Its methods may be called concurrently.
+type Program struct {
+	program    cel.Program
+	expression string
+	positions  *ast.SourceInfo
+}
+
+// Compile returns the Program of an expression. Its errors are those of Check.
+func Compile(expression string, kind Kind) (*Program, error) {
+	checked, err := compile(expression, kind)
+	if err != nil {
+		return nil, err
+	}
+	env, err := environment(kind)
+	if err != nil {
+		return nil, err
+	}
+	program, err := env.Program(checked,
+		cel.EvalOptions(cel.OptOptimize), cel.CostLimit(MaxCost), cel.InterruptCheckFrequency(interruptEvery))
+	if err != nil {
+		return nil, fmt.Errorf("1:1: the expression cannot be prepared: %w", err)
+	}
+	return &Program{program: program, expression: expression, positions: checked.NativeRep().SourceInfo()}, nil
+}
+
+// Wants says whether the event is wanted, by a Program of the kind Wanted. Its error is one sentence, which holds
+// nothing of the event.
+func (p *Program) Wants(ctx context.Context, e *Event) (bool, error) {
+	out, err := p.evaluate(ctx, e)
+	if err != nil {
+		return false, err
+	}
+	wanted, ok := out.(bool)
+	if !ok {
+		return false, errors.New("the result is not a bool in this event")
+	}
+	return wanted, nil
+}
+
+// Key returns the deduplication key of the event, by a Program of the kind Key. Its error is one sentence, which holds
+// nothing of the event.
+func (p *Program) Key(ctx context.Context, e *Event) (string, error) {
+	out, err := p.evaluate(ctx, e)
+	if err != nil {
+		return "", err
+	}
+	switch key, ok := out.(string); {
+	case !ok:
+		return "", errors.New("the result is not a string in this event")
+	case key == "":
+		return "", errors.New("the result is empty in this event")
+	default:
+		return key, nil
+	}
+}
+
+func (p *Program) evaluate(ctx context.Context, e *Event) (any, error) {
+	out, _, err := p.program.ContextEval(ctx, map[string]any{variable: e})
+	if err != nil {
+		return nil, p.explain(err)
+	}
+	return out.Value(), nil
+}
+
+// explain turns an error of an evaluation into a sentence. CEL's own texts may repeat what the event holds.
+func (p *Program) explain(err error) error {
+	sentence := "it cannot be evaluated for this event"
+	text := err.Error()
+	var cancelled interpreter.EvalCancelledError
+	switch {
+	case errors.As(err, &cancelled) && cancelled.Cause == interpreter.CostLimitExceeded:
+		sentence = fmt.Sprintf("it costs more than %d for this event; look at fewer members, or loop less", MaxCost)
+	case errors.As(err, &cancelled), errors.Is(err, interpreter.InterruptError{}):
+		sentence = "its evaluation was interrupted"
+	case strings.HasPrefix(text, "no such key: "), strings.HasPrefix(text, "no such attribute"):
+		sentence = "the event lacks a member that it asks for; put has(…) && before"
+		// A key that the expression itself names is no secret of the event.
+		if key := strings.TrimPrefix(text, "no such key: "); key != text && strings.Contains(p.expression, key) {
+			sentence = fmt.Sprintf("the event has no member %q; put has(…) && before", key)
+		}
+	case strings.HasPrefix(text, "no such overload"), strings.HasPrefix(text, "unsupported"):
+		sentence = "a member of the event is of another type than the expression expects"
+	case strings.Contains(text, "conversion"), strings.Contains(text, "parsing"), strings.Contains(text, "cannot be converted"):
+		sentence = "a member of the event cannot be converted"
+	case strings.HasPrefix(text, "index"):
+		sentence = "a list of the event is shorter than the expression expects"
+	case strings.Contains(text, "overflow"), strings.Contains(text, "by zero"):
+		sentence = "an arithmetic result does not exist or does not fit"
+	}
+	if at := p.position(err); at != "" {
+		return errors.New(at + ": " + sentence)
+	}
+	return errors.New(sentence)
+}
+
+// position returns "line:column" of the part of the expression that err speaks of, or "".
+func (p *Program) position(err error) string {
+	var located *types.Err
+	if !errors.As(err, &located) || located.NodeID() == 0 {
+		return ""
+	}
+	start := p.positions.GetStartLocation(located.NodeID())
+	if start.Line() < 1 {
+		return ""
+	}
+	return fmt.Sprintf("%d:%d", start.Line(), start.Column()+1)
+}
+
+func compile(expression string, kind Kind) (*cel.Ast, error) {
+	switch {
+	case strings.TrimSpace(expression) == "":
+		return nil, errors.New("1:1: the expression is empty")
+	case len(expression) > MaxLength:
+		return nil, fmt.Errorf("1:1: the expression is longer than %d bytes", MaxLength)
+	case !utf8.ValidString(expression):
+		return nil, errors.New("1:1: the expression is not valid UTF-8")
+	}
+	env, err := environment(kind)
+	if err != nil {
+		return nil, err
+	}
+	checked, issues := env.Compile(expression)
+	if err := mistakes(issues); err != nil {
+		return nil, err
+	}
+	if out := checked.OutputType(); !out.IsExactType(kind.result()) && !out.IsExactType(cel.DynType) {
+		return nil, fmt.Errorf("1:1: the expression yields %s, and %s is needed", out, kind.result())
+	}
+	cost, err := env.EstimateCost(checked, sizes{})
+	if err != nil {
+		return nil, fmt.Errorf("1:1: the cost of the expression cannot be estimated: %w", err)
+	}
+	if cost.Max > MaxCost {
+		return nil, fmt.Errorf("1:1: the expression may cost more than %d for one event; nest fewer loops, or match shorter patterns", MaxCost)
+	}
+	return checked, nil
+}
+
+// mistakes joins the first of what the compiler found, each with line and column, both from 1.
+func mistakes(issues *cel.Issues) error {
+	if issues.Err() == nil {
+		return nil
+	}
+	found := issues.Errors()
+	var texts []string
+	for _, m := range found[:min(len(found), maxMistakes)] {
+		message, _, _ := strings.Cut(m.Message, "\n")
+		texts = append(texts, fmt.Sprintf("%d:%d: %s", m.Location.Line(), m.Location.Column()+1, message))
+	}
+	if len(texts) == 0 {
+		return fmt.Errorf("1:1: %w", issues.Err())
+	}
+	return errors.New(strings.Join(texts, "; "))
+}
+
+// environment returns what expressions of a kind are compiled in. It is made at the first expression: a receiver without
+// any does not pay for it.
+func environment(k Kind) (*cel.Env, error) {
+	if k == Key {
+		return keyEnvironment()
+	}
+	return wantedEnvironment()
+}
+
+var (
+	wantedEnvironment = sync.OnceValues(func() (*cel.Env, error) { return newEnvironment(Wanted) })
+	keyEnvironment    = sync.OnceValues(func() (*cel.Env, error) { return newEnvironment(Key) })
+)
+
+func newEnvironment(kind Kind) (*cel.Env, error) {
+	registry, err := types.NewRegistry()
+	if err != nil {
+		return nil, fmt.Errorf("prepare CEL: %w", err)
+	}
+	env, err := cel.NewEnv(
+		cel.CustomTypeAdapter(registry),
+		cel.CustomTypeProvider(provider{registry, kind}),
+		cel.Variable(variable, eventType),
+		cel.OptionalTypes(),
+		cel.CrossTypeNumericComparisons(true),
+		cel.DefaultUTCTimeZone(true),
+		cel.ParserRecursionLimit(maxNesting),
+		cel.ParserExpressionSizeLimit(MaxLength),
+		cel.ASTValidators(cel.ValidateDurationLiterals(), cel.ValidateTimestampLiterals(), cel.ValidateRegexLiterals()),
+	)
+	if err != nil {
+		return nil, fmt.Errorf("prepare CEL: %w", err)
+	}
+	return env, nil
+}
+
+// sizes estimates what the language cannot know: how long the lists and strings of an event are.
+type sizes struct{}
+
+// EstimateSize implements checker.CostEstimator.
+func (sizes) EstimateSize(checker.AstNode) *checker.SizeEstimate {
+	return &checker.SizeEstimate{Min: 0, Max: assumedSize}
+}
+
+// EstimateCallCost implements checker.CostEstimator: the language's own estimates stand.
+func (sizes) EstimateCallCost(string, string, *checker.AstNode, []checker.AstNode) *checker.CallEstimate {
+	return nil
+}

@@ -1,0 +1,153 @@
+package retry
+
+import (
+	"errors"
+	"math"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"heymarket.dev/operator/internal/receiver/event"
+)
+
+var policy = Policy{MaxAttempts: 5, MinBackoff: time.Second, MaxBackoff: 4 * time.Second, MaxAge: time.Hour}
+
+func TestDecide(t *testing.T) {
+	t.Parallel()
+	failed := event.Outcome{Err: errors.New("connection refused by http://crm/secret-path")}
+	const tooLate = "the next attempt would come later than 1h0m0s after acceptance"
+	for _, tc := range []struct {
+		name    string
+		attempt int
+		age     time.Duration
+		outcome event.Outcome
+		chance  float64
+		want    Decision
+	}{
+		{"delivered", 1, 0, event.Outcome{Status: 200}, 0, Decision{Verdict: Done}},
+		{"delivered by the last attempt, too late", 5, 2 * time.Hour, event.Outcome{Status: 204}, 0, Decision{Verdict: Done}},
+		{"delivered, and asking for time", 1, 0, event.Outcome{Status: 202, RetryAfter: time.Hour}, 0, Decision{Verdict: Done}},
+		{"a 2xx that broke off", 1, 0, event.Outcome{Status: 200, Err: errors.New("cut")}, 0, Decision{Verdict: Again, Delay: 500 * time.Millisecond}},
+
+		{"first failure, least chance", 1, 0, failed, 0, Decision{Verdict: Again, Delay: 500 * time.Millisecond}},
+		{"first failure, half of chance", 1, 0, failed, 0.5, Decision{Verdict: Again, Delay: 750 * time.Millisecond}},
+		{"second failure", 2, 0, failed, 0, Decision{Verdict: Again, Delay: time.Second}},
+		{"third failure", 3, 0, failed, 0, Decision{Verdict: Again, Delay: 2 * time.Second}},
+		{"fourth failure, capped", 4, 0, failed, 0, Decision{Verdict: Again, Delay: 2 * time.Second}},
+		{"the last attempt", 5, 0, failed, 0, Decision{Verdict: GiveUp, Reason: "5 attempts failed"}},
+		{"an attempt beyond the last", 9, 0, failed, 0, Decision{Verdict: GiveUp, Reason: "9 attempts failed"}},
+
+		{"Retry-After beyond the backoff", 1, 0, event.Outcome{Status: 429, RetryAfter: time.Minute}, 0, Decision{Verdict: Again, Delay: time.Minute}},
+		{"Retry-After below the backoff", 3, 0, event.Outcome{Status: 503, RetryAfter: time.Second}, 0, Decision{Verdict: Again, Delay: 2 * time.Second}},
+		{"Retry-After up to the greatest age", 1, 30 * time.Minute, event.Outcome{Status: 503, RetryAfter: 30 * time.Minute}, 0, Decision{Verdict: Again, Delay: 30 * time.Minute}},
+		{"Retry-After beyond the greatest age", 1, 30 * time.Minute, event.Outcome{Status: 503, RetryAfter: 30*time.Minute + 1}, 0, Decision{Verdict: GiveUp, Reason: tooLate}},
+		{"Retry-After in the year 9999", 1, time.Second, event.Outcome{Status: 503, RetryAfter: math.MaxInt64}, 0, Decision{Verdict: GiveUp, Reason: tooLate}},
+		{"Retry-After in the year 9999, from a clock behind", 1, -time.Second, event.Outcome{Status: 503, RetryAfter: math.MaxInt64}, 0, Decision{Verdict: GiveUp, Reason: tooLate}},
+		{"Retry-After on a refusal", 1, 0, event.Outcome{Status: 400, RetryAfter: time.Second}, 0, Decision{Verdict: GiveUp, Reason: "the target refused it with 400"}},
+
+		{"too old", 1, time.Hour, failed, 0, Decision{Verdict: GiveUp, Reason: tooLate}},
+		{"just not too old", 1, time.Hour - 500*time.Millisecond, failed, 0, Decision{Verdict: Again, Delay: 500 * time.Millisecond}},
+		{"very old, as an entry without a time is", 1, math.MaxInt64, failed, 0, Decision{Verdict: GiveUp, Reason: tooLate}},
+		{"from the future, as clocks disagree", 1, -time.Hour, failed, 0, Decision{Verdict: Again, Delay: 500 * time.Millisecond}},
+		{"from the far future", 1, math.MinInt64, failed, 0, Decision{Verdict: Again, Delay: 500 * time.Millisecond}},
+		{"a redirect", 1, 0, event.Outcome{Status: 302}, 0, Decision{Verdict: GiveUp, Reason: "the target refused it with 302"}},
+		{"not found", 1, 0, event.Outcome{Status: 404}, 0, Decision{Verdict: GiveUp, Reason: "the target refused it with 404"}},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			t.Parallel()
+			got := policy.Decide(tc.attempt, tc.age, tc.outcome, tc.chance)
+			if diff := cmp.Diff(tc.want, got); diff != "" {
+				t.Errorf("Decide (-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+func TestRetryable(t *testing.T) {
+	t.Parallel()
+	for status := 100; status < 600; status++ {
+		want := status >= 500
+		switch status {
+		case 408, 409, 410, 425, 429:
+			want = true
+		}
+		if got := Retryable(status); got != want {
+			t.Errorf("Retryable(%d) = %t, want %t", status, got, want)
+		}
+		verdict := policy.Decide(1, 0, event.Outcome{Status: status}, 0.5).Verdict
+		switch {
+		case status/100 == 2 && verdict != Done, status/100 != 2 && want && verdict != Again, status/100 != 2 && !want && verdict != GiveUp:
+			t.Errorf("Decide on %d: verdict %v", status, verdict)
+		}
+	}
+}
+
+// TestSchedule plays the default schedule to its end: sixteen attempts, none later than the greatest age.
+func TestSchedule(t *testing.T) {
+	t.Parallel()
+	p := Policy{MaxAttempts: 16, MinBackoff: time.Second, MaxBackoff: 10 * time.Minute, MaxAge: 24 * time.Hour}
+	var age time.Duration
+	for attempt := 1; ; attempt++ {
+		d := p.Decide(attempt, age, event.Outcome{Status: 500}, 0.999999)
+		if d.Verdict == GiveUp {
+			if attempt != 16 {
+				t.Errorf("given up after attempt %d: %s", attempt, d.Reason)
+			}
+			break
+		}
+		age += d.Delay
+	}
+	if want := 4023 * time.Second; age < want-time.Second || age > want { // ten delays that double, and five of ten minutes
+		t.Errorf("the schedule ends after %s", age)
+	}
+}
+
+// FuzzDecide holds for every policy, age, outcome and chance: a delay is within its bounds, honours Retry-After, never
+// leads past the greatest age, and does not shrink from attempt to attempt.
+func FuzzDecide(f *testing.F) {
+	f.Add(16, int64(time.Second), int64(10*time.Minute), int64(24*time.Hour), 3, int64(time.Minute), 500, int64(0), 0.5)
+	f.Add(1, int64(1), int64(1), int64(1), 1, int64(0), 0, int64(1), 0.0)
+	f.Add(math.MaxInt, int64(1), int64(math.MaxInt64), int64(math.MaxInt64), 70, int64(0), 429, int64(math.MaxInt64), 0.999)
+	f.Add(100, int64(math.MaxInt64/2+1), int64(math.MaxInt64), int64(math.MaxInt64), 3, int64(math.MinInt64), 503, int64(0), 0.999)
+	f.Fuzz(func(t *testing.T, maxAttempts int, minBackoff, maxBackoff, maxAge int64, attempt int, age int64, status int, retryAfter int64, chance float64) {
+		if maxAttempts < 1 || minBackoff < 1 || maxBackoff < minBackoff || maxAge < 1 || attempt < 1 || attempt > 10_000 ||
+			retryAfter < 0 || !(chance >= 0 && chance < 1) {
+			return
+		}
+		p := Policy{maxAttempts, time.Duration(minBackoff), time.Duration(maxBackoff), time.Duration(maxAge)}
+		o := event.Outcome{Status: status, RetryAfter: time.Duration(retryAfter)}
+		d := p.Decide(attempt, time.Duration(age), o, chance)
+		switch d.Verdict {
+		case Done:
+			if !o.Delivered() || d != (Decision{Verdict: Done}) {
+				t.Fatalf("done: %+v after %+v", d, o)
+			}
+		case GiveUp:
+			if o.Delivered() || d.Delay != 0 || d.Reason == "" || strings.ContainsAny(d.Reason, "\n/") {
+				t.Fatalf("given up: %+v after %+v", d, o)
+			}
+		case Again:
+			if o.Delivered() || !Retryable(status) || attempt >= maxAttempts || d.Reason != "" {
+				t.Fatalf("again: %+v after %+v, attempt %d of %d", d, o, attempt, maxAttempts)
+			}
+			if d.Delay < o.RetryAfter {
+				t.Fatalf("delay %s is shorter than Retry-After %s", d.Delay, o.RetryAfter)
+			}
+			if age >= 0 && (d.Delay > p.MaxAge || time.Duration(age) > p.MaxAge-d.Delay) {
+				t.Fatalf("delay %s at age %s leads past %s", d.Delay, time.Duration(age), p.MaxAge)
+			}
+		default:
+			t.Fatalf("verdict %v", d.Verdict)
+		}
+		// The schedule alone. A float64 holds 53 bits: beyond a hundred days the last nanoseconds are not exact.
+		low, high, last := p.backoff(attempt, 0), p.backoff(attempt, math.Nextafter(1, 0)), p.backoff(attempt+1, 0)
+		if low < p.MinBackoff/2 || high < low || last < low || float64(high) > float64(p.MaxBackoff)*(1+1e-9) {
+			t.Fatalf("attempt %d: delays of %s to %s, then %s, for %+v", attempt, low, high, last, p)
+		}
+		if double := p.backoff(attempt, 0); float64(high) > 2*float64(double)*(1+1e-9)+2 {
+			t.Fatalf("attempt %d: chance spreads from %s to %s", attempt, double, high)
+		}
+	})
+}

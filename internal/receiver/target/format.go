@@ -1,0 +1,104 @@
+package target
+
+import (
+	"crypto/hmac"
+	"crypto/sha256"
+	"encoding/base64"
+	"net/http"
+	"strconv"
+	"time"
+
+	cloudevents "github.com/cloudevents/sdk-go/v2/event"
+
+	"heymarket.dev/operator/internal/receiver/event"
+)
+
+// Format is how an event is put on the wire. The zero value is Heymarket.
+type Format string
+
+// The formats; the values are those of the configuration.
+const (
+	// Heymarket is the body as it came, less the token.
+	Heymarket Format = "Heymarket"
+	// CloudEvents is the HTTP binary content mode of CloudEvents 1.0: the same body, attributes in headers.
+	CloudEvents Format = "CloudEvents"
+	// CloudEventsStructured is the JSON structured content mode: the same body as the member "data" of one JSON object.
+	CloudEventsStructured Format = "CloudEventsStructured"
+)
+
+// Headers of CloudEvents' binary mode, and of Standard Webhooks' signatures.
+const (
+	headerSpecVersion = "Ce-Specversion"
+	headerCloudID     = "Ce-Id"
+	headerSource      = "Ce-Source"
+	headerCloudType   = "Ce-Type"
+	headerTime        = "Ce-Time"
+	// HeaderSignature carries "v1," and base64 of HMAC-SHA-256 over "id.timestamp.body", for each signing key.
+	HeaderSignature = "Webhook-Signature"
+	// HeaderTrace carries the W3C traceparent.
+	HeaderTrace = "Traceparent"
+)
+
+const (
+	mediaTypeJSON       = "application/json"
+	mediaTypeStructured = "application/cloudevents+json"
+	// typePrefix makes a type of ours out of the provider's: CloudEvents types belong to somebody.
+	typePrefix = "heymarket."
+)
+
+// Source returns the CloudEvents source of a webhook. Together with the event id it is unique, as the standard asks.
+func Source(namespace, name string) string { return "/heymarket/" + namespace + "/" + name }
+
+// encode returns the body of a request and sets the headers that its format asks for.
+func (t *Target) encode(e event.Event, header http.Header) (body []byte, err error) {
+	header["Content-Type"] = []string{mediaTypeJSON}
+	switch t.format {
+	case CloudEvents:
+		header[headerSpecVersion] = []string{cloudevents.CloudEventsVersionV1}
+		header[headerCloudID] = []string{e.ID}
+		header[headerSource] = []string{t.source}
+		header[headerCloudType] = []string{typePrefix + e.Type}
+		header[headerTime] = []string{e.AcceptedAt.UTC().Format(time.RFC3339Nano)}
+	case CloudEventsStructured:
+		header["Content-Type"] = []string{mediaTypeStructured}
+		return t.structured(e)
+	case Heymarket:
+	}
+	return e.Body, nil
+}
+
+// structured puts the event's body into a CloudEvent, byte for byte: the SDK's SetData would call bytes binary and send
+// them as base64, or read and write them again, and with that round the provider's 64-bit integers.
+func (t *Target) structured(e event.Event) ([]byte, error) {
+	ce := cloudevents.New(cloudevents.CloudEventsVersionV1)
+	ce.SetID(e.ID)
+	ce.SetSource(t.source)
+	ce.SetType(typePrefix + e.Type)
+	ce.SetTime(e.AcceptedAt.UTC())
+	ce.SetDataContentType(mediaTypeJSON)
+	ce.DataEncoded = e.Body
+	if err := ce.Validate(); err != nil {
+		return nil, err
+	}
+	return ce.MarshalJSON()
+}
+
+// sign returns the value of HeaderSignature: one signature a key, separated by spaces, so that a receiver that knows
+// either key of a rotation is content.
+func sign(keys [][]byte, id string, timestamp int64, body []byte) string {
+	out := make([]byte, 0, len(keys)*(len("v1, ")+base64.StdEncoding.EncodedLen(sha256.Size)))
+	signed := make([]byte, 0, len(id)+24)
+	signed = append(append(signed, id...), '.')
+	signed = append(strconv.AppendInt(signed, timestamp, 10), '.')
+	for i, key := range keys {
+		if i > 0 {
+			out = append(out, ' ')
+		}
+		mac := hmac.New(sha256.New, key)
+		mac.Write(signed)
+		mac.Write(body)
+		out = append(out, "v1,"...)
+		out = base64.StdEncoding.AppendEncode(out, mac.Sum(nil))
+	}
+	return string(out)
+}

@@ -1,0 +1,216 @@
+package target_test
+
+import (
+	"bytes"
+	"crypto/x509"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+	"time"
+
+	cloudevents "github.com/cloudevents/sdk-go/v2/event"
+	"github.com/google/go-cmp/cmp"
+	standardwebhooks "github.com/standard-webhooks/standard-webhooks/libraries/go"
+
+	"heymarket.dev/operator/internal/receiver/config"
+	"heymarket.dev/operator/internal/receiver/event"
+	"heymarket.dev/operator/internal/receiver/target"
+)
+
+// received is what a target saw of one attempt.
+type received struct {
+	header http.Header
+	body   []byte
+}
+
+var accepted = time.Date(2026, 11, 21, 9, 30, 0, int(250*time.Millisecond), time.UTC)
+
+// awkward is a body that most JSON libraries change when they read and write it.
+const awkward = ` { "type" : "message_recieved","id":41,"event_data":{"super":9007199254740993,"f":1.0,"e":1E3,"s":"\u00e9\/<&>","z":null}}`
+
+func anEvent() event.Event {
+	return event.Event{
+		ID: "evt_abcdefghijklmnopqrstuvwxyz", Type: event.MessageReceived, AcceptedAt: accepted, Body: []byte(awkward),
+		Trace: "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
+	}
+}
+
+// send makes one attempt at a target that notes what it gets.
+func send(t *testing.T, o target.Options) received {
+	t.Helper()
+	var got received
+	server := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		got.header = r.Header
+		got.body, _ = io.ReadAll(r.Body)
+	}))
+	t.Cleanup(server.Close)
+	o.URL = server.URL
+	if out := sendTo(t, o); !out.Delivered() {
+		t.Fatalf("not delivered: %+v", out)
+	}
+	return got
+}
+
+func sendTo(t *testing.T, o target.Options) event.Outcome {
+	t.Helper()
+	o.Timeout, o.MaxInFlight, o.UserAgent = 5*time.Second, 1, "heymarket-operator/test"
+	o.Source, o.Addresses.AllowLoopback = target.Source("staging", "support"), true
+	s := target.New(o)
+	t.Cleanup(s.Close)
+	return s.Send(t.Context(), anEvent(), 3)
+}
+
+func TestFormatsAreThoseOfTheConfiguration(t *testing.T) {
+	t.Parallel()
+	for got, want := range map[target.Format]config.Format{
+		target.Heymarket: config.FormatHeymarket, target.CloudEvents: config.FormatCloudEvents,
+		target.CloudEventsStructured: config.FormatCloudEventsStructured,
+	} {
+		if string(got) != string(want) {
+			t.Errorf("%q is %q in the configuration", got, want)
+		}
+	}
+}
+
+func TestHeymarketFormat(t *testing.T) {
+	t.Parallel()
+	for _, format := range []target.Format{"", target.Heymarket} {
+		got := send(t, target.Options{Format: format})
+		if string(got.body) != awkward {
+			t.Errorf("body = %s; want what was accepted, byte for byte", got.body)
+		}
+		wantHeaders(t, got.header, map[string]string{
+			"Content-Type": "application/json", "User-Agent": "heymarket-operator/test",
+			"webhook-id": "evt_abcdefghijklmnopqrstuvwxyz", "heymarket-event-type": "message_recieved", "heymarket-attempt": "3",
+			"traceparent": "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
+			"ce-id":       "", "webhook-signature": "",
+		})
+	}
+}
+
+func TestCloudEventsBinary(t *testing.T) {
+	t.Parallel()
+	got := send(t, target.Options{Format: target.CloudEvents})
+	if string(got.body) != awkward {
+		t.Errorf("body = %s; want what was accepted, byte for byte", got.body)
+	}
+	wantHeaders(t, got.header, map[string]string{
+		"Content-Type": "application/json", "ce-specversion": "1.0", "ce-id": "evt_abcdefghijklmnopqrstuvwxyz",
+		"ce-source": "/heymarket/staging/support", "ce-type": "heymarket.message_recieved", "ce-time": "2026-11-21T09:30:00.25Z",
+		"webhook-id": "evt_abcdefghijklmnopqrstuvwxyz",
+	})
+}
+
+func TestCloudEventsStructured(t *testing.T) {
+	t.Parallel()
+	got := send(t, target.Options{Format: target.CloudEventsStructured})
+	wantHeaders(t, got.header, map[string]string{"Content-Type": "application/cloudevents+json", "ce-id": ""})
+	if !bytes.Contains(got.body, []byte(`"data":`+awkward)) {
+		t.Errorf("body = %s; want the accepted body in it, byte for byte", got.body)
+	}
+	var ce cloudevents.Event
+	if err := ce.UnmarshalJSON(got.body); err != nil {
+		t.Fatalf("the SDK does not read %s: %v", got.body, err)
+	}
+	if err := ce.Validate(); err != nil {
+		t.Error(err)
+	}
+	want := map[string]string{
+		"id": "evt_abcdefghijklmnopqrstuvwxyz", "source": "/heymarket/staging/support", "type": "heymarket.message_recieved",
+		"time": accepted.String(), "datacontenttype": "application/json",
+	}
+	read := map[string]string{
+		"id": ce.ID(), "source": ce.Source(), "type": ce.Type(), "time": ce.Time().String(), "datacontenttype": ce.DataContentType(),
+	}
+	if diff := cmp.Diff(want, read); diff != "" {
+		t.Error(diff)
+	}
+}
+
+func TestSignaturesVerify(t *testing.T) {
+	t.Parallel()
+	current := "whsec_" + "MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
+	previous := "C2FVsBQIhrscChlQIMV+b5sSYspob7oD"
+	for _, format := range []target.Format{target.Heymarket, target.CloudEvents, target.CloudEventsStructured} {
+		got := send(t, target.Options{Format: format, SigningKeys: [][]byte{parseKey(t, current), parseKey(t, previous)}})
+		for _, secret := range []string{current, previous} {
+			verifier, err := standardwebhooks.NewWebhook(secret)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := verifier.Verify(got.body, got.header); err != nil {
+				t.Errorf("%s: the official library says: %v", format, err)
+			}
+			if err := verifier.Verify(append(got.body, ' '), got.header); err == nil {
+				t.Errorf("%s: a changed body verifies", format)
+			}
+		}
+		if n := len(strings.Fields(got.header.Get("webhook-signature"))); n != 2 {
+			t.Errorf("%s: %d signatures, want one a key", format, n)
+		}
+	}
+}
+
+func parseKey(t *testing.T, text string) []byte {
+	t.Helper()
+	key, err := config.ParseSigningKey([]byte(text))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return key
+}
+
+func TestHeadersNeverOverrideOurs(t *testing.T) {
+	t.Parallel()
+	given := http.Header{
+		"Authorization": {"Bearer abc"}, "User-Agent": {"mine"}, "Webhook-Id": {"mine"}, "Webhook-Signature": {"mine"},
+		"Content-Type": {"mine"}, "Heymarket-Attempt": {"mine"}, "Traceparent": {"mine"}, "Ce-Id": {"mine"},
+	}
+	before := given.Clone()
+	got := send(t, target.Options{Headers: given, Format: target.CloudEvents, SigningKeys: [][]byte{bytes.Repeat([]byte{1}, 24)}})
+	wantHeaders(t, got.header, map[string]string{"Authorization": "Bearer abc"})
+	for name, values := range got.header {
+		if strings.Contains(strings.Join(values, ""), "mine") {
+			t.Errorf("%s is the user's", name)
+		}
+	}
+	if diff := cmp.Diff(before, given); diff != "" {
+		t.Errorf("Send changed the options: %s", diff)
+	}
+}
+
+func TestPrivateCertificateAuthority(t *testing.T) {
+	t.Parallel()
+	server := httptest.NewTLSServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
+	t.Cleanup(server.Close)
+	server.Config.ErrorLog = nil
+	pool := x509.NewCertPool()
+	pool.AddCert(server.Certificate())
+	for _, tt := range []struct {
+		name string
+		o    target.Options
+		want bool
+	}{
+		{"the system's", target.Options{}, false},
+		{"its own", target.Options{RootCAs: pool}, true},
+		{"its own, by another name of the certificate", target.Options{RootCAs: pool, ServerName: "example.com"}, true},
+		{"its own, by a name that the certificate lacks", target.Options{RootCAs: pool, ServerName: "crm.internal"}, false},
+		{"an empty pool", target.Options{RootCAs: x509.NewCertPool()}, false},
+	} {
+		tt.o.URL = server.URL
+		if out := sendTo(t, tt.o); out.Delivered() != tt.want {
+			t.Errorf("%s: %+v; want delivered = %v", tt.name, out, tt.want)
+		}
+	}
+}
+
+func wantHeaders(t *testing.T, got http.Header, want map[string]string) {
+	t.Helper()
+	for name, value := range want {
+		if got.Get(name) != value {
+			t.Errorf("%s = %q, want %q", name, got.Get(name), value)
+		}
+	}
+}
