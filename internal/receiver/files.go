@@ -2,20 +2,62 @@ package receiver
 
 import (
 	"bytes"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
+	"maps"
+	"net/http"
+	"net/netip"
 	"os"
+	"slices"
 
 	"heymarket.dev/operator/internal/receiver/config"
+	"heymarket.dev/operator/internal/receiver/target"
 )
 
 // files is what the mounted files say at one moment.
 type files struct {
 	config config.Config
 	// digest identifies the configuration's bytes, see config.Digest.
-	digest   string
+	digest string
+	// contents is what the files hold that the configuration names, by their names, without trailing newlines.
+	contents map[string][]byte
 	tokens   [][]byte
 	redisURL string
+}
+
+// mention is a file that a configuration names, and what for.
+type mention struct{ name, what string }
+
+// mentions returns all files that c names.
+func mentions(c config.Config) []mention {
+	var all []mention
+	for _, name := range c.TokenFiles {
+		all = append(all, mention{name, "the token"})
+	}
+	all = append(all, mention{c.RedisURLFile, "the Redis URL"})
+	for _, t := range c.Targets {
+		all = append(all, mentionsOf(t)...)
+	}
+	return all
+}
+
+// mentionsOf returns the files that a target names.
+func mentionsOf(t config.Target) []mention {
+	var all []mention
+	for _, name := range t.SigningKeyFiles {
+		all = append(all, mention{name, fmt.Sprintf("the signing key of target %q", t.Name)})
+	}
+	for _, h := range t.Headers {
+		if h.ValueFile != "" {
+			all = append(all, mention{h.ValueFile, fmt.Sprintf("the header %q of target %q", h.Name, t.Name)})
+		}
+	}
+	if t.TLS.CAFile != "" {
+		all = append(all, mention{t.TLS.CAFile, fmt.Sprintf("the certificate authority of target %q", t.Name)})
+	}
+	return all
 }
 
 // readFiles reads the configuration and the files that it names. Its errors name the file and say what to do; they
@@ -29,19 +71,16 @@ func readFiles(configFile string) (files, error) {
 	if err != nil {
 		return files{}, fmt.Errorf("%s: %w", configFile, err)
 	}
-	f := files{config: c, digest: config.Digest(raw)}
-	for _, name := range c.TokenFiles {
-		token, err := readSecret(name)
-		if err != nil {
-			return files{}, fmt.Errorf("the token cannot be read: %w", err)
+	f := files{config: c, digest: config.Digest(raw), contents: map[string][]byte{}}
+	for _, m := range mentions(c) {
+		if f.contents[m.name], err = readSecret(m.name); err != nil {
+			return files{}, fmt.Errorf("%s cannot be read: %w", m.what, err)
 		}
-		f.tokens = append(f.tokens, token)
 	}
-	url, err := readSecret(c.RedisURLFile)
-	if err != nil {
-		return files{}, fmt.Errorf("the Redis URL cannot be read: %w", err)
+	for _, name := range c.TokenFiles {
+		f.tokens = append(f.tokens, f.contents[name])
 	}
-	f.redisURL = string(url)
+	f.redisURL = string(f.contents[c.RedisURLFile])
 	return f, nil
 }
 
@@ -61,13 +100,64 @@ func readSecret(name string) ([]byte, error) {
 var errEmpty = errors.New("the file is empty; put the value into the Secret behind it")
 
 func (f files) equal(g files) bool {
-	if f.digest != g.digest || f.redisURL != g.redisURL || len(f.tokens) != len(g.tokens) {
-		return false
+	return f.digest == g.digest && maps.EqualFunc(f.contents, g.contents, bytes.Equal)
+}
+
+// fingerprint changes with what the files of a target hold. It is a digest, so that no secret stands in it.
+func (f files) fingerprint(t config.Target) string {
+	sum := sha256.New()
+	for _, m := range mentionsOf(t) {
+		content := sha256.Sum256(f.contents[m.name])
+		sum.Write(content[:])
 	}
-	for i := range f.tokens {
-		if !bytes.Equal(f.tokens[i], g.tokens[i]) {
-			return false
+	return hex.EncodeToString(sum.Sum(nil))
+}
+
+// target returns what the files say about how to send to a target. Its errors name the file that is wrong.
+func (f files) target(t config.Target) (target.Options, error) {
+	w, a := f.config.Webhook, f.config.Addresses
+	o := target.Options{
+		URL: t.URL, Timeout: t.Timeout.Std(), MaxInFlight: t.MaxInFlight,
+		Addresses:  target.AddressPolicy{AllowLoopback: a.AllowLoopback, DenyPrivate: a.DenyPrivate},
+		Format:     target.Format(t.Format),
+		Source:     target.Source(w.Namespace, w.Name),
+		Headers:    http.Header{},
+		ServerName: t.TLS.ServerName,
+	}
+	for _, name := range t.SigningKeyFiles {
+		key, err := config.ParseSigningKey(f.contents[name])
+		if err != nil {
+			return target.Options{}, fmt.Errorf("target %q: %s: %w", t.Name, name, err)
+		}
+		o.SigningKeys = append(o.SigningKeys, key)
+	}
+	for _, h := range t.Headers {
+		value := h.Value
+		if h.ValueFile != "" {
+			value = string(f.contents[h.ValueFile])
+			if err := config.CheckHeaderValue(value); err != nil {
+				return target.Options{}, fmt.Errorf("target %q: %s: header %q %w", t.Name, h.ValueFile, h.Name, err)
+			}
+		}
+		o.Headers.Set(h.Name, value)
+	}
+	if name := t.TLS.CAFile; name != "" {
+		pool, err := config.ParseCertificates(f.contents[name])
+		if err != nil {
+			return target.Options{}, fmt.Errorf("target %q: %s: %w", t.Name, name, err)
+		}
+		o.RootCAs = pool
+	}
+	return o, nil
+}
+
+// trustedProxies returns the networks that the configuration names.
+func (f files) trustedProxies() []netip.Prefix {
+	networks := make([]netip.Prefix, 0, len(f.config.TrustedProxies))
+	for _, p := range f.config.TrustedProxies {
+		if network, err := netip.ParsePrefix(p); err == nil { // config.Validate has seen to it
+			networks = append(networks, network.Masked())
 		}
 	}
-	return true
+	return slices.Clip(networks)
 }

@@ -26,6 +26,7 @@ import (
 	"heymarket.dev/operator/internal/receiver/retry"
 	"heymarket.dev/operator/internal/receiver/stream"
 	"heymarket.dev/operator/internal/receiver/target"
+	"heymarket.dev/operator/internal/receiver/trace"
 )
 
 // Options are what a Receiver needs.
@@ -45,6 +46,11 @@ type Options struct {
 	// RereadInterval is how often the mounted files are compared with what is in force.
 	RereadInterval time.Duration
 	Log            *slog.Logger
+	// Level is the one that Log goes by. The configuration's log level is set here; one that names none sets it back to
+	// what it was at New. Nil: the level of Log stands.
+	Level *slog.LevelVar
+	// Getenv is os.Getenv, or a test's. The variables of OpenTelemetry are looked up by it; nil: tracing is off.
+	Getenv func(string) string
 }
 
 // DefaultDrainDelay is the DrainDelay that a Pod's termination grace period is made for.
@@ -63,6 +69,7 @@ const (
 	// targetGrace is how long the backlog of a target outlives it: long enough to mend a mistaken edit.
 	targetGrace      = 24 * time.Hour
 	backlogReadLimit = 2 * time.Second
+	lastSpans        = 2 * time.Second
 )
 
 // Receiver serves one webhook.
@@ -77,6 +84,9 @@ type Receiver struct {
 
 	gates  sync.Map                 // target name → *forward.Gate
 	unsafe atomic.Pointer[[]string] // what Redis does not promise, see stream.CheckDurability; nil: not asked yet
+
+	tracer       *trace.Tracer // nil: tracing is off
+	defaultLevel slog.Level
 
 	connected  atomic.Bool
 	redisError atomic.Pointer[string]
@@ -97,8 +107,23 @@ func New(o Options) (*Receiver, error) {
 		pool:    forward.NewPool(),
 	}
 	r.metrics.registry.MustRegister(newBacklogs(r.backlogs))
+	if o.Level != nil {
+		r.defaultLevel = o.Level.Level()
+	}
+	if o.Getenv != nil {
+		r.tracer, err = trace.New(context.Background(), trace.Options{
+			Getenv: o.Getenv, Service: "heymarket-receiver", Version: o.Version,
+			Attributes: []string{"heymarket.webhook", w.Namespace + "/" + w.Name, "service.instance.id", o.Consumer},
+			OnError:    func(err error) { o.Log.Warn("tracing failed", "error", err) },
+		})
+		if err != nil {
+			return nil, err
+		}
+	}
 	r.events = ingest.NewHandler(appender{r}, r.metrics, ingest.Settings{})
-	r.apply(f)
+	if err := r.apply(f); err != nil {
+		return nil, fmt.Errorf("%s: %w", o.ConfigFile, err)
+	}
 	return r, nil
 }
 
@@ -134,6 +159,7 @@ func (r *Receiver) Run(ctx context.Context) error {
 		failed = nil
 	}
 	r.shutDown(server, failed == nil)
+	r.endTracing()
 	<-background
 	_ = adminServer.Close()
 	r.store.Close()
@@ -165,6 +191,18 @@ func (r *Receiver) shutDown(server *http.Server, graceful bool) {
 	r.Log.Info("shut down: every attempt is settled")
 }
 
+// endTracing sends the last spans, which is worth a moment and no more.
+func (r *Receiver) endTracing() {
+	if r.tracer == nil {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), lastSpans)
+	defer cancel()
+	if err := r.tracer.Shutdown(ctx); err != nil {
+		r.Log.Warn("the last spans were not sent", "error", err)
+	}
+}
+
 // connect dials Redis until it answers. Until then requests are answered 503.
 func (r *Receiver) connect(ctx context.Context) {
 	for ctx.Err() == nil {
@@ -183,7 +221,10 @@ func (r *Receiver) connect(ctx context.Context) {
 		case <-time.After(reconnectDelay):
 		}
 		if f, err := readFiles(r.ConfigFile); err == nil && !f.equal(*r.inForce.Load()) {
-			r.apply(f) // the mistake may have been in the files
+			// The mistake may have been in the files.
+			if err := r.apply(f); err != nil {
+				r.Log.Error("changed files are not taken over, the receiver goes on with the old ones", "error", err)
+			}
 		}
 	}
 }
@@ -200,32 +241,74 @@ func (r *Receiver) reread(ctx context.Context) {
 		case <-ticker.C:
 		}
 		f, err := readFiles(r.ConfigFile)
-		switch {
-		case err != nil && err.Error() != rejected: // say it once
-			rejected = err.Error()
-			r.metrics.reloads.WithLabelValues("rejected").Inc()
-			r.Log.Error("changed files are not taken over, the receiver goes on with the old ones", "error", err)
-		case err == nil && !f.equal(*r.inForce.Load()):
+		before := r.inForce.Load()
+		if err == nil && f.equal(*before) {
 			rejected = ""
-			reconnect := f.redisURL != r.inForce.Load().redisURL
-			r.apply(f)
-			r.metrics.reloads.WithLabelValues("applied").Inc()
-			r.Log.Info("changed files are in force", "config", f.digest)
-			if reconnect {
-				r.connect(ctx)
+			continue
+		}
+		if err == nil {
+			err = r.apply(f)
+		}
+		if err != nil {
+			if err.Error() != rejected { // say it once
+				rejected = err.Error()
+				r.metrics.reloads.WithLabelValues("rejected").Inc()
+				r.Log.Error("changed files are not taken over, the receiver goes on with the old ones", "error", err)
 			}
+			continue
+		}
+		rejected = ""
+		r.metrics.reloads.WithLabelValues("applied").Inc()
+		r.Log.Info("changed files are in force", "config", f.digest)
+		if f.redisURL != before.redisURL {
+			r.connect(ctx)
 		}
 	}
 }
 
-// apply puts f in force in every room.
-func (r *Receiver) apply(f files) {
+// prepared is what the files ask for, checked and ready to be put in force.
+type prepared struct {
+	files
+	expressions *expressions // nil: there are none
+	targets     map[string]target.Options
+}
+
+func (r *Receiver) prepare(f files) (prepared, error) {
+	expressions, err := compileExpressions(f.config)
+	if err != nil {
+		return prepared{}, err
+	}
+	p := prepared{f, expressions, map[string]target.Options{}}
+	for _, t := range f.config.Targets {
+		o, err := f.target(t)
+		if err != nil {
+			return prepared{}, err
+		}
+		o.UserAgent = "heymarket-operator/" + r.Version
+		p.targets[t.Name] = o
+	}
+	return p, nil
+}
+
+// apply puts f in force in every room. An error means that nothing has changed.
+func (r *Receiver) apply(f files) error {
+	p, err := r.prepare(f)
+	if err != nil {
+		return err
+	}
 	c := f.config
 	r.inForce.Store(&f)
+	r.setLogLevel(c.LogLevel)
 	r.limits.Store(&stream.Limits{Window: c.Deduplication.Window.Std(), Backlog: c.MaxBacklog})
 	settings := ingest.Settings{
 		Namespace: c.Webhook.Namespace, Name: c.Webhook.Name, Paths: c.Paths, Tokens: f.tokens, WebhookID: c.WebhookID,
-		EventTypes: c.EventTypes, MaxBodyBytes: c.MaxBodyBytes,
+		EventTypes: c.EventTypes, MaxBodyBytes: c.MaxBodyBytes, TrustedProxies: f.trustedProxies(),
+	}
+	if p.expressions != nil {
+		settings.Expressions = p.expressions
+	}
+	if r.tracer != nil {
+		settings.Tracer = requestTracer{r.tracer}
 	}
 	plans := map[forward.Route]forward.Plan{}
 	for _, t := range c.Targets {
@@ -233,28 +316,45 @@ func (r *Receiver) apply(f files) {
 			Name: t.Name, EventTypes: t.EventTypes, Ordered: t.Order == config.OrderConversation,
 		})
 		if !c.Paused {
-			r.plan(plans, t, c)
+			r.plan(plans, t, p)
 		}
 	}
 	r.pool.Apply(plans) // first the workers, so that an event for a new target finds one to wake
 	r.events.Use(settings)
+	return nil
+}
+
+func (r *Receiver) setLogLevel(name string) {
+	if r.Level == nil {
+		return
+	}
+	level := r.defaultLevel
+	if name != "" {
+		if err := level.UnmarshalText([]byte(name)); err != nil {
+			return // config.Validate knows the names
+		}
+	}
+	r.Level.Set(level)
 }
 
 // plan adds the workers of one target, one a lane. They share a connection pool and a gate.
-func (r *Receiver) plan(plans map[forward.Route]forward.Plan, t config.Target, c config.Config) {
+func (r *Receiver) plan(plans map[forward.Route]forward.Plan, t config.Target, p prepared) {
+	c := p.config
 	fingerprint, err := json.Marshal(struct {
 		Target    config.Target
+		Files     string
 		Addresses config.Addresses
 		Retention config.Retention
-	}{t, c.Addresses, c.Retention})
+	}{t, p.fingerprint(t), c.Addresses, c.Retention})
 	if err != nil { // only a type that cannot be encoded can fail here
 		panic(err)
 	}
-	sender := sync.OnceValue(func() *target.Target {
-		return target.New(target.Options{
-			URL: t.URL, Timeout: t.Timeout.Std(), MaxInFlight: t.MaxInFlight, UserAgent: "heymarket-operator/" + r.Version,
-			Addresses: target.AddressPolicy{AllowLoopback: c.Addresses.AllowLoopback, DenyPrivate: c.Addresses.DenyPrivate},
-		})
+	sender := sync.OnceValue(func() forward.Sender {
+		s := target.New(p.targets[t.Name])
+		if r.tracer != nil {
+			return tracedSender{s, r.tracer, t.Name}
+		}
+		return s
 	})
 	gate := sync.OnceValue(func() *forward.Gate {
 		g := forward.NewGate(t.RatePerSecond, func(from, to forward.Circuit) {
@@ -269,13 +369,17 @@ func (r *Receiver) plan(plans map[forward.Route]forward.Plan, t config.Target, c
 				Ordered:   t.Order == config.OrderConversation,
 				Retention: stream.Retention{Count: c.Retention.DeadLetterLimit, Age: c.Retention.DeadLetters.Std()},
 			})
+			inFlight := t.MaxInFlight
+			if lane == event.Consent {
+				inFlight = config.ConsentInFlight
+			}
 			return forward.NewWorker(queue, forward.Options{
-				Target: t.Name, Lane: lane, Timeout: t.Timeout.Std(), MaxInFlight: t.MaxInFlight,
+				Target: t.Name, Lane: lane, Timeout: t.Timeout.Std(), MaxInFlight: inFlight,
 				Policy: retry.Policy{
 					MaxAttempts: t.Retry.MaxAttempts, MinBackoff: t.Retry.MinBackoff.Std(),
 					MaxBackoff: t.Retry.MaxBackoff.Std(), MaxAge: t.Retry.MaxAge.Std(),
 				},
-				Gate: gate(), Sender: sender(), Observer: r.metrics, Log: r.Log,
+				Gate: gate(), Sender: sender(), Check: p.expressions.check(t.Name), Observer: r.metrics, Log: r.Log,
 			})
 		}}
 	}

@@ -38,7 +38,12 @@ const (
 	DefaultMaxBacklog          = 1_000_000
 	DefaultDeadLetterAge       = 14 * 24 * time.Hour
 	DefaultDeadLetterLimit     = 10_000
+	ConsentInFlight            = 4
 	MaxTargets                 = 16
+
+	// maxDuration and maxTimeout keep sums of durations from overflowing; the CRD's bounds are tighter.
+	maxDuration = Duration(10 * 365 * 24 * time.Hour)
+	maxTimeout  = Duration(time.Hour)
 )
 
 // The steps of a receiver's shutdown, each bounded. Together with the longest attempt they make TerminationGrace.
@@ -48,7 +53,7 @@ const (
 	// DrainTimeout bounds the wait for requests under way.
 	DrainTimeout = 15 * time.Second
 	// settleTimeout is what remains for settling the last attempts.
-	settleTimeout = 10 * time.Second
+	settleTimeout = 13 * time.Second
 )
 
 // TerminationGrace is how long a receiver may take from SIGTERM to its end, whatever its targets do.
@@ -121,7 +126,8 @@ type Target struct {
 	Timeout Duration `json:"timeout,omitzero"`
 	// Retry is the schedule of attempts.
 	Retry Retry `json:"retry,omitzero"`
-	// MaxInFlight bounds concurrent attempts of one receiver Pod. Zero means DefaultMaxInFlight.
+	// MaxInFlight bounds concurrent attempts of one receiver Pod. Opt-outs and opt-ins may have ConsentInFlight more, so
+	// that nothing stands in their way. Zero means DefaultMaxInFlight.
 	MaxInFlight int `json:"maxInFlight,omitzero"`
 	// RatePerSecond bounds the attempts that one receiver Pod begins in a second. Zero means unlimited.
 	RatePerSecond int `json:"ratePerSecond,omitzero"`
@@ -291,6 +297,9 @@ func (c Config) Validate() error {
 	if c.Deduplication.Window < 0 || c.MaxBodyBytes < 0 || c.MaxBacklog < 0 || c.Retention.DeadLetters < 0 || c.Retention.DeadLetterLimit < 0 {
 		wrong("deduplication.window, maxBodyBytes, maxBacklog and retention must not be negative")
 	}
+	if max(c.Deduplication.Window, c.Retention.DeadLetters) > maxDuration {
+		wrong("deduplication.window and retention.deadLetters must be at most %s", maxDuration)
+	}
 	if w := c.Deduplication.Window.Std(); w > 0 && w < time.Millisecond {
 		wrong("deduplication.window is %s, and the shortest is 1ms", w) // Redis counts in milliseconds, and refuses none
 	}
@@ -333,6 +342,12 @@ func (t Target) validate() []error {
 	if t.Timeout < 0 || t.MaxInFlight < 0 || t.RatePerSecond < 0 || t.Retry.MaxAttempts < 0 ||
 		t.Retry.MinBackoff < 0 || t.Retry.MaxBackoff < 0 || t.Retry.MaxAge < 0 {
 		errs = append(errs, errors.New("timeout, maxInFlight, ratePerSecond and retry must not be negative"))
+	}
+	if t.Timeout > maxTimeout {
+		errs = append(errs, fmt.Errorf("timeout must be at most %s", maxTimeout))
+	}
+	if max(t.Retry.MinBackoff, t.Retry.MaxBackoff, t.Retry.MaxAge) > maxDuration {
+		errs = append(errs, fmt.Errorf("retry.minBackoff, maxBackoff and maxAge must be at most %s", maxDuration))
 	}
 	if r := t.Retry.withDefaults(); r.MinBackoff > r.MaxBackoff {
 		errs = append(errs, fmt.Errorf("retry.minBackoff %s is longer than retry.maxBackoff %s", r.MinBackoff, r.MaxBackoff))

@@ -341,17 +341,17 @@ func TestDigest(t *testing.T) {
 func TestTerminationGrace(t *testing.T) {
 	t.Parallel()
 	c := smallest()
-	if got, want := c.TerminationGrace(), 40*time.Second; got != want { // 5 + 15 + 10 + 10
+	if got, want := c.TerminationGrace(), 43*time.Second; got != want { // 5 + 15 + 10 + 13
 		t.Errorf("TerminationGrace with the default timeout = %s, want %s", got, want)
 	}
 	c.Targets = append(c.Targets, Target{Name: "slow", Timeout: Duration(2 * time.Minute)}, Target{Name: "fast", Timeout: 1})
 	if got, want := c.LongestAttempt(), 2*time.Minute; got != want {
 		t.Errorf("LongestAttempt = %s, want %s", got, want)
 	}
-	if got, want := c.TerminationGrace(), 150*time.Second; got != want {
+	if got, want := c.TerminationGrace(), 153*time.Second; got != want {
 		t.Errorf("TerminationGrace = %s, want %s", got, want)
 	}
-	if got := (Config{}).TerminationGrace(); got != 30*time.Second {
+	if got := (Config{}).TerminationGrace(); got != 33*time.Second {
 		t.Errorf("TerminationGrace without targets = %s", got)
 	}
 }

@@ -46,8 +46,9 @@ const (
 	leaseMargin     = 15 * time.Second
 	tidyInterval    = 10 * time.Minute
 	consumerSilence = time.Hour
-	settleRetries   = 5
 	settleInterval  = 200 * time.Millisecond
+	// settleTimeout is shorter than the leaseMargin: after that the event belongs to somebody else.
+	settleTimeout = 12 * time.Second
 )
 
 // Options are what a Worker needs. All fields but Check are required.
@@ -233,8 +234,9 @@ func (w *Worker) finish(ctx context.Context, l event.Lease, attempt int, outcome
 // settle tells the queue what follows. It tries a few times where the queue fails: an event that is delivered but not
 // settled would be delivered again. Shutdown does not interrupt it.
 func (w *Worker) settle(ctx context.Context, l event.Lease, attempt int, o event.Outcome, d retry.Decision) (settled bool, err error) {
-	ctx = context.WithoutCancel(ctx)
-	for try := range settleRetries {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), settleTimeout)
+	defer cancel()
+	for try := 0; ; try++ {
 		if try > 0 {
 			sleep(ctx, settleInterval<<try)
 		}
@@ -246,11 +248,10 @@ func (w *Worker) settle(ctx context.Context, l event.Lease, attempt int, o event
 		case retry.GiveUp:
 			settled, err = w.queue.Dead(ctx, l, o, d.Reason)
 		}
-		if err == nil {
-			return settled, nil
+		if err == nil || ctx.Err() != nil {
+			return settled, err
 		}
 	}
-	return false, err
 }
 
 func (w *Worker) logAttempt(e event.Event, attempt int, o event.Outcome, d retry.Decision, took time.Duration) {

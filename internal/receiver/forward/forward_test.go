@@ -331,7 +331,7 @@ func TestRetries(t *testing.T) {
 		{"refused for good", []event.Outcome{{Status: 422}}, []string{"Dead"}, settlement{Op: "Dead", Event: "evt_0", Status: 422, Reason: "the target refused it with 422"}},
 		{"as late as it asks", []event.Outcome{{Status: 503, RetryAfter: 40 * time.Minute}, {Status: 200}}, []string{"Later", "Done"}, settlement{}},
 		{
-			"later than may be", []event.Outcome{{Status: 503, RetryAfter: 2 * time.Hour}}, []string{"Dead"},
+			"later than may be", []event.Outcome{{Status: 503, RetryAfter: 2 * time.Hour}, {Status: 503}}, []string{"Later", "Dead"},
 			settlement{Op: "Dead", Event: "evt_0", Status: 503, Reason: "the next attempt would come later than 1h0m0s after acceptance"},
 		},
 	} {
@@ -342,7 +342,7 @@ func TestRetries(t *testing.T) {
 				s := &sender{answer: func(_ context.Context, _ event.Event, n int) event.Outcome { return tc.outcomes[n-1] }}
 				q.add(1)
 				_, stop := run(t, q, options(s, func(o *Options) { o.Observer = a }))
-				time.Sleep(time.Hour)
+				time.Sleep(time.Hour + time.Second)
 				stop()
 				settled, made := q.settlements(), s.made()
 				if len(settled) != len(tc.want) || len(made) != len(tc.want) {
@@ -355,7 +355,7 @@ func TestRetries(t *testing.T) {
 					if got.Op != "Later" {
 						continue
 					}
-					if got.Attempt != i+2 || got.Delay < max(time.Second<<i/2, tc.outcomes[i].RetryAfter) {
+					if got.Attempt != i+2 || got.Delay < max(time.Second<<i/2, min(tc.outcomes[i].RetryAfter, time.Hour)) {
 						t.Errorf("attempt %d: %+v", i+1, got)
 					}
 					if waited := made[i+1].at.Sub(made[i].at); waited != got.Delay {
@@ -432,7 +432,7 @@ func TestSettlingFails(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		var log bytes.Buffer
-		left := settleRetries
+		left := 5 // after 0.4, 1.2, 2.8 and 6 s; the next try would come after the settleTimeout
 		q, a, s := &fakeQueue{}, &account{}, &sender{answer: always(200)}
 		q.fail = func(op string) error {
 			if op == "Done" && left > 0 {
@@ -443,7 +443,7 @@ func TestSettlingFails(t *testing.T) {
 		}
 		q.add(1)
 		_, stop := run(t, q, options(s, func(o *Options) { o.Observer = a; o.Log = slog.New(slog.NewTextHandler(&log, nil)) }))
-		time.Sleep(10 * time.Second)
+		time.Sleep(settleTimeout + time.Second)
 		synctest.Wait()
 		if attempted, done, dead := a.read(); attempted != 1 || done != 0 || dead != 0 {
 			t.Errorf("observed %d attempts, %d done, %d dead", attempted, done, dead)

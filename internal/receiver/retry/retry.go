@@ -43,7 +43,7 @@ type Decision struct {
 
 // Decide says what follows attempt number attempt (from 1) at an event of the given age. Chance is in [0,1) and spreads
 // the delays: a delay lies between half and all of the exponential backoff, and is never shorter than the target's
-// Retry-After.
+// Retry-After, except that one which leads past MaxAge means a last attempt at that age.
 func (p Policy) Decide(attempt int, age time.Duration, o event.Outcome, chance float64) Decision {
 	if o.Delivered() {
 		return Decision{Verdict: Done}
@@ -54,8 +54,9 @@ func (p Policy) Decide(attempt int, age time.Duration, o event.Outcome, chance f
 	if attempt >= p.MaxAttempts {
 		return Decision{Verdict: GiveUp, Reason: fmt.Sprintf("%d attempts failed", attempt)}
 	}
-	delay := max(p.backoff(attempt, chance), o.RetryAfter)
-	if delay > p.MaxAge-max(age, 0) { // a sum could overflow: some targets say "in the year 9999"
+	backoff, left := p.backoff(attempt, chance), p.MaxAge-max(age, 0)
+	delay := max(backoff, min(o.RetryAfter, left)) // some targets say "in the year 9999"
+	if delay > left {
 		return Decision{Verdict: GiveUp, Reason: fmt.Sprintf("the next attempt would come later than %s after acceptance", p.MaxAge)}
 	}
 	return Decision{Verdict: Again, Delay: delay}

@@ -42,9 +42,9 @@ func TestDecide(t *testing.T) {
 		{"Retry-After beyond the backoff", 1, 0, event.Outcome{Status: 429, RetryAfter: time.Minute}, 0, Decision{Verdict: Again, Delay: time.Minute}},
 		{"Retry-After below the backoff", 3, 0, event.Outcome{Status: 503, RetryAfter: time.Second}, 0, Decision{Verdict: Again, Delay: 2 * time.Second}},
 		{"Retry-After up to the greatest age", 1, 30 * time.Minute, event.Outcome{Status: 503, RetryAfter: 30 * time.Minute}, 0, Decision{Verdict: Again, Delay: 30 * time.Minute}},
-		{"Retry-After beyond the greatest age", 1, 30 * time.Minute, event.Outcome{Status: 503, RetryAfter: 30*time.Minute + 1}, 0, Decision{Verdict: GiveUp, Reason: tooLate}},
-		{"Retry-After in the year 9999", 1, time.Second, event.Outcome{Status: 503, RetryAfter: math.MaxInt64}, 0, Decision{Verdict: GiveUp, Reason: tooLate}},
-		{"Retry-After in the year 9999, from a clock behind", 1, -time.Second, event.Outcome{Status: 503, RetryAfter: math.MaxInt64}, 0, Decision{Verdict: GiveUp, Reason: tooLate}},
+		{"Retry-After beyond the greatest age", 1, 30 * time.Minute, event.Outcome{Status: 503, RetryAfter: 30*time.Minute + 1}, 0, Decision{Verdict: Again, Delay: 30 * time.Minute}},
+		{"Retry-After in the year 9999", 1, time.Second, event.Outcome{Status: 503, RetryAfter: math.MaxInt64}, 0, Decision{Verdict: Again, Delay: time.Hour - time.Second}},
+		{"Retry-After in the year 9999, from a clock behind", 1, -time.Second, event.Outcome{Status: 503, RetryAfter: math.MaxInt64}, 0, Decision{Verdict: Again, Delay: time.Hour}},
 		{"Retry-After on a refusal", 1, 0, event.Outcome{Status: 400, RetryAfter: time.Second}, 0, Decision{Verdict: GiveUp, Reason: "the target refused it with 400"}},
 
 		{"too old", 1, time.Hour, failed, 0, Decision{Verdict: GiveUp, Reason: tooLate}},
@@ -132,7 +132,7 @@ func FuzzDecide(f *testing.F) {
 			if o.Delivered() || !Retryable(status) || attempt >= maxAttempts || d.Reason != "" {
 				t.Fatalf("again: %+v after %+v, attempt %d of %d", d, o, attempt, maxAttempts)
 			}
-			if d.Delay < o.RetryAfter {
+			if d.Delay < min(o.RetryAfter, p.MaxAge-max(time.Duration(age), 0)) {
 				t.Fatalf("delay %s is shorter than Retry-After %s", d.Delay, o.RetryAfter)
 			}
 			if age >= 0 && (d.Delay > p.MaxAge || time.Duration(age) > p.MaxAge-d.Delay) {
