@@ -39,7 +39,7 @@ const (
 	NoEventData      Malformed = `the member "event_data" is missing or not an object`
 	BadID            Malformed = `the member "id" is not a 64-bit integer`
 	BadEventDataID   Malformed = `the member "id" of "event_data" is a number but not a 64-bit integer`
-	AmbiguousMembers Malformed = `a member's name differs from "type", "id", "token" or "event_data" in letter case only`
+	AmbiguousMembers Malformed = `a member's name differs from "type", "id", "token" or "event_data" in letter case, '_' or '-' only`
 	// AmbiguousEventData leaves a foreign spelling that stands alone to pass: the fields of some types are not published.
 	AmbiguousEventData Malformed = `two members of "event_data" are both "id", "status" or "updated" but for letter case`
 )
@@ -101,7 +101,7 @@ func Decode(body []byte) (Delivery, error) {
 			hasData = true
 			err = d.readEventData(body, &out.identity)
 		default:
-			if foldedIndex(envelopeNames, name) >= 0 {
+			if foldedIndex(envelopeNames, name) >= 0 || isCamelEventData(name) {
 				return Delivery{}, AmbiguousMembers
 			}
 			if d.json.SkipValue() != nil {
@@ -167,6 +167,23 @@ func memberName(raw jsontext.Value) []byte {
 // foldedIndex returns the index of the name that equals name but for letter case, or -1.
 func foldedIndex(names [][]byte, name []byte) int {
 	return slices.IndexFunc(names, func(known []byte) bool { return bytes.EqualFold(name, known) })
+}
+
+// isCamelEventData says whether name is event_data but for letter case, '_' and '-', which some readers do not look at.
+func isCamelEventData(name []byte) bool {
+	const short, long = len("eventdata"), len("e-v-e-n-t-d-a-t-a")
+	if len(name) < short || len(name) > long {
+		return false
+	}
+	var letters [long]byte
+	n := 0
+	for _, c := range name {
+		if c != '_' && c != '-' {
+			letters[n] = c
+			n++
+		}
+	}
+	return bytes.EqualFold(letters[:n], []byte("eventdata"))
 }
 
 func (d *decoder) readType() (string, error) {

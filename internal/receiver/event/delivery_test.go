@@ -195,6 +195,8 @@ func TestDecodeRefuses(t *testing.T) {
 		{"Token alone", `{"type":"chat_closed","Token":"b","event_data":{}}`, AmbiguousMembers},
 		{"ID", `{"type":"chat_closed","ID":5,"event_data":{}}`, AmbiguousMembers},
 		{"Event_Data", `{"type":"chat_closed","Event_Data":{},"event_data":{}}`, AmbiguousMembers},
+		{"eventData", `{"type":"chat_closed","eventData":{},"event_data":{}}`, AmbiguousMembers},
+		{"Event-Data", `{"type":"chat_closed","Event-Data":{},"event_data":{}}`, AmbiguousMembers},
 		{"a Kelvin sign", `{"type":"chat_closed","to` + "\u212a" + `en":"b","event_data":{}}`, AmbiguousMembers},
 		{"a Kelvin sign by an escape", `{"type":"chat_closed","to\u212aen":"b","event_data":{}}`, AmbiguousMembers},
 		{"Token by an escape", `{"type":"chat_closed","\u0054oken":"b","event_data":{}}`, AmbiguousMembers},
