@@ -134,7 +134,7 @@ func run(t *testing.T, s scenario, length time.Duration) account {
 			for sending.Err() == nil {
 				id := next.Add(1)
 				// Like the provider: again and again, until somebody says 200.
-				for try := 0; try < 1000; try++ {
+				for try := range 1000 {
 					ok := pods[(int(id)+try)%receivers].post(id, text)
 					if ok {
 						mu.Lock()

@@ -3,8 +3,10 @@ package event
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"math/rand/v2"
 	"reflect"
 	"slices"
@@ -153,7 +155,7 @@ func membersOf(t *testing.T, object []byte) []member {
 	if _, err := dec.Token(); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := dec.Token(); err != io.EOF { //nolint:errorlint // Token returns io.EOF itself
+	if _, err := dec.Token(); !errors.Is(err, io.EOF) {
 		t.Fatalf("data behind the object: %v", err)
 	}
 	return out
@@ -209,10 +211,7 @@ func FuzzKey(f *testing.F) {
 			return keyOf(t, string(reformat(t, raw, rng)))
 		}
 		changed := func(name string, value any) map[string]any {
-			out := map[string]any{}
-			for k, v := range data {
-				out[k] = v
-			}
+			out := maps.Clone(data)
 			out[name] = value
 			return out
 		}

@@ -87,7 +87,6 @@ func (d *Delivery) Key(namespace, name string) Key {
 	return Key(sum[:16])
 }
 
-// profile returns the profile to go by, and what it asks for besides the id.
 // Conversation returns what identifies the conversation of the event, or "" where it has none: for a message the id of
 // its conversation, for a conversation its own id. Events of other types belong to no conversation that is documented.
 func (d *Delivery) Conversation() string {
@@ -113,6 +112,7 @@ func (d *Delivery) Conversation() string {
 	return ""
 }
 
+// profile returns the profile to go by, and what it asks for besides the id.
 func (i *identity) profile(s subject) (string, []byte) {
 	switch {
 	case s == message && i.hasID:

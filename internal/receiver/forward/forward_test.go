@@ -784,7 +784,7 @@ func TestNothingIsLost(t *testing.T) {
 					return event.Outcome{Status: 503}
 				case chance(5):
 					return event.Outcome{Status: 400}
-				case chance(5):
+				case chance(4):
 					return event.Outcome{Err: errors.New("connection reset")}
 				}
 				return slow(time.Duration(n)*time.Second)(ctx, e, n)

@@ -359,7 +359,7 @@ func TestMediaTypes(t *testing.T) {
 	}
 	req := post(message)
 	req.Header["Content-Encoding"] = []string{"identity", "gzip"}
-	if resp, _ := serve(t, settings(), &fakeStore{}, req); resp.StatusCode != 415 {
+	if resp, _ := serve(t, settings(), &fakeStore{}, req); resp.StatusCode != http.StatusUnsupportedMediaType {
 		t.Errorf("a second line of Content-Encoding: %d, want 415", resp.StatusCode)
 	}
 }
@@ -457,7 +457,7 @@ func TestBodyThatBreaksOff(t *testing.T) {
 		req.Body = io.NopCloser(io.MultiReader(strings.NewReader(message), failing{tc.err}))
 		req.ContentLength = tc.length
 		resp, report := serve(t, settings(), store, req)
-		if resp.StatusCode != 400 || report.Reason != Unreadable || report.Err == nil || len(store.all()) != 0 || resp.Header.Get("Connection") != "close" {
+		if resp.StatusCode != http.StatusBadRequest || report.Reason != Unreadable || report.Err == nil || len(store.all()) != 0 || resp.Header.Get("Connection") != "close" {
 			t.Errorf("%s: %d %q %v, kept %d", tc.name, resp.StatusCode, report.Reason, report.Err, len(store.all()))
 		}
 	}
@@ -724,7 +724,7 @@ func FuzzAnswers(f *testing.F) {
 			}
 		}
 		stored := len(store.all()) == 1
-		if (resp.StatusCode == 200) != (report.Result != Refused) || stored != (report.Result == Stored) {
+		if (resp.StatusCode == http.StatusOK) != (report.Result != Refused) || stored != (report.Result == Stored) {
 			t.Fatalf("answer %d, report %+v, kept %d", resp.StatusCode, report, len(store.all()))
 		}
 		if told := fmt.Sprintf("%+v", report); strings.Contains(told, canary) || strings.Contains(told, token) {

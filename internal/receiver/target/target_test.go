@@ -7,7 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"log"
+	"log/slog"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -50,7 +50,7 @@ func within(d time.Duration) func(*Options) { return func(o *Options) { o.Timeou
 func quiet(t *testing.T, h http.HandlerFunc) *httptest.Server {
 	t.Helper()
 	s := httptest.NewUnstartedServer(h)
-	s.Config.ErrorLog = log.New(io.Discard, "", 0)
+	s.Config.ErrorLog = slog.NewLogLogger(slog.DiscardHandler, slog.LevelError)
 	t.Cleanup(s.Close)
 	return s
 }
@@ -186,7 +186,7 @@ func TestSendFails(t *testing.T) {
 			_, _ = io.Copy(io.Discard, c)
 		}
 	}
-	closed := raw(nil)
+	var closed string
 	if l, err := net.Listen("tcp", "127.0.0.1:0"); err != nil {
 		t.Fatal(err)
 	} else {
@@ -279,7 +279,7 @@ func TestTimeout(t *testing.T) {
 	t.Run("an answer that does not end", func(t *testing.T) {
 		t.Parallel()
 		server := quiet(t, func(w http.ResponseWriter, r *http.Request) {
-			w.WriteHeader(500)
+			w.WriteHeader(http.StatusInternalServerError)
 			_, _ = io.WriteString(w, "slo")
 			w.(http.Flusher).Flush()
 			<-r.Context().Done()
@@ -346,7 +346,7 @@ func TestConnectionsAreReused(t *testing.T) {
 	answer.Store("")
 	server := quiet(t, func(w http.ResponseWriter, r *http.Request) {
 		_, _ = io.Copy(io.Discard, r.Body)
-		w.WriteHeader(500)
+		w.WriteHeader(http.StatusInternalServerError)
 		_, _ = io.WriteString(w, answer.Load().(string))
 	})
 	server.Config.ConnState = func(_ net.Conn, s http.ConnState) {

@@ -1,0 +1,67 @@
+package forward
+
+import (
+	"context"
+	"errors"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"heymarket.dev/operator/internal/receiver/event"
+)
+
+func TestAnEventThatFailsTheCheckIsBuriedWithoutAnAttempt(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		q, s, a := &fakeQueue{}, &sender{answer: always(200)}, &account{}
+		q.add(2)
+		_, stop := run(t, q, options(s, func(o *Options) {
+			o.Observer = a
+			o.Check = func(_ context.Context, e event.Event) error {
+				if e.ID == "evt_0" {
+					return errors.New("filter failed: 1:1: no")
+				}
+				return nil
+			}
+		}))
+		time.Sleep(time.Second)
+		synctest.Wait()
+		var buried settlement
+		for _, x := range q.settlements() {
+			if x.Op == "Dead" {
+				buried = x
+			}
+		}
+		if diff := cmp.Diff(settlement{Op: "Dead", Event: "evt_0", Reason: "filter failed: 1:1: no"}, buried); diff != "" {
+			t.Error(diff)
+		}
+		attempted, done, dead := a.read()
+		if attempted != 1 || done != 1 || dead != 1 || len(s.made()) != 1 || s.made()[0].event != "evt_1" {
+			t.Errorf("%d attempts of %v, %d done, %d dead; want one of evt_1, one done and one dead", attempted, s.made(), done, dead)
+		}
+		stop()
+	})
+}
+
+func TestAnEventThatFailsTheCheckDoesNotCloseACircuit(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		q, s, gate := &fakeQueue{}, &sender{answer: always(500)}, NewGate(0, nil)
+		q.add(1)
+		for range breakAfter {
+			gate.Report(event.Outcome{Status: 500}, time.Now())
+		}
+		_, stop := run(t, q, options(s, func(o *Options) {
+			o.Gate = gate
+			o.Check = func(context.Context, event.Event) error { return errors.New("no") }
+		}))
+		time.Sleep(5 * time.Second)
+		synctest.Wait()
+		if q.count("Dead") != 1 || gate.Circuit() != Open || len(s.made()) != 0 {
+			t.Errorf("%d dead, circuit %s, %d attempts; want 1, Open and none", q.count("Dead"), gate.Circuit(), len(s.made()))
+		}
+		stop()
+	})
+}
