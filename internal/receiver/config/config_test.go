@@ -254,7 +254,7 @@ func TestValidate(t *testing.T) {
 			if err := c.Validate(); err != nil {
 				got = strings.TrimPrefix(err.Error(), "receiver configuration: ")
 			}
-			for _, line := range strings.SplitSeq(got, "\n") {
+			for line := range strings.SplitSeq(got, "\n") {
 				if line == tc.want || line == "receiver configuration: "+tc.want {
 					return
 				}
