@@ -25,6 +25,8 @@ type files struct {
 	contents map[string][]byte
 	tokens   [][]byte
 	redisURL string
+	// redisCA is PEM, or nil for the system's authorities.
+	redisCA []byte
 }
 
 // mention is a file that a configuration names, and what for.
@@ -37,6 +39,9 @@ func mentions(c config.Config) []mention {
 		all = append(all, mention{name, "the token"})
 	}
 	all = append(all, mention{c.RedisURLFile, "the Redis URL"})
+	if c.RedisCAFile != "" {
+		all = append(all, mention{c.RedisCAFile, "the certificate authority of Redis"})
+	}
 	for _, t := range c.Targets {
 		all = append(all, mentionsOf(t)...)
 	}
@@ -81,6 +86,7 @@ func readFiles(configFile string) (files, error) {
 		f.tokens = append(f.tokens, f.contents[name])
 	}
 	f.redisURL = string(f.contents[c.RedisURLFile])
+	f.redisCA = f.contents[c.RedisCAFile]
 	return f, nil
 }
 

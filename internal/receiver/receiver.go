@@ -4,6 +4,7 @@
 package receiver
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -206,7 +207,8 @@ func (r *Receiver) endTracing() {
 // connect dials Redis until it answers. Until then requests are answered 503.
 func (r *Receiver) connect(ctx context.Context) {
 	for ctx.Err() == nil {
-		err := r.store.Connect(ctx, r.inForce.Load().redisURL, nil)
+		f := r.inForce.Load()
+		err := r.store.Connect(ctx, f.redisURL, f.redisCA)
 		if err == nil {
 			r.connected.Store(true)
 			r.redisError.Store(nil)
@@ -260,7 +262,7 @@ func (r *Receiver) reread(ctx context.Context) {
 		rejected = ""
 		r.metrics.reloads.WithLabelValues("applied").Inc()
 		r.Log.Info("changed files are in force", "config", f.digest)
-		if f.redisURL != before.redisURL {
+		if f.redisURL != before.redisURL || !bytes.Equal(f.redisCA, before.redisCA) {
 			r.connect(ctx)
 		}
 	}
@@ -495,6 +497,9 @@ func (r *Receiver) status(context.Context) Status {
 	}
 	if problems := r.unsafe.Load(); problems != nil {
 		s.Durable, s.DurabilityProblems = len(*problems) == 0, *problems
+	}
+	for _, u := range r.events.TokenUses() {
+		s.Tokens = append(s.Tokens, TokenStatus{Name: u.Name, LastUsed: u.LastUsed})
 	}
 	for _, t := range f.config.Targets {
 		b := all[t.Name]

@@ -83,6 +83,8 @@ type Config struct {
 	TokenFiles []string `json:"tokenFiles"`
 	// RedisURLFile holds the URL of Redis: redis:// or rediss://.
 	RedisURLFile string `json:"redisURLFile"`
+	// RedisCAFile holds PEM certificates that are trusted for rediss:// instead of the system's. Empty means the system's.
+	RedisCAFile string `json:"redisCAFile,omitempty"`
 	// WebhookID, when set, is the Heymarket webhook configuration that these deliveries must name.
 	WebhookID *int64 `json:"webhookID,omitzero"`
 	// EventTypes are the accepted types in their wire spelling; empty means all, unknown future ones included.
