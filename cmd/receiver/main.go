@@ -36,7 +36,7 @@ func run(args []string) int {
 	events := flags.String("listen", ":8080", "`address` for events")
 	ops := flags.String("ops-listen", ":8081", "`address` for /healthz, /readyz, /metrics and /status")
 	admin := flags.String("admin-listen", "127.0.0.1:8082", "`address` for the dead letters; whoever reaches it may read, replay and discard them; empty for none")
-	level := flags.String("log-level", "info", "debug, info, warn or error")
+	level := flags.String("log-level", "info", "debug, info, warn or error, where the configuration names none")
 	drain := flags.Duration("drain-delay", receiver.DefaultDrainDelay, "how long to go on serving after SIGTERM, until load balancers know")
 	reread := flags.Duration("reread-interval", 2*time.Second, "how often to look for changed files")
 	showVersion := flags.Bool("version", false, "print the version and end")
@@ -54,7 +54,7 @@ func run(args []string) int {
 		fmt.Println(version)
 		return 0
 	}
-	var logLevel slog.Level
+	logLevel := new(slog.LevelVar)
 	if err := logLevel.UnmarshalText([]byte(*level)); err != nil {
 		return fail(2, "--log-level %q is not one of debug, info, warn, error", *level)
 	}
@@ -75,6 +75,7 @@ func run(args []string) int {
 		ConfigFile: *configFile, Version: version, DrainDelay: *drain, RereadInterval: *reread,
 		Consumer: fmt.Sprintf("%s-%x", host, time.Now().UnixNano()),
 		Log:      slog.New(promptHandler{slog.NewJSONHandler(buffer, &slog.HandlerOptions{Level: logLevel}), buffer}),
+		Level:    logLevel, Getenv: os.Getenv,
 	}
 	var err error
 	var listen net.ListenConfig

@@ -22,6 +22,9 @@ type metrics struct {
 	requests  *prometheus.CounterVec // result, reason
 	received  prometheus.Counter
 	respelled prometheus.Counter
+	tokens    *prometheus.CounterVec // token
+	filters   *prometheus.CounterVec // target
+	keys      prometheus.Counter
 	ingest    *prometheus.HistogramVec // result
 
 	stored    *prometheus.CounterVec   // target
@@ -50,11 +53,19 @@ func newMetrics(log *slog.Logger) *metrics {
 		log:      log,
 		received: prometheus.NewCounter(prometheus.CounterOpts{
 			Namespace: namespace, Name: "requests_received_total",
-			Help: "Requests to the events port. Equals the sum of requests_total over all results."}),
+			Help: "Requests to the events port. Equals the sum of requests_total over all results.",
+		}),
 		requests: counter("requests_total", "Requests by result (stored, duplicate, ignored, refused) and reason of a refusal.", "result", "reason"),
 		respelled: prometheus.NewCounter(prometheus.CounterOpts{
 			Namespace: namespace, Name: "respelled_total",
-			Help: `Events of type "message_received", the corrected spelling, taken as "message_recieved".`}),
+			Help: `Events of type "message_received", the corrected spelling, taken as "message_recieved".`,
+		}),
+		tokens:  counter("token_used_total", "Genuine deliveries by the token that they carried (current, previous).", "token"),
+		filters: counter("filter_failures_total", "Events whose filter could not be evaluated; they become dead letters of the target.", "target"),
+		keys: prometheus.NewCounter(prometheus.CounterOpts{
+			Namespace: namespace, Name: "deduplication_key_failures_total",
+			Help: "Events whose deduplication key could not be evaluated or was empty; the profile of their type stood in.",
+		}),
 		ingest:    histogram("request_duration_seconds", "Time from a request's header to its answer.", fast, "result"),
 		stored:    counter("events_stored_total", "Events stored for a target.", "target"),
 		delivered: counter("events_delivered_total", "Events that a target took.", "target"),
@@ -66,7 +77,7 @@ func newMetrics(log *slog.Logger) *metrics {
 	}
 	m.registry.MustRegister(
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
-		m.received, m.requests, m.respelled, m.ingest,
+		m.received, m.requests, m.respelled, m.tokens, m.filters, m.keys, m.ingest,
 		m.stored, m.delivered, m.dead, m.attempts, m.attempt, m.age, m.reloads)
 	return m
 }
@@ -79,6 +90,15 @@ func (m *metrics) Answered(r ingest.Report) {
 	if r.Respelled {
 		m.respelled.Inc()
 	}
+	if r.Token != "" {
+		m.tokens.WithLabelValues(r.Token).Inc()
+	}
+	if r.KeyFailed {
+		m.keys.Inc()
+	}
+	for _, t := range r.FilterFailed {
+		m.filters.WithLabelValues(t).Inc()
+	}
 	for _, t := range r.Targets {
 		m.stored.WithLabelValues(t).Inc()
 	}
@@ -90,6 +110,8 @@ func (m *metrics) logAnswer(r ingest.Report) {
 	switch {
 	case r.Reason == ingest.Unconfirmed || r.Reason == ingest.Backlog:
 		level = slog.LevelError
+	case r.Reason == ingest.RateLimited:
+		level = slog.LevelDebug // a flood must not become one of the logs; the counter tells
 	case r.Result == ingest.Refused:
 		level = slog.LevelWarn
 	}

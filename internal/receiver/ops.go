@@ -2,6 +2,7 @@ package receiver
 
 import (
 	"net/http"
+	"time"
 
 	"github.com/go-json-experiment/json"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
@@ -20,8 +21,18 @@ type Status struct {
 	Durable bool `json:"durable"`
 	// DurabilityProblems are one sentence each: what can lose accepted events.
 	DurabilityProblems []string `json:"durabilityProblems,omitempty"`
+	// Tokens are those in force, the current one first.
+	Tokens []TokenStatus `json:"tokens"`
 	// Targets are the targets of the configuration in force.
 	Targets []TargetStatus `json:"targets"`
+}
+
+// TokenStatus tells a person when the previous token can be withdrawn. It names a token by its place in a rotation.
+type TokenStatus struct {
+	// Name is current or previous.
+	Name string `json:"name"`
+	// LastUsed is when this receiver last accepted it, cut to the minute; missing: not since the receiver began.
+	LastUsed time.Time `json:"lastUsed,omitzero"`
 }
 
 // TargetStatus is the state of one target, over all receivers of the webhook.

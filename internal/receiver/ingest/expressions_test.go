@@ -89,10 +89,7 @@ func TestExpressionsDecide(t *testing.T) {
 }
 
 // traces notes the traceparent of what is stored.
-type traces struct {
-	fakeStore
-	trace string
-}
+type traces struct{ trace string }
 
 func (s *traces) Append(_ context.Context, _ event.Key, e event.Event, _ []string) (bool, error) {
 	s.trace = e.Trace

@@ -326,8 +326,8 @@ func (r *rules) take(req *http.Request, h *Handler, trace string, now time.Time)
 func (r *rules) authenticate(given []byte) *knownToken {
 	digest := sha256.Sum256(given)
 	found := -1
-	for i := len(r.tokens) - 1; i >= 0; i-- {
-		found = subtle.ConstantTimeSelect(subtle.ConstantTimeCompare(r.tokens[i].digest[:], digest[:]), i, found)
+	for i, t := range slices.Backward(r.tokens) {
+		found = subtle.ConstantTimeSelect(subtle.ConstantTimeCompare(t.digest[:], digest[:]), i, found)
 	}
 	if found < 0 {
 		return nil

@@ -137,13 +137,17 @@ func TestAnswers(t *testing.T) {
 		{name: "stored for all that want it", body: closed, status: 200, result: Stored, kept: []kept{{"chat_closed", withoutToken(closed), []string{"crm", "chats"}}}},
 		{name: "stored for the one that wants it", body: message, status: 200, result: Stored, kept: []kept{{"message_recieved", withoutToken(message), []string{"crm"}}}},
 		{name: "at the older path", body: message, request: at(older), status: 200, result: Stored, kept: []kept{{"message_recieved", withoutToken(message), []string{"crm"}}}},
-		{name: "the corrected spelling", body: strings.Replace(message, "recieved", "received", 1), status: 200, result: Stored,
-			kept: []kept{{"message_recieved", strings.Replace(withoutToken(message), "recieved", "received", 1), []string{"crm"}}}},
+		{
+			name: "the corrected spelling", body: strings.Replace(message, "recieved", "received", 1), status: 200, result: Stored,
+			kept: []kept{{"message_recieved", strings.Replace(withoutToken(message), "recieved", "received", 1), []string{"crm"}}},
+		},
 		{name: "a type that nobody documents", body: unknown, status: 200, result: Stored, kept: []kept{{"fax_arrived", withoutToken(unknown), []string{"crm"}}}},
 		{name: "the right webhook", body: message, settings: withID(1187), status: 200, result: Stored, kept: []kept{{"message_recieved", withoutToken(message), []string{"crm"}}}},
 		{name: "an accepted type among some", body: optOut, settings: wantingOnly("target_opt_out"), status: 200, result: Stored, kept: []kept{{"target_opt_out", withoutToken(optOut), []string{"crm"}}}},
-		{name: "the corrected spelling where only the other is accepted", body: strings.Replace(message, "recieved", "received", 1), settings: wantingOnly("message_recieved"), status: 200, result: Stored,
-			kept: []kept{{"message_recieved", strings.Replace(withoutToken(message), "recieved", "received", 1), []string{"crm"}}}},
+		{
+			name: "the corrected spelling where only the other is accepted", body: strings.Replace(message, "recieved", "received", 1), settings: wantingOnly("message_recieved"), status: 200, result: Stored,
+			kept: []kept{{"message_recieved", strings.Replace(withoutToken(message), "recieved", "received", 1), []string{"crm"}}},
+		},
 
 		{name: "a type that is not accepted", body: message, settings: wantingOnly("chat_closed"), status: 200, result: Ignored},
 		{name: "an unknown type where some are accepted", body: unknown, settings: wantingOnly("chat_closed"), status: 200, result: Ignored},

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"net/url"
 	"os"
@@ -151,9 +152,7 @@ func (c *client) post(ctx context.Context, body []byte) (again bool, delay time.
 	if err != nil {
 		return false, 0, errSend
 	}
-	for name, values := range c.headers {
-		req.Header[name] = values
-	}
+	maps.Copy(req.Header, c.headers)
 	req.Header.Set("Content-Type", "application/x-protobuf")
 	req.Header.Set("User-Agent", "heymarket-operator")
 	resp, err := c.http.Do(req)
