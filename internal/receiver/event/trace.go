@@ -1,6 +1,7 @@
 package event
 
 import (
+	"encoding/binary"
 	"encoding/hex"
 	"math/rand/v2"
 )
@@ -18,8 +19,8 @@ func ContinueTrace(header string) string {
 		return trace
 	}
 	var id [24]byte
-	for i := range id {
-		id[i] = byte(rand.Uint32()) // no secret: it has to be unlike others, not hard to guess
+	for i := 0; i < len(id); i += 8 {
+		binary.LittleEndian.PutUint64(id[i:], rand.Uint64()) // no secret: it has to be unlike others, not hard to guess
 	}
 	id[0] |= 1 // neither of the two may be zero
 	id[16] |= 1

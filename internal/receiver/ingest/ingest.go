@@ -453,7 +453,7 @@ func isPlainJSON(h http.Header) bool {
 var errTooLarge = errors.New("the body is too large")
 
 // trustedLength is up to where memory is set aside by what a request says of itself, before a byte of it is there.
-const trustedLength = 64 << 10
+const trustedLength = 8 << 10
 
 // readBody reads at most limit bytes. A body that says that it is longer is not read at all.
 func readBody(req *http.Request, limit int64) ([]byte, error) {
