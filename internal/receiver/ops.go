@@ -1,11 +1,13 @@
 package receiver
 
 import (
+	"context"
 	"net/http"
 	"time"
 
 	"github.com/go-json-experiment/json"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
+	"heymarket.dev/operator/internal/receiver/forward"
 )
 
 // Status is what /status of the operations port answers, in JSON: what the operator and people want to know of one
@@ -72,4 +74,67 @@ func write(w http.ResponseWriter, status int, text string) {
 	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
 	w.WriteHeader(status)
 	_, _ = w.Write([]byte(text + "\n"))
+}
+
+// notReady returns why this receiver should get no requests, or "". Once Redis has been reached it stays ready while
+// Redis is away: its own 503 says more than a proxy's.
+func (r *Receiver) notReady() string {
+	switch why := r.redisError.Load(); {
+	case r.draining.Load():
+		return "shutting down"
+	case r.connected.Load():
+		return ""
+	case why != nil:
+		return "not connected to Redis: " + *why
+	}
+	return "not connected to Redis yet"
+}
+
+func (r *Receiver) backlogs() (map[string]backlog, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), backlogReadLimit)
+	defer cancel()
+	names := r.targetNames()
+	read, err := r.store.Backlogs(ctx, names)
+	if err != nil {
+		return nil, err
+	}
+	out := make(map[string]backlog, len(names))
+	for i, b := range read {
+		out[names[i]] = backlog{b.Pending, b.DeadLetters}
+	}
+	return out, nil
+}
+
+// targetNames are the names of the targets in force.
+func (r *Receiver) targetNames() []string {
+	targets := r.inForce.Load().config.Targets
+	names := make([]string, len(targets))
+	for i, t := range targets {
+		names[i] = t.Name
+	}
+	return names
+}
+
+func (r *Receiver) status(context.Context) Status {
+	f := r.inForce.Load()
+	s := Status{Version: r.Version, ConfigDigest: f.digest, Redis: "ok", Targets: []TargetStatus{}}
+	all, err := r.backlogs()
+	if err != nil {
+		s.Redis = err.Error()
+	}
+	if problems := r.unsafe.Load(); problems != nil {
+		s.Durable, s.DurabilityProblems = len(*problems) == 0, *problems
+	}
+	for _, u := range r.events.TokenUses() {
+		s.Tokens = append(s.Tokens, TokenStatus{Name: u.Name, LastUsed: u.LastUsed})
+	}
+	for _, t := range f.config.Targets {
+		b := all[t.Name]
+		ts := TargetStatus{Name: t.Name, Pending: b.pending, DeadLetters: b.deadLetters, Circuit: string(forward.Closed)}
+		if g, ok := r.gates.Load(t.Name); ok {
+			ts.Circuit = string(g.(*forward.Gate).Circuit())
+		}
+		s.Targets = append(s.Targets, ts)
+	}
+	return s
 }

@@ -4,19 +4,16 @@
 package receiver
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"log/slog"
 	"net"
 	"net/http"
-	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
 
-	"github.com/go-json-experiment/json"
 	"golang.org/x/net/netutil"
 
 	"heymarket.dev/operator/internal/receiver/admin"
@@ -24,9 +21,7 @@ import (
 	"heymarket.dev/operator/internal/receiver/event"
 	"heymarket.dev/operator/internal/receiver/forward"
 	"heymarket.dev/operator/internal/receiver/ingest"
-	"heymarket.dev/operator/internal/receiver/retry"
 	"heymarket.dev/operator/internal/receiver/stream"
-	"heymarket.dev/operator/internal/receiver/target"
 	"heymarket.dev/operator/internal/receiver/trace"
 )
 
@@ -231,206 +226,6 @@ func (r *Receiver) connect(ctx context.Context) {
 	}
 }
 
-// reread follows the mounted files. A change that cannot be read leaves what is in force as it is.
-func (r *Receiver) reread(ctx context.Context) {
-	var rejected string
-	ticker := time.NewTicker(r.RereadInterval)
-	defer ticker.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-ticker.C:
-		}
-		f, err := readFiles(r.ConfigFile)
-		before := r.inForce.Load()
-		if err == nil && f.equal(*before) {
-			rejected = ""
-			continue
-		}
-		if err == nil {
-			err = r.apply(f)
-		}
-		if err != nil {
-			if err.Error() != rejected { // say it once
-				rejected = err.Error()
-				r.metrics.reloads.WithLabelValues("rejected").Inc()
-				r.Log.Error("changed files are not taken over, the receiver goes on with the old ones", "error", err)
-			}
-			continue
-		}
-		rejected = ""
-		r.metrics.reloads.WithLabelValues("applied").Inc()
-		r.Log.Info("changed files are in force", "config", f.digest)
-		if f.redisURL != before.redisURL || !bytes.Equal(f.redisCA, before.redisCA) {
-			r.connect(ctx)
-		}
-	}
-}
-
-// prepared is what the files ask for, checked and ready to be put in force.
-type prepared struct {
-	files
-	expressions *expressions // nil: there are none
-	targets     map[string]target.Options
-}
-
-func (r *Receiver) prepare(f files) (prepared, error) {
-	expressions, err := compileExpressions(f.config)
-	if err != nil {
-		return prepared{}, err
-	}
-	p := prepared{f, expressions, map[string]target.Options{}}
-	for _, t := range f.config.Targets {
-		o, err := f.target(t)
-		if err != nil {
-			return prepared{}, err
-		}
-		o.UserAgent = "heymarket-operator/" + r.Version
-		p.targets[t.Name] = o
-	}
-	return p, nil
-}
-
-// apply puts f in force in every room. An error means that nothing has changed.
-func (r *Receiver) apply(f files) error {
-	p, err := r.prepare(f)
-	if err != nil {
-		return err
-	}
-	c := f.config
-	r.inForce.Store(&f)
-	r.setLogLevel(c.LogLevel)
-	r.limits.Store(&stream.Limits{Window: c.Deduplication.Window.Std(), Backlog: c.MaxBacklog})
-	settings := ingest.Settings{
-		Namespace: c.Webhook.Namespace, Name: c.Webhook.Name, Paths: c.Paths, Tokens: f.tokens, WebhookID: c.WebhookID,
-		EventTypes: c.EventTypes, MaxBodyBytes: c.MaxBodyBytes, TrustedProxies: f.trustedProxies(),
-	}
-	if p.expressions != nil {
-		settings.Expressions = p.expressions
-	}
-	if r.tracer != nil {
-		settings.Tracer = requestTracer{r.tracer}
-	}
-	plans := map[forward.Route]forward.Plan{}
-	for _, t := range c.Targets {
-		settings.Targets = append(settings.Targets, ingest.Target{
-			Name: t.Name, EventTypes: t.EventTypes, Ordered: t.Order == config.OrderConversation,
-		})
-		if !c.Paused {
-			r.plan(plans, t, p)
-		}
-	}
-	r.pool.Apply(plans) // first the workers, so that an event for a new target finds one to wake
-	r.events.Use(settings)
-	return nil
-}
-
-func (r *Receiver) setLogLevel(name string) {
-	if r.Level == nil {
-		return
-	}
-	level := r.defaultLevel
-	if name != "" {
-		if err := level.UnmarshalText([]byte(name)); err != nil {
-			return // config.Validate knows the names
-		}
-	}
-	r.Level.Set(level)
-}
-
-// plan adds the workers of one target, one a lane. They share a connection pool and a gate.
-func (r *Receiver) plan(plans map[forward.Route]forward.Plan, t config.Target, p prepared) {
-	c := p.config
-	fingerprint, err := json.Marshal(struct {
-		Target    config.Target
-		Files     string
-		Addresses config.Addresses
-		Retention config.Retention
-	}{t, p.fingerprint(t), c.Addresses, c.Retention})
-	if err != nil { // only a type that cannot be encoded can fail here
-		panic(err)
-	}
-	sender := sync.OnceValue(func() forward.Sender {
-		s := target.New(p.targets[t.Name])
-		if r.tracer != nil {
-			return tracedSender{s, r.tracer, t.Name}
-		}
-		return s
-	})
-	gate := sync.OnceValue(func() *forward.Gate {
-		g := forward.NewGate(t.RatePerSecond, func(from, to forward.Circuit) {
-			r.Log.Warn("a target's circuit changed", "target", t.Name, "from", from, "to", to)
-		})
-		r.gates.Store(t.Name, g)
-		return g
-	})
-	for _, lane := range event.Lanes() {
-		plans[forward.Route{Target: t.Name, Lane: lane}] = forward.Plan{Fingerprint: string(fingerprint), New: func() *forward.Worker {
-			queue := r.store.Queue(t.Name, lane, stream.QueueOptions{
-				Ordered:   t.Order == config.OrderConversation,
-				Retention: stream.Retention{Count: c.Retention.DeadLetterLimit, Age: c.Retention.DeadLetters.Std()},
-			})
-			inFlight := t.MaxInFlight
-			if lane == event.Consent {
-				inFlight = config.ConsentInFlight
-			}
-			return forward.NewWorker(queue, forward.Options{
-				Target: t.Name, Lane: lane, Timeout: t.Timeout.Std(), MaxInFlight: inFlight,
-				Policy: retry.Policy{
-					MaxAttempts: t.Retry.MaxAttempts, MinBackoff: t.Retry.MinBackoff.Std(),
-					MaxBackoff: t.Retry.MaxBackoff.Std(), MaxAge: t.Retry.MaxAge.Std(),
-				},
-				Gate: gate(), Sender: sender(), Check: p.expressions.check(t.Name), Observer: r.metrics, Log: r.Log,
-			})
-		}}
-	}
-}
-
-// keepHouse does from time to time what no event asks for.
-func (r *Receiver) keepHouse(ctx context.Context) {
-	ticker := time.NewTicker(housekeeping)
-	defer ticker.Stop()
-	for {
-		if r.connected.Load() {
-			r.checkDurability(ctx)
-			r.keepTargets(ctx)
-		}
-		wait := ticker.C
-		if !r.connected.Load() {
-			wait = time.After(reconnectDelay)
-		}
-		select {
-		case <-ctx.Done():
-			return
-		case <-wait:
-		}
-	}
-}
-
-func (r *Receiver) checkDurability(ctx context.Context) {
-	problems, err := r.store.CheckDurability(ctx)
-	if err != nil {
-		return // whether Redis answers at all is told by those who need it to
-	}
-	if before := r.unsafe.Swap(&problems); before == nil || !slices.Equal(*before, problems) {
-		for _, p := range problems {
-			r.Log.Error("accepted events are not safe", "problem", p)
-		}
-	}
-}
-
-func (r *Receiver) keepTargets(ctx context.Context) {
-	keep := r.inForce.Load().config.Retention.DeadLetters.Std()
-	dropped, err := r.store.KeepTargets(ctx, r.targetNames(), targetGrace, keep)
-	if err != nil {
-		r.Log.Warn("Redis was not told which targets are wanted, trying again later", "error", err)
-	}
-	for _, d := range dropped {
-		r.Log.Warn("the backlog of a target that is gone was dropped", "target", d.Target, "events", d.Events, "grace", targetGrace)
-	}
-}
-
 // appender is the store as ingest sees it. It wakes the workers of what it stored.
 type appender struct{ *Receiver }
 
@@ -447,67 +242,4 @@ func (a appender) Append(ctx context.Context, key event.Key, e event.Event, targ
 	}
 	a.pool.Wake(targets, event.LaneOf(e.Type))
 	return false, nil
-}
-
-// notReady returns why this receiver should get no requests, or "". Once Redis has been reached it stays ready while
-// Redis is away: its own 503 says more than a proxy's.
-func (r *Receiver) notReady() string {
-	switch why := r.redisError.Load(); {
-	case r.draining.Load():
-		return "shutting down"
-	case r.connected.Load():
-		return ""
-	case why != nil:
-		return "not connected to Redis: " + *why
-	}
-	return "not connected to Redis yet"
-}
-
-func (r *Receiver) backlogs() (map[string]backlog, error) {
-	ctx, cancel := context.WithTimeout(context.Background(), backlogReadLimit)
-	defer cancel()
-	names := r.targetNames()
-	read, err := r.store.Backlogs(ctx, names)
-	if err != nil {
-		return nil, err
-	}
-	out := make(map[string]backlog, len(names))
-	for i, b := range read {
-		out[names[i]] = backlog{b.Pending, b.DeadLetters}
-	}
-	return out, nil
-}
-
-// targetNames are the names of the targets in force.
-func (r *Receiver) targetNames() []string {
-	targets := r.inForce.Load().config.Targets
-	names := make([]string, len(targets))
-	for i, t := range targets {
-		names[i] = t.Name
-	}
-	return names
-}
-
-func (r *Receiver) status(context.Context) Status {
-	f := r.inForce.Load()
-	s := Status{Version: r.Version, ConfigDigest: f.digest, Redis: "ok", Targets: []TargetStatus{}}
-	all, err := r.backlogs()
-	if err != nil {
-		s.Redis = err.Error()
-	}
-	if problems := r.unsafe.Load(); problems != nil {
-		s.Durable, s.DurabilityProblems = len(*problems) == 0, *problems
-	}
-	for _, u := range r.events.TokenUses() {
-		s.Tokens = append(s.Tokens, TokenStatus{Name: u.Name, LastUsed: u.LastUsed})
-	}
-	for _, t := range f.config.Targets {
-		b := all[t.Name]
-		ts := TargetStatus{Name: t.Name, Pending: b.pending, DeadLetters: b.deadLetters, Circuit: string(forward.Closed)}
-		if g, ok := r.gates.Load(t.Name); ok {
-			ts.Circuit = string(g.(*forward.Gate).Circuit())
-		}
-		s.Targets = append(s.Targets, ts)
-	}
-	return s
 }

@@ -4,17 +4,13 @@
 package config
 
 import (
-	"bytes"
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"net/netip"
 	"net/textproto"
-	"net/url"
 	"slices"
 	"strconv"
-	"strings"
 	"time"
 
 	"github.com/go-json-experiment/json"
@@ -259,104 +255,6 @@ func Digest(encoded []byte) string {
 	return "sha256:" + hex.EncodeToString(sum[:])
 }
 
-// Validate returns everything that is wrong with c, one sentence a mistake, or nil.
-func (c Config) Validate() error {
-	var errs []error
-	wrong := func(format string, args ...any) {
-		errs = append(errs, fmt.Errorf("receiver configuration: "+format, args...))
-	}
-	if c.Version != Version {
-		wrong("version is %d, this build understands %d; run a receiver of the operator's own version", c.Version, Version)
-	}
-	if c.Webhook.Namespace == "" || c.Webhook.Name == "" {
-		wrong("webhook.namespace and webhook.name must be set")
-	}
-	if strings.ContainsAny(c.Webhook.Namespace+c.Webhook.Name, "{}/") {
-		wrong("webhook.namespace and webhook.name must not hold '{', '}' or '/'")
-	}
-	if len(c.Paths) == 0 {
-		wrong("paths must name at least one URL path")
-	}
-	for i, p := range c.Paths {
-		if !strings.HasPrefix(p, "/") {
-			wrong("paths[%d] must begin with '/'", i)
-		}
-	}
-	if len(c.TokenFiles) == 0 {
-		wrong("tokenFiles must name at least one file")
-	}
-	for i, f := range c.TokenFiles {
-		if f == "" {
-			wrong("tokenFiles[%d] must name a file", i)
-		}
-	}
-	if c.RedisURLFile == "" {
-		wrong("redisURLFile must name a file")
-	}
-	if len(c.Targets) == 0 || len(c.Targets) > MaxTargets {
-		wrong("targets must hold 1 to %d entries, not %d", MaxTargets, len(c.Targets))
-	}
-	if c.Deduplication.Window < 0 || c.MaxBodyBytes < 0 || c.MaxBacklog < 0 || c.Retention.DeadLetters < 0 || c.Retention.DeadLetterLimit < 0 {
-		wrong("deduplication.window, maxBodyBytes, maxBacklog and retention must not be negative")
-	}
-	if max(c.Deduplication.Window, c.Retention.DeadLetters) > maxDuration {
-		wrong("deduplication.window and retention.deadLetters must be at most %s", maxDuration)
-	}
-	if w := c.Deduplication.Window.Std(); w > 0 && w < time.Millisecond {
-		wrong("deduplication.window is %s, and the shortest is 1ms", w) // Redis counts in milliseconds, and refuses none
-	}
-	if !slices.Contains([]string{"", "debug", "info", "warn", "error"}, c.LogLevel) {
-		wrong("logLevel %q is not one of debug, info, warn, error", c.LogLevel)
-	}
-	for i, p := range c.TrustedProxies {
-		if _, err := netip.ParsePrefix(p); err != nil {
-			wrong("trustedProxies[%d] %q is not a network such as 10.0.0.0/8", i, p)
-		}
-	}
-	var names []string
-	for i, t := range c.Targets {
-		for _, err := range t.validate() {
-			wrong("targets[%d] %q: %w", i, t.Name, err)
-		}
-		if slices.Contains(names, t.Name) {
-			wrong("targets[%d] %q: the name stands twice", i, t.Name)
-		}
-		names = append(names, t.Name)
-	}
-	return errors.Join(errs...)
-}
-
-func (t Target) validate() []error {
-	var errs []error
-	if t.Name == "" || strings.ContainsAny(t.Name, "{}: ") {
-		errs = append(errs, errors.New("name must be set and hold no '{', '}', ':' or space"))
-	}
-	if err := CheckURL(t.URL); err != nil {
-		errs = append(errs, fmt.Errorf("url %w", err))
-	}
-	if !slices.Contains([]Format{"", FormatHeymarket, FormatCloudEvents, FormatCloudEventsStructured}, t.Format) {
-		errs = append(errs, fmt.Errorf("format %q is not one of Heymarket, CloudEvents, CloudEventsStructured", t.Format))
-	}
-	if !slices.Contains([]Order{"", OrderNone, OrderConversation}, t.Order) {
-		errs = append(errs, fmt.Errorf("order %q is not one of None, Conversation", t.Order))
-	}
-	errs = append(errs, checkHeaders(t.Headers)...)
-	if t.Timeout < 0 || t.MaxInFlight < 0 || t.RatePerSecond < 0 || t.Retry.MaxAttempts < 0 ||
-		t.Retry.MinBackoff < 0 || t.Retry.MaxBackoff < 0 || t.Retry.MaxAge < 0 {
-		errs = append(errs, errors.New("timeout, maxInFlight, ratePerSecond and retry must not be negative"))
-	}
-	if t.Timeout > maxTimeout {
-		errs = append(errs, fmt.Errorf("timeout must be at most %s", maxTimeout))
-	}
-	if max(t.Retry.MinBackoff, t.Retry.MaxBackoff, t.Retry.MaxAge) > maxDuration {
-		errs = append(errs, fmt.Errorf("retry.minBackoff, maxBackoff and maxAge must be at most %s", maxDuration))
-	}
-	if r := t.Retry.withDefaults(); r.MinBackoff > r.MaxBackoff {
-		errs = append(errs, fmt.Errorf("retry.minBackoff %s is longer than retry.maxBackoff %s", r.MinBackoff, r.MaxBackoff))
-	}
-	return errs
-}
-
 func checkHeaders(headers []Header) []error {
 	if len(headers) > MaxHeaders {
 		return []error{fmt.Errorf("more than %d headers", MaxHeaders)}
@@ -375,26 +273,6 @@ func checkHeaders(headers []Header) []error {
 		seen[canonical] = true
 	}
 	return errs
-}
-
-// CheckURL says whether u can be a target: absolute, http or https, with a host, without user information or fragment.
-func CheckURL(u string) error {
-	p, err := url.Parse(u)
-	switch {
-	case err != nil:
-		return errors.New("is not a URL") // url.Error would repeat the whole URL, and with it what it may hide
-	case p.Scheme != "http" && p.Scheme != "https":
-		return errors.New("must begin with http:// or https://")
-	case p.Hostname() == "":
-		return errors.New("must name a host")
-	case p.Port() != "" && !isPort(p.Port()):
-		return errors.New("must have a port from 1 to 65535")
-	case p.User != nil:
-		return errors.New("must not carry a user name or password; use a header instead")
-	case p.Fragment != "":
-		return errors.New("must not have a fragment")
-	}
-	return nil
 }
 
 func isPort(text string) bool {
@@ -435,25 +313,4 @@ func or[T comparable](v, otherwise T) T {
 		return otherwise
 	}
 	return v
-}
-
-// Duration is a time.Duration that reads and writes as "10s" or "96h", as in Kubernetes manifests.
-type Duration time.Duration
-
-// Std returns d as the standard library's type.
-func (d Duration) Std() time.Duration { return time.Duration(d) }
-
-func (d Duration) String() string { return time.Duration(d).String() }
-
-// MarshalText implements encoding.TextMarshaler.
-func (d Duration) MarshalText() ([]byte, error) { return []byte(d.String()), nil }
-
-// UnmarshalText implements encoding.TextUnmarshaler.
-func (d *Duration) UnmarshalText(b []byte) error {
-	v, err := time.ParseDuration(string(bytes.TrimSpace(b)))
-	if err != nil {
-		return fmt.Errorf("%q is not a duration such as 10s or 96h", b)
-	}
-	*d = Duration(v)
-	return nil
 }

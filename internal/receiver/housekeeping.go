@@ -1,0 +1,51 @@
+package receiver
+
+import (
+	"context"
+	"slices"
+	"time"
+)
+
+// keepHouse does from time to time what no event asks for.
+func (r *Receiver) keepHouse(ctx context.Context) {
+	ticker := time.NewTicker(housekeeping)
+	defer ticker.Stop()
+	for {
+		if r.connected.Load() {
+			r.checkDurability(ctx)
+			r.keepTargets(ctx)
+		}
+		wait := ticker.C
+		if !r.connected.Load() {
+			wait = time.After(reconnectDelay)
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-wait:
+		}
+	}
+}
+
+func (r *Receiver) checkDurability(ctx context.Context) {
+	problems, err := r.store.CheckDurability(ctx)
+	if err != nil {
+		return // whether Redis answers at all is told by those who need it to
+	}
+	if before := r.unsafe.Swap(&problems); before == nil || !slices.Equal(*before, problems) {
+		for _, p := range problems {
+			r.Log.Error("accepted events are not safe", "problem", p)
+		}
+	}
+}
+
+func (r *Receiver) keepTargets(ctx context.Context) {
+	keep := r.inForce.Load().config.Retention.DeadLetters.Std()
+	dropped, err := r.store.KeepTargets(ctx, r.targetNames(), targetGrace, keep)
+	if err != nil {
+		r.Log.Warn("Redis was not told which targets are wanted, trying again later", "error", err)
+	}
+	for _, d := range dropped {
+		r.Log.Warn("the backlog of a target that is gone was dropped", "target", d.Target, "events", d.Events, "grace", targetGrace)
+	}
+}
