@@ -10,6 +10,8 @@ const (
 	ConditionAvailable = "Available"
 	// ConditionExposed says whether the way from outside the cluster to the receiver stands.
 	ConditionExposed = "Exposed"
+	// ConditionDurable says whether Redis can be reached and keeps what it has confirmed.
+	ConditionDurable = "Durable"
 	// ConditionReady is True if and only if all the others are True; otherwise its reason and message are those of the
 	// first one that is not.
 	ConditionReady = "Ready"
@@ -19,12 +21,23 @@ const (
 const (
 	// ReasonAccepted: the spec and its references are good.
 	ReasonAccepted = "Accepted"
-	// ReasonTokenSecretNotFound: the Secret of spec.token.secretKeyRef does not exist. Heals by itself when it appears.
+	// ReasonTokenSecretNotFound: the Secret of spec.token.secretKeyRef, or of previousSecretKeyRef, does not exist. Heals
+	// by itself when it appears.
 	ReasonTokenSecretNotFound = "TokenSecretNotFound"
 	// ReasonTokenKeyNotFound: that Secret exists, but has no such key. Heals by itself when the key appears.
 	ReasonTokenKeyNotFound = "TokenKeyNotFound"
 	// ReasonTokenEmpty: the key exists, but holds nothing, or nothing but white space.
 	ReasonTokenEmpty = "TokenEmpty"
+	// ReasonSecretNotFound: another Secret that the spec names does not exist. Heals by itself when it appears.
+	ReasonSecretNotFound = "SecretNotFound"
+	// ReasonSecretKeyNotFound: that Secret exists, but has no such key. Heals by itself when the key appears.
+	ReasonSecretKeyNotFound = "SecretKeyNotFound"
+	// ReasonSecretValueInvalid: the key exists, but no receiver could use what it holds. The message says why.
+	ReasonSecretValueInvalid = "SecretValueInvalid"
+	// ReasonFilterInvalid: targets[].filter or deduplication.key cannot be used. The message says where it is wrong.
+	ReasonFilterInvalid = "FilterInvalid"
+	// ReasonHostNotAllowed: the operator's --allowed-hosts do not permit spec.exposure.host to this namespace.
+	ReasonHostNotAllowed = "HostNotAllowed"
 	// ReasonInvalidConfiguration: the spec passed the schema, yet no receiver would take it. The message says why.
 	ReasonInvalidConfiguration = "InvalidConfiguration"
 	// ReasonChildNameTaken: an object with the name of a child exists and belongs to somebody else. It is left alone.
@@ -55,14 +68,50 @@ const (
 
 // Reasons of ConditionExposed.
 const (
-	// ReasonAdmitted: an ingress controller has published an address for the Ingress.
+	// ReasonAdmitted: an ingress controller has published an address for the Ingress, or all Gateways have accepted the
+	// HTTPRoute.
 	ReasonAdmitted = "Admitted"
 	// ReasonNotRequested: spec.exposure.type is None, so there is nothing to expose.
 	ReasonNotRequested = "NotRequested"
 	// ReasonAddressPending: no ingress controller has published an address for the Ingress.
 	ReasonAddressPending = "AddressPending"
+	// ReasonRoutePending: a Gateway has not said yet whether it accepts the HTTPRoute.
+	ReasonRoutePending = "RoutePending"
+	// ReasonRouteRefused: a Gateway does not accept the HTTPRoute. The message says why.
+	ReasonRouteRefused = "RouteRefused"
+	// ReasonHostUnknown: an HTTPRoute needs a host, and nobody has named one.
+	ReasonHostUnknown = "HostUnknown"
+	// ReasonGatewayAPIMissing: the cluster has no HTTPRoute of gateway.networking.k8s.io/v1.
+	ReasonGatewayAPIMissing = "GatewayAPIMissing"
+	// ReasonHostConflict: an older HeymarketWebhook claims the same host and path, and keeps it. Heals by itself when that
+	// one lets go.
+	ReasonHostConflict = "HostConflict"
 	// ReasonNotExposed: there is no Ingress yet, because Accepted is not True.
 	ReasonNotExposed = "NotExposed"
+)
+
+// Reasons of ConditionDurable, ReasonNotDeployed besides.
+const (
+	// ReasonDurable: Redis has the policy noeviction and writes an append-only file.
+	ReasonDurable = "Durable"
+	// ReasonNotDurable: Redis works, but may lose accepted events. The message says by what, and what to set.
+	ReasonNotDurable = "NotDurable"
+	// ReasonRedisUnreachable: a receiver cannot use Redis. Events are refused with 503, so that Heymarket repeats them.
+	ReasonRedisUnreachable = "RedisUnreachable"
+	// ReasonDurabilityUnknown: no receiver has told yet what Redis promises.
+	ReasonDurabilityUnknown = "DurabilityUnknown"
+)
+
+// Reasons of Events that are not reasons of a condition.
+const (
+	// EventCircuitOpened: a target fails, and gets fewer attempts until it answers again.
+	EventCircuitOpened = "CircuitOpened"
+	// EventCircuitClosed: the target takes events again.
+	EventCircuitClosed = "CircuitClosed"
+	// EventDeadLetters: a target has its first dead letters.
+	EventDeadLetters = "DeadLetters"
+	// EventRotationFinished: the previous token is withdrawn.
+	EventRotationFinished = "RotationFinished"
 )
 
 // ReasonReady is the reason of ConditionReady when all other conditions are True.

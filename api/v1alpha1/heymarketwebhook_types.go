@@ -20,6 +20,9 @@ import (
 // +kubebuilder:resource:shortName=hmw;heymarket,categories=all
 // +kubebuilder:printcolumn:name="Ready",type=string,JSONPath=`.status.conditions[?(@.type=="Ready")].status`
 // +kubebuilder:printcolumn:name="Host",type=string,JSONPath=`.status.host`
+// +kubebuilder:printcolumn:name="Pending",type=integer,JSONPath=`.status.pending`
+// +kubebuilder:printcolumn:name="Dead",type=integer,JSONPath=`.status.deadLetters`
+// +kubebuilder:printcolumn:name="Last event",type=date,JSONPath=`.status.lastEventTime`
 // +kubebuilder:printcolumn:name="Reason",type=string,priority=1,JSONPath=`.status.conditions[?(@.type=="Ready")].reason`
 // +kubebuilder:printcolumn:name="Image",type=string,priority=1,JSONPath=`.status.image`
 // +kubebuilder:printcolumn:name="Age",type=date,JSONPath=`.metadata.creationTimestamp`
@@ -77,8 +80,8 @@ type HeymarketWebhookSpec struct {
 	// +kubebuilder:validation:MaxItems=16
 	Targets []Target `json:"targets"`
 
-	// deduplication says for how long a delivery is remembered, so that Heymarket's repeats are answered 200 and not
-	// delivered again.
+	// deduplication says how deliveries are told apart and for how long one is remembered, so that Heymarket's repeats
+	// are answered 200 and not delivered again.
 	// +optional
 	// +kubebuilder:default={}
 	Deduplication Deduplication `json:"deduplication,omitempty"`
@@ -88,22 +91,42 @@ type HeymarketWebhookSpec struct {
 	// +kubebuilder:default={}
 	Exposure Exposure `json:"exposure,omitempty"`
 
-	// receiver sizes the receiver Pods.
+	// receiver shapes the receiver Pods.
 	// +optional
 	// +kubebuilder:default={}
 	Receiver Receiver `json:"receiver,omitempty"`
+
+	// redis is a Redis of this resource's own. Default: the operator's shared one. What is stored in one Redis stays
+	// there: before a change, set paused to false and let pending reach 0, with deliveries from Heymarket stopped.
+	// +optional
+	Redis *Redis `json:"redis,omitempty"`
+
+	// retention bounds the dead letters of each target.
+	// +optional
+	// +kubebuilder:default={}
+	Retention Retention `json:"retention,omitempty"`
+
+	// paused means that events are accepted and stored, but none is delivered, until it is false again. Attempts that are
+	// under way end. Default: false.
+	// +optional
+	Paused bool `json:"paused,omitempty"`
 }
 
 // Token says where the verification token is kept.
+//
+// +kubebuilder:validation:XValidation:rule="!has(self.previousSecretKeyRef) || self.previousSecretKeyRef.name != self.secretKeyRef.name || self.previousSecretKeyRef.key != self.secretKeyRef.key",message="token.previousSecretKeyRef must name another Secret or key than token.secretKeyRef: the two tokens differ"
 type Token struct {
 	// secretKeyRef names a Secret in the same namespace and the key in it that holds the token. A trailing
 	// newline is not part of it. A token that is changed in place is picked up without a restart.
 	// +required
-	SecretKeyRef SecretKeyReference `json:"secretKeyRef"`
+	SecretKeyRef TokenReference `json:"secretKeyRef"`
+	// previousSecretKeyRef names a second token, which is accepted as well while a rotation is under way. Default: none.
+	// +optional
+	PreviousSecretKeyRef *TokenReference `json:"previousSecretKeyRef,omitempty"`
 }
 
-// SecretKeyReference names a key of a Secret in the same namespace.
-type SecretKeyReference struct {
+// TokenReference names a key of a Secret in the same namespace that holds a verification token.
+type TokenReference struct {
 	// name of the Secret.
 	// +required
 	// +kubebuilder:validation:MinLength=1
@@ -117,6 +140,23 @@ type SecretKeyReference struct {
 	// +kubebuilder:validation:MaxLength=253
 	// +kubebuilder:validation:XValidation:rule="self.matches('^[-._a-zA-Z0-9]+$') && self != '.' && !self.startsWith('..')",message="key must be a key of a Secret: letters, digits, '-', '_' and '.'"
 	Key string `json:"key,omitempty"`
+}
+
+// SecretKeyReference names a key of a Secret in the same namespace. It is mounted into the receiver Pods, never copied,
+// and a change of its value is picked up without a restart.
+type SecretKeyReference struct {
+	// name of the Secret.
+	// +required
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=253
+	// +kubebuilder:validation:XValidation:rule="self.matches('^[a-z0-9]([-a-z0-9]*[a-z0-9])?([.][a-z0-9]([-a-z0-9]*[a-z0-9])?)*$')",message="name must be the name of a Secret: lower-case letters, digits, '-' and '.'"
+	Name string `json:"name"`
+	// key in the Secret's data.
+	// +required
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=253
+	// +kubebuilder:validation:XValidation:rule="self.matches('^[-._a-zA-Z0-9]+$') && self != '.' && !self.startsWith('..')",message="key must be a key of a Secret: letters, digits, '-', '_' and '.'"
+	Key string `json:"key"`
 }
 
 // EventType is a type of Heymarket event in its spelling on the wire; message_recieved is misspelt by Heymarket.
@@ -145,6 +185,7 @@ func (d Duration) Std() (time.Duration, error) {
 // Target is one downstream service.
 //
 // +kubebuilder:validation:XValidation:rule="has(self.url) != has(self.service)",message="set exactly one of url and service"
+// +kubebuilder:validation:XValidation:rule="!has(self.tls) || (has(self.url) && self.url.startsWith('https://')) || (has(self.service) && self.service.scheme == 'HTTPS')",message="tls has no effect on a target that is not reached by https: change the scheme, or remove tls"
 type Target struct {
 	// name identifies the target within this resource: a lower-case DNS label of at most 40 characters.
 	// +required
@@ -176,6 +217,47 @@ type Target struct {
 	// +kubebuilder:validation:MaxItems=12
 	EventTypes []EventType `json:"eventTypes,omitempty"`
 
+	// filter narrows further what this target gets: an expression in CEL that yields a bool, at most 4096 bytes. It sees
+	// event.type, event.id, event.webhook_id and event.data, for example event.data.?text.orValue("").contains("urgent").
+	// It is checked when the resource is: a mistake becomes the reason FilterInvalid of the condition Accepted. An
+	// event for which it fails goes to the target's dead letters. Default: all events of the eventTypes.
+	// +optional
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=4096
+	Filter string `json:"filter,omitempty"`
+
+	// format is how events are put on the wire: Heymarket is the body as it came, less the token; CloudEvents the same
+	// body with the attributes of CloudEvents 1.0 in headers (HTTP binary mode); CloudEventsStructured one JSON document
+	// of CloudEvents 1.0. Default: Heymarket.
+	// +optional
+	// +kubebuilder:default=Heymarket
+	Format Format `json:"format,omitempty"`
+
+	// order is None, or Conversation: the events of one conversation then reach this target one at a time, in the order
+	// in which they were accepted; an event that waits for its next attempt holds back the later ones of its
+	// conversation, and no others. Default: None.
+	// +optional
+	// +kubebuilder:default=None
+	Order Order `json:"order,omitempty"`
+
+	// signing signs every attempt as Standard Webhooks says (the headers webhook-id, webhook-timestamp and
+	// webhook-signature). Default: unsigned.
+	// +optional
+	Signing *Signing `json:"signing,omitempty"`
+
+	// headers are sent with every attempt, at most 32, each name once in any letter case.
+	// +optional
+	// +listType=map
+	// +listMapKey=name
+	// +kubebuilder:validation:MaxItems=32
+	// +kubebuilder:validation:XValidation:rule="self.all(h, self.exists_one(g, g.name.lowerAscii() == h.name.lowerAscii()))",message="headers must name each header once; letter case makes no difference"
+	Headers []Header `json:"headers,omitempty"`
+
+	// tls is for targets behind a private certificate authority; only for https. Default: the system's authorities, and
+	// the host of the URL.
+	// +optional
+	TLS *TLS `json:"tls,omitempty"`
+
 	// timeout bounds one attempt, from dialing to the last byte of the answer: 100ms to 2m. Default: 10s.
 	// +optional
 	// +kubebuilder:default="10s"
@@ -193,6 +275,101 @@ type Target struct {
 	// +kubebuilder:validation:Minimum=1
 	// +kubebuilder:validation:Maximum=1000
 	MaxInFlight *int32 `json:"maxInFlight,omitempty"`
+
+	// ratePerSecond bounds the attempts that one receiver Pod begins at this target in a second: 1 to 100000. Default:
+	// unlimited.
+	// +optional
+	// +kubebuilder:validation:Minimum=1
+	// +kubebuilder:validation:Maximum=100000
+	RatePerSecond *int32 `json:"ratePerSecond,omitempty"`
+}
+
+// Format is how events are put on the wire.
+//
+// +kubebuilder:validation:Enum=Heymarket;CloudEvents;CloudEventsStructured
+type Format string
+
+// Order is in which order events reach a target.
+//
+// +kubebuilder:validation:Enum=None;Conversation
+type Order string
+
+// Signing says where the keys for Standard Webhooks' signatures are kept.
+//
+// +kubebuilder:validation:XValidation:rule="!has(self.previousSecretKeyRef) || self.previousSecretKeyRef.name != self.secretKeyRef.name || self.previousSecretKeyRef.key != self.secretKeyRef.key",message="signing.previousSecretKeyRef must name another Secret or key than signing.secretKeyRef: the two keys differ"
+type Signing struct {
+	// secretKeyRef names the key: whsec_ and base64 of at least 24 bytes.
+	// +required
+	SecretKeyRef SecretKeyReference `json:"secretKeyRef"`
+	// previousSecretKeyRef names a second key. While it is set every attempt carries a signature by each of the two.
+	// Default: none.
+	// +optional
+	PreviousSecretKeyRef *SecretKeyReference `json:"previousSecretKeyRef,omitempty"`
+}
+
+// Header is sent with every attempt.
+//
+// +kubebuilder:validation:XValidation:rule="has(self.value) != has(self.secretKeyRef)",message="set exactly one of value and secretKeyRef"
+type Header struct {
+	// name of the header, at most 128 characters. Names that the receiver sets itself, and those of one connection, are
+	// refused.
+	// +required
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=128
+	// +kubebuilder:validation:XValidation:rule="self.matches('^[-!#$%&*+.^_|~0-9A-Za-z]+$')",message="name must be the name of an HTTP header: letters, digits and '-'"
+	// +kubebuilder:validation:XValidation:rule="!(self.lowerAscii() in ['host', 'connection', 'keep-alive', 'proxy-authenticate', 'proxy-authorization', 'proxy-connection', 'te', 'trailer', 'transfer-encoding', 'upgrade', 'content-length', 'expect', 'content-type', 'content-encoding', 'user-agent', 'traceparent', 'tracestate', 'webhook-id', 'webhook-timestamp', 'webhook-signature']) && !self.lowerAscii().startsWith('heymarket-') && !self.lowerAscii().startsWith('ce-')",message="name must not be a header of the connection or one that the receiver sets itself, such as Host, Content-Type, Webhook-*, Heymarket-* or Ce-*"
+	Name string `json:"name"`
+	// value of the header, at most 4096 bytes without control characters. Everyone who can read this resource can read
+	// it: for a secret use secretKeyRef. Exactly one of value and secretKeyRef is set.
+	// +optional
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=4096
+	// +kubebuilder:validation:XValidation:rule="self.matches('^[^\\x00-\\x08\\x0a-\\x1f\\x7f]*$')",message="value must not hold a line break or another control character"
+	Value *string `json:"value,omitempty"`
+	// secretKeyRef names the value; a trailing newline is not part of it. Exactly one of value and secretKeyRef is set.
+	// +optional
+	SecretKeyRef *SecretKeyReference `json:"secretKeyRef,omitempty"`
+}
+
+// TLS is for targets behind a private certificate authority. At least one field is set.
+//
+// +kubebuilder:validation:MinProperties=1
+type TLS struct {
+	// caSecretKeyRef names certificates in PEM form that are trusted instead of the system's authorities. Default: those.
+	// +optional
+	CASecretKeyRef *SecretKeyReference `json:"caSecretKeyRef,omitempty"`
+	// serverName is expected in the target's certificate: a DNS name. Default: the host of the URL.
+	// +optional
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=253
+	// +kubebuilder:validation:XValidation:rule="self.matches('^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?([.][a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?)*$')",message="serverName must be a DNS name such as crm.internal: lower-case, without scheme, port or wildcard"
+	ServerName string `json:"serverName,omitempty"`
+}
+
+// Redis is a Redis of a resource's own.
+type Redis struct {
+	// secretKeyRef names the URL: redis://user:password@host:6379/0, or rediss:// for TLS.
+	// +required
+	SecretKeyRef SecretKeyReference `json:"secretKeyRef"`
+	// caSecretKeyRef names certificates in PEM form that are trusted for rediss:// instead of the system's authorities.
+	// Default: those.
+	// +optional
+	CASecretKeyRef *SecretKeyReference `json:"caSecretKeyRef,omitempty"`
+}
+
+// Retention bounds the dead letters of each target.
+type Retention struct {
+	// deadLetters is how long a dead letter is kept: 1h to 8760h. Default: 336h, which is 14 days.
+	// +optional
+	// +kubebuilder:default="336h"
+	// +kubebuilder:validation:XValidation:rule="duration(self) >= duration('1h') && duration(self) <= duration('8760h')",message="deadLetters must be from 1h to 8760h"
+	DeadLetters Duration `json:"deadLetters,omitempty"`
+	// deadLetterLimit is how many dead letters a target keeps, the newest: 1 to 1000000. Default: 10000.
+	// +optional
+	// +kubebuilder:default=10000
+	// +kubebuilder:validation:Minimum=1
+	// +kubebuilder:validation:Maximum=1000000
+	DeadLetterLimit *int64 `json:"deadLetterLimit,omitempty"`
 }
 
 // ServiceReference names a port of a Service in the same namespace.
@@ -251,7 +428,7 @@ type Retry struct {
 	MaxAge Duration `json:"maxAge,omitempty"`
 }
 
-// Deduplication says for how long a delivery is remembered.
+// Deduplication says how deliveries are told apart and for how long one is remembered.
 type Deduplication struct {
 	// window is the time for which a delivery is remembered: 1m to 720h. Default: 96h, because senders of this kind
 	// repeat for up to three days.
@@ -259,16 +436,26 @@ type Deduplication struct {
 	// +kubebuilder:default="96h"
 	// +kubebuilder:validation:XValidation:rule="duration(self) >= duration('1m') && duration(self) <= duration('720h')",message="window must be from 1m to 720h"
 	Window Duration `json:"window,omitempty"`
+	// key tells deliveries apart: an expression in CEL that yields a string, at most 4096 bytes. Two deliveries of one
+	// type with one key are one event. It sees event.type, event.webhook_id and event.data. It is checked when the
+	// resource is: a mistake becomes the reason FilterInvalid of the condition Accepted. Where it fails or yields
+	// nothing, the profile holds. Changing it makes what was received before look new. Default: the profile of the event's type.
+	// +optional
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=4096
+	Key string `json:"key,omitempty"`
 }
 
 // ExposureType says how a receiver is reached.
 //
-// +kubebuilder:validation:Enum=Ingress;None
+// +kubebuilder:validation:Enum=Ingress;HTTPRoute;None
 type ExposureType string
 
 const (
 	// ExposureIngress makes an Ingress.
 	ExposureIngress ExposureType = "Ingress"
+	// ExposureHTTPRoute makes an HTTPRoute of the Gateway API.
+	ExposureHTTPRoute ExposureType = "HTTPRoute"
 	// ExposureNone makes none; the receiver is reached through its Service.
 	ExposureNone ExposureType = "None"
 )
@@ -276,15 +463,17 @@ const (
 // Exposure says how the receiver is reached from outside the cluster.
 //
 // +kubebuilder:validation:XValidation:rule="!has(self.ingress) || !has(self.type) || self.type == 'Ingress'",message="ingress has no effect unless type is Ingress: remove ingress, or set type to Ingress"
+// +kubebuilder:validation:XValidation:rule="has(self.httpRoute) == (has(self.type) && self.type == 'HTTPRoute')",message="httpRoute belongs to the type HTTPRoute: set both, or neither"
 type Exposure struct {
-	// type is Ingress, or None for no object at all: the receiver is then reached through the Service
+	// type is Ingress, HTTPRoute of the Gateway API (gateway.networking.k8s.io/v1), or None for no object at all: the receiver is then reached through the Service
 	// "<name>-receiver", by whatever routes to it. Default: Ingress.
 	// +optional
 	// +kubebuilder:default=Ingress
 	Type ExposureType `json:"type,omitempty"`
 
-	// host is the name in the URL: a DNS name without wildcard, at most 253 characters. With type Ingress the Ingress
-	// asks for it; with None it is only shown. Default: from the operator's --host-template; without one, with type
+	// host is the name in the URL: a DNS name without wildcard, at most 253 characters, and one that the
+	// operator's --allowed-hosts permit to the namespace. With type Ingress or HTTPRoute that asks for it; with None it is only
+	// shown. Default: from the operator's --host-template; without one, with type
 	// Ingress, the address that the ingress controller publishes, and with None the name of the Service.
 	// +optional
 	// +kubebuilder:validation:MinLength=1
@@ -292,9 +481,59 @@ type Exposure struct {
 	// +kubebuilder:validation:XValidation:rule="self.matches('^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?([.][a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?)*$')",message="host must be a DNS name such as hooks.example.com: lower-case, without scheme, port, path or wildcard"
 	Host string `json:"host,omitempty"`
 
+	// path is the part of the URL's path before the secret segment: /hooks/support makes
+	// https://hooks.example.com/hooks/support/<segment>. At most 256 characters. Of two resources that claim one host and
+	// path the older one keeps it. Default: /<namespace>/<name>.
+	// +optional
+	// +kubebuilder:validation:MinLength=2
+	// +kubebuilder:validation:MaxLength=256
+	// +kubebuilder:validation:XValidation:rule="self.matches('^(/[A-Za-z0-9_~-]([A-Za-z0-9._~-]*[A-Za-z0-9_~-])?)+$')",message="path must be elements such as /hooks/support: letters, digits, '-', '_', '.' and '~', without a slash at the end"
+	Path string `json:"path,omitempty"`
+
 	// ingress shapes the Ingress; only with type Ingress.
 	// +optional
 	Ingress *IngressExposure `json:"ingress,omitempty"`
+
+	// httpRoute shapes the HTTPRoute; required with type HTTPRoute, and only then.
+	// +optional
+	HTTPRoute *HTTPRouteExposure `json:"httpRoute,omitempty"`
+}
+
+// HTTPRouteExposure shapes the HTTPRoute.
+type HTTPRouteExposure struct {
+	// parentRefs are the Gateways that the route attaches to, 1 to 8. They have to allow it, and to know the host.
+	// +required
+	// +listType=atomic
+	// +kubebuilder:validation:MinItems=1
+	// +kubebuilder:validation:MaxItems=8
+	ParentRefs []GatewayReference `json:"parentRefs"`
+}
+
+// GatewayReference names a Gateway, or one of its listeners.
+type GatewayReference struct {
+	// name of the Gateway.
+	// +required
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=253
+	// +kubebuilder:validation:XValidation:rule="self.matches('^[a-z0-9]([-a-z0-9]*[a-z0-9])?([.][a-z0-9]([-a-z0-9]*[a-z0-9])?)*$')",message="name must be the name of a Gateway: lower-case letters, digits, '-' and '.'"
+	Name string `json:"name"`
+	// namespace of the Gateway. Default: that of the resource.
+	// +optional
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=63
+	// +kubebuilder:validation:XValidation:rule="self.matches('^[a-z0-9]([-a-z0-9]*[a-z0-9])?$')",message="namespace must be the name of a namespace: lower-case letters, digits and '-'"
+	Namespace string `json:"namespace,omitempty"`
+	// sectionName is the listener. Default: all that allow the route.
+	// +optional
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=253
+	// +kubebuilder:validation:XValidation:rule="self.matches('^[a-z0-9]([-a-z0-9]*[a-z0-9])?([.][a-z0-9]([-a-z0-9]*[a-z0-9])?)*$')",message="sectionName must be the name of a listener: lower-case letters, digits, '-' and '.'"
+	SectionName string `json:"sectionName,omitempty"`
+	// port of the listeners: 1 to 65535. Default: any.
+	// +optional
+	// +kubebuilder:validation:Minimum=1
+	// +kubebuilder:validation:Maximum=65535
+	Port *int32 `json:"port,omitempty"`
 }
 
 // IngressExposure shapes the Ingress.
@@ -325,19 +564,120 @@ type IngressExposure struct {
 // +kubebuilder:validation:MaxLength=4096
 type AnnotationValue string
 
-// Receiver sizes the receiver Pods.
+// Receiver shapes the receiver Pods. It is an allow list: nothing in it reaches the Pods' security settings, and the Pods
+// are subject to every quota and policy of their namespace.
+//
+// +kubebuilder:validation:XValidation:rule="!has(self.autoscaling) || !has(self.resources) || (has(self.resources.requests) && 'cpu' in self.resources.requests) || (has(self.resources.limits) && 'cpu' in self.resources.limits)",message="autoscaling needs resources.requests.cpu: the use of CPU is measured against it"
 type Receiver struct {
-	// replicas is the number of receiver Pods: 1 to 100. Default: 2, spread over nodes.
+	// replicas is the number of receiver Pods: 1 to 100. From two on a PodDisruptionBudget keeps all but one of them.
+	// With autoscaling it has no effect. Default: 2, spread over nodes.
 	// +optional
 	// +kubebuilder:default=2
 	// +kubebuilder:validation:Minimum=1
 	// +kubebuilder:validation:Maximum=100
 	Replicas *int32 `json:"replicas,omitempty"`
-	// resources of the receiver container. When set, they replace the default as a whole. Default: requests of 10m CPU
-	// and 32Mi memory, a limit of 128Mi memory.
+	// autoscaling lets a HorizontalPodAutoscaler choose the number of Pods by their CPU. Default: replicas is the number.
+	// +optional
+	Autoscaling *Autoscaling `json:"autoscaling,omitempty"`
+	// resources of the receiver container. When set, they replace the default as a whole. Default: requests of 10m CPU,
+	// 100m with autoscaling, and 32Mi memory, a limit of 128Mi memory.
 	// +optional
 	Resources *Resources `json:"resources,omitempty"`
+	// logLevel is debug, info, warn or error. Default: info.
+	// +optional
+	// +kubebuilder:default=info
+	LogLevel LogLevel `json:"logLevel,omitempty"`
+
+	// nodeSelector of the Pods, at most 32 labels. Default: any node.
+	// +optional
+	// +mapType=atomic
+	// +kubebuilder:validation:MaxProperties=32
+	NodeSelector map[string]string `json:"nodeSelector,omitempty"`
+	// tolerations of the Pods, at most 32. Default: none.
+	// +optional
+	// +listType=atomic
+	// +kubebuilder:validation:MaxItems=32
+	Tolerations []corev1.Toleration `json:"tolerations,omitempty"`
+	// affinity of the Pods. Default: none.
+	// +optional
+	Affinity *corev1.Affinity `json:"affinity,omitempty"`
+	// topologySpreadConstraints of the Pods, at most 8; they replace the default as a whole. One without labelSelector
+	// selects the Pods of this receiver. Default: spread over nodes where possible.
+	// +optional
+	// +listType=atomic
+	// +kubebuilder:validation:MaxItems=8
+	TopologySpreadConstraints []corev1.TopologySpreadConstraint `json:"topologySpreadConstraints,omitempty"`
+	// priorityClassName of the Pods. Default: that of the cluster.
+	// +optional
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=253
+	// +kubebuilder:validation:XValidation:rule="self.matches('^[a-z0-9]([-a-z0-9]*[a-z0-9])?([.][a-z0-9]([-a-z0-9]*[a-z0-9])?)*$')",message="priorityClassName must be the name of a PriorityClass: lower-case letters, digits, '-' and '.'"
+	PriorityClassName string `json:"priorityClassName,omitempty"`
+	// podAnnotations are set on the Pods, at most 64. Those that would loosen the Pods' security profile are refused.
+	// +optional
+	// +kubebuilder:validation:MaxProperties=64
+	// +kubebuilder:validation:XValidation:rule="self.all(k, size(k) <= 317 && k.matches('^([a-z0-9]([-a-z0-9.]*[a-z0-9])?/)?[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?$'))",message="the keys of podAnnotations must be names such as example.com/team"
+	// +kubebuilder:validation:XValidation:rule="!self.exists(k, k.contains('apparmor.security.') || k.contains('seccomp.security.'))",message="podAnnotations must not set AppArmor or seccomp profiles: the receiver's are fixed"
+	PodAnnotations map[string]AnnotationValue `json:"podAnnotations,omitempty"`
+	// podLabels are set on the Pods, at most 64, besides the operator's own, which they cannot change.
+	// +optional
+	// +kubebuilder:validation:MaxProperties=64
+	// +kubebuilder:validation:XValidation:rule="self.all(k, size(k) <= 317 && k.matches('^([a-z0-9]([-a-z0-9.]*[a-z0-9])?/)?[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?$'))",message="the keys of podLabels must be names such as example.com/team"
+	// +kubebuilder:validation:XValidation:rule="!self.exists(k, k in ['app.kubernetes.io/name', 'app.kubernetes.io/instance', 'app.kubernetes.io/managed-by', 'pod-template-hash'])",message="podLabels must not set app.kubernetes.io/name, instance or managed-by, nor pod-template-hash: the receiver's Service finds its Pods by them"
+	PodLabels map[string]LabelValue `json:"podLabels,omitempty"`
+	// imagePullSecrets are Secrets in the same namespace for pulling the receiver's image, at most 8. Default: those of
+	// the namespace's default ServiceAccount.
+	// +optional
+	// +listType=map
+	// +listMapKey=name
+	// +kubebuilder:validation:MaxItems=8
+	ImagePullSecrets []LocalSecretReference `json:"imagePullSecrets,omitempty"`
 }
+
+// Autoscaling lets a HorizontalPodAutoscaler choose the number of Pods.
+//
+// +kubebuilder:validation:XValidation:rule="self.minReplicas <= self.maxReplicas",message="minReplicas must not be more than maxReplicas"
+type Autoscaling struct {
+	// minReplicas is the least number of Pods: 1 to 100. Default: 2.
+	// +optional
+	// +kubebuilder:default=2
+	// +kubebuilder:validation:Minimum=1
+	// +kubebuilder:validation:Maximum=100
+	MinReplicas *int32 `json:"minReplicas,omitempty"`
+	// maxReplicas is the greatest number of Pods: 1 to 100.
+	// +required
+	// +kubebuilder:validation:Minimum=1
+	// +kubebuilder:validation:Maximum=100
+	MaxReplicas int32 `json:"maxReplicas"`
+	// targetCPUUtilization is the mean use of CPU that is aimed at, in percent of what the Pods request: 1 to 1000.
+	// Default: 80.
+	// +optional
+	// +kubebuilder:default=80
+	// +kubebuilder:validation:Minimum=1
+	// +kubebuilder:validation:Maximum=1000
+	TargetCPUUtilization *int32 `json:"targetCPUUtilization,omitempty"`
+}
+
+// LabelValue is the value of a label: at most 63 letters, digits, '-', '_' and '.', with a letter or digit at both ends.
+//
+// +kubebuilder:validation:MaxLength=63
+// +kubebuilder:validation:Pattern=`^([A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?)?$`
+type LabelValue string
+
+// LocalSecretReference names a Secret in the same namespace.
+type LocalSecretReference struct {
+	// name of the Secret.
+	// +required
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=253
+	// +kubebuilder:validation:XValidation:rule="self.matches('^[a-z0-9]([-a-z0-9]*[a-z0-9])?([.][a-z0-9]([-a-z0-9]*[a-z0-9])?)*$')",message="name must be the name of a Secret: lower-case letters, digits, '-' and '.'"
+	Name string `json:"name"`
+}
+
+// LogLevel is how much a receiver says.
+//
+// +kubebuilder:validation:Enum=debug;info;warn;error
+type LogLevel string
 
 // Resources are requests and limits of one container.
 type Resources struct {
@@ -356,7 +696,7 @@ type HeymarketWebhookStatus struct {
 	// observedGeneration is the generation of the spec that this status speaks of.
 	// +optional
 	ObservedGeneration int64 `json:"observedGeneration,omitempty"`
-	// conditions are Accepted, Available, Exposed, and Ready, which is True when all others are.
+	// conditions are Accepted, Available, Exposed, Durable, and Ready, which is True when all others are.
 	// +optional
 	// +listType=map
 	// +listMapKey=type
@@ -372,4 +712,75 @@ type HeymarketWebhookStatus struct {
 	// image of the receiver.
 	// +optional
 	Image string `json:"image,omitempty"`
+	// pending is the number of events that are stored and not yet delivered or given up, those of all targets together.
+	// Only its first digit is told, so 4321 is 4000. It changes at most once a minute.
+	// +optional
+	Pending *int64 `json:"pending,omitempty"`
+	// deadLetters is the number of events that were given up, those of all targets together, told like pending.
+	// +optional
+	DeadLetters *int64 `json:"deadLetters,omitempty"`
+	// targets are the targets of the spec, as far as a receiver has told about them. Their figures are told like pending.
+	// +optional
+	// +listType=map
+	// +listMapKey=name
+	// +kubebuilder:validation:MaxItems=16
+	Targets []TargetStatus `json:"targets,omitempty"`
+	// token says when the tokens were last used, so that a person knows when a rotation can be finished.
+	// +optional
+	Token *TokenStatus `json:"token,omitempty"`
+	// lastEventTime is when a delivery with a good token came last, to within five minutes.
+	// +optional
+	LastEventTime *metav1.Time `json:"lastEventTime,omitempty"`
+	// countTime is when pending, deadLetters or targets changed last.
+	// +optional
+	CountTime *metav1.Time `json:"countTime,omitempty"`
 }
+
+// TokenStatus says when the tokens were last used.
+type TokenStatus struct {
+	// secretKeyRef is the reference that lastUsed speaks of: that of the spec which was accepted last.
+	// +required
+	SecretKeyRef TokenReference `json:"secretKeyRef"`
+	// lastUsed is when a delivery came with this token last, to within five minutes. Absent if none was seen.
+	// +optional
+	LastUsed *metav1.Time `json:"lastUsed,omitempty"`
+	// previousSecretKeyRef is the reference that previousLastUsed speaks of. Absent if there is no previous token.
+	// +optional
+	PreviousSecretKeyRef *TokenReference `json:"previousSecretKeyRef,omitempty"`
+	// previousLastUsed is when a delivery came with the previous token last, to within five minutes. Once lastUsed moves
+	// on and this does not, the previous token can be withdrawn.
+	// +optional
+	PreviousLastUsed *metav1.Time `json:"previousLastUsed,omitempty"`
+}
+
+// TargetStatus is what the operator has seen of one target.
+type TargetStatus struct {
+	// name of the target.
+	// +required
+	Name string `json:"name"`
+	// pending is the number of events that are stored for this target and not yet delivered or given up.
+	// +optional
+	Pending int64 `json:"pending"`
+	// deadLetters is the number of this target's events that were given up.
+	// +optional
+	DeadLetters int64 `json:"deadLetters"`
+	// circuit is Closed if events flow, Open if the target fails, so that it gets fewer attempts until it answers again,
+	// and Gone if it said that it is gone for good (410). Where the receiver Pods disagree, the worst counts.
+	// +optional
+	Circuit Circuit `json:"circuit,omitempty"`
+}
+
+// Circuit says how a target is treated, judged by its latest answers.
+//
+// +kubebuilder:validation:Enum=Closed;Open;Gone
+type Circuit string
+
+// The states of a circuit.
+const (
+	// CircuitClosed is the rule: events flow.
+	CircuitClosed Circuit = "Closed"
+	// CircuitOpen means that the target fails; it is probed until it answers again.
+	CircuitOpen Circuit = "Open"
+	// CircuitGone means that the target said that it is gone for good; it is probed rarely.
+	CircuitGone Circuit = "Gone"
+)

@@ -17,6 +17,7 @@ import (
 
 	"heymarket.dev/operator/api/v1alpha1"
 	"heymarket.dev/operator/internal/receiver/config"
+	"heymarket.dev/operator/internal/receiver/filter"
 	"heymarket.dev/operator/test/apiserver"
 )
 
@@ -120,6 +121,74 @@ var rules = []struct {
 	{name: "none at a time", spec: withURL("maxInFlight: 0"), want: "maxInFlight"},
 	{name: "too many at a time", spec: withURL("maxInFlight: 1001"), want: "maxInFlight"},
 
+	{name: "a rate", spec: withURL("ratePerSecond: 100000")},
+	{name: "a rate of nothing", spec: withURL("ratePerSecond: 0"), want: "ratePerSecond"},
+	{name: "a rate that is too high", spec: withURL("ratePerSecond: 100001"), want: "ratePerSecond"},
+
+	{name: "a filter", spec: withURL("filter: 'event.type == \"chat_closed\"'")},
+	{name: "an empty filter", spec: withURL("filter: ''"), want: "filter"},
+	{name: "a filter that is too long", spec: withURL("filter: " + strings.Repeat("a", 4097)), want: "Too long"},
+	{name: "a deduplication key", spec: more("deduplication: {key: string(event.data.id)}")},
+	{name: "a deduplication key that is too long", spec: more("deduplication: {key: " + strings.Repeat("a", 4097) + "}"), want: "Too long"},
+
+	{name: "each format and order", spec: token + "targets: [{name: a, url: 'http://a', format: Heymarket, order: None}, {name: b, url: 'http://b', format: CloudEvents, order: Conversation}, {name: c, url: 'http://c', format: CloudEventsStructured}]"},
+	{name: "a format that nobody knows", spec: withURL("format: XML"), want: "Unsupported value"},
+	{name: "an order that nobody knows", spec: withURL("order: Total"), want: "Unsupported value"},
+
+	{name: "a signed target", spec: withURL("signing: {secretKeyRef: {name: keys, key: one}, previousSecretKeyRef: {name: keys, key: zero}}")},
+	{name: "signing without a key", spec: withURL("signing: {previousSecretKeyRef: {name: keys, key: zero}}"), want: "signing.secretKeyRef: Required value"},
+	{name: "signing without a key's name", spec: withURL("signing: {secretKeyRef: {name: keys}}"), want: "secretKeyRef.key: Required value"},
+	{name: "signing twice by one key", spec: withURL("signing: {secretKeyRef: {name: keys, key: one}, previousSecretKeyRef: {name: keys, key: one}}"), want: "signing.previousSecretKeyRef must name another"},
+	{name: "a previous token", spec: "token: {secretKeyRef: {name: new}, previousSecretKeyRef: {name: old}}\n" + targets},
+	{name: "a previous token of the same Secret", spec: "token: {secretKeyRef: {name: a}, previousSecretKeyRef: {name: a, key: old}}\n" + targets},
+	{name: "one token twice", spec: "token: {secretKeyRef: {name: a}, previousSecretKeyRef: {name: a, key: token}}\n" + targets, want: "token.previousSecretKeyRef must name another"},
+
+	{name: "headers", spec: withURL("headers: [{name: X-Team, value: \"a b\\tc\"}, {name: Authorization, secretKeyRef: {name: a, key: b}}]")},
+	{name: "32 headers", spec: withURL("headers: " + manyHeaders(32))},
+	{name: "33 headers", spec: withURL("headers: " + manyHeaders(33)), want: "must have at most 32 items"},
+	{name: "a header twice", spec: withURL("headers: [{name: X-Team, value: a}, {name: x-team, value: b}]"), want: "headers must name each header once"},
+	{name: "a header with a colon", spec: withURL("headers: [{name: 'X-Team:', value: a}]"), want: "name must be the name of an HTTP header"},
+	{name: "a header of the connection", spec: withURL("headers: [{name: Transfer-Encoding, value: a}]"), want: "name must not be a header of the connection"},
+	{name: "a header of the receiver's", spec: withURL("headers: [{name: ce-Id, value: a}]"), want: "name must not be a header of the connection"},
+	{name: "a header without a value", spec: withURL("headers: [{name: X-Team}]"), want: "set exactly one of value and secretKeyRef"},
+	{name: "a header with two values", spec: withURL("headers: [{name: X-Team, value: a, secretKeyRef: {name: a, key: b}}]"), want: "set exactly one of value and secretKeyRef"},
+	{name: "a header of two lines", spec: withURL("headers: [{name: X-Team, value: \"a\\nb\"}]"), want: "value must not hold a line break"},
+	{name: "a header with a delete character", spec: withURL("headers: [{name: X-Team, value: \"a\\x7f\"}]"), want: "value must not hold a line break"},
+
+	{name: "a private CA", spec: oneTarget("url: 'https://crm', tls: {caSecretKeyRef: {name: ca, key: ca.crt}, serverName: crm.internal}")},
+	{name: "a private CA of a Service", spec: oneTarget("service: {name: crm, port: 443, scheme: HTTPS}, tls: {serverName: crm}")},
+	{name: "TLS that says nothing", spec: oneTarget("url: 'https://crm', tls: {}"), want: "tls"},
+	{name: "TLS without https", spec: withURL("tls: {serverName: crm}"), want: "tls has no effect on a target that is not reached by https"},
+	{name: "TLS without HTTPS", spec: oneTarget("service: {name: crm, port: 443}, tls: {serverName: crm}"), want: "tls has no effect on a target that is not reached by https"},
+	{name: "a server name with a port", spec: oneTarget("url: 'https://crm', tls: {serverName: 'crm:443'}"), want: "serverName must be a DNS name"},
+
+	{name: "all of retention", spec: more("retention: {deadLetters: 8760h, deadLetterLimit: 1000000}")},
+	{name: "a retention that is too short", spec: more("retention: {deadLetters: 59m}"), want: "deadLetters must be from 1h to 8760h"},
+	{name: "a retention of nothing", spec: more("retention: {deadLetterLimit: 0}"), want: "deadLetterLimit"},
+	{name: "a Redis of its own", spec: more("redis: {secretKeyRef: {name: redis, key: url}}")},
+	{name: "a Redis of nobody", spec: more("redis: {}"), want: "redis.secretKeyRef: Required value"},
+	{name: "paused", spec: more("paused: true")},
+	{name: "autoscaling", spec: more("receiver: {autoscaling: {minReplicas: 1, maxReplicas: 100, targetCPUUtilization: 1000}}")},
+	{name: "autoscaling up to the default minimum", spec: more("receiver: {autoscaling: {maxReplicas: 2}}")},
+	{name: "autoscaling below the default minimum", spec: more("receiver: {autoscaling: {maxReplicas: 1}}"), want: "minReplicas must not be more than maxReplicas"},
+	{name: "autoscaling without a maximum", spec: more("receiver: {autoscaling: {}}"), want: "maxReplicas: Required value"},
+	{name: "autoscaling to nothing", spec: more("receiver: {autoscaling: {minReplicas: 0, maxReplicas: 1}}"), want: "minReplicas"},
+	{name: "autoscaling with a CPU request", spec: more("receiver: {autoscaling: {maxReplicas: 3}, resources: {requests: {cpu: 50m}}}")},
+	{name: "autoscaling with a CPU limit", spec: more("receiver: {autoscaling: {maxReplicas: 3}, resources: {limits: {cpu: 1}}}")},
+	{name: "autoscaling without a CPU request", spec: more("receiver: {autoscaling: {maxReplicas: 3}, resources: {requests: {memory: 50Mi}}}"), want: "autoscaling needs resources.requests.cpu"},
+	{name: "all of placement", spec: more("receiver: {nodeSelector: {a: b}, tolerations: [{operator: Exists}], affinity: {}, topologySpreadConstraints: [{maxSkew: 1, topologyKey: zone, whenUnsatisfiable: DoNotSchedule}], priorityClassName: important, podAnnotations: {example.com/a: b}, podLabels: {example.com/a: b}, imagePullSecrets: [{name: registry}]}")},
+	{name: "a priority class with a space", spec: more("receiver: {priorityClassName: 'a b'}"), want: "priorityClassName must be the name of a PriorityClass"},
+	{name: "a Pod annotation without a name", spec: more("receiver: {podAnnotations: {'a b': c}}"), want: "the keys of podAnnotations must be names"},
+	{name: "a Pod annotation that loosens", spec: more("receiver: {podAnnotations: {container.apparmor.security.beta.kubernetes.io/receiver: unconfined}}"), want: "podAnnotations must not set AppArmor or seccomp"},
+	{name: "a Pod label without a name", spec: more("receiver: {podLabels: {'a b': c}}"), want: "the keys of podLabels must be names"},
+	{name: "a Pod label of ours", spec: more("receiver: {podLabels: {app.kubernetes.io/name: other}}"), want: "podLabels must not set app.kubernetes.io/name"},
+	{name: "a Pod label with a space", spec: more("receiver: {podLabels: {a: 'b c'}}"), want: "podLabels.a in body should match"},
+	{name: "a pull Secret with a slash", spec: more("receiver: {imagePullSecrets: [{name: a/b}]}"), want: "name must be the name of a Secret"},
+	{name: "a security context", spec: more("receiver: {securityContext: {privileged: true}}"), want: "unknown field"},
+	{name: "a service account", spec: more("receiver: {serviceAccountName: admin}"), want: "unknown field"},
+	{name: "a log level", spec: more("receiver: {logLevel: debug}")},
+	{name: "a log level in capitals", spec: more("receiver: {logLevel: Debug}"), want: "Unsupported value"},
+
 	{name: "the longest memory", spec: more("deduplication: {window: 720h}")},
 	{name: "the shortest memory", spec: more("deduplication: {window: 1m}")},
 	{name: "a memory that is too long", spec: more("deduplication: {window: 721h}"), want: "window must be from 1m to 720h"},
@@ -130,6 +199,19 @@ var rules = []struct {
 	{name: "none", spec: more("exposure: {type: None, host: hooks.example.com}")},
 	{name: "a type of exposure that nobody knows", spec: more("exposure: {type: Magic}"), want: "Unsupported value"},
 	{name: "none, with ingress", spec: more("exposure: {type: None, ingress: {className: traefik}}"), want: "ingress has no effect unless type is Ingress"},
+	{name: "an HTTPRoute", spec: more("exposure: {type: HTTPRoute, httpRoute: {parentRefs: [{name: public, namespace: gateways, sectionName: https, port: 443}, {name: internal}]}}")},
+	{name: "an HTTPRoute without parents", spec: more("exposure: {type: HTTPRoute}"), want: "httpRoute belongs to the type HTTPRoute"},
+	{name: "an HTTPRoute of another type", spec: more("exposure: {httpRoute: {parentRefs: [{name: public}]}}"), want: "httpRoute belongs to the type HTTPRoute"},
+	{name: "an HTTPRoute of nobody", spec: more("exposure: {type: HTTPRoute, httpRoute: {parentRefs: []}}"), want: "parentRefs"},
+	{name: "a Gateway with a slash", spec: more("exposure: {type: HTTPRoute, httpRoute: {parentRefs: [{name: a/b}]}}"), want: "name must be the name of a Gateway"},
+	{name: "a Gateway in a dotted namespace", spec: more("exposure: {type: HTTPRoute, httpRoute: {parentRefs: [{name: a, namespace: a.b}]}}"), want: "namespace must be the name of a namespace"},
+	{name: "a listener with a space", spec: more("exposure: {type: HTTPRoute, httpRoute: {parentRefs: [{name: a, sectionName: 'a b'}]}}"), want: "sectionName must be the name of a listener"},
+	{name: "a path", spec: more("exposure: {path: /hooks/a.b/v1_~-}")},
+	{name: "a path without a slash", spec: more("exposure: {path: hooks}"), want: "path must be elements such as /hooks/support"},
+	{name: "a path with a slash at the end", spec: more("exposure: {path: /hooks/}"), want: "path must be elements such as /hooks/support"},
+	{name: "a path that climbs", spec: more("exposure: {path: /hooks/../x}"), want: "path must be elements such as /hooks/support"},
+	{name: "a path with an escape", spec: more("exposure: {path: /hooks%2fx}"), want: "path must be elements such as /hooks/support"},
+	{name: "the root as a path", spec: more("exposure: {path: /}"), want: "exposure.path"},
 	{name: "a host with a port", spec: more("exposure: {host: 'hooks.example.com:443'}"), want: "host must be a DNS name"},
 	{name: "a wildcard host", spec: more("exposure: {host: '*.example.com'}"), want: "host must be a DNS name"},
 	{name: "a host in capitals", spec: more("exposure: {host: Hooks.example.com}"), want: "host must be a DNS name"},
@@ -142,7 +224,7 @@ var rules = []struct {
 	{name: "no replicas", spec: more("receiver: {replicas: 0}"), want: "receiver.replicas"},
 	{name: "too many replicas", spec: more("receiver: {replicas: 101}"), want: "receiver.replicas"},
 	{name: "a quantity that is none", spec: more("receiver: {resources: {limits: {memory: lots}}}"), want: "limits.memory"},
-	{name: "a field that does not exist", spec: more("retention: {}"), want: `unknown field "spec.retention"`},
+	{name: "a field that does not exist", spec: more("retentions: {}"), want: `unknown field "spec.retentions"`},
 }
 
 func manyTargets(n int) string {
@@ -152,6 +234,36 @@ func manyTargets(n int) string {
 		fmt.Fprintf(&b, "{name: t%d, url: 'http://t'},", i)
 	}
 	return b.String() + "]"
+}
+
+func manyHeaders(n int) string {
+	var b strings.Builder
+	for i := range n {
+		fmt.Fprintf(&b, "{name: X-%d, value: a},", i)
+	}
+	return "[" + b.String() + "]"
+}
+
+// What the CRD refuses of a header's name is what the receiver refuses.
+func TestHeaderNamesAreTheReceivers(t *testing.T) {
+	t.Parallel()
+	c := newClient(t)
+	for _, name := range []string{
+		"Authorization", "X-Api-Key", "Accept", "Cookie", "Forwarded", "Webhook-Custom", "Heymarket", "Ce",
+		"Host", "Connection", "Keep-Alive", "Proxy-Authenticate", "Proxy-Authorization", "Proxy-Connection", "TE", "Trailer",
+		"Transfer-Encoding", "Upgrade", "Content-Length", "Expect", "Content-Type", "Content-Encoding", "User-Agent",
+		"Traceparent", "Tracestate", "Webhook-Id", "webhook-timestamp", "WEBHOOK-SIGNATURE", "Heymarket-Event-Type", "ce-type",
+		"a b", "a(b)", "ä",
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			ours := c.Create(t.Context(), webhook(t, "", withURL("headers: [{name: '"+name+"', value: a}]")), client.DryRunAll)
+			theirs := config.CheckHeaderName(name)
+			if (ours == nil) != (theirs == nil) {
+				t.Errorf("the API server says %v, the receiver %v", ours, theirs)
+			}
+		})
+	}
 }
 
 func TestRules(t *testing.T) {
@@ -252,6 +364,13 @@ func TestDefaultsAreTheReceivers(t *testing.T) {
 		"maxBackoff":  duration(target.Retry.MaxBackoff),
 		"maxAge":      duration(target.Retry.MaxAge),
 		"maxInFlight": *target.MaxInFlight,
+		"format":      string(target.Format),
+		"order":       string(target.Order),
+		"deadLetters": duration(w.Spec.Retention.DeadLetters),
+		"deadLimit":   *w.Spec.Retention.DeadLetterLimit,
+		"maxHeaders":  *schema(t).Properties["spec"].Properties["targets"].Items.Schema.Properties["headers"].MaxItems,
+		"maxFilter":   *schema(t).Properties["spec"].Properties["targets"].Items.Schema.Properties["filter"].MaxLength,
+		"maxKey":      *schema(t).Properties["spec"].Properties["deduplication"].Properties["key"].MaxLength,
 		"maxTargets":  *schema(t).Properties["spec"].Properties["targets"].MaxItems,
 		"key":         w.Spec.Token.SecretKeyRef.Key,
 		"exposure":    w.Spec.Exposure.Type,
@@ -265,6 +384,13 @@ func TestDefaultsAreTheReceivers(t *testing.T) {
 		"maxBackoff":  config.DefaultMaxBackoff.String(),
 		"maxAge":      config.DefaultMaxAge.String(),
 		"maxInFlight": int32(config.DefaultMaxInFlight),
+		"format":      string(config.FormatHeymarket),
+		"order":       string(config.OrderNone),
+		"deadLetters": config.DefaultDeadLetterAge.String(),
+		"deadLimit":   int64(config.DefaultDeadLetterLimit),
+		"maxHeaders":  int64(config.MaxHeaders),
+		"maxFilter":   int64(filter.MaxLength),
+		"maxKey":      int64(filter.MaxLength),
 		"maxTargets":  int64(config.MaxTargets),
 		"key":         "token",
 		"exposure":    v1alpha1.ExposureIngress,

@@ -99,6 +99,7 @@ func run(ctx context.Context, opts options, logger logr.Logger) error {
 	if err := controller.Setup(ctx, mgr, controller.Settings{
 		ReceiverImage: opts.receiverImage,
 		HostTemplate:  opts.hostTemplate,
+		AllowedHosts:  opts.allowedHosts,
 		IngressClass:  opts.ingressClass,
 		Namespaces:    opts.namespaces,
 	}, redis, controller.NewHTTPPodStatus()); err != nil {

@@ -20,6 +20,7 @@ type options struct {
 	redisURLFile   string
 	receiverImage  string
 	hostTemplate   *controller.HostTemplate
+	allowedHosts   controller.AllowedHosts
 	ingressClass   string
 	namespaces     []string
 	leaderElect    bool
@@ -34,12 +35,13 @@ type options struct {
 // the flag and the remedy.
 func parseOptions(args []string, out io.Writer) (options, error) {
 	var o options
-	var hostTemplate, namespaces, level string
+	var hostTemplate, allowedHosts, namespaces, level string
 	f := flag.NewFlagSet("manager", flag.ContinueOnError)
 	f.SetOutput(io.Discard) // The caller says what is wrong, in one sentence.
 	f.StringVar(&o.redisURLFile, "redis-url-file", "", "`file` that holds the URL of Redis (redis:// or rediss://); read again when it changes. Required.")
 	f.StringVar(&o.receiverImage, "receiver-image", "", "`image` of the receivers. Default: the image of the Pod that the manager runs in.")
 	f.StringVar(&hostTemplate, "host-template", "", "`template` of the host of resources that name none, with .Namespace and .Name, such as {{.Namespace}}.hooks.example.com. Default: the address that the Ingress gets.")
+	f.StringVar(&allowedHosts, "allowed-hosts", "", "comma separated `list` of the hosts that resources may name, with .Namespace; *. in front means any name below. For example {{.Namespace}}.hooks.example.com,*.{{.Namespace}}.example.com. Default: any host.")
 	f.StringVar(&o.ingressClass, "ingress-class", "", "IngressClass `name` for resources that name none. Default: the cluster's default class.")
 	f.StringVar(&namespaces, "namespaces", "", "comma separated `list` of namespaces to work in. Default: all.")
 	f.BoolVar(&o.leaderElect, "leader-elect", false, "let one of several replicas work at a time.")
@@ -94,6 +96,10 @@ func parseOptions(args []string, out io.Writer) (options, error) {
 		if !slices.Contains(o.namespaces, ns) {
 			o.namespaces = append(o.namespaces, ns)
 		}
+	}
+	var err error
+	if o.allowedHosts, err = controller.ParseAllowedHosts(allowedHosts); err != nil {
+		return o, fmt.Errorf("--allowed-hosts is not usable: %w; set a list such as *.{{.Namespace}}.hooks.example.com", err)
 	}
 	if hostTemplate != "" {
 		t, err := controller.ParseHostTemplate(hostTemplate)

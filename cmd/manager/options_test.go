@@ -29,6 +29,7 @@ func TestBadFlagsEndWithASentence(t *testing.T) {
 		{[]string{"--redis-url-file=f", "--ingress-class=a b"}, []string{"--ingress-class", "a b"}},
 		{[]string{"--redis-url-file=f", "--namespaces=a,B"}, []string{"--namespaces", `"B"`}},
 		{[]string{"--redis-url-file=f", "--host-template={{.Host}}"}, []string{"--host-template", "hooks.example.com"}},
+		{[]string{"--redis-url-file=f", "--allowed-hosts=a.example.com,b c"}, []string{"--allowed-hosts", `"b c"`}},
 		{[]string{"--redis-url-file=f", "--host-template=a b"}, []string{"--host-template", "a b"}},
 	} {
 		var stdout, stderr bytes.Buffer

@@ -3,14 +3,19 @@ package controller
 import (
 	"context"
 	"fmt"
+	"slices"
 
 	corev1 "k8s.io/api/core/v1"
+	networkingv1 "k8s.io/api/networking/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/runtime"
 	appsv1ac "k8s.io/client-go/applyconfigurations/apps/v1"
+	autoscalingv2ac "k8s.io/client-go/applyconfigurations/autoscaling/v2"
 	corev1ac "k8s.io/client-go/applyconfigurations/core/v1"
 	networkingv1ac "k8s.io/client-go/applyconfigurations/networking/v1"
+	policyv1ac "k8s.io/client-go/applyconfigurations/policy/v1"
+	"k8s.io/utils/ptr"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/log"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
@@ -34,14 +39,58 @@ func (r *Reconciler) apply(ctx context.Context, now *round, want desired.Objects
 	if _, err := applyChild(ctx, r, now, is.service, want.Service, corev1ac.ExtractService); err != nil {
 		return err
 	}
+	if err := r.handOverReplicas(ctx, now, want); err != nil {
+		return err
+	}
 	var err error
 	if now.rolled, err = applyChild(ctx, r, now, is.deployment, want.Deployment, appsv1ac.ExtractDeployment); err != nil {
 		return err
 	}
-	if want.Ingress != nil {
-		_, err = applyChild(ctx, r, now, is.ingress, want.Ingress, networkingv1ac.ExtractIngress)
+	if want.DisruptionBudget != nil {
+		if _, err := applyChild(ctx, r, now, is.budget, want.DisruptionBudget, policyv1ac.ExtractPodDisruptionBudget); err != nil {
+			return err
+		}
 	}
-	return err
+	if want.Autoscaler != nil {
+		if _, err := applyChild(ctx, r, now, is.autoscaler, want.Autoscaler, autoscalingv2ac.ExtractHorizontalPodAutoscaler); err != nil {
+			return err
+		}
+	}
+	if want.Ingress != nil {
+		if _, err := applyChild(ctx, r, now, is.ingress, want.Ingress, networkingv1ac.ExtractIngress); err != nil {
+			return err
+		}
+	}
+	if want.HTTPRoute != nil {
+		return r.applyRoute(ctx, now, want.HTTPRoute)
+	}
+	return nil
+}
+
+// replicasOwner keeps the number of replicas between the operator, which lets go of it, and an autoscaler, which takes
+// it when it first changes it.
+const replicasOwner = FieldOwner + "-replicas"
+
+// handOverReplicas gives the number of replicas as it is to another field owner, if the operator owns it and no longer
+// wants to. A field that its last owner leaves out is removed, and a Deployment without it gets one replica.
+func (r *Reconciler) handOverReplicas(ctx context.Context, now *round, want desired.Objects) error {
+	is := now.children.deployment
+	if !now.accepted() || is == nil || want.Deployment.Spec.Replicas != nil {
+		return nil
+	}
+	owned, err := appsv1ac.ExtractDeployment(is, FieldOwner)
+	if err != nil {
+		return fmt.Errorf("read what the operator owns of Deployment %s: %w", is.Name, err)
+	}
+	if owned.Spec == nil || owned.Spec.Replicas == nil {
+		return nil
+	}
+	keep := appsv1ac.Deployment(is.Name, is.Namespace).WithUID(is.UID).
+		WithSpec(appsv1ac.DeploymentSpec().WithReplicas(ptr.Deref(is.Spec.Replicas, 1)))
+	if err := r.Client.Apply(ctx, keep, client.FieldOwner(replicasOwner), client.ForceOwnership); err != nil {
+		return fmt.Errorf("hand over the replicas of Deployment %s: %w", is.Name, err)
+	}
+	return nil
 }
 
 // applyConfiguration is what the generated apply configurations have in common.
@@ -71,10 +120,18 @@ func applyChild[L client.Object, A applyConfiguration](
 			return false, nil
 		}
 	}
-	err := r.Client.Apply(ctx, want, client.FieldOwner(FieldOwner), client.ForceOwnership)
+	wrote, err := now.applied(r.Client.Apply(ctx, want, client.FieldOwner(FieldOwner), client.ForceOwnership), kind, name)
+	if wrote {
+		log.FromContext(ctx).Info("Applied", "child", kind+"/"+name)
+	}
+	return wrote, err
+}
+
+// applied tells success from what the API server refuses for good, which is noted, and from what is worth another try,
+// which is returned.
+func (now *round) applied(err error, kind, name string) (bool, error) {
 	switch {
 	case err == nil:
-		log.FromContext(ctx).Info("Applied", "child", kind+"/"+name)
 		return true, nil
 	case apierrors.HasStatusCause(err, corev1.NamespaceTerminatingCause):
 		// The resource goes away with its namespace in a moment.
@@ -96,17 +153,43 @@ func applyChild[L client.Object, A applyConfiguration](
 
 // prune deletes what is no longer wanted. A person's mistake never deletes anything.
 func (r *Reconciler) prune(ctx context.Context, now *round, want desired.Objects) error {
-	i := now.children.ingress
-	if !now.accepted() || want.Ingress != nil || i == nil || !i.DeletionTimestamp.IsZero() {
+	if !now.accepted() {
+		return nil
+	}
+	is := &now.children
+	if err := pruneChild(ctx, r, "HorizontalPodAutoscaler", &is.autoscaler, want.Autoscaler != nil); err != nil {
+		return err
+	}
+	if err := pruneChild(ctx, r, "PodDisruptionBudget", &is.budget, want.DisruptionBudget != nil); err != nil {
+		return err
+	}
+	// In a conflict, what stands somewhere else is not in the rival's way.
+	elsewhere := now.rival != nil && is.ingress != nil && !claimsHost(is.ingress, now.input.Host)
+	if err := pruneChild(ctx, r, "Ingress", &is.ingress, want.Ingress != nil || elsewhere); err != nil {
+		return err
+	}
+	elsewhere = now.rival != nil && is.route != nil && !routesHost(is.route, now.input.Host)
+	return pruneChild(ctx, r, "HTTPRoute", &is.route, want.HTTPRoute != nil || elsewhere)
+}
+
+func claimsHost(i *networkingv1.Ingress, host string) bool {
+	return slices.ContainsFunc(i.Spec.Rules, func(r networkingv1.IngressRule) bool { return r.Host == host })
+}
+
+// pruneChild deletes the child unless it is wanted, and forgets it.
+func pruneChild[L client.Object](ctx context.Context, r *Reconciler, kind string, child *L, wanted bool) error {
+	is := *child
+	if wanted || isNil(is) || !is.GetDeletionTimestamp().IsZero() {
 		return nil
 	}
 	// The UID makes sure that what goes is what was looked at.
-	err := r.Client.Delete(ctx, i, client.Preconditions{UID: &i.UID})
+	err := r.Client.Delete(ctx, is, client.Preconditions{UID: new(is.GetUID())})
 	if client.IgnoreNotFound(err) != nil {
-		return fmt.Errorf("delete Ingress %s: %w", i.Name, err)
+		return fmt.Errorf("delete %s %s: %w", kind, is.GetName(), err)
 	}
-	log.FromContext(ctx).Info("Deleted", "child", "Ingress/"+i.Name)
-	now.children.ingress = nil
+	log.FromContext(ctx).Info("Deleted", "child", kind+"/"+is.GetName())
+	var none L
+	*child = none
 	return nil
 }
 

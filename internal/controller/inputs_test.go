@@ -35,8 +35,8 @@ func TestRedisURLFile(t *testing.T) {
 		"localhost:6379":              "must begin with redis://",
 		"http://secret@redis":         "must begin with redis://",
 		"redis://":                    "names no host",
-		"redis://:secret@[::1":        "holds no URL",
-		"redis://:secret@h:port/\x7f": "holds no URL",
+		"redis://:secret@[::1":        "cannot be read",
+		"redis://:secret@h:port/\x7f": "cannot be read",
 	} {
 		write(content + "\n")
 		_, err := OpenRedisURLFile(file)
@@ -87,6 +87,39 @@ func TestHostTemplate(t *testing.T) {
 	}
 }
 
+func TestAllowedHosts(t *testing.T) {
+	t.Parallel()
+	for _, tc := range []struct {
+		allowed, host string
+		want          bool
+	}{
+		{"", "anything.example.com", true},
+		{"hooks.example.com", "hooks.example.com", true},
+		{"hooks.example.com", "x.hooks.example.com", false},
+		{"*.hooks.example.com", "x.hooks.example.com", true},
+		{"*.hooks.example.com", "y.x.hooks.example.com", true},
+		{"*.hooks.example.com", "hooks.example.com", false},
+		{"*.hooks.example.com", "evilhooks.example.com", false},
+		{"a.example.com, {{.Namespace}}.example.com", "staging.example.com", true},
+		{"a.example.com, {{.Namespace}}.example.com", "production.example.com", false},
+		{"*.{{.Namespace}}.example.com", "x.staging.example.com", true},
+		{"{{.Name}}.example.com", "support.example.com", true},
+	} {
+		a, err := ParseAllowedHosts(tc.allowed)
+		if err != nil {
+			t.Errorf("%q: %v", tc.allowed, err)
+		}
+		if got := a.Allow("staging", "support", tc.host); got != tc.want {
+			t.Errorf("%q allows %q: %v", tc.allowed, tc.host, got)
+		}
+	}
+	for _, bad := range []string{"*", "a b", "{{.Host}}", "*.*.example.com", "https://a"} {
+		if _, err := ParseAllowedHosts(bad); err == nil {
+			t.Errorf("%q was accepted", bad)
+		}
+	}
+}
+
 func TestHTTPPodStatus(t *testing.T) {
 	t.Parallel()
 	for name, tc := range map[string]struct {
@@ -115,9 +148,9 @@ func TestHTTPPodStatus(t *testing.T) {
 			at := netip.MustParseAddrPort(s.Listener.Addr().String())
 			p := NewHTTPPodStatus()
 			p.port = at.Port()
-			got, err := p.ConfigDigest(t.Context(), at.Addr())
-			if got != tc.want || (err == nil) != (tc.want != "") {
-				t.Errorf("%q, %v, want %q", got, err, tc.want)
+			report, err := p.Report(t.Context(), at.Addr())
+			if got := report.ConfigDigest; got != tc.want || (err == nil) != (tc.want != "") {
+				t.Errorf("%q, %v, want %q", report.ConfigDigest, err, tc.want)
 			}
 		})
 	}
@@ -126,9 +159,11 @@ func TestHTTPPodStatus(t *testing.T) {
 // A watch that is lost and begins again has missed an unknown number of changes, so everything is looked at.
 func TestSecretWatchAfterAGap(t *testing.T) {
 	t.Parallel()
+	signed := hookWithSecret("b", "three", "x")
+	signed.Spec.Targets = []v1alpha1.Target{{Name: "crm", Signing: &v1alpha1.Signing{SecretKeyRef: v1alpha1.SecretKeyReference{Name: "keys", Key: "k"}}}}
 	hooks := fake.NewClientBuilder().WithScheme(Scheme()).
-		WithIndex(&v1alpha1.HeymarketWebhook{}, indexTokenSecret, tokenSecretOf).
-		WithObjects(hookWithSecret("a", "one", "x"), hookWithSecret("a", "two", "y"), hookWithSecret("b", "three", "x")).
+		WithIndex(&v1alpha1.HeymarketWebhook{}, indexSecret, secretsOf).
+		WithObjects(hookWithSecret("a", "one", "x"), hookWithSecret("a", "two", "y"), signed).
 		Build()
 	queue := workqueue.NewTypedRateLimitingQueue(workqueue.DefaultTypedControllerRateLimiter[reconcile.Request]())
 	defer queue.ShutDown()
@@ -156,6 +191,13 @@ func TestSecretWatchAfterAGap(t *testing.T) {
 			t.Errorf("woke %v, want a/one", got)
 		}
 	}
+	// A Secret that a target refers to wakes like that of the token.
+	if err := s.Add(&metav1.PartialObjectMetadata{ObjectMeta: metav1.ObjectMeta{Namespace: "b", Name: "keys"}}); err != nil {
+		t.Error(err)
+	}
+	if got := taken(); len(got) != 1 || got[0] != "b/three" {
+		t.Errorf("woke %v, want b/three", got)
+	}
 	if err := s.Add(&metav1.PartialObjectMetadata{ObjectMeta: metav1.ObjectMeta{Namespace: "a", Name: "unrelated"}}); err != nil || len(taken()) != 0 {
 		t.Errorf("an unrelated Secret woke something: %v", err)
 	}
@@ -166,7 +208,7 @@ func TestSecretWatchAfterAGap(t *testing.T) {
 
 func hookWithSecret(namespace, name, secret string) *v1alpha1.HeymarketWebhook {
 	h := &v1alpha1.HeymarketWebhook{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: name}}
-	h.Spec.Token.SecretKeyRef = v1alpha1.SecretKeyReference{Name: secret, Key: "token"}
+	h.Spec.Token.SecretKeyRef = v1alpha1.TokenReference{Name: secret, Key: "token"}
 	return h
 }
 

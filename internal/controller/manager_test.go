@@ -2,6 +2,7 @@ package controller
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"fmt"
 	"os"
@@ -38,6 +39,23 @@ func operator(t *testing.T, name string) *rest.Config {
 	name += "-" + utilrand.String(5) // The API server outlives one run of a test under -count.
 	cfg := apiserver.User(t, name)
 	admin := newClient(t, apiserver.Config(t))
+	role := clusterRole(t)
+	role.Name = name
+	if err := admin.Create(t.Context(), &role); err != nil {
+		t.Fatal(err)
+	}
+	if err := admin.Create(t.Context(), &rbacv1.ClusterRoleBinding{
+		ObjectMeta: metav1.ObjectMeta{Name: name},
+		RoleRef:    rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "ClusterRole", Name: name},
+		Subjects:   []rbacv1.Subject{{APIGroup: rbacv1.GroupName, Kind: rbacv1.UserKind, Name: name}},
+	}); err != nil {
+		t.Fatal(err)
+	}
+	return cfg
+}
+
+func clusterRole(t *testing.T) rbacv1.ClusterRole {
+	t.Helper()
 	root, err := apiserver.Root()
 	if err != nil {
 		t.Fatal(err)
@@ -57,18 +75,7 @@ func operator(t *testing.T, name string) *rest.Config {
 	if len(role.Rules) == 0 {
 		t.Fatal("config/rbac/role.yaml has no ClusterRole with rules")
 	}
-	role.Name = name
-	if err := admin.Create(t.Context(), &role); err != nil {
-		t.Fatal(err)
-	}
-	if err := admin.Create(t.Context(), &rbacv1.ClusterRoleBinding{
-		ObjectMeta: metav1.ObjectMeta{Name: name},
-		RoleRef:    rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "ClusterRole", Name: name},
-		Subjects:   []rbacv1.Subject{{APIGroup: rbacv1.GroupName, Kind: rbacv1.UserKind, Name: name}},
-	}); err != nil {
-		t.Fatal(err)
-	}
-	return cfg
+	return role
 }
 
 // manage runs the whole manager for the world until the test ends. It returns the file with the URL of Redis.
@@ -91,6 +98,7 @@ func (w *world) manage(cfg *rest.Config, namespaces ...string) string {
 	w.do(err)
 	settings := w.r.Settings
 	settings.Namespaces = namespaces
+	settings.pollPeriod = cmp.Or(settings.pollPeriod, time.Hour)
 	ctx, stop := context.WithCancel(w.t.Context())
 	w.do(Setup(ctx, mgr, settings, redis, w.pods))
 	ended := make(chan error, 1)
@@ -150,7 +158,7 @@ func TestManager(t *testing.T) {
 	w.rollOut(2)
 	w.admit("203.0.113.7")
 	w.eventually("Ready", func() bool { return w.reason(v1alpha1.ConditionReady) == v1alpha1.ReasonReady })
-	for _, path := range firstWrites[:5] {
+	for _, path := range firstWrites[:6] {
 		if n := count(w.writes.peek(), path); n != 1 {
 			t.Errorf("%s: %d times, want once", path, n)
 		}
@@ -209,6 +217,57 @@ func TestManagerInNamespaces(t *testing.T) {
 	if got := other.exist(); got != "" {
 		t.Errorf("children in another namespace: %s", got)
 	}
+}
+
+// The Pods of a resource at rest are asked now and then. What they say anew is reported, and what they say again costs
+// the API server not one request.
+func TestManagerAsksPods(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.r.Settings.pollPeriod = 50 * time.Millisecond
+	w.manage(operator(t, "poll-test"), w.namespace)
+	w.secret("heymarket", map[string]string{"token": canary})
+	w.webhook(smallest)
+	w.eventually("the children", func() bool { return w.exist() == allChildren })
+	w.serve("10.1.0.1", "10.1.0.2")
+	w.rollOut(2)
+	w.admit("203.0.113.7")
+	w.eventually("Ready", func() bool { return w.reason(v1alpha1.ConditionReady) == v1alpha1.ReasonReady })
+	polled := func(times int) {
+		t.Helper()
+		before := w.pods.count()
+		w.eventually("a poll", func() bool { return w.pods.count() >= before+2*times })
+	}
+	polled(3)
+	w.writes.take()
+	reads := w.writes.read.Load()
+	polled(10)
+	if got := w.writes.take(); len(got) != 0 {
+		t.Errorf("writes at rest: %v", got)
+	}
+	if got := w.writes.read.Load(); got != reads {
+		t.Errorf("%d reads at rest", got-reads)
+	}
+	w.says("10.1.0.2", func(p *PodReport) {
+		p.Durable, p.DurabilityProblems = false, []string{"Redis forgets events when it restarts: its append-only file is off; set appendonly yes."}
+	})
+	w.eventually("the loss of durability", func() bool { return w.reason(v1alpha1.ConditionReady) == v1alpha1.ReasonNotDurable })
+}
+
+// Whoever waits for a host and path is woken when the other lets go.
+func TestManagerSettlesConflicts(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.manage(operator(t, "conflict-test"), w.namespace)
+	w.secret("heymarket", map[string]string{"token": canary})
+	first := &v1alpha1.HeymarketWebhook{ObjectMeta: metav1.ObjectMeta{Namespace: w.namespace, Name: "a-first"}}
+	w.do(yaml.UnmarshalStrict([]byte(smallest), &first.Spec))
+	first.Spec.Exposure.Path = "/hooks"
+	w.do(w.person.Create(t.Context(), first))
+	w.webhook(smallest + "exposure: {path: /hooks}")
+	w.eventually("the conflict", func() bool { return w.reason(v1alpha1.ConditionExposed) == v1alpha1.ReasonHostConflict })
+	w.do(w.person.Delete(t.Context(), first))
+	w.eventually("the Ingress", func() bool { return w.exist() == allChildren })
 }
 
 // settle waits until the present state has been reconciled twice more: a Ready resource asks its Pods in each round.

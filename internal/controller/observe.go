@@ -20,64 +20,72 @@ import (
 
 // observation is what one round has seen of the children.
 type observation struct {
-	available, exposed verdict
+	available, durable, exposed verdict
+	// reports are those of the Pods that answered.
+	reports []PodReport
 	// ask says that only asking the Pods again will tell more: no watch does.
 	ask bool
 }
 
-// PodStatus asks a receiver Pod which configuration it serves.
+// PodStatus asks receiver Pods about themselves.
 type PodStatus interface {
-	// ConfigDigest returns the digest that the Pod with this address reports.
-	ConfigDigest(ctx context.Context, address netip.Addr) (string, error)
+	// Report returns what the Pod with this address says. It returns an error if it says nothing.
+	Report(ctx context.Context, address netip.Addr) (PodReport, error)
 }
 
 func (r *Reconciler) observe(ctx context.Context, now *round, want desired.Objects) (observation, error) {
-	available, ask, err := r.observeReceiver(ctx, now, want)
+	pods, err := listPods(ctx, r.Client, now.hook)
 	if err != nil {
 		return observation{}, err
 	}
-	return observation{available: available, ask: ask, exposed: observeExposure(now)}, nil
+	seen := observation{exposed: observeExposure(now)}
+	reports := askPods(ctx, r.Pods, pods.ready)
+	seen.available, seen.ask = observeReceiver(now, want, reports)
+	if len(pods.ready) == 0 {
+		// Pods that are not ready may know why.
+		reports = askPods(ctx, r.Pods, pods.waiting)
+	}
+	for _, p := range reports {
+		if p != nil {
+			seen.reports = append(seen.reports, *p)
+		}
+	}
+	seen.durable = observeDurability(now.children.deployment != nil || now.rolled, seen.reports)
+	// No watch tells when a Pod has asked Redis.
+	seen.ask = seen.ask || seen.available.ok && seen.durable.reason == v1alpha1.ReasonDurabilityUnknown
+	return seen, nil
 }
 
-// observeReceiver says whether every ready Pod serves what is wanted, and whether to ask again.
-func (r *Reconciler) observeReceiver(ctx context.Context, now *round, want desired.Objects) (verdict, bool, error) {
+// observeReceiver says whether every ready Pod serves what is wanted, and whether to ask again. reports are those of the
+// ready Pods, nil for one that does not answer.
+func observeReceiver(now *round, want desired.Objects, reports []*PodReport) (verdict, bool) {
 	d := now.children.deployment
 	name := desired.ReceiverName(now.hook.Name)
 	rollout := verdict{reason: v1alpha1.ReasonRolloutInProgress, message: fmt.Sprintf("Deployment %q is bringing up its Pods.", name)}
 	switch {
 	case d == nil && !now.rolled:
-		return verdict{reason: v1alpha1.ReasonNotDeployed, message: "There is no receiver, because the resource is not accepted."}, false, nil
+		return verdict{reason: v1alpha1.ReasonNotDeployed, message: "There is no receiver, because the resource is not accepted."}, false
 	case d == nil || now.rolled:
-		return rollout, false, nil
+		return rollout, false
 	case stuck(d):
 		return verdict{reason: v1alpha1.ReasonRolloutStuck, message: fmt.Sprintf(
-			"Deployment %q exceeded its progress deadline: see kubectl describe deployment %s and its Pods.", name, name)}, false, nil
+			"Deployment %q exceeded its progress deadline: see kubectl describe deployment %s and its Pods.", name, name)}, false
 	case !rolledOut(d):
-		return rollout, false, nil
-	}
-
-	pods, err := r.readyPods(ctx, now.hook)
-	if err != nil {
-		return verdict{}, false, err
-	}
-	if len(pods) == 0 {
-		if !wasAvailable(d) {
-			return rollout, false, nil
-		}
+		return rollout, false
+	case len(reports) == 0 && !wasAvailable(d):
+		return rollout, false
+	case len(reports) == 0:
 		return verdict{reason: v1alpha1.ReasonNoReadyReplicas, message: fmt.Sprintf(
-			"No Pod of Deployment %q is ready: see kubectl describe deployment %s and the logs of its Pods.", name, name)}, false, nil
-	}
-	switch current, answered := r.ask(ctx, pods, want.ConfigDigest); {
-	case !answered:
+			"No Pod of Deployment %q is ready: see kubectl describe deployment %s and the logs of its Pods.", name, name)}, false
+	case slices.Contains(reports, nil):
 		return verdict{reason: v1alpha1.ReasonStatusUnreachable, message: fmt.Sprintf(
 			"A ready Pod of Deployment %q does not tell the operator which configuration it serves: check that no NetworkPolicy keeps the operator from port %d of the Pods.",
-			name, desired.OpsPort)}, true, nil
-	case !current:
+			name, desired.OpsPort)}, true
+	case slices.ContainsFunc(reports, func(p *PodReport) bool { return p.ConfigDigest != want.ConfigDigest }):
 		return verdict{reason: v1alpha1.ReasonConfigurationPending, message: fmt.Sprintf(
-			"A ready Pod of Deployment %q still serves an earlier configuration: the kubelet brings the new one within about a minute.", name)}, now.handedOut(want), nil
-	default:
-		return verdict{ok: true, reason: v1alpha1.ReasonServing, message: "All ready receiver Pods serve this configuration."}, false, nil
+			"A ready Pod of Deployment %q still serves an earlier configuration: the kubelet brings the new one within about a minute.", name)}, now.handedOut(want)
 	}
+	return verdict{ok: true, reason: v1alpha1.ReasonServing, message: "All ready receiver Pods serve this configuration."}, false
 }
 
 // handedOut says that the wanted configuration is in the Secret, so that the Pods will come round by themselves.
@@ -86,48 +94,56 @@ func (now *round) handedOut(want desired.Objects) bool {
 	return now.accepted() || s != nil && desired.DigestOf(s.Data) == want.ConfigDigest
 }
 
-// readyPods returns the addresses of the Pods behind the Service that are ready, each once.
-func (r *Reconciler) readyPods(ctx context.Context, hook *v1alpha1.HeymarketWebhook) ([]netip.Addr, error) {
+// pods are the addresses of the Pods behind a Service, each once.
+type pods struct {
+	ready, waiting []netip.Addr
+}
+
+func listPods(ctx context.Context, c client.Reader, hook *v1alpha1.HeymarketWebhook) (pods, error) {
 	var slicesOfService discoveryv1.EndpointSliceList
-	if err := r.Client.List(ctx, &slicesOfService, client.InNamespace(hook.Namespace),
+	if err := c.List(ctx, &slicesOfService, client.InNamespace(hook.Namespace), client.UnsafeDisableDeepCopy,
 		client.MatchingLabels{discoveryv1.LabelServiceName: desired.ReceiverName(hook.Name)}); err != nil {
-		return nil, fmt.Errorf("list EndpointSlices: %w", err)
+		return pods{}, fmt.Errorf("list EndpointSlices: %w", err)
 	}
-	var addrs []netip.Addr
+	var out pods
 	for _, s := range slicesOfService.Items {
 		for _, e := range s.Endpoints {
-			if !ptr.Deref(e.Conditions.Ready, true) || len(e.Addresses) == 0 {
+			if len(e.Addresses) == 0 {
 				continue
 			}
-			if a, err := netip.ParseAddr(e.Addresses[0]); err == nil {
-				addrs = append(addrs, a)
+			a, err := netip.ParseAddr(e.Addresses[0])
+			switch {
+			case err != nil:
+			case ptr.Deref(e.Conditions.Ready, true):
+				out.ready = append(out.ready, a)
+			case !ptr.Deref(e.Conditions.Terminating, false):
+				out.waiting = append(out.waiting, a)
 			}
 		}
 	}
-	slices.SortFunc(addrs, netip.Addr.Compare)
-	return slices.Compact(addrs), nil
+	for _, list := range []*[]netip.Addr{&out.ready, &out.waiting} {
+		slices.SortFunc(*list, netip.Addr.Compare)
+		*list = slices.Compact(*list)
+	}
+	return out, nil
 }
 
-// ask asks all pods at once. current says whether all that answered serve digest, answered whether all did.
-func (r *Reconciler) ask(ctx context.Context, pods []netip.Addr, digest string) (current, answered bool) {
-	got := make([]string, len(pods))
+// askPods asks all Pods at once, and returns nil for one that does not answer.
+func askPods(ctx context.Context, status PodStatus, addresses []netip.Addr) []*PodReport {
+	reports := make([]*PodReport, len(addresses))
 	var wg sync.WaitGroup
-	for i, p := range pods {
+	for i, a := range addresses {
 		wg.Go(func() {
-			d, err := r.Pods.ConfigDigest(ctx, p)
+			report, err := status.Report(ctx, a)
 			if err != nil {
-				log.FromContext(ctx).V(1).Info("Receiver did not tell its configuration", "pod", p.String(), "error", err.Error())
+				log.FromContext(ctx).V(1).Info("Receiver did not answer", "pod", a.String(), "error", err.Error())
+				return
 			}
-			got[i] = d
+			reports[i] = &report
 		})
 	}
 	wg.Wait()
-	current, answered = true, true
-	for _, d := range got {
-		answered = answered && d != ""
-		current = current && d == digest
-	}
-	return current, answered
+	return reports
 }
 
 // rolledOut says that all Pods that the Deployment has are of its present template, and as many as it wants.
@@ -163,6 +179,12 @@ func observeExposure(now *round) verdict {
 	case now.hook.Spec.Exposure.Type == v1alpha1.ExposureNone:
 		return verdict{ok: true, reason: v1alpha1.ReasonNotRequested, message: fmt.Sprintf(
 			"spec.exposure.type is None: the receiver is reached through Service %q.", name)}
+	case now.rival != nil:
+		return verdict{reason: v1alpha1.ReasonHostConflict, message: fmt.Sprintf(
+			"HeymarketWebhook %q in namespace %q is older and has the same host and path, %q: set another spec.exposure.host or spec.exposure.path.",
+			now.rival.Name, now.rival.Namespace, now.input.Host+desired.PathPrefix(now.hook))}
+	case now.hook.Spec.Exposure.Type == v1alpha1.ExposureHTTPRoute:
+		return observeRoute(now)
 	case now.children.ingress == nil && !now.accepted():
 		return verdict{reason: v1alpha1.ReasonNotExposed, message: "There is no Ingress, because the resource is not accepted."}
 	case ingressAddress(now.children.ingress) != "":

@@ -18,6 +18,44 @@ const (
 	podStatusLimit   = 64 << 10
 )
 
+// PodReport is what a receiver Pod says of itself, as far as the operator cares. Members that it does not know are those
+// of another version of the receiver.
+type PodReport struct {
+	// ConfigDigest identifies the configuration in force.
+	ConfigDigest string `json:"configDigest"`
+	// Redis is "ok", or says what is wrong.
+	Redis string `json:"redis"`
+	// Durable says that Redis keeps what it has confirmed. If it is false and there are no DurabilityProblems, the Pod
+	// does not know yet.
+	Durable bool `json:"durable"`
+	// DurabilityProblems are one sentence each.
+	DurabilityProblems []string `json:"durabilityProblems"`
+	// Tokens are those in force.
+	Tokens []TokenReport `json:"tokens"`
+	// Targets are those of the configuration in force.
+	Targets []TargetReport `json:"targets"`
+}
+
+// TokenReport is what a receiver Pod says of one token.
+type TokenReport struct {
+	// Name is current or previous.
+	Name string `json:"name"`
+	// LastUsed is when this Pod accepted it last, zero if it has not done so yet.
+	LastUsed time.Time `json:"lastUsed"`
+}
+
+// TargetReport is what a receiver Pod says of one target.
+type TargetReport struct {
+	Name string `json:"name"`
+	// Pending and DeadLetters count events, those of all Pods together.
+	Pending     int64 `json:"pending"`
+	DeadLetters int64 `json:"deadLetters"`
+	// Circuit is Closed, Open or Gone, as this Pod sees it.
+	Circuit string `json:"circuit"`
+}
+
+func (r PodReport) redisWorks() bool { return r.Redis == "ok" }
+
 // HTTPPodStatus asks by GET /status on the Pod's ops port.
 type HTTPPodStatus struct {
 	client *http.Client
@@ -37,30 +75,27 @@ func NewHTTPPodStatus() *HTTPPodStatus {
 	}
 }
 
-// ConfigDigest implements PodStatus.
-func (p *HTTPPodStatus) ConfigDigest(ctx context.Context, address netip.Addr) (string, error) {
+// Report implements PodStatus.
+func (p *HTTPPodStatus) Report(ctx context.Context, address netip.Addr) (PodReport, error) {
 	url := "http://" + netip.AddrPortFrom(address, p.port).String() + "/status"
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
 	if err != nil {
-		return "", err
+		return PodReport{}, err
 	}
 	resp, err := p.client.Do(req)
 	if err != nil {
-		return "", err
+		return PodReport{}, err
 	}
 	defer resp.Body.Close()
 	if resp.StatusCode != http.StatusOK {
-		return "", fmt.Errorf("GET %s: %s", url, resp.Status)
+		return PodReport{}, fmt.Errorf("GET %s: %s", url, resp.Status)
 	}
-	// Members that this version does not know are those of another version of the receiver.
-	var status struct {
-		ConfigDigest string `json:"configDigest"`
+	var report PodReport
+	if err := json.NewDecoder(io.LimitReader(resp.Body, podStatusLimit)).Decode(&report); err != nil {
+		return PodReport{}, fmt.Errorf("GET %s: %w", url, err)
 	}
-	if err := json.NewDecoder(io.LimitReader(resp.Body, podStatusLimit)).Decode(&status); err != nil {
-		return "", fmt.Errorf("GET %s: %w", url, err)
+	if report.ConfigDigest == "" {
+		return PodReport{}, errors.New("GET " + url + ": the answer has no configDigest")
 	}
-	if status.ConfigDigest == "" {
-		return "", errors.New("GET " + url + ": the answer has no configDigest")
-	}
-	return status.ConfigDigest, nil
+	return report, nil
 }

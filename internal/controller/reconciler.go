@@ -23,8 +23,11 @@ const FieldOwner = "heymarket-operator"
 // +kubebuilder:rbac:groups="",resources=secrets;services,verbs=get;list;watch;create;patch
 // +kubebuilder:rbac:groups=apps,resources=deployments,verbs=get;list;watch;create;patch
 // +kubebuilder:rbac:groups=networking.k8s.io,resources=ingresses,verbs=get;list;watch;create;patch;delete
+// +kubebuilder:rbac:groups=gateway.networking.k8s.io,resources=httproutes,verbs=get;list;watch;create;patch;delete
+// +kubebuilder:rbac:groups=policy,resources=poddisruptionbudgets,verbs=get;list;watch;create;patch;delete
+// +kubebuilder:rbac:groups=autoscaling,resources=horizontalpodautoscalers,verbs=get;list;watch;create;patch;delete
 // +kubebuilder:rbac:groups=discovery.k8s.io,resources=endpointslices,verbs=list;watch
-// +kubebuilder:rbac:groups=events.k8s.io,resources=events,verbs=create;patch
+// +kubebuilder:rbac:groups=events.k8s.io,resources=events,verbs=create
 //
 // In the operator's own namespace: leader election, its events, and the Pod that tells cmd/manager its image.
 //
@@ -42,8 +45,12 @@ type Reconciler struct {
 	Events events.EventRecorder
 	// Pods asks receiver Pods which configuration they serve.
 	Pods PodStatus
+	// Claimants returns the HeymarketWebhooks that claim a host and path, see Settings.claims.
+	Claimants func(ctx context.Context, claim string) ([]*v1alpha1.HeymarketWebhook, error)
 	// RedisURL returns the URL to hand to receivers.
 	RedisURL func() string
+	// Routes says that HTTPRoutes are watched.
+	Routes bool
 	// Settings are the operator's own.
 	Settings Settings
 }

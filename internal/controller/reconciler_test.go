@@ -5,18 +5,22 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	appsv1 "k8s.io/api/apps/v1"
+	autoscalingv1 "k8s.io/api/autoscaling/v1"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/intstr"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
+	"sigs.k8s.io/yaml"
 
 	"heymarket.dev/operator/api/v1alpha1"
 	"heymarket.dev/operator/internal/controller/desired"
+	"heymarket.dev/operator/test/apiserver"
 )
 
 // firstWrites are its children and one status.
@@ -25,6 +29,7 @@ var firstWrites = []string{
 	"PATCH secrets/support-receiver",
 	"PATCH services/support-receiver",
 	"PATCH deployments/support-receiver",
+	"PATCH poddisruptionbudgets/support-receiver",
 	"PATCH ingresses/support-receiver",
 	"PATCH heymarketwebhooks/support/status",
 }
@@ -74,19 +79,48 @@ func TestNewWebhookSettlesAndIsQuiet(t *testing.T) {
 func TestLargeSpecIsQuiet(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	w.secret("heymarket", map[string]string{"other": canary})
+	w.secret("heymarket", map[string]string{"other": canary, "old": "old-" + canary})
+	w.secret("keys", map[string]string{"one": signingKey, "two": signingKey})
+	w.secret("ca", map[string]string{"ca.crt": certificate(t)})
 	w.webhook(`
-token: {secretKeyRef: {name: heymarket, key: other}}
+token: {secretKeyRef: {name: heymarket, key: other}, previousSecretKeyRef: {name: heymarket, key: old}}
 webhookID: 9007199254740993
 eventTypes: [chat_closed, message_sent]
 targets:
 - {name: crm, url: 'https://crm.example.com/in', eventTypes: [chat_closed], timeout: 30s, retry: {maxAttempts: 3, minBackoff: 1500ms}}
-- {name: svc, service: {name: archive, port: 8443, path: /e, scheme: HTTPS}}
-deduplication: {window: 1h}
+- name: svc
+  service: {name: archive, port: 8443, path: /e, scheme: HTTPS}
+  filter: event.type == "chat_closed"
+  format: CloudEvents
+  order: Conversation
+  ratePerSecond: 5
+  signing: {secretKeyRef: {name: keys, key: one}, previousSecretKeyRef: {name: keys, key: two}}
+  headers: [{name: X-Team, value: support}, {name: Authorization, secretKeyRef: {name: heymarket, key: other}}]
+  tls: {caSecretKeyRef: {name: ca, key: ca.crt}, serverName: archive.internal}
+retention: {deadLetters: 24h, deadLetterLimit: 5}
+paused: true
+deduplication: {window: 1h, key: string(event.data.id)}
 exposure:
   host: hooks.example.com
   ingress: {className: traefik, tlsSecretName: tls, annotations: {cert-manager.io/cluster-issuer: le, empty: ''}}
-receiver: {replicas: 3, resources: {requests: {cpu: 0.5, memory: 0.1Gi}, limits: {memory: '268435456', cpu: '1'}}}
+receiver:
+  replicas: 3
+  logLevel: debug
+  resources: {requests: {cpu: 0.5, memory: 0.1Gi}, limits: {memory: '268435456', cpu: '1'}}
+  nodeSelector: {kubernetes.io/arch: amd64}
+  tolerations: [{key: dedicated, value: hooks, effect: NoExecute, tolerationSeconds: 60}, {operator: Exists}]
+  affinity:
+    nodeAffinity:
+      requiredDuringSchedulingIgnoredDuringExecution: {nodeSelectorTerms: [{matchExpressions: [{key: disk, operator: In, values: [ssd]}]}]}
+    podAntiAffinity:
+      preferredDuringSchedulingIgnoredDuringExecution: [{weight: 10, podAffinityTerm: {topologyKey: rack, labelSelector: {matchLabels: {a: b}}}}]
+  topologySpreadConstraints:
+  - {maxSkew: 2, topologyKey: zone, whenUnsatisfiable: DoNotSchedule}
+  - {maxSkew: 1, topologyKey: rack, whenUnsatisfiable: ScheduleAnyway, labelSelector: {matchLabels: {a: b}}}
+  priorityClassName: important
+  podAnnotations: {example.com/a: b, empty: ''}
+  podLabels: {team: hooks, empty: ''}
+  imagePullSecrets: [{name: registry}, {name: another}]
 `)
 	w.reconcile()
 	if diff := cmp.Diff(firstWrites, w.writes.take()); diff != "" {
@@ -150,6 +184,154 @@ func TestMissingTokenIsAConditionThatHeals(t *testing.T) {
 	if got := w.recorded(); len(got) != 1 || !strings.HasPrefix(got[0], "Normal Accepted") {
 		t.Errorf("events: %v", got)
 	}
+}
+
+// Each reference is resolved, and each mistake says where it is and what to do.
+func TestReferencesAreConditions(t *testing.T) {
+	t.Parallel()
+	const reference = `
+token: {secretKeyRef: {name: heymarket}, previousSecretKeyRef: {name: heymarket, key: previous}}
+targets:
+- name: crm
+  url: https://crm.example.com/in
+  signing: {secretKeyRef: {name: crm, key: signing}, previousSecretKeyRef: {name: crm, key: signing-before}}
+  headers: [{name: Authorization, secretKeyRef: {name: crm, key: authorization}}]
+  tls: {caSecretKeyRef: {name: ca, key: ca.crt}}
+`
+	w := newWorld(t)
+	w.secret("heymarket", map[string]string{"token": canary})
+	w.webhook(reference)
+	refused := func(reason string, words ...string) {
+		t.Helper()
+		w.reconcile()
+		w.condition(v1alpha1.ConditionAccepted, false, reason, words...)
+		if got := w.exist(); got != "" {
+			t.Errorf("children: %s", got)
+		}
+	}
+	put := func(secret, key, value string) {
+		t.Helper()
+		change(w, get(w, secret, &corev1.Secret{}), func(s *corev1.Secret) {
+			if s.Data == nil {
+				s.Data = map[string][]byte{}
+			}
+			s.Data[key] = []byte(value)
+		})
+	}
+	refused(v1alpha1.ReasonTokenKeyNotFound, `"heymarket"`, "spec.token.previousSecretKeyRef", `"previous"`, "add it")
+	put("heymarket", "previous", "\n")
+	refused(v1alpha1.ReasonTokenEmpty, "spec.token.previousSecretKeyRef")
+	put("heymarket", "previous", "old-"+canary)
+	refused(v1alpha1.ReasonSecretNotFound, `"crm"`, "spec.targets[crm].signing.secretKeyRef", `"signing"`, w.namespace, "create it with a signing key")
+	w.secret("crm", map[string]string{})
+	refused(v1alpha1.ReasonSecretKeyNotFound, "spec.targets[crm].signing.secretKeyRef", "add it")
+	put("crm", "signing", "whsec_"+canary)
+	refused(v1alpha1.ReasonSecretValueInvalid, `"crm"`, `"signing"`, "spec.targets[crm].signing.secretKeyRef", "openssl rand")
+	put("crm", "signing", signingKey)
+	put("crm", "signing-before", "")
+	refused(v1alpha1.ReasonSecretValueInvalid, "spec.targets[crm].signing.previousSecretKeyRef", "is empty")
+	put("crm", "signing-before", signingKey+"\n")
+	put("crm", "authorization", "Bearer "+canary+"\n\nX-Injected: yes\n")
+	refused(v1alpha1.ReasonSecretValueInvalid, "spec.targets[crm].headers[Authorization].secretKeyRef", "line break")
+	put("crm", "authorization", "Bearer "+canary+"\n")
+	refused(v1alpha1.ReasonSecretNotFound, `"ca"`, "spec.targets[crm].tls.caSecretKeyRef", "PEM")
+	w.secret("ca", map[string]string{"ca.crt": "no certificate"})
+	refused(v1alpha1.ReasonSecretValueInvalid, "spec.targets[crm].tls.caSecretKeyRef", "BEGIN CERTIFICATE")
+	put("ca", "ca.crt", certificate(t))
+	w.reconcile()
+	w.condition(v1alpha1.ConditionAccepted, true, v1alpha1.ReasonAccepted)
+	w.quiet()
+
+	// What is mounted decides about the Pod template, and what is in it does not.
+	generation := w.deployment().Generation
+	put("crm", "authorization", "Bearer another-"+canary)
+	change(w, w.hook(), func(h *v1alpha1.HeymarketWebhook) {
+		s := h.Spec.Targets[0].Signing
+		s.SecretKeyRef, *s.PreviousSecretKeyRef = *s.PreviousSecretKeyRef, s.SecretKeyRef
+	})
+	w.reconcile()
+	if got := w.deployment().Generation; got != generation {
+		t.Error("keys that changed places restarted the Pods")
+	}
+	if got := len(w.config().Targets[0].SigningKeyFiles); got != 2 {
+		t.Errorf("%d signing keys, want 2", got)
+	}
+	change(w, w.hook(), func(h *v1alpha1.HeymarketWebhook) { h.Spec.Token.PreviousSecretKeyRef = nil })
+	w.reconcile()
+	if got := w.deployment().Generation; got == generation {
+		t.Error("a token that is no longer wanted is still mounted")
+	}
+	w.quiet()
+}
+
+// The URL of a resource's own Redis is mounted from the user's Secret, and the shared one leaves the namespace.
+func TestOwnRedis(t *testing.T) {
+	t.Parallel()
+	w := settled(t)
+	change(w, w.hook(), func(h *v1alpha1.HeymarketWebhook) {
+		h.Spec.Redis = &v1alpha1.Redis{SecretKeyRef: v1alpha1.SecretKeyReference{Name: "redis", Key: "url"}}
+	})
+	w.reconcile()
+	w.condition(v1alpha1.ConditionAccepted, false, v1alpha1.ReasonSecretNotFound, `"redis"`, "spec.redis.secretKeyRef", `"url"`)
+	w.secret("redis", map[string]string{"url": "http://user:" + canary + "@redis"})
+	w.reconcile()
+	w.condition(v1alpha1.ConditionAccepted, false, v1alpha1.ReasonSecretValueInvalid, "spec.redis.secretKeyRef", "must begin with redis://")
+	change(w, get(w, "redis", &corev1.Secret{}), func(s *corev1.Secret) { s.Data["url"] = []byte("redis://user:" + canary + "@redis\n") })
+	w.reconcile()
+	w.condition(v1alpha1.ConditionAccepted, true, v1alpha1.ReasonAccepted)
+	change(w, w.hook(), func(h *v1alpha1.HeymarketWebhook) {
+		h.Spec.Redis.CASecretKeyRef = &v1alpha1.SecretKeyReference{Name: "redis", Key: "ca.crt"}
+	})
+	w.reconcile()
+	w.condition(v1alpha1.ConditionAccepted, false, v1alpha1.ReasonSecretKeyNotFound, "spec.redis.caSecretKeyRef")
+	change(w, get(w, "redis", &corev1.Secret{}), func(s *corev1.Secret) { s.Data["ca.crt"] = []byte(certificate(t)) })
+	w.reconcile()
+	if got, want := w.config().RedisCAFile, "/etc/heymarket/secrets/redis/ca.crt"; got != want {
+		t.Errorf("redisCAFile = %s, want %s", got, want)
+	}
+	if _, found := w.configSecret().Data[desired.KeyRedisURL]; found {
+		t.Error("the shared URL is still in the namespace")
+	}
+	if got, want := w.config().RedisURLFile, "/etc/heymarket/secrets/redis/url"; got != want {
+		t.Errorf("redisURLFile = %s, want %s", got, want)
+	}
+	w.quiet()
+	change(w, w.hook(), func(h *v1alpha1.HeymarketWebhook) { h.Spec.Redis = nil })
+	w.reconcile()
+	if got := string(w.configSecret().Data[desired.KeyRedisURL]); got != w.redis {
+		t.Error("the shared URL did not come back")
+	}
+	w.quiet()
+}
+
+func TestBadExpressionIsACondition(t *testing.T) {
+	t.Parallel()
+	w := settled(t)
+	before := w.deployment().ResourceVersion + w.configSecret().ResourceVersion
+	change(w, w.hook(), func(h *v1alpha1.HeymarketWebhook) { h.Spec.Targets[0].Filter = `event.typ == "chat_closed"` })
+	if res := w.reconcile(); res.RequeueAfter != 0 {
+		t.Errorf("polled every %s", res.RequeueAfter)
+	}
+	w.condition(v1alpha1.ConditionAccepted, false, v1alpha1.ReasonFilterInvalid, "spec.targets[crm].filter:1:6:", "typ")
+	if got := w.recorded(); len(got) != 1 || !strings.HasPrefix(got[0], "Warning FilterInvalid") {
+		t.Errorf("events: %v", got)
+	}
+	w.quiet()
+	change(w, w.hook(), func(h *v1alpha1.HeymarketWebhook) {
+		h.Spec.Targets[0].Filter, h.Spec.Deduplication.Key = `event.type == "chat_closed"`, "size(event.data)"
+	})
+	w.reconcile()
+	w.condition(v1alpha1.ConditionAccepted, false, v1alpha1.ReasonFilterInvalid, "spec.deduplication.key:1:", "string")
+	if after := w.deployment().ResourceVersion + w.configSecret().ResourceVersion; after != before {
+		t.Error("a bad expression was rolled out")
+	}
+	change(w, w.hook(), func(h *v1alpha1.HeymarketWebhook) { h.Spec.Deduplication.Key = "string(size(event.data))" })
+	w.reconcile()
+	w.condition(v1alpha1.ConditionAccepted, true, v1alpha1.ReasonAccepted)
+	if c := w.config(); c.Targets[0].Filter == "" || c.Deduplication.Key == "" {
+		t.Error("the receiver does not know the expressions")
+	}
+	w.quiet()
 }
 
 func TestMistakeLeavesWhatRunsAlone(t *testing.T) {
@@ -310,6 +492,99 @@ func TestOthersMayAdd(t *testing.T) {
 	w.quiet()
 }
 
+// The number of replicas goes to the autoscaler and comes back without ever being another one on the way.
+func TestAutoscaling(t *testing.T) {
+	t.Parallel()
+	w := settled(t)
+	change(w, w.hook(), func(h *v1alpha1.HeymarketWebhook) { h.Spec.Receiver.Replicas = new(int32(5)) })
+	w.reconcile()
+	seen := watchReplicas(w)
+	change(w, w.hook(), func(h *v1alpha1.HeymarketWebhook) {
+		h.Spec.Receiver.Autoscaling = &v1alpha1.Autoscaling{MinReplicas: new(int32(3)), MaxReplicas: 10}
+	})
+	w.reconcile()
+	if got, want := w.exist(), strings.Replace(allChildren, ", Ingress", ", HorizontalPodAutoscaler support-receiver, Ingress", 1); got != want {
+		t.Errorf("children: %s, want %s", got, want)
+	}
+	if spec := w.autoscaler().Spec; *spec.MinReplicas != 3 || spec.MaxReplicas != 10 || *spec.Metrics[0].Resource.Target.AverageUtilization != 80 {
+		t.Errorf("autoscaler: %+v", spec)
+	}
+	w.quiet()
+	scale := func(n int32) {
+		t.Helper()
+		d := w.deployment()
+		s := &autoscalingv1.Scale{Spec: autoscalingv1.ScaleSpec{Replicas: n}}
+		w.do(w.person.SubResource("scale").Update(t.Context(), d, client.WithSubResourceBody(s)))
+	}
+	scale(8) // as the autoscaler does
+	w.quiet()
+	change(w, w.hook(), func(h *v1alpha1.HeymarketWebhook) {
+		h.Spec.Receiver.LogLevel = "debug"
+		h.Spec.Receiver.PriorityClassName = "important"
+	})
+	w.reconcile()
+	w.quiet()
+	scale(6)
+
+	change(w, w.hook(), func(h *v1alpha1.HeymarketWebhook) { h.Spec.Receiver.Autoscaling = nil })
+	w.reconcile()
+	if got := w.exist(); got != allChildren {
+		t.Errorf("children: %s", got)
+	}
+	w.quiet()
+	if got, want := seen(), []int32{5, 8, 6, 5}; !slices.Equal(got, want) {
+		t.Errorf("replicas: %v, want %v", got, want)
+	}
+
+	// One replica needs no budget, because a drain would wait for it for ever.
+	change(w, w.hook(), func(h *v1alpha1.HeymarketWebhook) { h.Spec.Receiver.Replicas = new(int32(1)) })
+	w.reconcile()
+	if got, want := w.exist(), strings.Replace(allChildren, ", PodDisruptionBudget support-receiver", "", 1); got != want {
+		t.Errorf("children: %s, want %s", got, want)
+	}
+	w.quiet()
+}
+
+// A receiver that is autoscaled from the first begins with the least number, and not with one.
+func TestAutoscalingFromTheFirst(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.secret("heymarket", map[string]string{"token": canary})
+	w.webhook(smallest + "receiver: {autoscaling: {minReplicas: 4, maxReplicas: 9}}")
+	w.reconcile()
+	seen := watchReplicas(w)
+	w.reconcile()
+	w.quiet()
+	if got := seen(); !slices.Equal(got, []int32{4}) {
+		t.Errorf("replicas: %v, want 4", got)
+	}
+}
+
+// watchReplicas returns the numbers that the Deployment has had since, each once in a row.
+func watchReplicas(w *world) func() []int32 {
+	w.t.Helper()
+	c, err := client.NewWithWatch(apiserver.Config(w.t), client.Options{Scheme: Scheme()})
+	w.do(err)
+	events, err := c.Watch(w.t.Context(), &appsv1.DeploymentList{}, client.InNamespace(w.namespace))
+	w.do(err)
+	return func() []int32 {
+		w.t.Helper()
+		change(w, w.deployment(), func(d *appsv1.Deployment) { d.Annotations = map[string]string{"the": "end"} })
+		var out []int32
+		for e := range events.ResultChan() {
+			d := e.Object.(*appsv1.Deployment)
+			if n := *d.Spec.Replicas; len(out) == 0 || out[len(out)-1] != n {
+				out = append(out, n)
+			}
+			if d.Annotations["the"] == "end" {
+				events.Stop()
+				break
+			}
+		}
+		return out
+	}
+}
+
 func TestDeletedChildrenComeBack(t *testing.T) {
 	t.Parallel()
 	for name, child := range map[string]func(*world) client.Object{
@@ -317,6 +592,7 @@ func TestDeletedChildrenComeBack(t *testing.T) {
 		"configuration Secret": func(w *world) client.Object { return w.configSecret() },
 		"Service":              func(w *world) client.Object { return w.service() },
 		"Deployment":           func(w *world) client.Object { return w.deployment() },
+		"PodDisruptionBudget":  func(w *world) client.Object { return w.budget() },
 		"Ingress":              func(w *world) client.Object { return w.ingress() },
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -356,6 +632,84 @@ func TestExposureNonePrunesIngress(t *testing.T) {
 	if got := w.exist(); got != allChildren {
 		t.Errorf("children: %s", got)
 	}
+	w.quiet()
+}
+
+// Of two resources that claim one host and path the older one keeps it, and the newer takes it over when it is free.
+func TestHostConflict(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	host := w.namespace + ".example.com"
+	w.secret("heymarket", map[string]string{"token": canary})
+	other := &v1alpha1.HeymarketWebhook{ObjectMeta: metav1.ObjectMeta{Namespace: w.namespace, Name: "a-first"}}
+	w.do(yaml.UnmarshalStrict([]byte(smallest), &other.Spec))
+	other.Spec.Exposure = v1alpha1.Exposure{Host: host, Path: "/hooks/x"}
+	w.do(w.person.Create(t.Context(), other))
+	w.webhook(smallest + "exposure: {host: " + host + "}")
+	w.reconcile()
+	w.admit("203.0.113.7")
+	w.reconcile()
+	w.condition(v1alpha1.ConditionExposed, true, v1alpha1.ReasonAdmitted)
+	w.recorded()
+
+	change(w, w.hook(), func(h *v1alpha1.HeymarketWebhook) { h.Spec.Exposure.Path = "/hooks/x" })
+	w.reconcile()
+	w.condition(v1alpha1.ConditionAccepted, true, v1alpha1.ReasonAccepted)
+	w.condition(v1alpha1.ConditionExposed, false, v1alpha1.ReasonHostConflict, `"a-first"`, w.namespace, host+"/hooks/x/", "set another")
+	w.condition(v1alpha1.ConditionReady, false, v1alpha1.ReasonRolloutInProgress)
+	if got := w.recorded(); len(got) != 1 || !strings.HasPrefix(got[0], "Warning HostConflict") {
+		t.Errorf("events: %v", got)
+	}
+	if got := w.exist(); strings.Contains(got, "Ingress") {
+		t.Errorf("children: %s", got)
+	}
+	w.quiet()
+
+	change(w, other, func(h *v1alpha1.HeymarketWebhook) { h.Spec.Exposure.Path = "/hooks/y" })
+	w.reconcile()
+	if got := w.ingress().Spec.Rules[0].HTTP.Paths[0].Path; got != "/hooks/x/" {
+		t.Errorf("path = %s", got)
+	}
+	if got := w.config().Paths[0]; !strings.HasPrefix(got, "/hooks/x/") {
+		t.Errorf("the receiver listens at another path")
+	}
+	w.quiet()
+
+	// What stands at another host stays there.
+	change(w, other, func(h *v1alpha1.HeymarketWebhook) {
+		h.Spec.Exposure = v1alpha1.Exposure{Host: "b." + host, Path: "/hooks/x"}
+	})
+	change(w, w.hook(), func(h *v1alpha1.HeymarketWebhook) { h.Spec.Exposure.Host = "b." + host })
+	w.reconcile()
+	w.condition(v1alpha1.ConditionExposed, false, v1alpha1.ReasonHostConflict)
+	if got := w.ingress().Spec.Rules[0].Host; got != host {
+		t.Errorf("host = %s, want %s", got, host)
+	}
+	w.quiet()
+	w.do(w.person.Delete(t.Context(), other))
+	w.reconcile()
+	if got := w.ingress().Spec.Rules[0].Host; got != "b."+host {
+		t.Errorf("host = %s, want %s", got, "b."+host)
+	}
+}
+
+func TestHostThatIsNotAllowed(t *testing.T) {
+	t.Parallel()
+	w := settled(t)
+	var err error
+	w.r.Settings.AllowedHosts, err = ParseAllowedHosts("{{.Namespace}}.example.com")
+	w.do(err)
+	w.reconcile() // The operator's own template needs no permission.
+	w.condition(v1alpha1.ConditionAccepted, true, v1alpha1.ReasonAccepted)
+	change(w, w.hook(), func(h *v1alpha1.HeymarketWebhook) { h.Spec.Exposure.Host = "other.example.com" })
+	w.reconcile()
+	w.condition(v1alpha1.ConditionAccepted, false, v1alpha1.ReasonHostNotAllowed, `"other.example.com"`, w.namespace, "--allowed-hosts")
+	if got := w.ingress().Spec.Rules[0].Host; got != w.namespace+".hooks.example.com" {
+		t.Errorf("host = %s", got)
+	}
+	change(w, w.hook(), func(h *v1alpha1.HeymarketWebhook) { h.Spec.Exposure.Host = w.namespace + ".example.com" })
+	w.reconcile()
+	w.condition(v1alpha1.ConditionAccepted, true, v1alpha1.ReasonAccepted)
 	w.quiet()
 }
 
@@ -476,6 +830,218 @@ func TestAvailable(t *testing.T) {
 	available(false, v1alpha1.ReasonRolloutStuck, false)
 }
 
+func TestDurable(t *testing.T) {
+	t.Parallel()
+	w := settled(t)
+	w.condition(v1alpha1.ConditionDurable, false, v1alpha1.ReasonDurabilityUnknown)
+	w.rollOut(2)
+	w.admit("203.0.113.7")
+	w.serve("10.1.0.1", "10.1.0.2")
+	durable := func(ok bool, reason string, events ...string) {
+		t.Helper()
+		w.reconcile()
+		w.condition(v1alpha1.ConditionDurable, ok, reason)
+		got := w.recorded()
+		if len(got) != len(events) {
+			t.Fatalf("events: %v, want %v", got, events)
+		}
+		for i := range got {
+			if !strings.HasPrefix(got[i], events[i]) {
+				t.Errorf("event %q, want %q", got[i], events[i])
+			}
+		}
+		w.quiet()
+	}
+	durable(true, v1alpha1.ReasonDurable)
+	w.condition(v1alpha1.ConditionReady, true, v1alpha1.ReasonReady)
+
+	// One Pod that knows better is enough; what two say is said once.
+	for _, a := range []string{"10.1.0.1", "10.1.0.2"} {
+		w.says(a, func(p *PodReport) {
+			p.Durable, p.DurabilityProblems = false, []string{"Set noeviction.", "Set appendonly yes."}
+		})
+	}
+	durable(false, v1alpha1.ReasonNotDurable, "Warning NotDurable Set appendonly yes. Set noeviction.")
+	w.condition(v1alpha1.ConditionReady, false, v1alpha1.ReasonNotDurable, "Not Durable: Set appendonly yes. Set noeviction.")
+	w.says("10.1.0.1", func(p *PodReport) { p.Redis = "dial tcp 10.0.0.1:6379: connection refused" })
+	durable(false, v1alpha1.ReasonRedisUnreachable, "Warning RedisUnreachable A receiver cannot use Redis")
+
+	// A Pod that is not ready because of Redis is asked as well.
+	w.says("10.1.0.2", func(p *PodReport) { p.Redis = "no" })
+	w.rollOut(0)
+	durable(false, v1alpha1.ReasonRedisUnreachable)
+	w.condition(v1alpha1.ConditionAvailable, false, v1alpha1.ReasonNoReadyReplicas)
+	w.rollOut(2)
+	w.serve("10.1.0.1", "10.1.0.2")
+	durable(true, v1alpha1.ReasonDurable, "Normal Durable")
+
+	// A Pod that has not asked Redis yet is asked again.
+	w.says("10.1.0.1", func(p *PodReport) { p.Durable = false })
+	if res := w.reconcile(); res.RequeueAfter != askAgain {
+		t.Errorf("asked again after %s, want %s", res.RequeueAfter, askAgain)
+	}
+	w.condition(v1alpha1.ConditionDurable, false, v1alpha1.ReasonDurabilityUnknown)
+}
+
+// The figures of the status are coarse, and change at most once a minute.
+func TestFigures(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.secret("heymarket", map[string]string{"token": canary})
+	w.webhook(`
+token: {secretKeyRef: {name: heymarket}}
+targets: [{name: crm, url: 'http://crm.example.com/in'}, {name: log, url: 'http://log.example.com'}]
+`)
+	w.reconcile()
+	if s := w.hook().Status; s.Pending != nil || s.DeadLetters != nil || s.Targets != nil || s.CountTime != nil {
+		t.Errorf("figures without a Pod: %+v", s)
+	}
+	w.rollOut(2)
+	w.serve("10.1.0.1", "10.1.0.2")
+	w.reconcile()
+	w.recorded()
+	figures := func(pending, dead int64, targets ...v1alpha1.TargetStatus) {
+		t.Helper()
+		s := w.hook().Status
+		if *s.Pending != pending || *s.DeadLetters != dead {
+			t.Errorf("pending %d, dead letters %d, want %d and %d", *s.Pending, *s.DeadLetters, pending, dead)
+		}
+		if diff := cmp.Diff(targets, s.Targets); diff != "" {
+			t.Errorf("targets (-want +got):\n%s", diff)
+		}
+	}
+	aMinuteLater := func() {
+		t.Helper()
+		hook := w.hook()
+		hook.Status.CountTime = new(metav1.NewTime(hook.Status.CountTime.Add(-figuresPeriod)))
+		w.do(w.person.Status().Update(t.Context(), hook))
+	}
+	idle := []v1alpha1.TargetStatus{{Name: "crm", Circuit: "Closed"}, {Name: "log", Circuit: "Closed"}}
+	figures(0, 0, idle...)
+	w.quiet()
+
+	w.says("10.1.0.1", func(p *PodReport) { p.Targets[0] = TargetReport{"crm", 4321, 12, "Open"} })
+	w.says("10.1.0.2", func(p *PodReport) {
+		p.Targets[0] = TargetReport{"crm", 4322, 12, "Closed"}
+		p.Targets[1] = TargetReport{"log", 900, 0, "none of the three"}
+	})
+	w.quiet() // Within the minute nothing is written.
+	figures(0, 0, idle...)
+	aMinuteLater()
+	w.reconcile()
+	busy := []v1alpha1.TargetStatus{{Name: "crm", Pending: 4000, DeadLetters: 10, Circuit: "Open"}, {Name: "log", Pending: 900, Circuit: "Closed"}}
+	figures(5000, 10, busy...)
+	got := w.recorded()
+	if len(got) != 2 || !strings.HasPrefix(got[0], `Warning CircuitOpened Target "crm"`) || !strings.HasPrefix(got[1], `Warning DeadLetters Target "crm"`) {
+		t.Errorf("events: %v", got)
+	}
+
+	// What changes within the first digit is no news.
+	aMinuteLater()
+	w.says("10.1.0.2", func(p *PodReport) { p.Targets[0].Pending = 4400 })
+	w.quiet()
+	// Neither is a Pod that has lost sight of Redis, or one that is gone.
+	w.says("10.1.0.1", func(p *PodReport) { p.Redis, p.Targets[0] = "away", TargetReport{Name: "crm"} })
+	w.says("10.1.0.2", func(p *PodReport) { p.Redis, p.Targets[0] = "away", TargetReport{Name: "crm"} })
+	w.reconcile()
+	figures(5000, 10, busy...)
+
+	w.serve("10.1.0.1", "10.1.0.2")
+	w.reconcile()
+	figures(0, 0, idle...)
+	if got := strings.Join(w.recorded(), "\n"); !strings.Contains(got, `Normal CircuitClosed Target "crm"`) {
+		t.Errorf("events: %s", got)
+	}
+	// A target that is removed goes from the status.
+	aMinuteLater()
+	change(w, w.hook(), func(h *v1alpha1.HeymarketWebhook) { h.Spec.Targets = h.Spec.Targets[1:] })
+	w.reconcile()
+	figures(0, 0, idle[1])
+}
+
+// A person sees when each token was used last, through a rotation and the restarts that go with it.
+func TestTokenUse(t *testing.T) {
+	t.Parallel()
+	w := settled(t)
+	w.secret("next", map[string]string{"token": "next-" + canary})
+	start := time.Now().Truncate(time.Second).Add(-time.Hour)
+	used := func(current, previous time.Duration) {
+		w.rollOut(2)
+		w.serve("10.1.0.1", "10.1.0.2")
+		w.says("10.1.0.2", func(p *PodReport) {
+			p.Tokens = []TokenReport{{Name: "current"}, {Name: "previous"}}
+			if current > 0 {
+				p.Tokens[0].LastUsed = start.Add(current)
+			}
+			if previous > 0 {
+				p.Tokens[1].LastUsed = start.Add(previous)
+			}
+		})
+		w.reconcile()
+	}
+	expect := func(secret string, current time.Duration, previousSecret string, previous, last time.Duration) {
+		t.Helper()
+		w.quiet()
+		status := w.hook().Status
+		minutes := func(at *metav1.Time) time.Duration {
+			if at == nil {
+				return 0
+			}
+			return at.Sub(start)
+		}
+		s := status.Token
+		got := []any{s.SecretKeyRef.Name, minutes(s.LastUsed), "", minutes(s.PreviousLastUsed), minutes(status.LastEventTime)}
+		if s.PreviousSecretKeyRef != nil {
+			got[2] = s.PreviousSecretKeyRef.Name
+		}
+		if diff := cmp.Diff([]any{secret, current, previousSecret, previous, last}, got); diff != "" {
+			t.Errorf("secret, last used, previous, last used, last event (-want +got):\n%s", diff)
+		}
+	}
+	expect("heymarket", 0, "", 0, 0)
+	used(time.Minute, 0)
+	expect("heymarket", time.Minute, "", 0, time.Minute)
+	used(5*time.Minute, 0) // less than a step later
+	expect("heymarket", time.Minute, "", 0, time.Minute)
+	used(6*time.Minute, 0)
+	expect("heymarket", 6*time.Minute, "", 0, 6*time.Minute)
+
+	// The rotation begins: the token becomes the previous one, and keeps its time.
+	change(w, w.hook(), func(h *v1alpha1.HeymarketWebhook) {
+		previous := h.Spec.Token.SecretKeyRef
+		h.Spec.Token = v1alpha1.Token{SecretKeyRef: v1alpha1.TokenReference{Name: "next", Key: "token"}, PreviousSecretKeyRef: &previous}
+	})
+	// Pods with the old configuration still call it the current one.
+	w.says("10.1.0.2", func(p *PodReport) { p.Tokens[0].LastUsed = start.Add(20 * time.Minute) })
+	w.reconcile()
+	expect("next", 0, "heymarket", 6*time.Minute, 6*time.Minute)
+	used(0, 0) // Pods that have just begun know of no use.
+	expect("next", 0, "heymarket", 6*time.Minute, 6*time.Minute)
+	used(30*time.Minute, 21*time.Minute)
+	expect("next", 30*time.Minute, "heymarket", 21*time.Minute, 30*time.Minute)
+	w.recorded()
+
+	change(w, w.hook(), func(h *v1alpha1.HeymarketWebhook) { h.Spec.Token.PreviousSecretKeyRef = nil })
+	used(30*time.Minute, 0)
+	expect("next", 30*time.Minute, "", 0, 30*time.Minute)
+	if got := w.recorded(); len(got) != 1 || !strings.HasPrefix(got[0], `Normal RotationFinished`) || !strings.Contains(got[0], `"next"`) {
+		t.Errorf("events: %v", got)
+	}
+
+	// A time from the future is nobody's.
+	used(48*time.Hour, 0)
+	expect("next", 30*time.Minute, "", 0, 30*time.Minute)
+}
+
+func TestCoarse(t *testing.T) {
+	t.Parallel()
+	for n, want := range map[int64]int64{0: 0, 7: 7, 9: 9, 10: 10, 19: 10, 99: 90, 100: 100, 4321: 4000, 1_000_000: 1_000_000, 1<<63 - 1: 9_000_000_000_000_000_000} {
+		if got := coarse(n); got != want {
+			t.Errorf("coarse(%d) = %d, want %d", n, got, want)
+		}
+	}
+}
+
 func TestDeletionNeedsNoFinalizer(t *testing.T) {
 	t.Parallel()
 	w := settled(t)
@@ -483,7 +1049,7 @@ func TestDeletionNeedsNoFinalizer(t *testing.T) {
 	if len(hook.Finalizers) != 0 {
 		t.Errorf("finalizers: %v", hook.Finalizers)
 	}
-	for _, child := range []client.Object{w.urlSecret(), w.configSecret(), w.service(), w.deployment(), w.ingress()} {
+	for _, child := range []client.Object{w.urlSecret(), w.configSecret(), w.service(), w.deployment(), w.budget(), w.ingress()} {
 		if refs := child.GetOwnerReferences(); len(refs) != 1 || !metav1.IsControlledBy(child, hook) {
 			t.Errorf("%T %s has owners %v, so the garbage collector would leave it", child, child.GetName(), refs)
 		}
@@ -505,26 +1071,48 @@ func TestChildrenOfAnEarlierResource(t *testing.T) {
 	w.webhook(smallest)
 	w.reconcile()
 	w.condition(v1alpha1.ConditionAccepted, false, v1alpha1.ReasonChildNameTaken, "earlier HeymarketWebhook")
-	for _, child := range []client.Object{w.urlSecret(), w.configSecret(), w.service(), w.deployment(), w.ingress()} {
+	for _, child := range []client.Object{w.urlSecret(), w.configSecret(), w.service(), w.deployment(), w.budget(), w.ingress()} {
 		w.do(w.person.Delete(t.Context(), child))
 	}
 	w.reconcile()
 	w.condition(v1alpha1.ConditionAccepted, true, v1alpha1.ReasonAccepted)
 }
 
-// The real admission of the restricted Pod Security Standard takes the receiver's Pod.
+// The real admission of the restricted Pod Security Standard takes the receiver's Pod, whatever the resource asks for.
 func TestPodIsRestricted(t *testing.T) {
 	t.Parallel()
-	w := settled(t)
-	template := w.deployment().Spec.Template
-	pod := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: w.namespace, Name: "probe", Labels: template.Labels}, Spec: template.Spec}
-	if err := w.person.Create(t.Context(), pod, client.DryRunAll); err != nil {
-		t.Errorf("refused: %v", err)
-	}
-	pod.Spec.Containers[0].SecurityContext.AllowPrivilegeEscalation = new(true)
-	pod.ResourceVersion = ""
-	if err := w.person.Create(t.Context(), pod, client.DryRunAll); err == nil {
-		t.Error("the control, a Pod that may escalate, was accepted")
+	for name, spec := range map[string]string{
+		"the smallest": "",
+		"all that is allowed": `
+receiver:
+  nodeSelector: {disk: ssd}
+  tolerations: [{operator: Exists}]
+  affinity: {podAntiAffinity: {requiredDuringSchedulingIgnoredDuringExecution: [{topologyKey: rack, labelSelector: {matchLabels: {a: b}}}]}}
+  topologySpreadConstraints: [{maxSkew: 1, topologyKey: zone, whenUnsatisfiable: DoNotSchedule}]
+  priorityClassName: system-cluster-critical
+  podAnnotations: {example.com/a: b}
+  podLabels: {a: b}
+  imagePullSecrets: [{name: registry}]
+  resources: {limits: {cpu: 1, memory: 1Gi}}
+`,
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t)
+			w.secret("heymarket", map[string]string{"token": canary})
+			w.webhook(smallest + spec)
+			w.reconcile()
+			template := w.deployment().Spec.Template
+			pod := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: w.namespace, Name: "probe", Labels: template.Labels, Annotations: template.Annotations}, Spec: template.Spec}
+			if err := w.person.Create(t.Context(), pod, client.DryRunAll); err != nil {
+				t.Errorf("refused: %v", err)
+			}
+			pod.Spec.Containers[0].SecurityContext.AllowPrivilegeEscalation = new(true)
+			pod.ResourceVersion = ""
+			if err := w.person.Create(t.Context(), pod, client.DryRunAll); err == nil {
+				t.Error("the control, a Pod that may escalate, was accepted")
+			}
+		})
 	}
 }
 

@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net/url"
 	"os"
 	"sync"
 	"time"
@@ -19,6 +18,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/source"
 
 	"heymarket.dev/operator/api/v1alpha1"
+	"heymarket.dev/operator/internal/controller/desired"
 )
 
 // redisURLPeriod is how often the file is read again. The kubelet itself takes up to a minute to change a mounted file.
@@ -62,17 +62,8 @@ func (f *RedisURLFile) read() (string, error) {
 	if s == "" {
 		return "", fmt.Errorf("%s is empty: put the URL of Redis into it, such as redis://redis.example.com:6379/0", f.path)
 	}
-	u, err := url.Parse(s)
-	if err != nil {
-		return "", fmt.Errorf("%s holds no URL", f.path) // url.Error would repeat it.
-	}
-	switch u.Scheme {
-	case "redis", "rediss":
-	default:
-		return "", fmt.Errorf("%s must begin with redis:// or rediss://", f.path)
-	}
-	if u.Hostname() == "" {
-		return "", fmt.Errorf("%s names no host", f.path)
+	if err := desired.CheckRedisURL(s); err != nil {
+		return "", fmt.Errorf("%s %w", f.path, err)
 	}
 	return s, nil
 }

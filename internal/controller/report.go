@@ -29,7 +29,7 @@ const (
 // report writes the status if it differs, tells people what they must know, and says when to look again.
 func (r *Reconciler) report(ctx context.Context, now *round, want desired.Objects, seen observation) (reconcile.Result, error) {
 	before := now.hook.Status
-	after := status(now, want, seen)
+	after := status(now, want, seen, time.Now())
 	if !equality.Semantic.DeepEqual(before, after) {
 		updated := now.hook.DeepCopy()
 		updated.Status = after
@@ -45,7 +45,7 @@ func (r *Reconciler) report(ctx context.Context, now *round, want desired.Object
 			}
 			return reconcile.Result{}, fmt.Errorf("write status: %w", err)
 		}
-		r.tell(now.hook, before, after)
+		r.tell(now.hook, &before, &after)
 	}
 	if now.trouble != nil {
 		return reconcile.Result{}, now.trouble
@@ -54,7 +54,7 @@ func (r *Reconciler) report(ctx context.Context, now *round, want desired.Object
 }
 
 // status is the whole status. Times of transition are those of before where nothing has changed.
-func status(now *round, want desired.Objects, seen observation) v1alpha1.HeymarketWebhookStatus {
+func status(now *round, want desired.Objects, seen observation, at time.Time) v1alpha1.HeymarketWebhookStatus {
 	before := now.hook.Status
 	accepted := verdict{ok: true, reason: v1alpha1.ReasonAccepted, message: "The resource and everything that it refers to is good."}
 	if now.refusal != nil {
@@ -67,7 +67,11 @@ func status(now *round, want desired.Objects, seen observation) v1alpha1.Heymark
 		Host:               before.Host,
 		Image:              before.Image,
 	}
+	// What is not accepted is not what the Pods serve.
+	after.Token, after.LastEventTime = before.Token, before.LastEventTime
+	figures(now.hook, &after, seen.reports, at)
 	if now.accepted() && want.Deployment != nil {
+		tokens(now.hook, &after, seen.reports, want.ConfigDigest, at)
 		after.URL = desired.MaskedURL(now.input)
 		after.Host = now.input.Host
 		after.Image = now.input.Image
@@ -80,6 +84,7 @@ func status(now *round, want desired.Objects, seen observation) v1alpha1.Heymark
 		{v1alpha1.ConditionAccepted, accepted},
 		{v1alpha1.ConditionAvailable, seen.available},
 		{v1alpha1.ConditionExposed, seen.exposed},
+		{v1alpha1.ConditionDurable, seen.durable},
 	} {
 		setCondition(&after, c.name, c.verdict)
 		if !c.ok && ready.ok {
@@ -104,17 +109,32 @@ func setCondition(s *v1alpha1.HeymarketWebhookStatus, name string, v verdict) {
 	meta.SetStatusCondition(&s.Conditions, c)
 }
 
-// tell records an event when a resource is refused, when the reason changes, and when it is good again. A new resource
-// that is good at once makes no noise.
-func (r *Reconciler) tell(hook *v1alpha1.HeymarketWebhook, before, after v1alpha1.HeymarketWebhookStatus) {
-	was := meta.FindStatusCondition(before.Conditions, v1alpha1.ConditionAccepted)
-	is := meta.FindStatusCondition(after.Conditions, v1alpha1.ConditionAccepted)
-	refused := was != nil && was.Status == metav1.ConditionFalse
+// tell records what people must know and would not see otherwise.
+func (r *Reconciler) tell(hook *v1alpha1.HeymarketWebhook, before, after *v1alpha1.HeymarketWebhookStatus) {
+	r.tellCondition(hook, before, after, v1alpha1.ConditionAccepted, "Check", nil)
+	r.tellCondition(hook, before, after, v1alpha1.ConditionDurable, "Store", func(reason string) bool {
+		return reason == v1alpha1.ReasonNotDurable || reason == v1alpha1.ReasonRedisUnreachable
+	})
+	r.tellCondition(hook, before, after, v1alpha1.ConditionExposed, "Expose", func(reason string) bool {
+		return reason == v1alpha1.ReasonHostConflict
+	})
+	r.tellTraffic(hook, before, after)
+}
+
+// tellCondition records an event when a condition fails, when its reason changes, and when it is good again. A new
+// resource that is good at once makes no noise. alarming says which reasons are worth an event; nil means all.
+func (r *Reconciler) tellCondition(
+	hook *v1alpha1.HeymarketWebhook, before, after *v1alpha1.HeymarketWebhookStatus, name, action string, alarming func(reason string) bool,
+) {
+	failing := func(c *metav1.Condition) bool {
+		return c != nil && c.Status == metav1.ConditionFalse && (alarming == nil || alarming(c.Reason))
+	}
+	was, is := meta.FindStatusCondition(before.Conditions, name), meta.FindStatusCondition(after.Conditions, name)
 	switch {
-	case is.Status == metav1.ConditionFalse && (!refused || was.Reason != is.Reason):
-		r.Events.Eventf(hook, nil, corev1.EventTypeWarning, is.Reason, "Check", "%s", is.Message)
-	case is.Status == metav1.ConditionTrue && refused:
-		r.Events.Eventf(hook, nil, corev1.EventTypeNormal, is.Reason, "Check", "%s", is.Message)
+	case failing(is) && (!failing(was) || was.Reason != is.Reason):
+		r.event(hook, corev1.EventTypeWarning, is.Reason, action, "%s", is.Message)
+	case is.Status == metav1.ConditionTrue && failing(was):
+		r.event(hook, corev1.EventTypeNormal, is.Reason, action, "%s", is.Message)
 	}
 }
 

@@ -1,15 +1,18 @@
 package controller
 
 import (
-	"bytes"
 	"context"
+	"errors"
 	"fmt"
 
 	appsv1 "k8s.io/api/apps/v1"
+	autoscalingv2 "k8s.io/api/autoscaling/v2"
 	corev1 "k8s.io/api/core/v1"
 	networkingv1 "k8s.io/api/networking/v1"
+	policyv1 "k8s.io/api/policy/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"heymarket.dev/operator/api/v1alpha1"
@@ -30,6 +33,10 @@ type round struct {
 	input desired.Input
 	// refusal is the first mistake of a person that was found, nil if the resource is accepted.
 	refusal *verdict
+	// rival is the resource that keeps the host and path which this one claims, nil if there is none.
+	rival *v1alpha1.HeymarketWebhook
+	// noGateways says that the cluster has no Gateway API.
+	noGateways bool
 	// unwatched says that no watch will tell when the mistake is repaired.
 	unwatched bool
 	// trouble is an error to return once the status is written.
@@ -43,7 +50,10 @@ type children struct {
 	urlSecret, configSecret *corev1.Secret
 	service                 *corev1.Service
 	deployment              *appsv1.Deployment
+	budget                  *policyv1.PodDisruptionBudget
+	autoscaler              *autoscalingv2.HorizontalPodAutoscaler
 	ingress                 *networkingv1.Ingress
+	route                   *unstructured.Unstructured
 }
 
 // resolve gathers every fact.
@@ -52,16 +62,24 @@ func (r *Reconciler) resolve(ctx context.Context, hook *v1alpha1.HeymarketWebhoo
 	if err := r.readChildren(ctx, now); err != nil {
 		return nil, err
 	}
-	if err := r.checkToken(ctx, now); err != nil {
+	if err := r.checkReferences(ctx, now); err != nil {
 		return nil, err
+	}
+	if err := desired.CheckExpressions(hook); err != nil {
+		now.refuse(v1alpha1.ReasonFilterInvalid, "%s", bounded(err.Error()))
 	}
 	now.input = desired.Input{
 		Webhook:      hook,
 		RedisURL:     r.RedisURL(),
 		Image:        r.Settings.ReceiverImage,
 		IngressClass: r.Settings.IngressClass,
+
+		FirstReplicas: now.children.deployment == nil,
 	}
 	r.resolveHost(now)
+	if err := r.resolveConflict(ctx, now); err != nil {
+		return nil, err
+	}
 	now.resolveSegment()
 	return now, nil
 }
@@ -91,7 +109,10 @@ func (now *round) desired() desired.Objects {
 func (r *Reconciler) readChildren(ctx context.Context, now *round) error {
 	name := client.ObjectKey{Namespace: now.hook.Namespace, Name: desired.ReceiverName(now.hook.Name)}
 	urlName := client.ObjectKey{Namespace: now.hook.Namespace, Name: desired.URLSecretName(now.hook.Name)}
-	wantsIngress := now.hook.Spec.Exposure.Type != v1alpha1.ExposureNone
+	wantsRoute := now.hook.Spec.Exposure.Type == v1alpha1.ExposureHTTPRoute
+	wantsIngress := now.hook.Spec.Exposure.Type != v1alpha1.ExposureNone && !wantsRoute
+	wantsBudget := desired.MinReplicas(now.hook) > 1
+	wantsAutoscaler := now.hook.Spec.Receiver.Autoscaling != nil
 
 	var err error
 	if now.children.urlSecret, err = readChild(ctx, r, now, "Secret", urlName, &corev1.Secret{}, true); err != nil {
@@ -106,8 +127,16 @@ func (r *Reconciler) readChildren(ctx context.Context, now *round) error {
 	if now.children.deployment, err = readChild(ctx, r, now, "Deployment", name, &appsv1.Deployment{}, true); err != nil {
 		return err
 	}
-	now.children.ingress, err = readChild(ctx, r, now, "Ingress", name, &networkingv1.Ingress{}, wantsIngress)
-	return err
+	if now.children.budget, err = readChild(ctx, r, now, "PodDisruptionBudget", name, &policyv1.PodDisruptionBudget{}, wantsBudget); err != nil {
+		return err
+	}
+	if now.children.autoscaler, err = readChild(ctx, r, now, "HorizontalPodAutoscaler", name, &autoscalingv2.HorizontalPodAutoscaler{}, wantsAutoscaler); err != nil {
+		return err
+	}
+	if now.children.ingress, err = readChild(ctx, r, now, "Ingress", name, &networkingv1.Ingress{}, wantsIngress); err != nil {
+		return err
+	}
+	return r.readRoute(ctx, now, name, wantsRoute)
 }
 
 // readChild returns the object, or nil if there is none. What the cache does not know is asked of the API server if the
@@ -143,54 +172,94 @@ func readChild[T client.Object](
 	return none, nil
 }
 
-// checkToken reads the user's Secret from the API server, so that the operator's memory holds no token, and looks at
-// nothing but whether there is one.
-func (r *Reconciler) checkToken(ctx context.Context, now *round) error {
-	ref := now.hook.Spec.Token.SecretKeyRef
-	secret := &corev1.Secret{}
-	err := r.Live.Get(ctx, client.ObjectKey{Namespace: now.hook.Namespace, Name: ref.Name}, secret)
-	if apierrors.IsNotFound(err) {
-		now.refuse(v1alpha1.ReasonTokenSecretNotFound,
-			"Secret %q of spec.token.secretKeyRef does not exist in namespace %q: create it with the webhook's verification token under the key %q.",
-			ref.Name, now.hook.Namespace, ref.Key)
-		return nil
-	}
-	if err != nil {
-		return fmt.Errorf("read Secret %s of spec.token.secretKeyRef: %w", ref.Name, err)
-	}
-	token, found := secret.Data[ref.Key]
-	switch {
-	case !found:
-		now.refuse(v1alpha1.ReasonTokenKeyNotFound,
-			"Secret %q of spec.token.secretKeyRef has no key %q: add it with the webhook's verification token, or name the right key.",
-			ref.Name, ref.Key)
-	case len(bytes.TrimSpace(token)) == 0:
-		now.refuse(v1alpha1.ReasonTokenEmpty,
-			"Key %q of Secret %q of spec.token.secretKeyRef is empty: put the webhook's verification token into it.",
-			ref.Key, ref.Name)
+// checkReferences looks at every key of a Secret that the spec refers to. It reads the Secrets from the API server, each
+// once, so that the operator's memory holds none of them.
+func (r *Reconciler) checkReferences(ctx context.Context, now *round) error {
+	secrets := map[string]*corev1.Secret{} // nil for one that does not exist
+	for _, ref := range desired.References(now.hook) {
+		secret, read := secrets[ref.Secret]
+		if !read {
+			secret = &corev1.Secret{}
+			err := r.Live.Get(ctx, client.ObjectKey{Namespace: now.hook.Namespace, Name: ref.Secret}, secret)
+			if apierrors.IsNotFound(err) {
+				secret = nil
+			} else if err != nil {
+				return fmt.Errorf("read Secret %s of %s: %w", ref.Secret, ref.Field, err)
+			}
+			secrets[ref.Secret] = secret
+		}
+		now.checkReference(ref, secret)
 	}
 	return nil
+}
+
+func (now *round) checkReference(ref desired.Reference, secret *corev1.Secret) {
+	noSecret, noKey, empty := v1alpha1.ReasonSecretNotFound, v1alpha1.ReasonSecretKeyNotFound, v1alpha1.ReasonSecretValueInvalid
+	if ref.Token {
+		noSecret, noKey, empty = v1alpha1.ReasonTokenSecretNotFound, v1alpha1.ReasonTokenKeyNotFound, v1alpha1.ReasonTokenEmpty
+	}
+	if secret == nil {
+		now.refuse(noSecret, "Secret %q of %s does not exist in namespace %q: create it with %s under the key %q.",
+			ref.Secret, ref.Field, now.hook.Namespace, ref.Content, ref.Key)
+		return
+	}
+	value, found := secret.Data[ref.Key]
+	if !found {
+		now.refuse(noKey, "Secret %q of %s has no key %q: add it with %s, or name the right key.",
+			ref.Secret, ref.Field, ref.Key, ref.Content)
+		return
+	}
+	switch err := ref.Check(value); {
+	case errors.Is(err, desired.ErrEmpty):
+		now.refuse(empty, "Key %q of Secret %q of %s is empty: put %s into it.", ref.Key, ref.Secret, ref.Field, ref.Content)
+	case err != nil:
+		now.refuse(v1alpha1.ReasonSecretValueInvalid, "Key %q of Secret %q of %s cannot be used: %s.", ref.Key, ref.Secret, ref.Field, err)
+	}
 }
 
 // resolveHost climbs the ladder: the resource, the operator's template, then what the cluster says.
 func (r *Reconciler) resolveHost(now *round) {
 	in, hook := &now.input, now.hook
-	if in.Host = hook.Spec.Exposure.Host; in.Host == "" && r.Settings.HostTemplate != nil {
-		host, err := r.Settings.HostTemplate.Host(hook.Namespace, hook.Name)
-		if err != nil {
-			now.refuse(v1alpha1.ReasonInvalidConfiguration,
-				"The operator's --host-template makes no valid host for this resource (%s): set spec.exposure.host.", err)
-		}
-		in.Host = host
+	host, err := r.Settings.host(hook)
+	if err != nil {
+		now.refuse(v1alpha1.ReasonInvalidConfiguration,
+			"The operator's --host-template makes no valid host for this resource (%s): set spec.exposure.host.", err)
 	}
-	if in.HostRequested = in.Host != ""; in.HostRequested {
+	if h := hook.Spec.Exposure.Host; h != "" && !r.Settings.AllowedHosts.Allow(hook.Namespace, hook.Name, h) {
+		now.refuse(v1alpha1.ReasonHostNotAllowed,
+			"Host %q of spec.exposure.host is not one that namespace %q may claim: choose another, remove it, or have the operator's --allowed-hosts permit it.",
+			h, hook.Namespace)
+	}
+	if in.Host, in.HostRequested = host, host != ""; in.HostRequested {
 		return
 	}
-	if hook.Spec.Exposure.Type == v1alpha1.ExposureNone {
+	switch hook.Spec.Exposure.Type {
+	case v1alpha1.ExposureHTTPRoute:
+		return
+	case v1alpha1.ExposureNone:
 		in.Host = desired.ServiceHost(hook.Namespace, hook.Name)
 		return
 	}
 	in.Host = ingressAddress(now.children.ingress)
+}
+
+// resolveConflict looks for an older resource with the same claim.
+func (r *Reconciler) resolveConflict(ctx context.Context, now *round) error {
+	claims := r.Settings.claims(now.hook)
+	if len(claims) == 0 || !now.accepted() {
+		return nil
+	}
+	others, err := r.Claimants(ctx, claims[0])
+	if err != nil {
+		return err
+	}
+	for _, other := range others {
+		if older(other, now.hook) && (now.rival == nil || older(other, now.rival)) {
+			now.rival = other
+		}
+	}
+	now.input.Conflict = now.rival != nil
+	return nil
 }
 
 // resolveSegment keeps the segment that is in use. A new one is made up only when everything else is good, and only

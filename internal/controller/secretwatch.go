@@ -3,6 +3,7 @@ package controller
 import (
 	"context"
 	"fmt"
+	"slices"
 	"sync"
 
 	corev1 "k8s.io/api/core/v1"
@@ -17,13 +18,19 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/source"
 
 	"heymarket.dev/operator/api/v1alpha1"
+	"heymarket.dev/operator/internal/controller/desired"
 )
 
-// indexTokenSecret finds the HeymarketWebhooks of a namespace that refer to a Secret.
-const indexTokenSecret = "spec.token.secretKeyRef.name"
+// indexSecret finds the HeymarketWebhooks of a namespace that refer to a Secret.
+const indexSecret = "secrets"
 
-func tokenSecretOf(obj client.Object) []string {
-	return []string{obj.(*v1alpha1.HeymarketWebhook).Spec.Token.SecretKeyRef.Name}
+func secretsOf(obj client.Object) []string {
+	var names []string
+	for _, r := range desired.References(obj.(*v1alpha1.HeymarketWebhook)) {
+		names = append(names, r.Secret)
+	}
+	slices.Sort(names)
+	return slices.Compact(names)
 }
 
 // secretWatch is a source that wakes the HeymarketWebhooks which refer to a Secret when that Secret comes, changes or
@@ -34,7 +41,7 @@ type secretWatch struct {
 	metadata metadata.Interface
 	// namespaces to watch; empty means all.
 	namespaces []string
-	// webhooks is a cache with the index indexTokenSecret.
+	// webhooks is a cache with the index indexSecret.
 	webhooks client.Reader
 
 	synced []chan struct{}
@@ -143,7 +150,7 @@ func (w *wakeUp) wake(obj any) error {
 	}
 	var hooks v1alpha1.HeymarketWebhookList
 	if err := w.webhooks.List(w.ctx, &hooks, client.UnsafeDisableDeepCopy,
-		client.InNamespace(secret.Namespace), client.MatchingFields{indexTokenSecret: secret.Name}); err != nil {
+		client.InNamespace(secret.Namespace), client.MatchingFields{indexSecret: secret.Name}); err != nil {
 		return fmt.Errorf("find the HeymarketWebhooks of a Secret: %w", err)
 	}
 	for i := range hooks.Items {

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"strings"
 	"text/template"
+	"time"
 
 	"k8s.io/apimachinery/pkg/util/validation"
 )
@@ -15,10 +16,15 @@ type Settings struct {
 	ReceiverImage string
 	// HostTemplate makes the host of resources that name none; nil means that there is no such rule.
 	HostTemplate *HostTemplate
+	// AllowedHosts bound the hosts that resources may name; empty means any.
+	AllowedHosts AllowedHosts
 	// IngressClass of resources that name none; empty means the cluster's default class.
 	IngressClass string
 	// Namespaces to work in; empty means all.
 	Namespaces []string
+
+	// pollPeriod is another one than the constant, in tests.
+	pollPeriod time.Duration
 }
 
 // HostTemplate makes a host from a namespace and a name.
@@ -50,4 +56,45 @@ func (h *HostTemplate) Host(namespace, name string) (string, error) {
 		return "", fmt.Errorf("%q is no DNS name: %w", b.String(), errors.New(strings.Join(problems, "; ")))
 	}
 	return b.String(), nil
+}
+
+// AllowedHosts are templates of hosts, some with "*." in front. The zero value allows every host.
+type AllowedHosts []allowedHost
+
+type allowedHost struct {
+	template *HostTemplate
+	// below says that names below the template's host are meant, and not the host itself.
+	below bool
+}
+
+// ParseAllowedHosts reads a comma separated list of templates like those of ParseHostTemplate; "*." in front of one
+// stands for one or more labels. An error says what is wrong with it.
+func ParseAllowedHosts(s string) (AllowedHosts, error) {
+	var out AllowedHosts
+	for part := range strings.SplitSeq(s, ",") {
+		if part = strings.TrimSpace(part); part == "" {
+			continue
+		}
+		rest, below := strings.CutPrefix(part, "*.")
+		t, err := ParseHostTemplate(rest)
+		if err != nil {
+			return nil, fmt.Errorf("%q: %w", part, err)
+		}
+		out = append(out, allowedHost{template: t, below: below})
+	}
+	return out, nil
+}
+
+// Allow says whether the resource with this namespace and name may ask for the host.
+func (a AllowedHosts) Allow(namespace, name, host string) bool {
+	for _, allowed := range a {
+		pattern, err := allowed.template.Host(namespace, name)
+		if err != nil {
+			continue
+		}
+		if host == pattern && !allowed.below || allowed.below && strings.HasSuffix(host, "."+pattern) {
+			return true
+		}
+	}
+	return len(a) == 0
 }

@@ -1,14 +1,20 @@
 package controller
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"time"
 
 	appsv1 "k8s.io/api/apps/v1"
+	autoscalingv2 "k8s.io/api/autoscaling/v2"
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
 	networkingv1 "k8s.io/api/networking/v1"
+	policyv1 "k8s.io/api/policy/v1"
+	"k8s.io/apimachinery/pkg/api/equality"
+	apimeta "k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
@@ -20,6 +26,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/controller"
+	"sigs.k8s.io/controller-runtime/pkg/event"
 	"sigs.k8s.io/controller-runtime/pkg/handler"
 	"sigs.k8s.io/controller-runtime/pkg/manager"
 	"sigs.k8s.io/controller-runtime/pkg/predicate"
@@ -56,6 +63,10 @@ func CacheOptions(namespaces []string) cache.Options {
 			&corev1.Service{}:            ours,
 			&networkingv1.Ingress{}:      ours,
 			&discoveryv1.EndpointSlice{}: slim,
+
+			&policyv1.PodDisruptionBudget{}:          ours,
+			&autoscalingv2.HorizontalPodAutoscaler{}: ours,
+
 			&v1alpha1.HeymarketWebhook{}: {Transform: cache.TransformStripManagedFields()},
 		},
 	}
@@ -77,8 +88,13 @@ func ClientOptions(namespaces []string) client.Options {
 
 // Setup adds the controller to a manager that was made with CacheOptions and ClientOptions.
 func Setup(ctx context.Context, mgr manager.Manager, settings Settings, redis *RedisURLFile, pods PodStatus) error {
-	if err := mgr.GetFieldIndexer().IndexField(ctx, &v1alpha1.HeymarketWebhook{}, indexTokenSecret, tokenSecretOf); err != nil {
+	if err := mgr.GetFieldIndexer().IndexField(ctx, &v1alpha1.HeymarketWebhook{}, indexSecret, secretsOf); err != nil {
 		return fmt.Errorf("index HeymarketWebhooks by Secret: %w", err)
+	}
+	if err := mgr.GetFieldIndexer().IndexField(ctx, &v1alpha1.HeymarketWebhook{}, indexClaim, func(obj client.Object) []string {
+		return settings.claims(obj.(*v1alpha1.HeymarketWebhook))
+	}); err != nil {
+		return fmt.Errorf("index HeymarketWebhooks by host and path: %w", err)
 	}
 	meta, err := metadata.NewForConfigAndClient(metadata.ConfigFor(mgr.GetConfig()), mgr.GetHTTPClient())
 	if err != nil {
@@ -91,20 +107,45 @@ func Setup(ctx context.Context, mgr manager.Manager, settings Settings, redis *R
 		Pods:     pods,
 		RedisURL: redis.URL,
 		Settings: settings,
+		Claimants: func(ctx context.Context, claim string) ([]*v1alpha1.HeymarketWebhook, error) {
+			return claimants(ctx, mgr.GetCache(), claim)
+		},
 	}
-	return ctrl.NewControllerManagedBy(mgr).
+	c := ctrl.NewControllerManagedBy(mgr)
+	switch _, err := mgr.GetRESTMapper().RESTMapping(desired.HTTPRouteKind.GroupKind(), desired.HTTPRouteKind.Version); {
+	case err == nil:
+		r.Routes = true
+		route := &metav1.PartialObjectMetadata{}
+		route.SetGroupVersionKind(desired.HTTPRouteKind)
+		c.Owns(route, builder.OnlyMetadata)
+	case !apimeta.IsNoMatchError(err):
+		return fmt.Errorf("find out whether there is a Gateway API: %w", err)
+	}
+	return c.
 		Named("heymarketwebhook").
 		For(&v1alpha1.HeymarketWebhook{}, builder.WithPredicates(predicate.GenerationChangedPredicate{})).
+		Watches(&v1alpha1.HeymarketWebhook{}, wakeRivals(mgr.GetCache(), settings), builder.WithPredicates(predicate.GenerationChangedPredicate{})).
 		Owns(&appsv1.Deployment{}).
 		Owns(&corev1.Service{}).
 		Owns(&corev1.Secret{}).
 		Owns(&networkingv1.Ingress{}).
+		Owns(&policyv1.PodDisruptionBudget{}, builder.WithPredicates(specChanged)).
+		Owns(&autoscalingv2.HorizontalPodAutoscaler{}, builder.WithPredicates(specChanged)).
 		Watches(&discoveryv1.EndpointSlice{}, handler.EnqueueRequestsFromMapFunc(webhookOfEndpointSlice)).
 		WatchesRawSource(&secretWatch{metadata: meta, namespaces: settings.Namespaces, webhooks: mgr.GetCache()}).
 		WatchesRawSource(redisURLChanges{file: redis, webhooks: mgr.GetCache()}).
+		WatchesRawSource(podPoll{webhooks: mgr.GetCache(), pods: pods, period: cmp.Or(settings.pollPeriod, pollPeriod)}).
 		WithOptions(controller.Options{MaxConcurrentReconciles: workers, ReconciliationTimeout: roundTimeout}).
 		Complete(reconcile.AsReconciler(mgr.GetClient(), r))
 }
+
+// specChanged lets through what the operator may have to undo, and not the status of a child that nothing is read from.
+var specChanged = predicate.Or(predicate.GenerationChangedPredicate{}, predicate.LabelChangedPredicate{}, ownersChanged)
+
+// ownersChanged lets a child through that was taken from its resource.
+var ownersChanged = predicate.Funcs{UpdateFunc: func(e event.UpdateEvent) bool {
+	return !equality.Semantic.DeepEqual(e.ObjectOld.GetOwnerReferences(), e.ObjectNew.GetOwnerReferences())
+}}
 
 // webhookOfEndpointSlice reads the label that EndpointSlices inherit from their Service.
 func webhookOfEndpointSlice(_ context.Context, slice client.Object) []reconcile.Request {

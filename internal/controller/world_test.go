@@ -4,21 +4,27 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"encoding/pem"
 	"errors"
 	"fmt"
 	"maps"
 	"net/http"
+	"net/http/httptest"
 	"net/netip"
+	"reflect"
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 
 	"github.com/go-logr/logr/funcr"
 	appsv1 "k8s.io/api/apps/v1"
+	autoscalingv2 "k8s.io/api/autoscaling/v2"
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
 	networkingv1 "k8s.io/api/networking/v1"
+	policyv1 "k8s.io/api/policy/v1"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/rest"
@@ -42,6 +48,17 @@ func TestMain(m *testing.M) {
 
 // canary is the token in every test's Secret. It may appear in that Secret, and nowhere else.
 const canary = "canary-7f3a9c51e2"
+
+// signingKey is one that Standard Webhooks would take. It, too, belongs in users' Secrets alone.
+const signingKey = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSwcanary00"
+
+// certificate is in PEM form.
+func certificate(t *testing.T) string {
+	t.Helper()
+	s := httptest.NewTLSServer(nil)
+	defer s.Close()
+	return string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: s.Certificate().Raw}))
+}
 
 const smallest = `
 token: {secretKeyRef: {name: heymarket}}
@@ -82,6 +99,16 @@ func newWorld(t *testing.T) *world {
 		Pods:     w.pods,
 		RedisURL: func() string { return w.redis },
 		Settings: Settings{ReceiverImage: "heymarket.dev/operator:v1", HostTemplate: hostTemplate(t, "{{.Namespace}}.hooks.example.com")},
+	}
+	w.r.Claimants = func(ctx context.Context, claim string) (out []*v1alpha1.HeymarketWebhook, err error) {
+		var list v1alpha1.HeymarketWebhookList
+		err = w.person.List(ctx, &list)
+		for i := range list.Items {
+			if slices.Contains(w.r.Settings.claims(&list.Items[i]), claim) {
+				out = append(out, &list.Items[i])
+			}
+		}
+		return out, err
 	}
 	ns := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{GenerateName: "hook-", Labels: map[string]string{"pod-security.kubernetes.io/enforce": "restricted"}}}
 	w.do(w.person.Create(t.Context(), ns))
@@ -185,6 +212,14 @@ func (w *world) ingress() *networkingv1.Ingress {
 	return get(w, "support-receiver", &networkingv1.Ingress{})
 }
 
+func (w *world) budget() *policyv1.PodDisruptionBudget {
+	return get(w, "support-receiver", &policyv1.PodDisruptionBudget{})
+}
+
+func (w *world) autoscaler() *autoscalingv2.HorizontalPodAutoscaler {
+	return get(w, "support-receiver", &autoscalingv2.HorizontalPodAutoscaler{})
+}
+
 func (w *world) deployment() *appsv1.Deployment {
 	return get(w, "support-receiver", &appsv1.Deployment{})
 }
@@ -214,18 +249,20 @@ func (w *world) exist() string {
 		{"support-receiver", &corev1.Secret{}},
 		{"support-receiver", &corev1.Service{}},
 		{"support-receiver", &appsv1.Deployment{}},
+		{"support-receiver", &policyv1.PodDisruptionBudget{}},
+		{"support-receiver", &autoscalingv2.HorizontalPodAutoscaler{}},
 		{"support-receiver", &networkingv1.Ingress{}},
 	} {
 		err := w.person.Get(w.t.Context(), w.key(c.name), c.obj)
 		w.do(client.IgnoreNotFound(err))
 		if err == nil {
-			found = append(found, strings.TrimPrefix(fmt.Sprintf("%T", c.obj), "*v1.")+" "+c.name)
+			found = append(found, reflect.TypeOf(c.obj).Elem().Name()+" "+c.name)
 		}
 	}
 	return strings.Join(found, ", ")
 }
 
-const allChildren = "Secret support-url, Secret support-receiver, Service support-receiver, Deployment support-receiver, Ingress support-receiver"
+const allChildren = "Secret support-url, Secret support-receiver, Service support-receiver, Deployment support-receiver, PodDisruptionBudget support-receiver, Ingress support-receiver"
 
 // change changes an object as a person would.
 func change[T client.Object](w *world, obj T, mutate func(T)) {
@@ -328,7 +365,7 @@ func (w *world) lookForCanary() {
 			}
 		}
 	}
-	search("the logs or events", w.logs.bytes(), canary, segment, w.redis)
+	search("the logs or events", w.logs.bytes(), canary, signingKey, segment, w.redis)
 	for _, list := range []client.ObjectList{
 		&v1alpha1.HeymarketWebhookList{}, &appsv1.DeploymentList{}, &corev1.ServiceList{}, &networkingv1.IngressList{},
 		&corev1.ConfigMapList{}, &corev1.EventList{},
@@ -337,7 +374,7 @@ func (w *world) lookForCanary() {
 			w.t.Errorf("look for the canary: %v", err)
 		}
 		b, _ := json.Marshal(list)
-		search(fmt.Sprintf("%T", list), b, canary, segment, w.redis)
+		search(fmt.Sprintf("%T", list), b, canary, signingKey, segment, w.redis)
 	}
 	var secrets corev1.SecretList
 	if err := w.person.List(ctx, &secrets, client.InNamespace(w.namespace), client.HasLabels{desired.LabelManagedBy}); err != nil {
@@ -345,7 +382,7 @@ func (w *world) lookForCanary() {
 	}
 	for _, s := range secrets.Items {
 		for _, v := range s.Data {
-			search("Secret "+s.Name, v, canary)
+			search("Secret "+s.Name, v, canary, signingKey)
 		}
 	}
 }
@@ -353,45 +390,66 @@ func (w *world) lookForCanary() {
 // fakePods answers for all Pods.
 type fakePods struct {
 	mu     sync.Mutex
-	serves map[string]string // by address; absent means that the Pod does not answer
+	serves map[string]PodReport // by address; absent means that the Pod does not answer
 	asked  int
 }
 
-func (p *fakePods) ConfigDigest(_ context.Context, a netip.Addr) (string, error) {
+func (p *fakePods) Report(_ context.Context, a netip.Addr) (PodReport, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.asked++
-	if d, ok := p.serves[a.String()]; ok {
-		return d, nil
+	if r, ok := p.serves[a.String()]; ok {
+		return r, nil
 	}
-	return "", errors.New("connection refused")
+	return PodReport{}, errors.New("connection refused")
 }
 
-// serve makes the Pods with these addresses serve what is in the Secret now.
+// serve makes the Pods with these addresses serve what is in the Secret now, in good health.
 func (w *world) serve(addresses ...string) {
 	w.t.Helper()
-	digest := desired.DigestOf(w.configSecret().Data)
+	report := PodReport{ConfigDigest: desired.DigestOf(w.configSecret().Data), Redis: "ok", Durable: true}
+	for _, t := range w.hook().Spec.Targets {
+		report.Targets = append(report.Targets, TargetReport{Name: t.Name, Circuit: "Closed"})
+	}
 	w.pods.mu.Lock()
 	defer w.pods.mu.Unlock()
 	if w.pods.serves == nil {
-		w.pods.serves = map[string]string{}
+		w.pods.serves = map[string]PodReport{}
 	}
 	for _, a := range addresses {
-		w.pods.serves[a] = digest
+		r := report
+		r.Targets = slices.Clone(report.Targets)
+		w.pods.serves[a] = r
 	}
+}
+
+// says changes what the Pod with this address says.
+func (w *world) says(address string, change func(*PodReport)) {
+	w.pods.mu.Lock()
+	defer w.pods.mu.Unlock()
+	r := w.pods.serves[address]
+	r.Targets = slices.Clone(r.Targets)
+	change(&r)
+	w.pods.serves[address] = r
 }
 
 // writeLog counts the requests that change something.
 type writeLog struct {
 	mu   sync.Mutex
 	seen []string
+	// read counts the other requests, watches left out.
+	read atomic.Int64
 }
 
 func (l *writeLog) count(cfg *rest.Config) *rest.Config {
 	cfg = rest.CopyConfig(cfg)
 	cfg.Wrap(func(next http.RoundTripper) http.RoundTripper {
 		return roundTripper(func(req *http.Request) (*http.Response, error) {
-			if req.Method != http.MethodGet {
+			if req.Method == http.MethodGet {
+				if !req.URL.Query().Has("watch") {
+					l.read.Add(1)
+				}
+			} else {
 				l.mu.Lock()
 				l.seen = append(l.seen, req.Method+" "+req.URL.Path)
 				l.mu.Unlock()

@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"strings"
 
+	"k8s.io/utils/ptr"
+
 	"heymarket.dev/operator/api/v1alpha1"
 	"heymarket.dev/operator/internal/receiver/config"
 )
@@ -16,14 +18,30 @@ func receiverConfig(in Input) (config.Config, error) {
 	if err != nil {
 		return config.Config{}, fmt.Errorf("deduplication.window: %w", err)
 	}
+	deadLetters, err := spec.Retention.DeadLetters.Std()
+	if err != nil {
+		return config.Config{}, fmt.Errorf("retention.deadLetters: %w", err)
+	}
 	c := config.Config{
 		Webhook:       config.Webhook{Namespace: in.Webhook.Namespace, Name: in.Webhook.Name},
 		Paths:         []string{pathPrefix(in) + in.Segment},
-		TokenFiles:    []string{tokenMount + "/" + tokenFile},
+		TokenFiles:    []string{currentToken(in.Webhook).file()},
 		RedisURLFile:  configMount + "/" + KeyRedisURL,
 		WebhookID:     spec.WebhookID,
 		EventTypes:    eventTypes(spec.EventTypes),
-		Deduplication: config.Deduplication{Window: config.Duration(window)},
+		Deduplication: config.Deduplication{Window: config.Duration(window), Key: spec.Deduplication.Key},
+		Retention:     config.Retention{DeadLetters: config.Duration(deadLetters), DeadLetterLimit: ptr.Deref(spec.Retention.DeadLetterLimit, 0)},
+		Paused:        spec.Paused,
+		LogLevel:      string(spec.Receiver.LogLevel),
+	}
+	if p := spec.Token.PreviousSecretKeyRef; p != nil {
+		c.TokenFiles = append(c.TokenFiles, previousToken(*p).file())
+	}
+	if spec.Redis != nil {
+		c.RedisURLFile = redisURL(*spec.Redis).file()
+		if ca := spec.Redis.CASecretKeyRef; ca != nil {
+			c.RedisCAFile = certificates("spec.redis.caSecretKeyRef", *ca).file()
+		}
 	}
 	for _, t := range spec.Targets {
 		ct, err := target(in.Webhook.Namespace, t)
@@ -40,8 +58,23 @@ func target(namespace string, t v1alpha1.Target) (config.Target, error) {
 		Name:        t.Name,
 		URL:         targetURL(namespace, t),
 		EventTypes:  eventTypes(t.EventTypes),
-		MaxInFlight: deref[int32, int](t.MaxInFlight),
-		Retry:       config.Retry{MaxAttempts: deref[int32, int](t.Retry.MaxAttempts)},
+		Filter:      t.Filter,
+		Format:      config.Format(t.Format),
+		Order:       config.Order(t.Order),
+		Headers:     headers(t),
+		MaxInFlight: int(ptr.Deref(t.MaxInFlight, 0)),
+		Retry:       config.Retry{MaxAttempts: int(ptr.Deref(t.Retry.MaxAttempts, 0))},
+
+		RatePerSecond: int(ptr.Deref(t.RatePerSecond, 0)),
+	}
+	for _, r := range signingKeys(t) {
+		out.SigningKeyFiles = append(out.SigningKeyFiles, r.file())
+	}
+	if t.TLS != nil {
+		out.TLS.ServerName = t.TLS.ServerName
+		if t.TLS.CASecretKeyRef != nil {
+			out.TLS.CAFile = targetCA(t).file()
+		}
 	}
 	for _, d := range []struct {
 		field string
@@ -60,6 +93,18 @@ func target(namespace string, t v1alpha1.Target) (config.Target, error) {
 		*d.to = config.Duration(v)
 	}
 	return out, nil
+}
+
+func headers(t v1alpha1.Target) []config.Header {
+	var out []config.Header
+	for _, h := range t.Headers {
+		ch := config.Header{Name: h.Name, Value: ptr.Deref(h.Value, "")}
+		if h.SecretKeyRef != nil {
+			ch.ValueFile = headerValue(t, h).file()
+		}
+		out = append(out, ch)
+	}
+	return out
 }
 
 // targetURL names a Service without the cluster's domain, which the operator does not know; the resolver's search list
@@ -87,11 +132,4 @@ func eventTypes(in []v1alpha1.EventType) []string {
 		out = append(out, string(t))
 	}
 	return out
-}
-
-func deref[F, T int32 | int](p *F) T {
-	if p == nil {
-		return 0
-	}
-	return T(*p)
 }

@@ -1,6 +1,10 @@
 package desired
 
 import (
+	"encoding/json"
+	"fmt"
+	"maps"
+	"strconv"
 	"time"
 
 	appsv1 "k8s.io/api/apps/v1"
@@ -10,6 +14,7 @@ import (
 	appsv1ac "k8s.io/client-go/applyconfigurations/apps/v1"
 	corev1ac "k8s.io/client-go/applyconfigurations/core/v1"
 	metav1ac "k8s.io/client-go/applyconfigurations/meta/v1"
+	"k8s.io/utils/ptr"
 
 	"heymarket.dev/operator/api/v1alpha1"
 	"heymarket.dev/operator/internal/receiver/config"
@@ -17,8 +22,6 @@ import (
 
 const (
 	configMount = "/etc/heymarket/config"
-	tokenMount  = "/etc/heymarket/token"
-	tokenFile   = "token"
 
 	// nonroot is the user of the image.
 	nonroot = 65532
@@ -31,32 +34,49 @@ const (
 	graceStep = 30 * time.Second
 )
 
-// deployment depends on the configuration only through the grace period: configuration, token and Redis URL are mounted
-// files that the receiver re-reads, so none of them restarts a Pod.
-func deployment(in Input, cfg config.Config) *appsv1ac.DeploymentApplyConfiguration {
-	replicas := int32(defaultReplicas)
-	if r := in.Webhook.Spec.Receiver.Replicas; r != nil {
-		replicas = *r
+// deployment depends on the configuration only through the grace period: configuration, Redis URL and the user's Secrets
+// are mounted files that the receiver re-reads, so none of them restarts a Pod unless another Secret is to be mounted.
+func deployment(in Input, cfg config.Config) (*appsv1ac.DeploymentApplyConfiguration, error) {
+	pod, err := podSpec(in, cfg)
+	if err != nil {
+		return nil, err
+	}
+	podLabels := map[string]string{}
+	for k, v := range in.Webhook.Spec.Receiver.PodLabels {
+		podLabels[k] = string(v)
+	}
+	maps.Copy(podLabels, labels(in)) // Ours win.
+	template := corev1ac.PodTemplateSpec().WithLabels(podLabels).WithSpec(pod)
+	for k, v := range in.Webhook.Spec.Receiver.PodAnnotations {
+		template.WithAnnotations(map[string]string{k: string(v)})
+	}
+	spec := appsv1ac.DeploymentSpec().
+		WithRevisionHistoryLimit(2).
+		WithSelector(metav1ac.LabelSelector().WithMatchLabels(selector(in))).
+		WithStrategy(appsv1ac.DeploymentStrategy().
+			WithType(appsv1.RollingUpdateDeploymentStrategyType).
+			WithRollingUpdate(appsv1ac.RollingUpdateDeployment().
+				WithMaxUnavailable(intstr.FromInt32(0)))).
+		WithTemplate(template)
+	if in.Webhook.Spec.Receiver.Autoscaling == nil || in.FirstReplicas {
+		spec.WithReplicas(MinReplicas(in.Webhook))
 	}
 	return appsv1ac.Deployment(ReceiverName(in.Webhook.Name), in.Webhook.Namespace).
 		WithLabels(labels(in)).
 		WithOwnerReferences(owner(in)).
-		WithSpec(appsv1ac.DeploymentSpec().
-			WithReplicas(replicas).
-			WithRevisionHistoryLimit(2).
-			WithSelector(metav1ac.LabelSelector().WithMatchLabels(selector(in))).
-			WithStrategy(appsv1ac.DeploymentStrategy().
-				WithType(appsv1.RollingUpdateDeploymentStrategyType).
-				WithRollingUpdate(appsv1ac.RollingUpdateDeployment().
-					WithMaxUnavailable(intstr.FromInt32(0)))).
-			WithTemplate(corev1ac.PodTemplateSpec().
-				WithLabels(labels(in)).
-				WithSpec(podSpec(in, cfg))))
+		WithSpec(spec), nil
 }
 
-func podSpec(in Input, cfg config.Config) *corev1ac.PodSpecApplyConfiguration {
-	token := in.Webhook.Spec.Token.SecretKeyRef
-	return corev1ac.PodSpec().
+// MinReplicas is the number of receiver Pods, the least one if an autoscaler chooses.
+func MinReplicas(w *v1alpha1.HeymarketWebhook) int32 {
+	if a := w.Spec.Receiver.Autoscaling; a != nil {
+		return ptr.Deref(a.MinReplicas, defaultReplicas)
+	}
+	return ptr.Deref(w.Spec.Receiver.Replicas, defaultReplicas)
+}
+
+func podSpec(in Input, cfg config.Config) (*corev1ac.PodSpecApplyConfiguration, error) {
+	spec := corev1ac.PodSpec().
 		WithAutomountServiceAccountToken(false).
 		WithEnableServiceLinks(false).
 		WithTerminationGracePeriodSeconds(int64(gracePeriod(cfg).Seconds())).
@@ -66,25 +86,65 @@ func podSpec(in Input, cfg config.Config) *corev1ac.PodSpecApplyConfiguration {
 			WithRunAsGroup(nonroot).
 			WithFSGroup(nonroot).
 			WithSeccompProfile(corev1ac.SeccompProfile().WithType(corev1.SeccompProfileTypeRuntimeDefault))).
-		WithTopologySpreadConstraints(corev1ac.TopologySpreadConstraint().
-			WithMaxSkew(1).
-			WithTopologyKey(corev1.LabelHostname).
-			WithWhenUnsatisfiable(corev1.ScheduleAnyway).
-			WithLabelSelector(metav1ac.LabelSelector().WithMatchLabels(selector(in))).
-			WithMatchLabelKeys(appsv1.DefaultDeploymentUniqueLabelKey)).
 		WithContainers(container(in)).
 		WithVolumes(
 			corev1ac.Volume().WithName("config").WithSecret(corev1ac.SecretVolumeSource().
 				WithSecretName(ReceiverName(in.Webhook.Name)).
 				WithDefaultMode(secretMode)),
-			corev1ac.Volume().WithName("token").WithSecret(corev1ac.SecretVolumeSource().
-				WithSecretName(token.Name).
-				WithDefaultMode(secretMode).
-				WithItems(corev1ac.KeyToPath().WithKey(token.Key).WithPath(tokenFile))))
+			secretsVolume(in.Webhook))
+	if err := place(in, spec); err != nil {
+		return nil, err
+	}
+	return spec, nil
+}
+
+// place says where the Pods may run, and whence their image comes.
+func place(in Input, spec *corev1ac.PodSpecApplyConfiguration) error {
+	r := in.Webhook.Spec.Receiver
+	if len(r.NodeSelector) > 0 {
+		spec.WithNodeSelector(r.NodeSelector)
+	}
+	if r.PriorityClassName != "" {
+		spec.WithPriorityClassName(r.PriorityClassName)
+	}
+	for _, s := range r.ImagePullSecrets {
+		spec.WithImagePullSecrets(corev1ac.LocalObjectReference().WithName(s.Name))
+	}
+	for _, c := range []struct {
+		field    string
+		from, to any
+	}{
+		{"tolerations", r.Tolerations, &spec.Tolerations},
+		{"affinity", r.Affinity, &spec.Affinity},
+		{"topologySpreadConstraints", r.TopologySpreadConstraints, &spec.TopologySpreadConstraints},
+	} {
+		// The two have the same fields, and both are made to be JSON.
+		b, err := json.Marshal(c.from)
+		if err == nil {
+			err = json.Unmarshal(b, c.to)
+		}
+		if err != nil {
+			return fmt.Errorf("receiver.%s: %w", c.field, err)
+		}
+	}
+	for i := range spec.TopologySpreadConstraints {
+		if t := &spec.TopologySpreadConstraints[i]; t.LabelSelector == nil {
+			t.WithLabelSelector(metav1ac.LabelSelector().WithMatchLabels(selector(in)))
+		}
+	}
+	if len(r.TopologySpreadConstraints) == 0 {
+		spec.WithTopologySpreadConstraints(corev1ac.TopologySpreadConstraint().
+			WithMaxSkew(1).
+			WithTopologyKey(corev1.LabelHostname).
+			WithWhenUnsatisfiable(corev1.ScheduleAnyway).
+			WithLabelSelector(metav1ac.LabelSelector().WithMatchLabels(selector(in))).
+			WithMatchLabelKeys(appsv1.DefaultDeploymentUniqueLabelKey))
+	}
+	return nil
 }
 
 func container(in Input) *corev1ac.ContainerApplyConfiguration {
-	res := resources(in.Webhook.Spec.Receiver.Resources)
+	res := resources(in.Webhook.Spec.Receiver)
 	c := corev1ac.Container().
 		WithName("receiver").
 		WithImage(in.Image).
@@ -103,13 +163,10 @@ func container(in Input) *corev1ac.ContainerApplyConfiguration {
 			WithCapabilities(corev1ac.Capabilities().WithDrop("ALL"))).
 		WithVolumeMounts(
 			corev1ac.VolumeMount().WithName("config").WithMountPath(configMount).WithReadOnly(true),
-			corev1ac.VolumeMount().WithName("token").WithMountPath(tokenMount).WithReadOnly(true))
+			corev1ac.VolumeMount().WithName("secrets").WithMountPath(secretsMount).WithReadOnly(true))
 	if res.Limits != nil && !res.Limits.Memory().IsZero() {
-		// The divisor is spelt out because the API server would, and the two must compare as equal.
-		c.WithEnv(corev1ac.EnvVar().WithName("GOMEMLIMIT").WithValueFrom(corev1ac.EnvVarSource().
-			WithResourceFieldRef(corev1ac.ResourceFieldSelector().
-				WithResource("limits.memory").
-				WithDivisor(resource.MustParse("1")))))
+		// What Go does not count, stacks of the runtime and mapped files among it, has to fit as well.
+		c.WithEnv(corev1ac.EnvVar().WithName("GOMEMLIMIT").WithValue(strconv.FormatInt(res.Limits.Memory().Value()/10*9, 10)))
 	}
 	return c
 }
@@ -118,11 +175,16 @@ func probe(path string) *corev1ac.ProbeApplyConfiguration {
 	return corev1ac.Probe().WithHTTPGet(corev1ac.HTTPGetAction().WithPath(path).WithPort(intstr.FromString("ops")))
 }
 
-func resources(r *v1alpha1.Resources) *corev1ac.ResourceRequirementsApplyConfiguration {
+func resources(receiver v1alpha1.Receiver) *corev1ac.ResourceRequirementsApplyConfiguration {
+	r := receiver.Resources
 	if r == nil {
+		cpu := "10m"
+		if receiver.Autoscaling != nil {
+			cpu = "100m" // Of less, every stir would be more than the autoscaler's target.
+		}
 		return corev1ac.ResourceRequirements().
 			WithRequests(corev1.ResourceList{
-				corev1.ResourceCPU:    resource.MustParse("10m"),
+				corev1.ResourceCPU:    resource.MustParse(cpu),
 				corev1.ResourceMemory: resource.MustParse("32Mi"),
 			}).
 			WithLimits(corev1.ResourceList{corev1.ResourceMemory: resource.MustParse("128Mi")})

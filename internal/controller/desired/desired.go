@@ -6,10 +6,13 @@ package desired
 import (
 	"fmt"
 
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	appsv1ac "k8s.io/client-go/applyconfigurations/apps/v1"
+	autoscalingv2ac "k8s.io/client-go/applyconfigurations/autoscaling/v2"
 	corev1ac "k8s.io/client-go/applyconfigurations/core/v1"
 	metav1ac "k8s.io/client-go/applyconfigurations/meta/v1"
 	networkingv1ac "k8s.io/client-go/applyconfigurations/networking/v1"
+	policyv1ac "k8s.io/client-go/applyconfigurations/policy/v1"
 
 	"heymarket.dev/operator/api/v1alpha1"
 	"heymarket.dev/operator/internal/receiver/config"
@@ -49,10 +52,15 @@ type Input struct {
 	// HostRequested says that Host was asked for by the resource or the operator's template, and not learnt from the
 	// Ingress: only then does the Ingress ask for it.
 	HostRequested bool
-	// RedisURL is copied into the configuration Secret.
+	// Conflict says that Host and path belong to another resource, so there is to be no way from outside.
+	Conflict bool
+	// RedisURL is that of the shared Redis, copied into the configuration Secret unless the resource has its own.
 	RedisURL string
 	// Image of the receiver.
 	Image string
+	// FirstReplicas says that the Deployment is to have a number of replicas although an autoscaler will choose it: one
+	// that does not exist yet has no number to keep.
+	FirstReplicas bool
 	// IngressClass is used when the resource names none; empty means the cluster's default class.
 	IngressClass string
 }
@@ -65,8 +73,14 @@ type Objects struct {
 	ConfigSecret *corev1ac.SecretApplyConfiguration
 	Service      *corev1ac.ServiceApplyConfiguration
 	Deployment   *appsv1ac.DeploymentApplyConfiguration
+	// DisruptionBudget is nil for a single replica.
+	DisruptionBudget *policyv1ac.PodDisruptionBudgetApplyConfiguration
+	// Autoscaler is nil if none is wanted.
+	Autoscaler *autoscalingv2ac.HorizontalPodAutoscalerApplyConfiguration
 	// Ingress is nil if none is wanted.
 	Ingress *networkingv1ac.IngressApplyConfiguration
+	// HTTPRoute is nil if none is wanted.
+	HTTPRoute *unstructured.Unstructured
 
 	// ConfigDigest identifies the configuration, as a receiver that serves it reports it.
 	ConfigDigest string
@@ -83,20 +97,34 @@ func Build(in Input) (Objects, error) {
 	if err != nil {
 		return Objects{}, err
 	}
+	d, err := deployment(in, cfg)
+	if err != nil {
+		return Objects{}, err
+	}
 	o := Objects{
 		URLSecret:    urlSecret(in),
 		ConfigSecret: configSecret(in, encoded),
 		Service:      service(in),
-		Deployment:   deployment(in, cfg),
+		Deployment:   d,
 		ConfigDigest: config.Digest(encoded),
 	}
-	if in.Webhook.Spec.Exposure.Type != v1alpha1.ExposureNone {
+	if MinReplicas(in.Webhook) > 1 {
+		o.DisruptionBudget = disruptionBudget(in)
+	}
+	if in.Webhook.Spec.Receiver.Autoscaling != nil {
+		o.Autoscaler = autoscaler(in)
+	}
+	switch exposure := in.Webhook.Spec.Exposure; {
+	case in.Conflict:
+	case exposure.Type == v1alpha1.ExposureHTTPRoute && exposure.HTTPRoute != nil:
+		o.HTTPRoute = httpRoute(in)
+	case exposure.Type != v1alpha1.ExposureHTTPRoute && exposure.Type != v1alpha1.ExposureNone:
 		o.Ingress = ingress(in)
 	}
 	return o, nil
 }
 
-// ReceiverName is the name of the Deployment, the Service, the Ingress and the configuration Secret.
+// ReceiverName is the name of all children but the Secret with the URL.
 func ReceiverName(webhook string) string { return webhook + "-receiver" }
 
 // URLSecretName is the name of the Secret with the URL.
@@ -124,6 +152,12 @@ func owner(in Input) *metav1ac.OwnerReferenceApplyConfiguration {
 		WithController(true)
 }
 
-func pathPrefix(in Input) string {
-	return fmt.Sprintf("/%s/%s/", in.Webhook.Namespace, in.Webhook.Name)
+func pathPrefix(in Input) string { return PathPrefix(in.Webhook) }
+
+// PathPrefix is the path of w's URL without the secret segment: it begins and ends with "/".
+func PathPrefix(w *v1alpha1.HeymarketWebhook) string {
+	if p := w.Spec.Exposure.Path; p != "" {
+		return p + "/"
+	}
+	return fmt.Sprintf("/%s/%s/", w.Namespace, w.Name)
 }

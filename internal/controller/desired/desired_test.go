@@ -29,6 +29,9 @@ var goldens = []struct {
 	{name: "host-from-template", in: Input{Host: "staging.hooks.example.com", HostRequested: true, IngressClass: "traefik"}},
 	{name: "host-from-ingress", in: Input{Host: "203.0.113.7"}},
 	{name: "everything", in: Input{Host: "hooks.example.com", HostRequested: true, IngressClass: "traefik"}},
+	{name: "own-redis", in: Input{Host: "staging.hooks.example.com", HostRequested: true}},
+	{name: "autoscaled", in: Input{Host: "staging.hooks.example.com", HostRequested: true}},
+	{name: "http-route", in: Input{Host: "staging.hooks.example.com", HostRequested: true}},
 	{name: "not-exposed", in: Input{Host: "support-receiver.staging.svc"}},
 }
 
@@ -102,8 +105,17 @@ func render(t *testing.T, o Objects) []byte {
 	}
 	write(o.Service)
 	write(o.Deployment)
+	if o.DisruptionBudget != nil {
+		write(o.DisruptionBudget)
+	}
+	if o.Autoscaler != nil {
+		write(o.Autoscaler)
+	}
 	if o.Ingress != nil {
 		write(o.Ingress)
+	}
+	if o.HTTPRoute != nil {
+		write(o.HTTPRoute.Object)
 	}
 	return b.Bytes()
 }
@@ -133,6 +145,7 @@ func TestBuildRefusesWhatNoReceiverTakes(t *testing.T) {
 	}{
 		"no URL":          {func(w *v1alpha1.HeymarketWebhook) { w.Spec.Targets[0].URL = nil }, "url must begin with http"},
 		"another timeout": {func(w *v1alpha1.HeymarketWebhook) { w.Spec.Targets[0].Timeout = "soon" }, `timeout: "soon" is not a duration`},
+		"another age":     {func(w *v1alpha1.HeymarketWebhook) { w.Spec.Retention.DeadLetters = "soon" }, `retention.deadLetters: "soon" is not`},
 		"another window":  {func(w *v1alpha1.HeymarketWebhook) { w.Spec.Deduplication.Window = "soon" }, `deduplication.window: "soon" is not`},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -166,8 +179,16 @@ func TestConfigurationLeavesPodTemplateAlone(t *testing.T) {
 		"window":      func(in *Input) { in.Webhook.Spec.Deduplication.Window = "1h" },
 		"target":      func(in *Input) { in.Webhook.Spec.Targets[0].URL = new("http://another") },
 		"timeout":     func(in *Input) { in.Webhook.Spec.Targets[0].Timeout = "9s" },
-		"exposure":    func(in *Input) { in.Webhook.Spec.Exposure.Type = v1alpha1.ExposureNone },
-		"replicas":    func(in *Input) { in.Webhook.Spec.Receiver.Replicas = new(int32(5)) },
+		"filter":      func(in *Input) { in.Webhook.Spec.Targets[0].Filter = "true" },
+		"format":      func(in *Input) { in.Webhook.Spec.Targets[0].Format = "CloudEvents" },
+		"pause":       func(in *Input) { in.Webhook.Spec.Paused = true },
+		"log level":   func(in *Input) { in.Webhook.Spec.Receiver.LogLevel = "debug" },
+		"header":      func(in *Input) { in.Webhook.Spec.Targets[0].Headers = []v1alpha1.Header{{Name: "A", Value: new("b")}} },
+		"the token as a header": func(in *Input) {
+			in.Webhook.Spec.Targets[0].Headers = []v1alpha1.Header{{Name: "A", SecretKeyRef: &v1alpha1.SecretKeyReference{Name: "heymarket", Key: "token"}}}
+		},
+		"exposure": func(in *Input) { in.Webhook.Spec.Exposure.Type = v1alpha1.ExposureNone },
+		"replicas": func(in *Input) { in.Webhook.Spec.Receiver.Replicas = new(int32(5)) },
 		"more targets": func(in *Input) {
 			in.Webhook.Spec.Targets = append(in.Webhook.Spec.Targets, v1alpha1.Target{Name: "b", URL: new("http://b")})
 		},
@@ -183,9 +204,84 @@ func TestConfigurationLeavesPodTemplateAlone(t *testing.T) {
 	}
 }
 
+// A rotation restarts Pods when the second token comes and when it goes, and not when the two change places.
+func TestMountsFollowTheSetOfReferences(t *testing.T) {
+	t.Parallel()
+	volume := func(current, previous string) string {
+		in := input(t, "smallest", Input{})
+		in.Webhook.Spec.Token.SecretKeyRef = v1alpha1.TokenReference{Name: current, Key: "token"}
+		if previous != "" {
+			in.Webhook.Spec.Token.PreviousSecretKeyRef = &v1alpha1.TokenReference{Name: previous, Key: "token"}
+		}
+		y, err := yaml.Marshal(build(t, in).Deployment.Spec.Template)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(y)
+	}
+	if diff := cmp.Diff(volume("a", "b"), volume("b", "a")); diff != "" {
+		t.Errorf("the Pod template has changed:\n%s", diff)
+	}
+	if volume("a", "b") == volume("a", "") {
+		t.Error("the second token is not mounted")
+	}
+}
+
+// Every file that the configuration names is mounted, and no other key of a Secret is.
+func TestFilesAreMounted(t *testing.T) {
+	t.Parallel()
+	o := build(t, input(t, "everything", Input{}))
+	mounted := map[string]bool{configMount + "/" + KeyRedisURL: true}
+	for _, s := range o.Deployment.Spec.Template.Spec.Volumes[1].Projected.Sources {
+		for _, i := range s.Secret.Items {
+			if want := *s.Secret.Name + "/" + *i.Key; *i.Path != want {
+				t.Errorf("key %s of Secret %s is at %s, want %s", *i.Key, *s.Secret.Name, *i.Path, want)
+			}
+			mounted[secretsMount+"/"+*i.Path] = true
+		}
+	}
+	c, err := config.Decode(o.ConfigSecret.Data[KeyConfig])
+	if err != nil {
+		t.Fatal(err)
+	}
+	named := append([]string{c.RedisURLFile}, c.TokenFiles...)
+	for _, target := range c.Targets {
+		named = append(named, target.SigningKeyFiles...)
+		for _, h := range target.Headers {
+			named = append(named, h.ValueFile)
+		}
+		named = append(named, target.TLS.CAFile)
+	}
+	for _, f := range named {
+		if f != "" && !mounted[f] {
+			t.Errorf("%s is not mounted", f)
+		}
+		delete(mounted, f)
+	}
+	if len(mounted) != 0 {
+		t.Errorf("mounted for nothing: %v", mounted)
+	}
+}
+
+func TestCheckExpressions(t *testing.T) {
+	t.Parallel()
+	in := input(t, "everything", Input{})
+	if err := CheckExpressions(in.Webhook); err != nil {
+		t.Error(err)
+	}
+	in.Webhook.Spec.Deduplication.Key = "event.id"
+	if err := CheckExpressions(in.Webhook); err == nil || !strings.HasPrefix(err.Error(), "spec.deduplication.key:1:6: ") {
+		t.Errorf("a key of what the key makes: %v", err)
+	}
+	in.Webhook.Spec.Targets[0].Filter = "event.type =\n  event.typ"
+	if err := CheckExpressions(in.Webhook); err == nil || !strings.HasPrefix(err.Error(), "spec.targets[crm].filter:") {
+		t.Errorf("a bad filter: %v", err)
+	}
+}
+
 func TestGracePeriod(t *testing.T) {
 	t.Parallel()
-	for timeout, want := range map[v1alpha1.Duration]int64{"": 60, "100ms": 60, "10s": 60, "30s": 60, "31s": 90, "2m": 150} {
+	for timeout, want := range map[v1alpha1.Duration]int64{"": 60, "100ms": 60, "10s": 60, "27s": 60, "28s": 90, "2m": 180} {
 		in := input(t, "smallest", Input{})
 		in.Webhook.Spec.Targets[0].Timeout = timeout
 		if got := *build(t, in).Deployment.Spec.Template.Spec.TerminationGracePeriodSeconds; got != want {

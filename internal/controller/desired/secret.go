@@ -18,10 +18,11 @@ func urlSecret(in Input) *corev1ac.SecretApplyConfiguration {
 }
 
 func configSecret(in Input, encoded []byte) *corev1ac.SecretApplyConfiguration {
-	return secret(in, ReceiverName(in.Webhook.Name)).WithData(map[string][]byte{
-		KeyConfig:   encoded,
-		KeyRedisURL: []byte(in.RedisURL),
-	})
+	data := map[string][]byte{KeyConfig: encoded}
+	if in.Webhook.Spec.Redis == nil {
+		data[KeyRedisURL] = []byte(in.RedisURL) // The shared one; a Pod cannot mount a Secret of another namespace.
+	}
+	return secret(in, ReceiverName(in.Webhook.Name)).WithData(data)
 }
 
 func secret(in Input, name string) *corev1ac.SecretApplyConfiguration {

@@ -1,0 +1,72 @@
+package desired
+
+import (
+	"strings"
+
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+
+	"heymarket.dev/operator/api/v1alpha1"
+)
+
+// HTTPRouteKind is the kind that is made. It is written without its Go types, which would bring the Gateway API's own
+// choice of Kubernetes libraries along.
+var HTTPRouteKind = schema.GroupVersionKind{Group: "gateway.networking.k8s.io", Version: "v1", Kind: "HTTPRoute"}
+
+// httpRoute routes what ingress routes. It spells out the API's defaults, so that it compares as equal to what comes back.
+func httpRoute(in Input) *unstructured.Unstructured {
+	var parents []any
+	for _, p := range in.Webhook.Spec.Exposure.HTTPRoute.ParentRefs {
+		parents = append(parents, parentRef(p))
+	}
+	spec := map[string]any{
+		"parentRefs": parents,
+		"rules": []any{map[string]any{
+			"matches": []any{map[string]any{
+				// A prefix of the Gateway API ends at a path element, with or without the slash.
+				"path": map[string]any{"type": "PathPrefix", "value": strings.TrimSuffix(pathPrefix(in), "/")},
+			}},
+			"backendRefs": []any{map[string]any{
+				"group": "", "kind": "Service", "name": ReceiverName(in.Webhook.Name), "port": int64(80), "weight": int64(1),
+			}},
+		}},
+	}
+	if in.HostRequested {
+		spec["hostnames"] = []any{in.Host}
+	}
+	marks := map[string]any{}
+	for k, v := range labels(in) {
+		marks[k] = v
+	}
+	out := &unstructured.Unstructured{Object: map[string]any{
+		"metadata": map[string]any{
+			"name":      ReceiverName(in.Webhook.Name),
+			"namespace": in.Webhook.Namespace,
+			"labels":    marks,
+			"ownerReferences": []any{map[string]any{
+				"apiVersion": v1alpha1.GroupVersion.String(),
+				"kind":       "HeymarketWebhook",
+				"name":       in.Webhook.Name,
+				"uid":        string(in.Webhook.UID),
+				"controller": true,
+			}},
+		},
+		"spec": spec,
+	}}
+	out.SetGroupVersionKind(HTTPRouteKind)
+	return out
+}
+
+func parentRef(p v1alpha1.GatewayReference) map[string]any {
+	ref := map[string]any{"group": HTTPRouteKind.Group, "kind": "Gateway", "name": p.Name}
+	if p.Namespace != "" {
+		ref["namespace"] = p.Namespace
+	}
+	if p.SectionName != "" {
+		ref["sectionName"] = p.SectionName
+	}
+	if p.Port != nil {
+		ref["port"] = int64(*p.Port)
+	}
+	return ref
+}

@@ -1,0 +1,184 @@
+package desired
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"net/url"
+	"slices"
+	"strings"
+
+	corev1ac "k8s.io/client-go/applyconfigurations/core/v1"
+
+	"heymarket.dev/operator/api/v1alpha1"
+	"heymarket.dev/operator/internal/receiver/config"
+)
+
+// secretsMount holds one folder for each Secret that the spec refers to, and in it one file for each key. A file's place
+// depends on nothing but the reference, so a reference that moves to another field changes no Pod template.
+const secretsMount = "/etc/heymarket/secrets"
+
+// Reference is a key of a Secret in the webhook's namespace that the spec refers to.
+type Reference struct {
+	// Field names the reference within the resource, such as spec.token.secretKeyRef.
+	Field string
+	// Secret and Key say where the value is.
+	Secret, Key string
+	// Content says in a few words what the value is, for people.
+	Content string
+	// Token says that the value is a verification token.
+	Token bool
+
+	check func([]byte) error
+}
+
+// Check says whether a receiver can use the value. Its error names the remedy and repeats no part of the value.
+func (r Reference) Check(value []byte) error {
+	if len(bytes.TrimSpace(value)) == 0 {
+		return ErrEmpty
+	}
+	if r.check == nil {
+		return nil
+	}
+	return r.check(bytes.TrimRight(value, "\r\n"))
+}
+
+// ErrEmpty is Check's error for a value that is nothing, or nothing but white space.
+var ErrEmpty = errors.New("it is empty")
+
+func (r Reference) file() string { return secretsMount + "/" + r.path() }
+
+func (r Reference) path() string { return r.Secret + "/" + r.Key }
+
+// References returns all references of a resource in the order of its fields. The same key may stand in it several
+// times, each for another field.
+func References(w *v1alpha1.HeymarketWebhook) []Reference {
+	out := []Reference{currentToken(w)}
+	if p := w.Spec.Token.PreviousSecretKeyRef; p != nil {
+		out = append(out, previousToken(*p))
+	}
+	if w.Spec.Redis != nil {
+		out = append(out, redisURL(*w.Spec.Redis))
+		if ca := w.Spec.Redis.CASecretKeyRef; ca != nil {
+			out = append(out, certificates("spec.redis.caSecretKeyRef", *ca))
+		}
+	}
+	for _, t := range w.Spec.Targets {
+		out = append(out, signingKeys(t)...)
+		for _, h := range t.Headers {
+			if h.SecretKeyRef != nil {
+				out = append(out, headerValue(t, h))
+			}
+		}
+		if t.TLS != nil && t.TLS.CASecretKeyRef != nil {
+			out = append(out, targetCA(t))
+		}
+	}
+	return out
+}
+
+func currentToken(w *v1alpha1.HeymarketWebhook) Reference {
+	return token("spec.token.secretKeyRef", w.Spec.Token.SecretKeyRef)
+}
+
+func previousToken(r v1alpha1.TokenReference) Reference {
+	return token("spec.token.previousSecretKeyRef", r)
+}
+
+func token(field string, r v1alpha1.TokenReference) Reference {
+	return Reference{Field: field, Secret: r.Name, Key: r.Key, Content: "the webhook's verification token", Token: true}
+}
+
+func redisURL(r v1alpha1.Redis) Reference {
+	return Reference{
+		Field: "spec.redis.secretKeyRef", Secret: r.SecretKeyRef.Name, Key: r.SecretKeyRef.Key,
+		Content: "the URL of Redis",
+		check: func(value []byte) error {
+			if err := CheckRedisURL(string(bytes.TrimSpace(value))); err != nil {
+				return fmt.Errorf("the URL %w", err)
+			}
+			return nil
+		},
+	}
+}
+
+// CheckRedisURL says whether a receiver could use the URL. Its error continues a sentence that names where the URL is,
+// and repeats no part of it, because it may hold a password.
+func CheckRedisURL(s string) error {
+	u, err := url.Parse(s)
+	switch {
+	case err != nil:
+		return errors.New("cannot be read: write it as redis://user:password@host:6379/0")
+	case u.Scheme != "redis" && u.Scheme != "rediss":
+		return errors.New("must begin with redis:// or rediss://")
+	case u.Hostname() == "":
+		return errors.New("names no host")
+	}
+	return nil
+}
+
+func signingKeys(t v1alpha1.Target) []Reference {
+	if t.Signing == nil {
+		return nil
+	}
+	one := func(field string, r v1alpha1.SecretKeyReference) Reference {
+		return Reference{
+			Field: targetField(t) + ".signing." + field, Secret: r.Name, Key: r.Key, Content: "a signing key",
+			check: func(value []byte) error {
+				_, err := config.ParseSigningKey(value)
+				return err
+			},
+		}
+	}
+	out := []Reference{one("secretKeyRef", t.Signing.SecretKeyRef)}
+	if p := t.Signing.PreviousSecretKeyRef; p != nil {
+		out = append(out, one("previousSecretKeyRef", *p))
+	}
+	return out
+}
+
+func headerValue(t v1alpha1.Target, h v1alpha1.Header) Reference {
+	return Reference{
+		Field: fmt.Sprintf("%s.headers[%s].secretKeyRef", targetField(t), h.Name), Secret: h.SecretKeyRef.Name, Key: h.SecretKeyRef.Key,
+		Content: "the header's value",
+		check: func(value []byte) error {
+			if err := config.CheckHeaderValue(string(value)); err != nil {
+				return fmt.Errorf("the header %w", err)
+			}
+			return nil
+		},
+	}
+}
+
+func targetCA(t v1alpha1.Target) Reference {
+	return certificates(targetField(t)+".tls.caSecretKeyRef", *t.TLS.CASecretKeyRef)
+}
+
+func certificates(field string, r v1alpha1.SecretKeyReference) Reference {
+	return Reference{
+		Field: field, Secret: r.Name, Key: r.Key, Content: "certificates in PEM form",
+		check: func(value []byte) error {
+			_, err := config.ParseCertificates(value)
+			return err
+		},
+	}
+}
+
+func targetField(t v1alpha1.Target) string { return "spec.targets[" + t.Name + "]" }
+
+// secretsVolume mounts what is referred to, and no other key. It depends on the set of references alone.
+func secretsVolume(w *v1alpha1.HeymarketWebhook) *corev1ac.VolumeApplyConfiguration {
+	refs := References(w)
+	slices.SortFunc(refs, func(a, b Reference) int { return strings.Compare(a.path(), b.path()) })
+	refs = slices.CompactFunc(refs, func(a, b Reference) bool { return a.path() == b.path() })
+	projected := corev1ac.ProjectedVolumeSource().WithDefaultMode(secretMode)
+	var last *corev1ac.SecretProjectionApplyConfiguration
+	for _, r := range refs {
+		if last == nil || *last.Name != r.Secret {
+			last = corev1ac.SecretProjection().WithName(r.Secret)
+			projected.Sources = append(projected.Sources, corev1ac.VolumeProjectionApplyConfiguration{Secret: last})
+		}
+		last.WithItems(corev1ac.KeyToPath().WithKey(r.Key).WithPath(r.path()))
+	}
+	return corev1ac.Volume().WithName("secrets").WithProjected(projected)
+}

@@ -1,0 +1,47 @@
+package desired
+
+import (
+	autoscalingv2 "k8s.io/api/autoscaling/v2"
+	corev1 "k8s.io/api/core/v1"
+	policyv1 "k8s.io/api/policy/v1"
+	"k8s.io/apimachinery/pkg/util/intstr"
+	autoscalingv2ac "k8s.io/client-go/applyconfigurations/autoscaling/v2"
+	metav1ac "k8s.io/client-go/applyconfigurations/meta/v1"
+	policyv1ac "k8s.io/client-go/applyconfigurations/policy/v1"
+	"k8s.io/utils/ptr"
+)
+
+const defaultCPUUtilization = 80
+
+// disruptionBudget lets nodes be drained one receiver at a time. A receiver that is not ready serves nobody, so nothing
+// is lost when it is evicted.
+func disruptionBudget(in Input) *policyv1ac.PodDisruptionBudgetApplyConfiguration {
+	return policyv1ac.PodDisruptionBudget(ReceiverName(in.Webhook.Name), in.Webhook.Namespace).
+		WithLabels(labels(in)).
+		WithOwnerReferences(owner(in)).
+		WithSpec(policyv1ac.PodDisruptionBudgetSpec().
+			WithSelector(metav1ac.LabelSelector().WithMatchLabels(selector(in))).
+			WithMaxUnavailable(intstr.FromInt32(1)).
+			WithUnhealthyPodEvictionPolicy(policyv1.AlwaysAllow))
+}
+
+func autoscaler(in Input) *autoscalingv2ac.HorizontalPodAutoscalerApplyConfiguration {
+	a := in.Webhook.Spec.Receiver.Autoscaling
+	return autoscalingv2ac.HorizontalPodAutoscaler(ReceiverName(in.Webhook.Name), in.Webhook.Namespace).
+		WithLabels(labels(in)).
+		WithOwnerReferences(owner(in)).
+		WithSpec(autoscalingv2ac.HorizontalPodAutoscalerSpec().
+			WithScaleTargetRef(autoscalingv2ac.CrossVersionObjectReference().
+				WithAPIVersion("apps/v1").
+				WithKind("Deployment").
+				WithName(ReceiverName(in.Webhook.Name))).
+			WithMinReplicas(MinReplicas(in.Webhook)).
+			WithMaxReplicas(a.MaxReplicas).
+			WithMetrics(autoscalingv2ac.MetricSpec().
+				WithType(autoscalingv2.ResourceMetricSourceType).
+				WithResource(autoscalingv2ac.ResourceMetricSource().
+					WithName(corev1.ResourceCPU).
+					WithTarget(autoscalingv2ac.MetricTarget().
+						WithType(autoscalingv2.UtilizationMetricType).
+						WithAverageUtilization(ptr.Deref(a.TargetCPUUtilization, defaultCPUUtilization))))))
+}

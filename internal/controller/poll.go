@@ -1,0 +1,139 @@
+package controller
+
+import (
+	"context"
+	"math/rand/v2"
+	"sync"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/equality"
+	"k8s.io/apimachinery/pkg/api/meta"
+	"k8s.io/client-go/util/workqueue"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/log"
+	"sigs.k8s.io/controller-runtime/pkg/reconcile"
+	"sigs.k8s.io/controller-runtime/pkg/source"
+
+	"heymarket.dev/operator/api/v1alpha1"
+	"heymarket.dev/operator/internal/controller/desired"
+)
+
+const (
+	// pollPeriod is how often the Pods of a settled resource are asked.
+	pollPeriod = time.Minute
+	// pollers is how many resources are asked at once, so that Pods which do not answer hold up few others.
+	pollers = 16
+)
+
+// podPoll is a source that asks the Pods of every resource now and then, and wakes the resource if they say other than
+// its status does: no watch tells when a backlog grows or a circuit opens. What it needs to know is in caches, so a
+// resource at rest costs the API server nothing.
+type podPoll struct {
+	webhooks client.Reader
+	pods     PodStatus
+	period   time.Duration
+}
+
+var _ source.Source = podPoll{}
+
+// Start implements source.Source.
+func (p podPoll) Start(ctx context.Context, queue workqueue.TypedRateLimitingInterface[reconcile.Request]) error {
+	go func() {
+		for ctx.Err() == nil {
+			p.round(ctx, queue)
+		}
+	}()
+	return nil
+}
+
+func (p podPoll) String() string { return "status of receiver Pods" }
+
+// round looks at every resource once, spread evenly over the period.
+func (p podPoll) round(ctx context.Context, queue workqueue.TypedRateLimitingInterface[reconcile.Request]) {
+	var hooks v1alpha1.HeymarketWebhookList
+	if err := p.webhooks.List(ctx, &hooks, client.UnsafeDisableDeepCopy); err != nil {
+		log.FromContext(ctx).Error(err, "Cannot list HeymarketWebhooks to ask their Pods")
+		sleep(ctx, p.period)
+		return
+	}
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	work := make(chan client.ObjectKey)
+	defer close(work)
+	for range min(pollers, len(hooks.Items)) {
+		wg.Go(func() {
+			for key := range work {
+				if p.news(ctx, key) {
+					queue.Add(reconcile.Request{NamespacedName: key})
+				}
+			}
+		})
+	}
+	step := p.period / time.Duration(len(hooks.Items)+1)
+	for i := range hooks.Items {
+		// Half to one and a half steps: two operators, or two resources of one Redis, do not fall into step.
+		if !sleep(ctx, step/2+rand.N(step+1)) {
+			return
+		}
+		select {
+		case work <- client.ObjectKeyFromObject(&hooks.Items[i]):
+		case <-ctx.Done():
+			return
+		}
+	}
+	sleep(ctx, step)
+}
+
+// news says whether the Pods of a resource say other than its status does, as far as the status may change by now. A
+// resource whose Pods do not serve is looked at in other ways.
+func (p podPoll) news(ctx context.Context, key client.ObjectKey) bool {
+	hook := &v1alpha1.HeymarketWebhook{}
+	if err := p.webhooks.Get(ctx, key, hook); err != nil {
+		return false // Deleted meanwhile.
+	}
+	if !meta.IsStatusConditionTrue(hook.Status.Conditions, v1alpha1.ConditionAvailable) || !hook.DeletionTimestamp.IsZero() {
+		return false
+	}
+	addresses, err := listPods(ctx, p.webhooks, hook)
+	if err != nil || len(addresses.ready) == 0 {
+		return false
+	}
+	var reports []PodReport
+	for _, r := range askPods(ctx, p.pods, addresses.ready) {
+		if r == nil {
+			return true
+		}
+		reports = append(reports, *r)
+	}
+	if ctx.Err() != nil {
+		return false
+	}
+	is, durable := meta.FindStatusCondition(hook.Status.Conditions, v1alpha1.ConditionDurable), observeDurability(true, reports)
+	if is == nil || is.Reason != durable.reason || is.Message != durable.message {
+		return true
+	}
+	serving := &corev1.Secret{}
+	if err := p.webhooks.Get(ctx, client.ObjectKey{Namespace: key.Namespace, Name: desired.ReceiverName(key.Name)}, serving); err != nil {
+		return true
+	}
+	after := hook.Status.DeepCopy()
+	after.Targets = nil
+	figures(hook, after, reports, time.Now())
+	if meta.IsStatusConditionTrue(hook.Status.Conditions, v1alpha1.ConditionAccepted) {
+		tokens(hook, after, reports, desired.DigestOf(serving.Data), time.Now())
+	}
+	return !equality.Semantic.DeepEqual(&hook.Status, after)
+}
+
+// sleep returns false if ctx ends first.
+func sleep(ctx context.Context, d time.Duration) bool {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}

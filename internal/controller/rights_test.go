@@ -1,0 +1,132 @@
+package controller
+
+import (
+	"fmt"
+	"net/http"
+	"strings"
+	"sync"
+	"testing"
+
+	eventsv1 "k8s.io/api/events/v1"
+	"k8s.io/client-go/rest"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"heymarket.dev/operator/api/v1alpha1"
+)
+
+// rights are those that requests have used, such as "patch apps/deployments".
+type rights struct {
+	mu   sync.Mutex
+	used map[string]bool
+}
+
+func (r *rights) record(cfg *rest.Config) *rest.Config {
+	cfg = rest.CopyConfig(cfg)
+	cfg.Wrap(func(next http.RoundTripper) http.RoundTripper {
+		return roundTripper(func(req *http.Request) (*http.Response, error) {
+			resp, err := next.RoundTrip(req)
+			if err == nil && resp.StatusCode < 400 || err == nil && resp.StatusCode == http.StatusNotFound {
+				r.mu.Lock()
+				defer r.mu.Unlock()
+				for _, verb := range verbs(req, resp.StatusCode) {
+					r.used[verb+" "+resource(req.URL.Path)] = true
+				}
+			}
+			return resp, err
+		})
+	})
+	return cfg
+}
+
+// verbs are those that the API server asks about. An apply that creates needs two.
+func verbs(req *http.Request, status int) []string {
+	switch {
+	case req.Method == http.MethodPatch && status == http.StatusCreated:
+		return []string{"patch", "create"}
+	case req.Method == http.MethodPatch:
+		return []string{"patch"}
+	case req.Method == http.MethodPost:
+		return []string{"create"}
+	case req.Method == http.MethodPut:
+		return []string{"update"}
+	case req.Method == http.MethodDelete:
+		return []string{"delete"}
+	case req.URL.Query().Has("sendInitialEvents"):
+		return []string{"watch", "list"} // An API server that cannot stream the list is asked for it.
+	case req.URL.Query().Has("watch"):
+		return []string{"watch"}
+	case strings.HasSuffix(req.URL.Path, "/"+lastOf(resource(req.URL.Path))):
+		return []string{"list"}
+	}
+	return []string{"get"}
+}
+
+// resource is group and resource of a path, the subresource included.
+func resource(path string) string {
+	parts := strings.Split(strings.Trim(path, "/"), "/")
+	group := ""
+	switch {
+	case parts[0] == "api" && len(parts) > 2:
+		parts = parts[2:]
+	case parts[0] == "apis" && len(parts) > 3:
+		group, parts = parts[1], parts[3:]
+	default:
+		return "" // discovery, which everyone may read
+	}
+	if parts[0] == "namespaces" && len(parts) > 2 {
+		parts = parts[2:]
+	}
+	name := parts[0]
+	if len(parts) > 2 {
+		name += "/" + parts[2]
+	}
+	return group + "/" + name
+}
+
+func lastOf(resource string) string { return resource[strings.LastIndexByte(resource, '/')+1:] }
+
+// Every right of config/rbac is one that the operator uses. That it has all that it needs is what each test of the
+// manager shows, because none has more. The Gateway API must be installed.
+func testRights(t *testing.T) {
+	w := newWorld(t)
+	seen := &rights{used: map[string]bool{}}
+	w.manage(seen.record(operator(t, "rights-test")), w.namespace)
+
+	w.webhook(smallest + "exposure: {type: HTTPRoute, httpRoute: {parentRefs: [{name: public}]}}\nreceiver: {autoscaling: {maxReplicas: 3}}")
+	w.eventually("the refusal", func() bool { return w.reason(v1alpha1.ConditionAccepted) == v1alpha1.ReasonTokenSecretNotFound })
+	w.secret("heymarket", map[string]string{"token": canary})
+	w.eventually("acceptance", func() bool { return w.reason(v1alpha1.ConditionAccepted) == v1alpha1.ReasonAccepted })
+	change(w, w.hook(), func(h *v1alpha1.HeymarketWebhook) {
+		h.Spec.Exposure = v1alpha1.Exposure{Type: v1alpha1.ExposureIngress}
+		h.Spec.Receiver.Autoscaling, h.Spec.Receiver.Replicas = nil, new(int32(1))
+	})
+	w.eventually("an Ingress alone", func() bool {
+		return strings.HasSuffix(w.exist(), "Deployment support-receiver, Ingress support-receiver")
+	})
+	change(w, w.hook(), func(h *v1alpha1.HeymarketWebhook) { h.Spec.Exposure = v1alpha1.Exposure{Type: v1alpha1.ExposureNone} })
+	w.eventually("nothing to expose", func() bool { return strings.HasSuffix(w.exist(), "Deployment support-receiver") })
+
+	w.eventually("an event", func() bool {
+		var list eventsv1.EventList
+		w.do(w.person.List(t.Context(), &list, client.InNamespace(w.namespace)))
+		return len(list.Items) > 1
+	})
+
+	seen.mu.Lock()
+	defer seen.mu.Unlock()
+	var unused []string
+	for _, rule := range clusterRole(t).Rules {
+		for _, g := range rule.APIGroups {
+			for _, res := range rule.Resources {
+				for _, verb := range rule.Verbs {
+					if right := fmt.Sprintf("%s %s/%s", verb, g, res); !seen.used[right] {
+						unused = append(unused, right)
+					}
+				}
+			}
+		}
+	}
+	if len(unused) > 0 {
+		t.Errorf("granted and not used: %s", strings.Join(unused, ", "))
+	}
+}
