@@ -7,6 +7,7 @@ import (
 
 	"github.com/go-json-experiment/json"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
+
 	"heymarket.dev/operator/internal/receiver/forward"
 )
 

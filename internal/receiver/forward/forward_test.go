@@ -325,13 +325,17 @@ func TestRetries(t *testing.T) {
 		{"at the second attempt", []event.Outcome{{Status: 503}, {Status: 200}}, []string{"Later", "Done"}, settlement{}},
 		{"at the last attempt", []event.Outcome{{Status: 500}, {Err: errors.New("refused")}, {Status: 429}, {Status: 200}}, []string{"Later", "Later", "Later", "Done"}, settlement{}},
 		{
-			"never", []event.Outcome{{Status: 500}, {Status: 500}, {Status: 500}, {Status: 502}, {Status: 200}},
-			[]string{"Later", "Later", "Later", "Dead"}, settlement{Op: "Dead", Event: "evt_0", Status: 502, Reason: "4 attempts failed"},
+			"never",
+			[]event.Outcome{{Status: 500}, {Status: 500}, {Status: 500}, {Status: 502}, {Status: 200}},
+			[]string{"Later", "Later", "Later", "Dead"},
+			settlement{Op: "Dead", Event: "evt_0", Status: 502, Reason: "4 attempts failed"},
 		},
 		{"refused for good", []event.Outcome{{Status: 422}}, []string{"Dead"}, settlement{Op: "Dead", Event: "evt_0", Status: 422, Reason: "the target refused it with 422"}},
 		{"as late as it asks", []event.Outcome{{Status: 503, RetryAfter: 40 * time.Minute}, {Status: 200}}, []string{"Later", "Done"}, settlement{}},
 		{
-			"later than may be", []event.Outcome{{Status: 503, RetryAfter: 2 * time.Hour}, {Status: 503}}, []string{"Later", "Dead"},
+			"later than may be",
+			[]event.Outcome{{Status: 503, RetryAfter: 2 * time.Hour}, {Status: 503}},
+			[]string{"Later", "Dead"},
 			settlement{Op: "Dead", Event: "evt_0", Status: 503, Reason: "the next attempt would come later than 1h0m0s after acceptance"},
 		},
 	} {
