@@ -28,11 +28,11 @@ help: ## Explain every target.
 
 .PHONY: demo
 demo: ## Bring up a real cluster, install the operator and deliver events through HTTPS. Needs root on Debian. DEMO_ONCE=1 tears it down again.
-	@go run ./hack/demo
+	@hack/demo.sh
 
 .PHONY: demo-down
 demo-down: ## Stop the demo and leave the host as it was.
-	@$(CLUSTER) down
+	@hack/demo.sh down
 
 ##@ Build
 
