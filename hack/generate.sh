@@ -39,5 +39,8 @@ tool crd-ref-docs --source-path=api --config=hack/tools/crd-ref-docs.yaml --rend
 mkdir -p docs/reference
 sed -e 's/Optional: \\{\\} <br \/>//' -e 's/Required: \\{\\}/Required/' -e 's/<\([a-z][a-z-]*\)>/\&lt;\1\&gt;/g' -e 's/[[:blank:]]*$//' "$out/api.md" | cat -s >docs/reference/api.md
 
+# The chart holds copies of the CRD and the role.
+hack/chart.sh
+
 # Last, because it compiles what stands above.
 go test ./internal/controller/desired -count=1 -update

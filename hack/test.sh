@@ -28,6 +28,8 @@ sum() { # name, then arguments of go test
     go tool -modfile="$tools" gotestsum --format pkgname --format-hide-empty-pkg "${keep[@]}" -- -count=1 "$@"
 }
 
-sum product -race -timeout 20m "$@" ./...
-cd hack/cluster
-sum cluster . ./image
+# The race detector where the product's own code runs; what looks at it from outside goes without, and twice as fast.
+sum product -race -timeout 20m "$@" ./api/... ./cmd/... ./internal/... ./hack/...
+sum proofs -timeout 20m "$@" ./test/...
+(cd hack/cluster && sum cluster . ./image)
+(cd test/chart/rules && sum rules .)

@@ -1,0 +1,102 @@
+{{/* The name of the release's objects: the release's own where it already says what it is. */}}
+{{- define "heymarket-operator.fullname" -}}
+{{- $name := .Release.Name -}}
+{{- if .Values.fullnameOverride -}}
+{{- $name = .Values.fullnameOverride -}}
+{{- else if not (contains .Chart.Name .Release.Name) -}}
+{{- $name = printf "%s-%s" .Release.Name .Chart.Name -}}
+{{- end -}}
+{{- /* A StatefulSet's Pods carry a label with its name and a hash, of 63 characters at most. */ -}}
+{{- $name | trunc 44 | trimSuffix "-" -}}
+{{- end }}
+
+{{- define "heymarket-operator.redisName" -}}
+{{ include "heymarket-operator.fullname" . }}-redis
+{{- end }}
+
+{{- define "heymarket-operator.serviceAccountName" -}}
+{{ .Values.serviceAccount.name | default (include "heymarket-operator.fullname" .) }}
+{{- end }}
+
+{{- define "heymarket-operator.selector" -}}
+app.kubernetes.io/name: heymarket-operator
+app.kubernetes.io/instance: {{ .Release.Name }}
+{{- end }}
+
+{{- define "heymarket-operator.redisSelector" -}}
+app.kubernetes.io/name: heymarket-redis
+app.kubernetes.io/instance: {{ .Release.Name }}
+{{- end }}
+
+{{/* Labels of every object. Ours come last: a selector depends on them. */}}
+{{- define "heymarket-operator.labels" -}}
+{{- $ours := dict
+    "helm.sh/chart" (printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | trunc 63 | trimSuffix "-")
+    "app.kubernetes.io/name" "heymarket-operator"
+    "app.kubernetes.io/instance" .Release.Name
+    "app.kubernetes.io/version" (.Chart.AppVersion | replace "+" "_" | trunc 63 | trimSuffix "-")
+    "app.kubernetes.io/managed-by" .Release.Service -}}
+{{ toYaml (merge $ours .Values.commonLabels) }}
+{{- end }}
+
+{{/*
+The metadata of an object. It takes a dict: root, name; namespaced objects also namespace; labels and annotations besides those of every object.
+*/}}
+{{- define "heymarket-operator.metadata" -}}
+name: {{ .name }}
+{{- with .namespace }}
+namespace: {{ . }}
+{{- end }}
+labels:
+  {{- toYaml (mergeOverwrite (dict) (include "heymarket-operator.labels" .root | fromYaml) (.labels | default dict)) | nindent 2 }}
+{{- with mergeOverwrite (dict) .root.Values.commonAnnotations (.annotations | default dict) }}
+annotations:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- end }}
+
+{{- define "heymarket-operator.image" -}}
+{{- with .Values.image -}}
+{{ .repository }}
+{{- if or .tag (not .digest) }}:{{ .tag | default $.Chart.AppVersion }}{{ end }}
+{{- if .digest }}@{{ .digest }}{{ end }}
+{{- end }}
+{{- end }}
+
+{{/* Not empty where the chart brings its own Redis. */}}
+{{- define "heymarket-operator.redisBundled" -}}
+{{- if not (or .Values.redis.url .Values.redis.existingSecret.name) }}true{{ end }}
+{{- end }}
+
+{{/*
+Not empty where the bundled Redis has a claim. What was chosen at first stays: Redis would begin empty on the other kind of volume.
+*/}}
+{{- define "heymarket-operator.redisPersistent" -}}
+{{- $persistence := .Values.redis.bundled.persistence -}}
+{{- if eq $persistence.mode "Always" }}true
+{{- else if eq $persistence.mode "Auto" }}
+{{- $name := include "heymarket-operator.redisName" . -}}
+{{- if or $persistence.storageClass (lookup "v1" "PersistentVolumeClaim" .Release.Namespace $name) }}true
+{{- else if not (lookup "apps/v1" "StatefulSet" .Release.Namespace $name) }}
+{{- range (lookup "storage.k8s.io/v1" "StorageClass" "" "").items }}
+{{- if eq "true" (dig "metadata" "annotations" "storageclass.kubernetes.io/is-default-class" "" .) }}true{{ end }}
+{{- end }}
+{{- end }}
+{{- end }}
+{{- end }}
+
+{{/* What the schema cannot say in a sentence. */}}
+{{- define "heymarket-operator.validate" -}}
+{{- if and .Values.redis.url .Values.redis.existingSecret.name }}
+{{- fail "redis.url and redis.existingSecret.name are both set: keep the one that is to be used" }}
+{{- end }}
+{{- if and (gt (int .Values.replicas) 1) (not .Values.leaderElection.enabled) }}
+{{- fail (printf "replicas is %d and leaderElection.enabled is false: with more than one manager, one has to be elected" (int .Values.replicas)) }}
+{{- end }}
+{{- if not (or .Values.serviceAccount.create .Values.serviceAccount.name) }}
+{{- fail "serviceAccount.create is false and serviceAccount.name is empty: name the ServiceAccount that the manager is to use" }}
+{{- end }}
+{{- if and .Values.redis.bundled.persistence.storageClass (eq .Values.redis.bundled.persistence.mode "Never") }}
+{{- fail "redis.bundled.persistence.mode is Never and redis.bundled.persistence.storageClass is set: keep one of the two" }}
+{{- end }}
+{{- end }}

@@ -1,0 +1,224 @@
+package chart
+
+import (
+	"bytes"
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+	rbacv1 "k8s.io/api/rbac/v1"
+	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/kustomize/api/krusty"
+	"sigs.k8s.io/kustomize/kyaml/filesys"
+)
+
+// kustomized are the objects of config/default, built by kustomize itself.
+func kustomized(t *testing.T) []client.Object {
+	t.Helper()
+	built, err := krusty.MakeKustomizer(krusty.MakeDefaultOptions()).Run(filesys.MakeFsOnDisk(), filepath.Join(root, "config", "default"))
+	if err != nil {
+		t.Fatalf("kustomize config/default: %v", err)
+	}
+	text, err := built.AsYaml()
+	if err != nil {
+		t.Fatal(err)
+	}
+	objects, err := decode(string(text))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return objects
+}
+
+// The chart without values and config/default install the same operator. What differs on purpose is named here: labels, the Redis that
+// comes with the chart, the namespace that comes with config/, and the image, of which kustomize users set the name by images:.
+func TestChartAndConfigInstallTheSame(t *testing.T) {
+	t.Parallel()
+	chart, config := rendered(t, ""), kustomized(t)
+
+	crd, want := find[*apiextensionsv1.CustomResourceDefinition](t, chart, ""), find[*apiextensionsv1.CustomResourceDefinition](t, config, "")
+	if crd.Annotations["helm.sh/resource-policy"] != "keep" {
+		t.Error("the CRD is not kept when the release is uninstalled")
+	}
+	delete(crd.Annotations, "helm.sh/resource-policy")
+	crd.Labels = nil
+	same(t, "the CRD", want, crd)
+
+	same(t, "the names of ClusterRoles", names[*rbacv1.ClusterRole](config), names[*rbacv1.ClusterRole](chart))
+	for _, name := range names[*rbacv1.ClusterRole](config) {
+		got, want := find[*rbacv1.ClusterRole](t, chart, name), find[*rbacv1.ClusterRole](t, config, name)
+		same(t, "the rules of ClusterRole "+name, want.Rules, got.Rules)
+		for label, value := range want.Labels {
+			if strings.Contains(label, "aggregate-to") && got.Labels[label] != value {
+				t.Errorf("ClusterRole %s lacks the label %s", name, label)
+			}
+		}
+	}
+	same(t, "the rules of the Role", find[*rbacv1.Role](t, config, "").Rules, find[*rbacv1.Role](t, chart, "").Rules)
+	same(t, "the namespace of the Role", find[*rbacv1.Role](t, config, "").Namespace, find[*rbacv1.Role](t, chart, "").Namespace)
+	for _, of := range [][]client.Object{chart, config} {
+		cluster, own := find[*rbacv1.ClusterRoleBinding](t, of, ""), find[*rbacv1.RoleBinding](t, of, "")
+		account := find[*corev1.ServiceAccount](t, of, "")
+		for _, subjects := range [][]rbacv1.Subject{cluster.Subjects, own.Subjects} {
+			if len(subjects) != 1 || subjects[0].Name != account.Name || subjects[0].Namespace != account.Namespace {
+				t.Errorf("a binding is for %v, the ServiceAccount is %s/%s", subjects, account.Namespace, account.Name)
+			}
+		}
+		find[*rbacv1.ClusterRole](t, of, cluster.RoleRef.Name)
+		find[*rbacv1.Role](t, of, own.RoleRef.Name)
+	}
+
+	got, wanted := find[*appsv1.Deployment](t, chart, ""), find[*appsv1.Deployment](t, config, "")
+	same(t, "the Deployment's name", client.ObjectKeyFromObject(wanted), client.ObjectKeyFromObject(got))
+	same(t, "the replicas", wanted.Spec.Replicas, got.Spec.Replicas)
+	same(t, "the Pods' annotations", wanted.Spec.Template.Annotations, got.Spec.Template.Annotations)
+	spec, wantedSpec := got.Spec.Template.Spec, wanted.Spec.Template.Spec
+	secret := spec.Volumes[0].Secret
+	secret.SecretName, secret.Items = wantedSpec.Volumes[0].Secret.SecretName, wantedSpec.Volumes[0].Secret.Items
+	spec.Containers[0].ImagePullPolicy = wantedSpec.Containers[0].ImagePullPolicy // the chart says what the default is
+	same(t, "the Pods", wantedSpec, spec)
+}
+
+func same(t *testing.T, what string, want, got any) {
+	t.Helper()
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("%s: chart and config/default disagree (-config +chart):\n%s", what, diff)
+	}
+}
+
+func names[T client.Object](objects []client.Object) []string {
+	var list []string
+	for _, object := range objects {
+		if _, ok := object.(T); ok {
+			list = append(list, object.GetName())
+		}
+	}
+	slices.Sort(list)
+	return list
+}
+
+// With named namespaces the same rules are given in these, and nowhere else. All of them are about objects in namespaces: a rule about
+// another kind would do nothing in a Role.
+func TestNamedNamespacesHaveTheSameRules(t *testing.T) {
+	t.Parallel()
+	objects := rendered(t, "namespaces: [staging, production]")
+	want := find[*rbacv1.ClusterRole](t, kustomized(t), "heymarket-operator").Rules
+	given := map[string]bool{}
+	for _, object := range objects {
+		role, ok := object.(*rbacv1.Role)
+		if !ok || role.Namespace == namespace {
+			continue
+		}
+		given[role.Namespace] = true
+		same(t, "the rules in "+role.Namespace, want, role.Rules)
+		for _, other := range objects {
+			if binding, ok := other.(*rbacv1.RoleBinding); ok && binding.Namespace == role.Namespace && binding.RoleRef.Name != role.Name {
+				t.Errorf("the RoleBinding in %s is for %s", role.Namespace, binding.RoleRef.Name)
+			}
+		}
+	}
+	same(t, "the namespaces with a Role", map[string]bool{"staging": true, "production": true}, given)
+
+	namespaced := []string{
+		"secrets", "services", "configmaps", "events", "pods", "deployments", "replicasets", "endpointslices", "heymarketwebhooks", "heymarketwebhooks/status", "heymarketwebhooks/finalizers",
+		"ingresses", "httproutes", "gateways", "horizontalpodautoscalers", "poddisruptionbudgets", "networkpolicies", "serviceaccounts", "leases",
+	}
+	for _, rule := range want {
+		for _, resource := range rule.Resources {
+			if !slices.Contains(namespaced, resource) {
+				t.Errorf("a rule is about %s: if that is a kind in namespaces, list it here; if not, the manager cannot have it with named namespaces", resource)
+			}
+		}
+	}
+}
+
+// `make generate` copies them and `make verify` says when they are stale, but this is where one looks first.
+func TestFilesOfTheChartAreThoseOfConfig(t *testing.T) {
+	t.Parallel()
+	pairs := map[string]string{"files/rbac/role.yaml": "rbac/role.yaml", "files/rbac/user_roles.yaml": "rbac/user_roles.yaml"}
+	for _, side := range []string{filepath.Join(root, "config", "crd", "heymarket.dev_*.yaml"), filepath.Join(chartDir, "files", "crds", "*.yaml")} {
+		found, err := filepath.Glob(side)
+		if err != nil || len(found) == 0 {
+			t.Fatalf("there is no %s: %v", side, err)
+		}
+		for _, path := range found {
+			pairs["files/crds/"+filepath.Base(path)] = "crd/" + filepath.Base(path)
+		}
+	}
+	for copied, original := range pairs {
+		got, err := os.ReadFile(filepath.Join(chartDir, copied))
+		want, wantErr := os.ReadFile(filepath.Join(root, "config", original))
+		if err != nil || wantErr != nil || !bytes.Equal(got, want) {
+			t.Errorf("charts/heymarket-operator/%s is not config/%s; `make generate` copies it (%v, %v)", copied, original, err, wantErr)
+		}
+	}
+}
+
+// Every flag of the manager can be set by a value, and the chart sets no flag that there is not.
+func TestEveryFlagHasAValue(t *testing.T) {
+	t.Parallel()
+	flags := managerFlags(t)
+	unset := map[string]string{
+		"version": "it prints and ends",
+	}
+	set := map[string]bool{}
+	for _, values := range []string{"", file(t, "testdata/rich.values.yaml")} {
+		for _, arg := range find[*appsv1.Deployment](t, rendered(t, values), "").Spec.Template.Spec.Containers[0].Args {
+			name, _, _ := strings.Cut(strings.TrimPrefix(arg, "--"), "=")
+			if !slices.Contains(flags, name) {
+				t.Errorf("the chart sets --%s, which cmd/manager does not know", name)
+			}
+			set[name] = true
+		}
+	}
+	for _, name := range flags {
+		if !set[name] && unset[name] == "" {
+			t.Errorf("--%s of cmd/manager has no value: give it one in values.yaml, values.schema.json, templates/deployment.yaml and testdata/rich.values.yaml, or a reason here", name)
+		}
+	}
+}
+
+// managerFlags reads the names out of cmd/manager/options.go: calls such as f.StringVar(&o.x, "name", …).
+func managerFlags(t *testing.T) []string {
+	t.Helper()
+	parsed, err := parser.ParseFile(token.NewFileSet(), filepath.Join(root, "cmd", "manager", "options.go"), nil, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	found := map[string]bool{}
+	ast.Inspect(parsed, func(n ast.Node) bool {
+		call, ok := n.(*ast.CallExpr)
+		if !ok || len(call.Args) < 3 {
+			return true
+		}
+		method, ok := call.Fun.(*ast.SelectorExpr)
+		if !ok || !(strings.HasSuffix(method.Sel.Name, "Var") || method.Sel.Name == "Func" || method.Sel.Name == "BoolFunc" || method.Sel.Name == "TextVar") {
+			return true
+		}
+		for _, arg := range call.Args[:2] {
+			if literal, ok := arg.(*ast.BasicLit); ok && literal.Kind == token.STRING {
+				name, err := strconv.Unquote(literal.Value)
+				if err != nil {
+					t.Fatal(err)
+				}
+				found[name] = true
+			}
+		}
+		return true
+	})
+	if len(found) < 5 {
+		t.Fatalf("found only the flags %v in cmd/manager/options.go", found)
+	}
+	return slices.Sorted(maps.Keys(found))
+}

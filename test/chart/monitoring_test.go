@@ -1,0 +1,167 @@
+package chart
+
+import (
+	"encoding/json"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+
+	monitoringv1 "github.com/prometheus-operator/prometheus-operator/pkg/apis/monitoring/v1"
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+	networkingv1 "k8s.io/api/networking/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/labels"
+)
+
+const allMonitoring = "monitoring: {podMonitor: {enabled: true}, serviceMonitor: {enabled: true}, prometheusRule: {enabled: true}, dashboard: {enabled: true}}\nnetworkPolicy: {enabled: true}"
+
+// Every metric that a rule or a panel names is in the reference.
+func TestRulesAndDashboardNameRealMetrics(t *testing.T) {
+	t.Parallel()
+	known := map[string]bool{}
+	for _, found := range regexp.MustCompile("`(heymarket_[a-z_]+)`").FindAllStringSubmatch(file(t, root, "docs", "reference", "metrics.md"), -1) {
+		known[found[1]] = true
+	}
+	objects := rendered(t, allMonitoring)
+	rule := find[*monitoringv1.PrometheusRule](t, objects, "")
+	expressions := map[string]string{}
+	for _, group := range rule.Spec.Groups {
+		for _, r := range group.Rules {
+			expressions["alert "+r.Alert] = r.Expr.String()
+			if r.Annotations["summary"] == "" || r.Annotations["description"] == "" || r.Labels["severity"] == "" {
+				t.Errorf("alert %s lacks a summary, a description or a severity", r.Alert)
+			}
+		}
+	}
+	var dashboard struct {
+		Panels []struct {
+			ID      int
+			Title   string
+			GridPos struct{ X, Y, W, H int }
+			Targets []struct{ Expr string }
+		}
+		Templating struct {
+			List []struct{ Name, Query string }
+		}
+	}
+	config := find[*corev1.ConfigMap](t, objects, "")
+	if err := json.Unmarshal([]byte(config.Data["heymarket.json"]), &dashboard); err != nil {
+		t.Fatalf("the dashboard is no JSON: %v", err)
+	}
+	taken := map[[2]int]string{}
+	for _, panel := range dashboard.Panels {
+		for x := range panel.GridPos.W {
+			for y := range panel.GridPos.H {
+				cell := [2]int{panel.GridPos.X + x, panel.GridPos.Y + y}
+				if taken[cell] != "" {
+					t.Fatalf("the panels %q and %q overlap", taken[cell], panel.Title)
+				}
+				taken[cell] = panel.Title
+			}
+		}
+		for _, target := range panel.Targets {
+			expressions["panel "+panel.Title] += " " + target.Expr
+		}
+	}
+	for _, variable := range dashboard.Templating.List {
+		if variable.Name != "datasource" {
+			expressions["variable "+variable.Name] = variable.Query
+		}
+	}
+	if len(rule.Spec.Groups) == 0 || len(dashboard.Panels) < 10 {
+		t.Fatalf("%d groups of rules, %d panels", len(rule.Spec.Groups), len(dashboard.Panels))
+	}
+	for where, expression := range expressions {
+		named := regexp.MustCompile(`heymarket_[a-z_]+`).FindAllString(expression, -1)
+		if len(named) == 0 {
+			t.Errorf("%s names no metric: %s", where, expression)
+		}
+		for _, metric := range named {
+			if !known[metric] && !known[strings.TrimSuffix(metric, "_bucket")] {
+				t.Errorf("%s names %s, which docs/reference/metrics.md does not know", where, metric)
+			}
+		}
+	}
+}
+
+// Monitors and policies select the Pods that there are, and name ports that these have.
+func TestMonitorsAndPoliciesSelectWhatThereIs(t *testing.T) {
+	t.Parallel()
+	objects := rendered(t, allMonitoring)
+	manager := find[*appsv1.Deployment](t, objects, "").Spec.Template
+	redis := find[*appsv1.StatefulSet](t, objects, "").Spec.Template
+	receiver := receiverTemplate(t)
+
+	receivers := find[*monitoringv1.PodMonitor](t, objects, release+"-receivers")
+	expect(t, "PodMonitor of the receivers", receivers.Spec.Selector, receiver, true)
+	expect(t, "PodMonitor of the receivers", receivers.Spec.Selector, manager, false)
+	ports(t, receiver, *receivers.Spec.PodMetricsEndpoints[0].Port)
+
+	alone := find[*monitoringv1.PodMonitor](t, rendered(t, "monitoring: {podMonitor: {enabled: true}}"), release)
+	expect(t, "PodMonitor of the manager", alone.Spec.Selector, manager, true)
+	expect(t, "PodMonitor of the manager", alone.Spec.Selector, redis, false)
+	ports(t, manager, *alone.Spec.PodMetricsEndpoints[0].Port)
+
+	serviceMonitor := find[*monitoringv1.ServiceMonitor](t, objects, release)
+	for _, object := range objects {
+		service, ok := object.(*corev1.Service)
+		if !ok {
+			continue
+		}
+		metrics := service.Name == release+"-metrics"
+		expect(t, "ServiceMonitor and "+service.Name, serviceMonitor.Spec.Selector, corev1.PodTemplateSpec{ObjectMeta: service.ObjectMeta}, metrics)
+		if metrics {
+			expect(t, "Service", metav1.LabelSelector{MatchLabels: service.Spec.Selector}, manager, true)
+			ports(t, manager, service.Spec.Ports[0].TargetPort.String())
+			if service.Spec.Ports[0].Name != serviceMonitor.Spec.Endpoints[0].Port {
+				t.Errorf("the Service's port is %s, the ServiceMonitor's %s", service.Spec.Ports[0].Name, serviceMonitor.Spec.Endpoints[0].Port)
+			}
+		}
+	}
+
+	policy := find[*networkingv1.NetworkPolicy](t, objects, release)
+	expect(t, "NetworkPolicy of the manager", policy.Spec.PodSelector, manager, true)
+	for _, ingress := range policy.Spec.Ingress {
+		ports(t, manager, ingress.Ports[0].Port.String())
+	}
+	policy = find[*networkingv1.NetworkPolicy](t, objects, release+"-redis")
+	expect(t, "NetworkPolicy of Redis", policy.Spec.PodSelector, redis, true)
+	ports(t, redis, policy.Spec.Ingress[0].Ports[0].Port.String())
+	expect(t, "NetworkPolicy of Redis, from", *policy.Spec.Ingress[0].From[0].PodSelector, manager, true)
+	expect(t, "NetworkPolicy of Redis, from", *policy.Spec.Ingress[0].From[1].PodSelector, receiver, true)
+}
+
+// receiverTemplate is the Pod template that the operator makes, from the goldens of its own tests.
+func receiverTemplate(t *testing.T) corev1.PodTemplateSpec {
+	t.Helper()
+	for _, document := range documents(file(t, filepath.Join(root, "internal", "controller", "desired", "testdata", "smallest.golden.yaml"))) {
+		if object, _, err := strict.Decode([]byte(document), nil, nil); err == nil {
+			if deployment, ok := object.(*appsv1.Deployment); ok {
+				return deployment.Spec.Template
+			}
+		}
+	}
+	t.Fatal("there is no Deployment in the golden of the smallest webhook")
+	return corev1.PodTemplateSpec{}
+}
+
+func expect(t *testing.T, what string, selector metav1.LabelSelector, of corev1.PodTemplateSpec, want bool) {
+	t.Helper()
+	s, err := metav1.LabelSelectorAsSelector(&selector)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := s.Matches(labels.Set(of.Labels)); got != want {
+		t.Errorf("%s: %s matches %v: %t, want %t", what, s, of.Labels, got, want)
+	}
+}
+
+func ports(t *testing.T, template corev1.PodTemplateSpec, name string) {
+	t.Helper()
+	if !slices.ContainsFunc(template.Spec.Containers[0].Ports, func(p corev1.ContainerPort) bool { return p.Name == name }) {
+		t.Errorf("the container %s has no port named %s", template.Spec.Containers[0].Name, name)
+	}
+}

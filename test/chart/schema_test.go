@@ -1,0 +1,179 @@
+package chart
+
+import (
+	"encoding/json"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"sigs.k8s.io/yaml"
+)
+
+// Each wrong value is refused, and the message names where it is and what is wrong with it.
+func TestWrongValuesAreRefused(t *testing.T) {
+	t.Parallel()
+	needHelm(t)
+	for values, want := range map[string][]string{
+		// Names that there are not, at every depth.
+		"replicaCount: 2":                                {"at ''", "'replicaCount' not allowed"},
+		"image: {repo: x}":                               {"at '/image'", "'repo' not allowed"},
+		"redis: {urll: redis://a}":                       {"at '/redis'", "'urll' not allowed"},
+		"redis: {bundled: {enabled: false}}":             {"at '/redis/bundled'", "'enabled' not allowed"},
+		"redis: {bundled: {persistence: {storage: x}}}":  {"at '/redis/bundled/persistence'", "'storage' not allowed"},
+		"monitoring: {podMonitor: {scrape: 1s}}":         {"at '/monitoring/podMonitor'", "'scrape' not allowed"},
+		"resources: {limit: {memory: 1Gi}}":              {"at '/resources'", "'limit' not allowed"},
+		"affinity: {podAffinty: {}}":                     {"at '/affinity'", "'podAffinty' not allowed"},
+		"tolerations: [{keys: a}]":                       {"at '/tolerations/0'", "'keys' not allowed"},
+		"networkPolicy: {metricsFrom: [{selector: {}}]}": {"at '/networkPolicy/metricsFrom/0'", "'selector' not allowed"},
+		"imagePullSecrets: [{secret: a}]":                {"at '/imagePullSecrets/0'", "'secret' not allowed"},
+		"affinity: {nodeAffinity: {requiredDuringSchedulingIgnoredDuringExecution: {nodeSelectorTerms: [{matchExpression: []}]}}}": {
+			"at '/affinity/nodeAffinity/requiredDuringSchedulingIgnoredDuringExecution/nodeSelectorTerms/0'", "'matchExpression' not allowed",
+		},
+		// Wrong types.
+		"replicas: two":                {"at '/replicas'", "want integer"},
+		"replicas: 1.5":                {"at '/replicas'", "want integer"},
+		"namespaces: staging":          {"at '/namespaces'", "want array"},
+		"crds: {enabled: 'yes'}":       {"at '/crds/enabled'", "want boolean"},
+		"crds: true":                   {"at '/crds'", "want object"},
+		"commonLabels: {a: 1}":         {"at '/commonLabels/a'", "want string"},
+		"podAnnotations: {a: true}":    {"at '/podAnnotations/a'", "want string"},
+		"imagePullSecrets: [registry]": {"at '/imagePullSecrets/0'", "want object"},
+		"hostTemplate: 5":              {"at '/hostTemplate'", "want string"},
+		// Values out of their range.
+		"replicas: -1":                                                {"at '/replicas'", "minimum"},
+		"image: {pullPolicy: Sometimes}":                              {"at '/image/pullPolicy'", "'Always', 'IfNotPresent', 'Never'"},
+		"image: {repository: 'example.com/operator:1.2'}":             {"at '/image/repository'", "does not match"},
+		"image: {digest: 'sha256:123'}":                               {"at '/image/digest'", "does not match"},
+		"log: {level: trace}":                                         {"at '/log/level'", "'debug', 'info', 'warn', 'error'"},
+		"log: {format: logfmt}":                                       {"at '/log/format'", "'json', 'text'"},
+		"redis: {url: 'http://redis:6379'}":                           {"at '/redis/url'", "rediss?://"},
+		"redis: {bundled: {password: short}}":                         {"at '/redis/bundled/password'", "{16,128}"},
+		"redis: {bundled: {password: 'with/slashes/in/it/and/more'}}": {"at '/redis/bundled/password'", "does not match"},
+		"redis: {bundled: {maxMemory: 256Mi}}":                        {"at '/redis/bundled/maxMemory'", "does not match"},
+		"redis: {bundled: {persistence: {mode: Maybe}}}":              {"at '/redis/bundled/persistence/mode'", "'Auto', 'Always', 'Never'"},
+		"redis: {bundled: {persistence: {size: 2 GB}}}":               {"at '/redis/bundled/persistence/size'", "does not match"},
+		"resources: {requests: {memory: 64MB}}":                       {"at '/resources/requests/memory'", "does not match"},
+		"namespaces: [Staging]":                                       {"at '/namespaces/0'", "does not match"},
+		"namespaces: [a, a]":                                          {"at '/namespaces'", "equal"},
+		"allowedHosts: ['a.com,b.com']":                               {"at '/allowedHosts/0'", "does not match"},
+		"ingressClass: My Class":                                      {"at '/ingressClass'", "does not match"},
+		"commonLabels: {'a b': c}":                                    {"at '/commonLabels'", "'a b' not allowed"},
+		"podDisruptionBudget: {maxUnavailable: half}":                 {"at '/podDisruptionBudget/maxUnavailable'", "does not match"},
+		"monitoring: {podMonitor: {interval: 30 seconds}}":            {"at '/monitoring/podMonitor/interval'", "does not match"},
+		"fullnameOverride: Heymarket":                                 {"at '/fullnameOverride'", "does not match"},
+		"tolerations: [{effect: NoRun}]":                              {"at '/tolerations/0/effect'", "'NoSchedule'"},
+		"topologySpreadConstraints: [{maxSkew: 1}]":                   {"at '/topologySpreadConstraints/0'", "'topologyKey'"},
+		// Taken away: a null removes the default.
+		"replicas: null":         {"at ''", "'replicas'"},
+		"image: {tag: null}":     {"at '/image'", "'tag'"},
+		"redis: {bundled: null}": {"at '/redis'", "'bundled'"},
+		// What a schema could only say by a riddle.
+		"redis: {url: 'redis://a:1', existingSecret: {name: b}}":          {"redis.url", "redis.existingSecret.name", "keep the one"},
+		"replicas: 2\nleaderElection: {enabled: false}":                   {"replicas is 2", "leaderElection.enabled"},
+		"serviceAccount: {create: false}":                                 {"serviceAccount.create", "serviceAccount.name"},
+		"redis: {bundled: {persistence: {mode: Never, storageClass: s}}}": {"redis.bundled.persistence.mode", "redis.bundled.persistence.storageClass"},
+	} {
+		t.Run(values, func(t *testing.T) {
+			t.Parallel()
+			_, err := render(t, chartDir, values)
+			if err == nil {
+				t.Fatal("it is rendered")
+			}
+			for _, part := range want {
+				if !strings.Contains(err.Error(), part) {
+					t.Errorf("the message lacks %q: %v", part, err)
+				}
+			}
+		})
+	}
+}
+
+type schema = map[string]any
+
+func readSchema(t *testing.T) schema {
+	t.Helper()
+	var s schema
+	if err := json.Unmarshal([]byte(file(t, chartDir, "values.schema.json")), &s); err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+// Every object of the schema says which names it takes, or of what kind all its values are.
+func TestSchemaIsClosed(t *testing.T) {
+	t.Parallel()
+	var walk func(path string, s any)
+	walk = func(path string, s any) {
+		if list, ok := s.([]any); ok {
+			for _, item := range list {
+				walk(path, item)
+			}
+		}
+		object, ok := s.(schema)
+		if !ok {
+			return
+		}
+		_, properties := object["properties"]
+		if _, said := object["additionalProperties"]; (properties || object["type"] == "object") && !said {
+			t.Errorf("%s takes any name: say additionalProperties", path)
+		}
+		if more, isBool := object["additionalProperties"].(bool); isBool && more {
+			t.Errorf("%s takes any name: additionalProperties is true", path)
+		}
+		for key, value := range object {
+			walk(path+"/"+key, value)
+		}
+	}
+	walk("", readSchema(t))
+}
+
+// values.yaml and the schema know the same names.
+func TestSchemaAndValuesKnowTheSameNames(t *testing.T) {
+	t.Parallel()
+	var values map[string]any
+	if err := yaml.UnmarshalStrict([]byte(file(t, chartDir, "values.yaml")), &values); err != nil {
+		t.Fatal(err)
+	}
+	var compare func(path string, s schema, values map[string]any)
+	compare = func(path string, s schema, values map[string]any) {
+		properties, _ := s["properties"].(schema)
+		for name := range properties {
+			if _, there := values[name]; !there && path+name != "global" && path+name != "enabled" {
+				t.Errorf("%s%s is in values.schema.json and not in values.yaml", path, name)
+			}
+		}
+		for name, value := range values {
+			property, there := properties[name].(schema)
+			if !there {
+				t.Errorf("%s%s is in values.yaml and not in values.schema.json", path, name)
+				continue
+			}
+			if nested, ok := value.(map[string]any); ok && property["properties"] != nil {
+				compare(path+name+".", property, nested)
+			}
+		}
+	}
+	compare("", readSchema(t), values)
+}
+
+// A chart that has this one as a part hands it global values, and may ask for it by a condition.
+func TestChartAsAPartOfAnother(t *testing.T) {
+	t.Parallel()
+	rendered(t, "enabled: true\nglobal: {anything: {at: all}}")
+}
+
+// Nothing in the chart's folder is packed by mistake.
+func TestChartHoldsOnlyWhatItNeeds(t *testing.T) {
+	t.Parallel()
+	want := []string{".helmignore", "Chart.yaml", "README.md", "files", "templates", "values.schema.json", "values.yaml"}
+	found, err := filepath.Glob(filepath.Join(chartDir, "*"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, path := range found {
+		if name := filepath.Base(path); !slices.Contains(want, name) {
+			t.Errorf("there is %s in the chart, beside %v", name, want)
+		}
+	}
+}
