@@ -82,6 +82,16 @@ func newMetrics(log *slog.Logger) *metrics {
 	return m
 }
 
+// begin lets the counters of a target start at zero, so that a rule sees the first event as an increase.
+func (m *metrics) begin(target string) {
+	for _, v := range []*prometheus.CounterVec{m.stored, m.delivered, m.dead} {
+		v.WithLabelValues(target)
+	}
+	for _, outcome := range []string{"applied", "rejected"} {
+		m.reloads.WithLabelValues(outcome)
+	}
+}
+
 // Answered implements ingest.Observer.
 func (m *metrics) Answered(r ingest.Report) {
 	m.received.Inc()

@@ -103,6 +103,7 @@ func (r *Receiver) apply(f files) error {
 		settings.Targets = append(settings.Targets, ingest.Target{
 			Name: t.Name, EventTypes: t.EventTypes, Ordered: t.Order == config.OrderConversation,
 		})
+		r.metrics.begin(t.Name)
 		if !c.Paused {
 			r.plan(plans, t, p)
 		}
