@@ -64,6 +64,10 @@ e2e: ## Run a user's journeys on a real cluster of their own. Needs root on Debi
 torture: ## Kill receivers and Redis at random under load for TORTURE_SECONDS (300), then account for every acknowledged event.
 	TORTURE_SECONDS=$(TORTURE_SECONDS) HEYMARKET_REQUIRE_ALL=1 go test ./test/torture -count=1 -v -timeout=0
 
+.PHONY: bench
+bench: ## Measure the receiver beside its controls: speed, latency, memory. Needs a quiet machine; six minutes. BENCH=-quick for a look.
+	go -C test/bench run . $(BENCH)
+
 .PHONY: fuzz
 fuzz: ## Run every fuzz target for FUZZ_TIME (60s).
 	@FUZZ_TIME=$(FUZZ_TIME) hack/fuzz.sh
