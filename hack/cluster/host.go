@@ -64,7 +64,8 @@ func install(ctx context.Context, wanted map[string]string) error {
 	for _, args := range [][]string{{"update"}, append([]string{"install", "-y", "--no-install-recommends"}, names...)} {
 		p.step("%s %s", args[0], list)
 		cmd := exec.CommandContext(ctx, "apt-get", args...)
-		cmd.Env = append(os.Environ(), "DEBIAN_FRONTEND=noninteractive")
+		// In run level 1 a package's scripts start no service of their own: what runs here is what the driver starts.
+		cmd.Env = append(os.Environ(), "DEBIAN_FRONTEND=noninteractive", "RUNLEVEL=1")
 		if out, err := cmd.CombinedOutput(); err != nil {
 			return fmt.Errorf("%s\n`apt-get %s` failed (%w); install %s by hand and run the same command again", lastLines(string(out), 10), strings.Join(args, " "), err, list)
 		}
