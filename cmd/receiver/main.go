@@ -7,6 +7,7 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"io"
 	"log/slog"
 	"net"
 	"os"
@@ -40,15 +41,15 @@ func run(args []string) int {
 	drain := flags.Duration("drain-delay", receiver.DefaultDrainDelay, "how long to go on serving after SIGTERM, until load balancers know")
 	reread := flags.Duration("reread-interval", 2*time.Second, "how often to look for changed files")
 	showVersion := flags.Bool("version", false, "print the version and end")
-	flags.Usage = func() {
-		fmt.Fprint(flags.Output(), usage, "\nFlags:\n")
-		flags.PrintDefaults()
-	}
+	flags.SetOutput(io.Discard) // what is wrong is said in one sentence, below
 	switch err := flags.Parse(args); {
 	case errors.Is(err, flag.ErrHelp):
+		flags.SetOutput(os.Stdout)
+		fmt.Print(usage, "\nFlags:\n")
+		flags.PrintDefaults()
 		return 0
 	case err != nil:
-		return 2 // flag has said what is wrong, and the usage
+		return fail(2, "%v; see receiver --help for the flags", err)
 	}
 	if *showVersion {
 		fmt.Println(version)
