@@ -46,7 +46,8 @@ func run(ctx context.Context, args []string) (err error) {
 	if len(args) == 1 {
 		return driver.Down(ctx)
 	}
-	if os.Getenv("DEMO_ONCE") == "1" {
+	once := os.Getenv("DEMO_ONCE") == "1"
+	if once {
 		defer func() {
 			// An interrupt ends the demo, not its tidying up.
 			if wrong := driver.Down(context.WithoutCancel(ctx)); wrong != nil {
@@ -54,10 +55,11 @@ func run(ctx context.Context, args []string) (err error) {
 			}
 		}()
 	}
-	return demo(ctx, driver, newScreen(os.Stdout))
+	return demo(ctx, driver, newScreen(os.Stdout), once)
 }
 
-func demo(ctx context.Context, driver *journey.Driver, s *screen) error {
+// demo plays it, step by step. Once means that nothing will stand afterwards, so there is nothing to go on with by hand.
+func demo(ctx context.Context, driver *journey.Driver, s *screen, once bool) error {
 	var images journey.Images
 	var standing journey.Standing
 	var cluster *journey.Cluster
@@ -111,7 +113,9 @@ func demo(ctx context.Context, driver *journey.Driver, s *screen) error {
 	if err != nil {
 		return fmt.Errorf("not as it should be: %w; `kubectl --namespace %s logs deployment/%s-receiver` may tell why", err, journey.QuickstartNamespace, journey.WebhookName)
 	}
-	s.farewell(standing, heymarket)
+	if !once {
+		s.farewell(standing, heymarket)
+	}
 	return nil
 }
 
