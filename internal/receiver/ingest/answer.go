@@ -1,0 +1,101 @@
+package ingest
+
+import (
+	"net/http"
+	"time"
+)
+
+// Result is what became of one request.
+type Result string
+
+// The results. Every request has exactly one, so that received = stored + duplicate + ignored + refused.
+const (
+	Stored    Result = "stored"
+	Duplicate Result = "duplicate"
+	Ignored   Result = "ignored"
+	Refused   Result = "refused"
+)
+
+// Reason says why a request was refused. The values are stable: they are a label of the metrics.
+type Reason string
+
+// The reasons, each with the status that the sender gets.
+const (
+	UnknownPath  Reason = "path"          // 404
+	Method       Reason = "method"        // 405
+	MediaType    Reason = "media_type"    // 415
+	TooLarge     Reason = "too_large"     // 413
+	Unreadable   Reason = "unreadable"    // 400: the body ended early or too slowly
+	Malformed    Reason = "malformed"     // 400
+	WrongToken   Reason = "token"         // 401
+	RateLimited  Reason = "rate_limited"  // 429: too many wrong tokens from one client
+	WrongWebhook Reason = "webhook_id"    // 403
+	Backlog      Reason = "backlog"       // 429
+	Unconfirmed  Reason = "not_confirmed" // 503
+)
+
+// Report is what an Observer is told about one request. It holds nothing that must not be logged.
+type Report struct {
+	Result Result
+	Reason Reason // with Refused
+	Status int
+	// Type, Webhook and EventID are set as far as the request could be read.
+	Type    string
+	Webhook int64
+	EventID string
+	// Targets are those that the event was stored for.
+	Targets []string
+	// Respelled says that the type came in the corrected spelling of the provider's misspelling.
+	Respelled bool
+	// Token says which token matched: CurrentToken or PreviousToken. It is empty where none did.
+	Token string
+	// FilterFailed are those of Targets whose filter could not be evaluated; what holds the event decides again.
+	FilterFailed []string
+	// KeyFailed says that the deduplication key could not be evaluated, and the profile of the type stood in.
+	KeyFailed bool
+	// Err says more about a refusal, for logs; nil otherwise.
+	Err  error
+	Took time.Duration
+}
+
+func answer(w http.ResponseWriter, r Report) {
+	if r.Result != Refused {
+		return // net/http says 200 with an empty body by itself, and at less cost
+	}
+	header := w.Header()
+	switch r.Reason {
+	case Method:
+		header.Set("Allow", http.MethodPost)
+	case TooLarge, Unreadable:
+		header.Set("Connection", "close") // the rest of the body is not read
+	case RateLimited:
+		header.Set("Retry-After", retryAfterOne)
+		header.Set("Connection", "close") // the body may be unread, and a guesser pays for each connection
+	case Backlog:
+		header.Set("Retry-After", "30")
+	case Unconfirmed:
+		header.Set("Retry-After", "5")
+	}
+	http.Error(w, sentences[r.Reason](r), r.Status)
+}
+
+// sentences tell the sender what is wrong. They repeat nothing of the request.
+var sentences = map[Reason]func(Report) string{
+	UnknownPath:  plain("There is no webhook at this URL. Compare it with the one in the Secret that ends in -url."),
+	Method:       plain("Events are sent by POST."),
+	MediaType:    plain("Events are sent as application/json, in UTF-8 and not compressed."),
+	TooLarge:     plain("The body is larger than this webhook accepts."),
+	Unreadable:   plain("The body ended before it was complete."),
+	Malformed:    func(r Report) string { return r.Err.Error() },
+	WrongToken:   plain(`The member "token" is missing or is not the token of this webhook.`),
+	WrongWebhook: plain(`The member "id" names another webhook than the one that this URL belongs to.`),
+	RateLimited:  plain("Too many requests with a wrong token. Compare the token of this webhook, and send this event again later."),
+	Backlog:      plain("Too many events wait for a target. Nothing was stored; send this event again later."),
+	Unconfirmed:  plain("The event could not be stored safely. Send it again later."),
+}
+
+func plain(sentence string) func(Report) string { return func(Report) string { return sentence } }
+
+func refuse(status int, reason Reason, err error) Report {
+	return Report{Result: Refused, Reason: reason, Status: status, Err: err}
+}
