@@ -114,13 +114,14 @@ func run() error {
 	if err != nil {
 		return err
 	}
-	b := &bench{lab: l, rounds: *rounds, quick: *quick, patience: *patience}
+	b := &bench{lab: l, rounds: *rounds, quick: *quick}
 	b.report = report{Began: began, Machine: machine(), Quick: *quick, Rounds: *rounds}
 	var failed error
-	for _, s := range sections {
-		if (wanted == nil && s.asked) || (wanted != nil && !slices.Contains(wanted, s.name)) {
-			continue
-		}
+	chosen := slices.DeleteFunc(slices.Clone(sections), func(s section) bool {
+		return (wanted == nil && s.asked) || (wanted != nil && !slices.Contains(wanted, s.name))
+	})
+	for _, s := range chosen {
+		b.patience += *patience / time.Duration(len(chosen)) // what one section does not need the next may use
 		fmt.Fprintf(os.Stderr, "%4.0fs  %s\n", time.Since(began).Seconds(), s.name)
 		mark := l.mark()
 		if err := s.run(b); err != nil {
