@@ -4,7 +4,8 @@ package v1alpha1
 // speaks of in observedGeneration.
 const (
 	// ConditionAccepted says whether the spec and everything that it refers to is good. While it is False nothing new
-	// is rolled out, and what already runs keeps running.
+	// is rolled out, and what already runs keeps running; a target's Service that is missing stops nothing, because the
+	// events for it are kept.
 	ConditionAccepted = "Accepted"
 	// ConditionAvailable says whether receiver Pods are serving the configuration of this generation.
 	ConditionAvailable = "Available"
@@ -36,6 +37,12 @@ const (
 	ReasonSecretValueInvalid = "SecretValueInvalid"
 	// ReasonFilterInvalid: targets[].filter or deduplication.key cannot be used. The message says where it is wrong.
 	ReasonFilterInvalid = "FilterInvalid"
+	// ReasonTargetServiceNotFound: the Service of a target does not exist. Its events are kept meanwhile. Heals by itself
+	// when it appears.
+	ReasonTargetServiceNotFound = "TargetServiceNotFound"
+	// ReasonTargetPortNotFound: the Service of a target has no such port. Its events are kept meanwhile. Heals by itself
+	// when the port appears.
+	ReasonTargetPortNotFound = "TargetPortNotFound"
 	// ReasonHostNotAllowed: the operator's --allowed-hosts do not permit spec.exposure.host to this namespace.
 	ReasonHostNotAllowed = "HostNotAllowed"
 	// ReasonInvalidConfiguration: the spec passed the schema, yet no receiver would take it. The message says why.
@@ -55,6 +62,9 @@ const (
 	ReasonNotDeployed = "NotDeployed"
 	// ReasonRolloutInProgress: the Deployment is replacing its Pods.
 	ReasonRolloutInProgress = "RolloutInProgress"
+	// ReasonPodsRefused: the API server refuses the Deployment's Pods, because of a quota, a policy, or something that the
+	// Pods name and that does not exist. The message is the API server's own.
+	ReasonPodsRefused = "PodsRefused"
 	// ReasonRolloutStuck: the Deployment exceeded its progress deadline.
 	ReasonRolloutStuck = "RolloutStuck"
 	// ReasonNoReadyReplicas: no receiver Pod is ready.
@@ -73,10 +83,14 @@ const (
 	ReasonAdmitted = "Admitted"
 	// ReasonNotRequested: spec.exposure.type is None, so there is nothing to expose.
 	ReasonNotRequested = "NotRequested"
-	// ReasonAddressPending: no ingress controller has published an address for the Ingress.
+	// ReasonAddressPending: no ingress controller has published an address for the Ingress yet.
 	ReasonAddressPending = "AddressPending"
+	// ReasonAddressMissing: no ingress controller has done so for five minutes. Heals by itself when one does.
+	ReasonAddressMissing = "AddressMissing"
 	// ReasonRoutePending: a Gateway has not said yet whether it accepts the HTTPRoute.
 	ReasonRoutePending = "RoutePending"
+	// ReasonRouteIgnored: a Gateway has not said so for five minutes. Heals by itself when it does.
+	ReasonRouteIgnored = "RouteIgnored"
 	// ReasonRouteRefused: a Gateway does not accept the HTTPRoute. The message says why.
 	ReasonRouteRefused = "RouteRefused"
 	// ReasonHostUnknown: an HTTPRoute needs a host, and nobody has named one.

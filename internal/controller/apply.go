@@ -127,6 +127,8 @@ func applyChild[L client.Object, A applyConfiguration](
 	return wrote, err
 }
 
+const refusedChild = "The API server refused %s %q; change the part of the spec, the quota or the policy that it names: %s"
+
 // applied tells success from what the API server refuses for good, which is noted, and from what is worth another try,
 // which is returned.
 func (now *round) applied(err error, kind, name string) (bool, error) {
@@ -138,12 +140,12 @@ func (now *round) applied(err error, kind, name string) (bool, error) {
 		now.refuse(v1alpha1.ReasonChildRefused, "The namespace is being deleted.")
 		return false, nil
 	case apierrors.IsInvalid(err):
-		now.refuse(v1alpha1.ReasonChildRefused, "The API server refused %s %q: %s", kind, name, bounded(err.Error()))
+		now.refuse(v1alpha1.ReasonChildRefused, refusedChild, kind, name, bounded(err.Error()))
 		now.trouble = reconcile.TerminalError(fmt.Errorf("apply %s %s: %w", kind, name, err))
 		return false, nil
 	case apierrors.IsForbidden(err):
 		// A quota, a policy, or a right that the operator lacks: none of them tells when it changes.
-		now.refuse(v1alpha1.ReasonChildRefused, "The API server refused %s %q: %s", kind, name, bounded(err.Error()))
+		now.refuse(v1alpha1.ReasonChildRefused, refusedChild, kind, name, bounded(err.Error()))
 		now.trouble = fmt.Errorf("apply %s %s: %w", kind, name, err)
 		return false, nil
 	default:

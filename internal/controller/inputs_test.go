@@ -177,7 +177,7 @@ func TestSecretWatchAfterAGap(t *testing.T) {
 		return out
 	}
 	synced := 0
-	s := &wakeUp{ctx: t.Context(), webhooks: hooks, queue: queue, synced: func() { synced++ }}
+	s := &wakeUp{ctx: t.Context(), index: indexSecret, webhooks: hooks, queue: queue, synced: func() { synced++ }}
 
 	if err := s.Replace(nil, "1"); err != nil || synced != 1 || len(taken()) != 0 {
 		t.Errorf("the first watch: %v", err)

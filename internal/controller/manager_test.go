@@ -254,6 +254,31 @@ func TestManagerAsksPods(t *testing.T) {
 	w.eventually("the loss of durability", func() bool { return w.reason(v1alpha1.ConditionReady) == v1alpha1.ReasonNotDurable })
 }
 
+// A target's Service that comes or goes wakes the resource, and holds up none of its children. An Ingress that nobody
+// takes is told of in the end.
+func TestManagerWaitsForOthers(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.r.Settings.pollPeriod, w.r.Settings.exposurePatience = 50*time.Millisecond, 100*time.Millisecond
+	w.manage(operator(t, "service-test"), w.namespace)
+	w.secret("heymarket", map[string]string{"token": canary})
+	w.webhook(`
+token: {secretKeyRef: {name: heymarket}}
+targets: [{name: crm, service: {name: crm, port: 80}}]
+`)
+	w.eventually("the children", func() bool { return w.exist() == allChildren })
+	w.eventually("the missing Service", func() bool { return w.reason(v1alpha1.ConditionAccepted) == v1alpha1.ReasonTargetServiceNotFound })
+	service := &corev1.Service{
+		ObjectMeta: metav1.ObjectMeta{Namespace: w.namespace, Name: "crm"},
+		Spec:       corev1.ServiceSpec{Ports: []corev1.ServicePort{{Port: 80}}},
+	}
+	w.do(w.person.Create(t.Context(), service))
+	w.eventually("acceptance", func() bool { return w.reason(v1alpha1.ConditionAccepted) == v1alpha1.ReasonAccepted })
+	change(w, service, func(s *corev1.Service) { s.Spec.Ports[0].Port = 8080 })
+	w.eventually("the missing port", func() bool { return w.reason(v1alpha1.ConditionAccepted) == v1alpha1.ReasonTargetPortNotFound })
+	w.eventually("impatience", func() bool { return w.reason(v1alpha1.ConditionExposed) == v1alpha1.ReasonAddressMissing })
+}
+
 // Whoever waits for a host and path is woken when the other lets go.
 func TestManagerSettlesConflicts(t *testing.T) {
 	t.Parallel()

@@ -4,12 +4,16 @@ import (
 	"context"
 	"fmt"
 	"net/netip"
+	"regexp"
 	"slices"
 	"sync"
+	"time"
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/utils/ptr"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/log"
@@ -67,9 +71,14 @@ func observeReceiver(now *round, want desired.Objects, reports []*PodReport) (ve
 		return verdict{reason: v1alpha1.ReasonNotDeployed, message: "There is no receiver, because the resource is not accepted."}, false
 	case d == nil || now.rolled:
 		return rollout, false
+	case refusesPods(d) != "":
+		return verdict{reason: v1alpha1.ReasonPodsRefused, message: bounded(fmt.Sprintf(
+			"The API server refuses the Pods of Deployment %q (%s): change the quota, the policy or the part of spec.receiver that it names.", name, refusesPods(d)))}, false
 	case stuck(d):
 		return verdict{reason: v1alpha1.ReasonRolloutStuck, message: fmt.Sprintf(
-			"Deployment %q exceeded its progress deadline: see kubectl describe deployment %s and its Pods.", name, name)}, false
+			"The Pods of Deployment %q do not become ready: see kubectl describe pods -l %s=%s. "+
+				"If they cannot pull the image %q, set spec.receiver.imagePullSecrets or the operator's --receiver-image; if they fit no node, change spec.receiver.resources, nodeSelector or tolerations.",
+			name, desired.LabelInstance, now.hook.Name, now.input.Image)}, false
 	case !rolledOut(d):
 		return rollout, false
 	case len(reports) == 0 && !wasAvailable(d):
@@ -164,6 +173,18 @@ func stuck(d *appsv1.Deployment) bool {
 	return c != nil && c.Status == corev1.ConditionFalse && d.Status.ObservedGeneration >= d.Generation
 }
 
+var podName = regexp.MustCompile(`^pods "[^"]*" is `)
+
+// refusesPods is what the API server says about Pods that it does not take, without the name of the one that was tried;
+// empty if it takes them.
+func refusesPods(d *appsv1.Deployment) string {
+	c := deploymentCondition(d, appsv1.DeploymentReplicaFailure)
+	if c == nil || c.Status != corev1.ConditionTrue || d.Status.ObservedGeneration < d.Generation {
+		return ""
+	}
+	return podName.ReplaceAllString(c.Message, "")
+}
+
 func deploymentCondition(d *appsv1.Deployment, t appsv1.DeploymentConditionType) *appsv1.DeploymentCondition {
 	for i := range d.Status.Conditions {
 		if d.Status.Conditions[i].Type == t {
@@ -190,11 +211,27 @@ func observeExposure(now *round) verdict {
 	case ingressAddress(now.children.ingress) != "":
 		return verdict{ok: true, reason: v1alpha1.ReasonAdmitted, message: "An ingress controller has published an address."}
 	}
-	class := "the cluster's default IngressClass"
-	if c := desired.IngressClass(now.hook, now.input.IngressClass); c != "" {
-		class = fmt.Sprintf("IngressClass %q", c)
+	class := "the cluster's default IngressClass, because spec.exposure.ingress.className is not set"
+	if i := now.hook.Spec.Exposure.Ingress; i != nil && i.ClassName != "" {
+		class = fmt.Sprintf("IngressClass %q of spec.exposure.ingress.className", i.ClassName)
+	} else if now.input.IngressClass != "" {
+		class = fmt.Sprintf("IngressClass %q of the operator's --ingress-class", now.input.IngressClass)
 	}
-	return verdict{reason: v1alpha1.ReasonAddressPending, message: fmt.Sprintf(
+	reason := v1alpha1.ReasonAddressPending
+	if i := now.children.ingress; i != nil && overdue(now, i) {
+		reason = v1alpha1.ReasonAddressMissing
+	}
+	return verdict{reason: reason, message: fmt.Sprintf(
 		"No ingress controller has published an address for Ingress %q: check that one serves %s (kubectl get ingressclass) and publishes its address.",
 		name, class)}
+}
+
+// exposurePatience is how long an ingress controller or a Gateway may take before its silence is worth an event.
+const exposurePatience = 5 * time.Minute
+
+// overdue says that the resource has waited long enough for its Ingress or HTTPRoute to be taken.
+func overdue(now *round, child client.Object) bool {
+	c := meta.FindStatusCondition(now.hook.Status.Conditions, v1alpha1.ConditionExposed)
+	return c != nil && c.Status == metav1.ConditionFalse &&
+		time.Since(c.LastTransitionTime.Time) > now.patience && time.Since(child.GetCreationTimestamp().Time) > now.patience
 }

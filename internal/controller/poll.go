@@ -33,6 +33,8 @@ type podPoll struct {
 	webhooks client.Reader
 	pods     PodStatus
 	period   time.Duration
+	// patience with those who have to take an Ingress or HTTPRoute.
+	patience time.Duration
 }
 
 var _ source.Source = podPoll{}
@@ -92,7 +94,15 @@ func (p podPoll) news(ctx context.Context, key client.ObjectKey) bool {
 	if err := p.webhooks.Get(ctx, key, hook); err != nil {
 		return false // Deleted meanwhile.
 	}
-	if !meta.IsStatusConditionTrue(hook.Status.Conditions, v1alpha1.ConditionAvailable) || !hook.DeletionTimestamp.IsZero() {
+	if !hook.DeletionTimestamp.IsZero() {
+		return false
+	}
+	if c := meta.FindStatusCondition(hook.Status.Conditions, v1alpha1.ConditionExposed); c != nil &&
+		(c.Reason == v1alpha1.ReasonAddressPending || c.Reason == v1alpha1.ReasonRoutePending) &&
+		time.Since(c.LastTransitionTime.Time) > p.patience {
+		return true // No watch tells that nothing happens.
+	}
+	if !meta.IsStatusConditionTrue(hook.Status.Conditions, v1alpha1.ConditionAvailable) {
 		return false
 	}
 	addresses, err := listPods(ctx, p.webhooks, hook)

@@ -312,7 +312,7 @@ func TestBadExpressionIsACondition(t *testing.T) {
 	if res := w.reconcile(); res.RequeueAfter != 0 {
 		t.Errorf("polled every %s", res.RequeueAfter)
 	}
-	w.condition(v1alpha1.ConditionAccepted, false, v1alpha1.ReasonFilterInvalid, "spec.targets[crm].filter:1:6:", "typ")
+	w.condition(v1alpha1.ConditionAccepted, false, v1alpha1.ReasonFilterInvalid, "spec.targets[crm].filter has a mistake at line:column 1:6:", "typ")
 	if got := w.recorded(); len(got) != 1 || !strings.HasPrefix(got[0], "Warning FilterInvalid") {
 		t.Errorf("events: %v", got)
 	}
@@ -321,7 +321,7 @@ func TestBadExpressionIsACondition(t *testing.T) {
 		h.Spec.Targets[0].Filter, h.Spec.Deduplication.Key = `event.type == "chat_closed"`, "size(event.data)"
 	})
 	w.reconcile()
-	w.condition(v1alpha1.ConditionAccepted, false, v1alpha1.ReasonFilterInvalid, "spec.deduplication.key:1:", "string")
+	w.condition(v1alpha1.ConditionAccepted, false, v1alpha1.ReasonFilterInvalid, "spec.deduplication.key has a mistake at line:column 1:", "string")
 	if after := w.deployment().ResourceVersion + w.configSecret().ResourceVersion; after != before {
 		t.Error("a bad expression was rolled out")
 	}

@@ -57,8 +57,11 @@ func (r *Reconciler) report(ctx context.Context, now *round, want desired.Object
 func status(now *round, want desired.Objects, seen observation, at time.Time) v1alpha1.HeymarketWebhookStatus {
 	before := now.hook.Status
 	accepted := verdict{ok: true, reason: v1alpha1.ReasonAccepted, message: "The resource and everything that it refers to is good."}
-	if now.refusal != nil {
+	switch {
+	case now.refusal != nil:
 		accepted = *now.refusal
+	case now.missing != nil:
+		accepted = *now.missing
 	}
 	after := v1alpha1.HeymarketWebhookStatus{
 		ObservedGeneration: now.hook.Generation,
@@ -115,8 +118,12 @@ func (r *Reconciler) tell(hook *v1alpha1.HeymarketWebhook, before, after *v1alph
 	r.tellCondition(hook, before, after, v1alpha1.ConditionDurable, "Store", func(reason string) bool {
 		return reason == v1alpha1.ReasonNotDurable || reason == v1alpha1.ReasonRedisUnreachable
 	})
+	r.tellCondition(hook, before, after, v1alpha1.ConditionAvailable, "RollOut", func(reason string) bool {
+		return reason == v1alpha1.ReasonPodsRefused || reason == v1alpha1.ReasonRolloutStuck || reason == v1alpha1.ReasonStatusUnreachable
+	})
 	r.tellCondition(hook, before, after, v1alpha1.ConditionExposed, "Expose", func(reason string) bool {
-		return reason == v1alpha1.ReasonHostConflict
+		// What is pending is on its way, and what is not exposed yet has its own event.
+		return reason != v1alpha1.ReasonAddressPending && reason != v1alpha1.ReasonRoutePending && reason != v1alpha1.ReasonNotExposed
 	})
 	r.tellTraffic(hook, before, after)
 }

@@ -1,9 +1,12 @@
 package controller
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"slices"
+	"time"
 
 	appsv1 "k8s.io/api/apps/v1"
 	autoscalingv2 "k8s.io/api/autoscaling/v2"
@@ -33,10 +36,15 @@ type round struct {
 	input desired.Input
 	// refusal is the first mistake of a person that was found, nil if the resource is accepted.
 	refusal *verdict
+	// missing is the first thing that the resource refers to and that is not there, without which a receiver can work
+	// all the same; nil if there is none.
+	missing *verdict
 	// rival is the resource that keeps the host and path which this one claims, nil if there is none.
 	rival *v1alpha1.HeymarketWebhook
 	// noGateways says that the cluster has no Gateway API.
 	noGateways bool
+	// patience with those who have to take the Ingress or HTTPRoute.
+	patience time.Duration
 	// unwatched says that no watch will tell when the mistake is repaired.
 	unwatched bool
 	// trouble is an error to return once the status is written.
@@ -58,15 +66,18 @@ type children struct {
 
 // resolve gathers every fact.
 func (r *Reconciler) resolve(ctx context.Context, hook *v1alpha1.HeymarketWebhook) (*round, error) {
-	now := &round{hook: hook}
+	now := &round{hook: hook, patience: cmp.Or(r.Settings.exposurePatience, exposurePatience)}
 	if err := r.readChildren(ctx, now); err != nil {
 		return nil, err
 	}
 	if err := r.checkReferences(ctx, now); err != nil {
 		return nil, err
 	}
+	if err := r.checkServices(ctx, now); err != nil {
+		return nil, err
+	}
 	if err := desired.CheckExpressions(hook); err != nil {
-		now.refuse(v1alpha1.ReasonFilterInvalid, "%s", bounded(err.Error()))
+		now.refuse(v1alpha1.ReasonFilterInvalid, "%s.", bounded(err.Error()))
 	}
 	now.input = desired.Input{
 		Webhook:      hook,
@@ -215,6 +226,38 @@ func (now *round) checkReference(ref desired.Reference, secret *corev1.Secret) {
 	case err != nil:
 		now.refuse(v1alpha1.ReasonSecretValueInvalid, "Key %q of Secret %q of %s cannot be used: %s.", ref.Key, ref.Secret, ref.Field, err)
 	}
+}
+
+// checkServices looks for the Services of targets. One that is not there holds nothing up: the receiver keeps the events
+// until it is.
+func (r *Reconciler) checkServices(ctx context.Context, now *round) error {
+	for _, t := range now.hook.Spec.Targets {
+		if t.Service == nil || now.missing != nil {
+			continue
+		}
+		service := &corev1.Service{}
+		err := r.Live.Get(ctx, client.ObjectKey{Namespace: now.hook.Namespace, Name: t.Service.Name}, service)
+		switch {
+		case apierrors.IsNotFound(err):
+			now.missing = &verdict{reason: v1alpha1.ReasonTargetServiceNotFound, message: fmt.Sprintf(
+				"Service %q of spec.targets[%s].service does not exist in namespace %q: create it, or name the right one. The events for this target are kept meanwhile.",
+				t.Service.Name, t.Name, now.hook.Namespace)}
+		case err != nil:
+			return fmt.Errorf("read Service %s of target %s: %w", t.Service.Name, t.Name, err)
+		case !offers(service, t.Service.Port):
+			now.missing = &verdict{reason: v1alpha1.ReasonTargetPortNotFound, message: fmt.Sprintf(
+				"Service %q has no port %d, which is the one of spec.targets[%s].service.port: name one of its ports (kubectl get service %s). The events for this target are kept meanwhile.",
+				t.Service.Name, t.Service.Port, t.Name, t.Service.Name)}
+		}
+	}
+	return nil
+}
+
+// offers says whether a connection to the port can reach something. Behind a name that resolves to the Pods themselves,
+// or to another host, the Service does not say.
+func offers(s *corev1.Service, port int32) bool {
+	return s.Spec.Type == corev1.ServiceTypeExternalName || s.Spec.ClusterIP == corev1.ClusterIPNone ||
+		slices.ContainsFunc(s.Spec.Ports, func(p corev1.ServicePort) bool { return p.Port == port })
 }
 
 // resolveHost climbs the ladder: the resource, the operator's template, then what the cluster says.

@@ -149,16 +149,29 @@ func observeRoute(now *round) verdict {
 					continue
 				}
 				if c.Status == metav1.ConditionFalse && (c.Type == "Accepted" || c.Type == "ResolvedRefs") {
-					return verdict{reason: v1alpha1.ReasonRouteRefused, message: bounded(fmt.Sprintf("Gateway %q does not take HTTPRoute %q (%s): %s", ref.Name, name, c.Reason, c.Message))}
+					return verdict{reason: v1alpha1.ReasonRouteRefused, message: bounded(fmt.Sprintf(
+						"Gateway %q of spec.exposure.httpRoute.parentRefs does not take HTTPRoute %q (%s): %s", ref.Name, name, c.Reason, c.Message))}
 				}
 				accepted = accepted || c.Type == "Accepted" && c.Status == metav1.ConditionTrue
 				resolved = resolved || c.Type == "ResolvedRefs" && c.Status == metav1.ConditionTrue
 			}
 		}
 		if !accepted || !resolved {
-			return verdict{reason: v1alpha1.ReasonRoutePending, message: fmt.Sprintf(
-				"Gateway %q has not said yet whether it takes HTTPRoute %q: check that it exists and that a controller serves it (kubectl get gateway).", ref.Name, name)}
+			reason := v1alpha1.ReasonRoutePending
+			if route != nil && overdue(now, route) {
+				reason = v1alpha1.ReasonRouteIgnored
+			}
+			return verdict{reason: reason, message: fmt.Sprintf(
+				"Gateway %q of spec.exposure.httpRoute.parentRefs has not said whether it takes HTTPRoute %q: check that it exists and that a controller serves it (kubectl get gateway%s).",
+				ref.Name, name, namespaceOption(ref.Namespace))}
 		}
 	}
 	return verdict{ok: true, reason: v1alpha1.ReasonAdmitted, message: "Every Gateway has accepted the HTTPRoute."}
+}
+
+func namespaceOption(namespace string) string {
+	if namespace == "" {
+		return ""
+	}
+	return " -n " + namespace
 }

@@ -23,8 +23,8 @@ type Settings struct {
 	// Namespaces to work in; empty means all.
 	Namespaces []string
 
-	// pollPeriod is another one than the constant, in tests.
-	pollPeriod time.Duration
+	// pollPeriod and exposurePatience are others than the constants, in tests.
+	pollPeriod, exposurePatience time.Duration
 }
 
 // HostTemplate makes a host from a namespace and a name.

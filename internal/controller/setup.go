@@ -91,6 +91,9 @@ func Setup(ctx context.Context, mgr manager.Manager, settings Settings, redis *R
 	if err := mgr.GetFieldIndexer().IndexField(ctx, &v1alpha1.HeymarketWebhook{}, indexSecret, secretsOf); err != nil {
 		return fmt.Errorf("index HeymarketWebhooks by Secret: %w", err)
 	}
+	if err := mgr.GetFieldIndexer().IndexField(ctx, &v1alpha1.HeymarketWebhook{}, indexService, servicesOf); err != nil {
+		return fmt.Errorf("index HeymarketWebhooks by Service: %w", err)
+	}
 	if err := mgr.GetFieldIndexer().IndexField(ctx, &v1alpha1.HeymarketWebhook{}, indexClaim, func(obj client.Object) []string {
 		return settings.claims(obj.(*v1alpha1.HeymarketWebhook))
 	}); err != nil {
@@ -132,9 +135,14 @@ func Setup(ctx context.Context, mgr manager.Manager, settings Settings, redis *R
 		Owns(&policyv1.PodDisruptionBudget{}, builder.WithPredicates(specChanged)).
 		Owns(&autoscalingv2.HorizontalPodAutoscaler{}, builder.WithPredicates(specChanged)).
 		Watches(&discoveryv1.EndpointSlice{}, handler.EnqueueRequestsFromMapFunc(webhookOfEndpointSlice)).
-		WatchesRawSource(&secretWatch{metadata: meta, namespaces: settings.Namespaces, webhooks: mgr.GetCache()}).
+		WatchesRawSource(&referenceWatch{metadata: meta, resource: "secrets", index: indexSecret, namespaces: settings.Namespaces, webhooks: mgr.GetCache()}).
+		WatchesRawSource(&referenceWatch{metadata: meta, resource: "services", index: indexService, namespaces: settings.Namespaces, webhooks: mgr.GetCache()}).
 		WatchesRawSource(redisURLChanges{file: redis, webhooks: mgr.GetCache()}).
-		WatchesRawSource(podPoll{webhooks: mgr.GetCache(), pods: pods, period: cmp.Or(settings.pollPeriod, pollPeriod)}).
+		WatchesRawSource(podPoll{
+			webhooks: mgr.GetCache(), pods: pods,
+			period:   cmp.Or(settings.pollPeriod, pollPeriod),
+			patience: cmp.Or(settings.exposurePatience, exposurePatience),
+		}).
 		WithOptions(controller.Options{MaxConcurrentReconciles: workers, ReconciliationTimeout: roundTimeout}).
 		Complete(reconcile.AsReconciler(mgr.GetClient(), r))
 }

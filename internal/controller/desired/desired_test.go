@@ -270,11 +270,11 @@ func TestCheckExpressions(t *testing.T) {
 		t.Error(err)
 	}
 	in.Webhook.Spec.Deduplication.Key = "event.id"
-	if err := CheckExpressions(in.Webhook); err == nil || !strings.HasPrefix(err.Error(), "spec.deduplication.key:1:6: ") {
+	if err := CheckExpressions(in.Webhook); err == nil || !strings.HasPrefix(err.Error(), "spec.deduplication.key has a mistake at line:column 1:6: ") {
 		t.Errorf("a key of what the key makes: %v", err)
 	}
 	in.Webhook.Spec.Targets[0].Filter = "event.type =\n  event.typ"
-	if err := CheckExpressions(in.Webhook); err == nil || !strings.HasPrefix(err.Error(), "spec.targets[crm].filter:") {
+	if err := CheckExpressions(in.Webhook); err == nil || !strings.HasPrefix(err.Error(), "spec.targets[crm].filter has a mistake at line:column 1:") {
 		t.Errorf("a bad filter: %v", err)
 	}
 }

@@ -8,20 +8,24 @@ import (
 )
 
 // CheckExpressions says whether receivers can use the resource's filters and its deduplication key. The error names the
-// field, line, column and mistake of the first that they cannot.
+// field, line, column and mistake of the first that they cannot, and where to read what can be used.
 func CheckExpressions(w *v1alpha1.HeymarketWebhook) error {
 	for _, t := range w.Spec.Targets {
 		if t.Filter == "" {
 			continue
 		}
 		if err := filter.Check(t.Filter, filter.Wanted); err != nil {
-			return fmt.Errorf("%s.filter:%w", targetField(t), err)
+			return mistaken(targetField(t)+".filter", "spec.targets.filter", err)
 		}
 	}
 	if key := w.Spec.Deduplication.Key; key != "" {
 		if err := filter.Check(key, filter.Key); err != nil {
-			return fmt.Errorf("spec.deduplication.key:%w", err)
+			return mistaken("spec.deduplication.key", "spec.deduplication.key", err)
 		}
 	}
 	return nil
+}
+
+func mistaken(field, path string, err error) error {
+	return fmt.Errorf("%s has a mistake at line:column %w; kubectl explain hmw.%s says what it may use", field, err, path)
 }

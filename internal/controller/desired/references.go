@@ -108,11 +108,11 @@ func CheckRedisURL(s string) error {
 	u, err := url.Parse(s)
 	switch {
 	case err != nil:
-		return errors.New("cannot be read: write it as redis://user:password@host:6379/0")
+		return errors.New("cannot be read: write it as redis://user:password@host:6379/0, with the password percent-encoded")
 	case u.Scheme != "redis" && u.Scheme != "rediss":
 		return errors.New("must begin with redis:// or rediss://")
 	case u.Hostname() == "":
-		return errors.New("names no host")
+		return errors.New("names no host: write it as redis://user:password@host:6379/0")
 	}
 	return nil
 }

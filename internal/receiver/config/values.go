@@ -75,7 +75,7 @@ func CheckHeaderValue(value string) error {
 	}
 	for i := range len(value) {
 		if c := value[i]; (c < ' ' && c != '\t') || c == 0x7f {
-			return errors.New("has a value with a line break or another control character")
+			return errors.New("has a value with a line break or another control character; put it on one line")
 		}
 	}
 	return nil
@@ -99,7 +99,7 @@ func ParseSigningKey(text []byte) ([]byte, error) {
 func ParseCertificates(text []byte) (*x509.CertPool, error) {
 	pool := x509.NewCertPool()
 	if !pool.AppendCertsFromPEM(text) {
-		return nil, errors.New("there is no certificate in PEM form (-----BEGIN CERTIFICATE-----)")
+		return nil, errors.New("there is no certificate in PEM form (-----BEGIN CERTIFICATE-----); make one of DER with: openssl x509 -inform der")
 	}
 	return pool, nil
 }

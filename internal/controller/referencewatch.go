@@ -33,24 +33,42 @@ func secretsOf(obj client.Object) []string {
 	return slices.Compact(names)
 }
 
-// secretWatch is a source that wakes the HeymarketWebhooks which refer to a Secret when that Secret comes, changes or
-// goes. It keeps nothing: a cluster may hold tens of thousands of Secrets that are none of the operator's business, so
-// it watches their metadata, forgets each event once it is handled, and does not even list them, because what it has to
-// know about a Secret the reconciler asks the API server.
-type secretWatch struct {
+// indexService finds the HeymarketWebhooks of a namespace that have a target at a Service.
+const indexService = "services"
+
+func servicesOf(obj client.Object) []string {
+	var names []string
+	for _, t := range obj.(*v1alpha1.HeymarketWebhook).Spec.Targets {
+		if t.Service != nil {
+			names = append(names, t.Service.Name)
+		}
+	}
+	slices.Sort(names)
+	return slices.Compact(names)
+}
+
+// referenceWatch is a source that wakes the HeymarketWebhooks which refer to an object of one kind when that object
+// comes, changes or goes. It keeps nothing: a cluster may hold tens of thousands of Secrets that are none of the
+// operator's business, so it watches their metadata, forgets each event once it is handled, and does not even list them,
+// because what it has to know about one the reconciler asks the API server.
+type referenceWatch struct {
 	metadata metadata.Interface
+	// resource of the core group, such as secrets.
+	resource string
+	// index of webhooks that finds those which refer to a name.
+	index string
 	// namespaces to watch; empty means all.
 	namespaces []string
-	// webhooks is a cache with the index indexSecret.
+	// webhooks is a cache with that index.
 	webhooks client.Reader
 
 	synced []chan struct{}
 }
 
-var _ source.SyncingSource = (*secretWatch)(nil)
+var _ source.SyncingSource = (*referenceWatch)(nil)
 
 // Start implements source.Source.
-func (s *secretWatch) Start(ctx context.Context, queue workqueue.TypedRateLimitingInterface[reconcile.Request]) error {
+func (s *referenceWatch) Start(ctx context.Context, queue workqueue.TypedRateLimitingInterface[reconcile.Request]) error {
 	namespaces := s.namespaces
 	if len(namespaces) == 0 {
 		namespaces = []string{metav1.NamespaceAll}
@@ -58,31 +76,31 @@ func (s *secretWatch) Start(ctx context.Context, queue workqueue.TypedRateLimiti
 	for _, ns := range namespaces {
 		synced := make(chan struct{})
 		s.synced = append(s.synced, synced)
-		resource := s.metadata.Resource(corev1.SchemeGroupVersion.WithResource("secrets")).Namespace(ns)
+		resource := s.metadata.Resource(corev1.SchemeGroupVersion.WithResource(s.resource)).Namespace(ns)
 		reflector := toolscache.NewReflectorWithOptions(
 			&unlisted{ctx: ctx, resource: resource},
 			&metav1.PartialObjectMetadata{},
-			&wakeUp{ctx: ctx, namespace: ns, webhooks: s.webhooks, queue: queue, synced: sync.OnceFunc(func() { close(synced) })},
-			toolscache.ReflectorOptions{Name: "secrets", TypeDescription: "Secret metadata"})
+			&wakeUp{ctx: ctx, namespace: ns, index: s.index, webhooks: s.webhooks, queue: queue, synced: sync.OnceFunc(func() { close(synced) })},
+			toolscache.ReflectorOptions{Name: s.resource, TypeDescription: "metadata of " + s.resource})
 		go reflector.RunWithContext(ctx)
 	}
 	return nil
 }
 
 // WaitForSync implements source.SyncingSource: workers start once the watch stands, so that no change falls between
-// their first look at a Secret and the watch.
-func (s *secretWatch) WaitForSync(ctx context.Context) error {
+// their first look at an object and the watch.
+func (s *referenceWatch) WaitForSync(ctx context.Context) error {
 	for _, synced := range s.synced {
 		select {
 		case <-synced:
 		case <-ctx.Done():
-			return fmt.Errorf("wait for the watch on Secrets (is the operator allowed to list and watch them?): %w", context.Cause(ctx))
+			return fmt.Errorf("wait for the watch on %s (is the operator allowed to list and watch them?): %w", s.resource, context.Cause(ctx))
 		}
 	}
 	return nil
 }
 
-func (s *secretWatch) String() string { return "metadata of users' Secrets" }
+func (s *referenceWatch) String() string { return "metadata of users' " + s.resource }
 
 // unlisted gives a reflector the resource version to watch from, and an empty list.
 type unlisted struct {
@@ -119,6 +137,7 @@ func (u *unlisted) IsWatchListSemanticsUnSupported() bool { return true }
 type wakeUp struct {
 	ctx       context.Context //nolint:containedctx // A store's methods get none.
 	namespace string
+	index     string
 	webhooks  client.Reader
 	queue     workqueue.TypedRateLimitingInterface[reconcile.Request]
 	synced    func()
@@ -144,14 +163,14 @@ func (w *wakeUp) Replace([]any, string) error {
 }
 
 func (w *wakeUp) wake(obj any) error {
-	secret, ok := obj.(*metav1.PartialObjectMetadata)
+	changed, ok := obj.(*metav1.PartialObjectMetadata)
 	if !ok {
-		return fmt.Errorf("watch on Secrets: unexpected %T", obj)
+		return fmt.Errorf("watch what HeymarketWebhooks refer to: unexpected %T", obj)
 	}
 	var hooks v1alpha1.HeymarketWebhookList
 	if err := w.webhooks.List(w.ctx, &hooks, client.UnsafeDisableDeepCopy,
-		client.InNamespace(secret.Namespace), client.MatchingFields{indexSecret: secret.Name}); err != nil {
-		return fmt.Errorf("find the HeymarketWebhooks of a Secret: %w", err)
+		client.InNamespace(changed.Namespace), client.MatchingFields{w.index: changed.Name}); err != nil {
+		return fmt.Errorf("find the HeymarketWebhooks that refer to an object: %w", err)
 	}
 	for i := range hooks.Items {
 		w.queue.Add(reconcile.Request{NamespacedName: client.ObjectKeyFromObject(&hooks.Items[i])})

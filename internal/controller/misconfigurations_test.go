@@ -1,0 +1,173 @@
+package controller
+
+import (
+	"bytes"
+	"flag"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/yaml"
+
+	"heymarket.dev/operator/api/v1alpha1"
+	"heymarket.dev/operator/test/apiserver"
+)
+
+var update = flag.Bool("update", false, "rewrite docs/reference/misconfigurations.md")
+
+// misconfiguration is a mistake that people make. Its row in docs/reference/misconfigurations.md holds what the API
+// server or the operator says to it.
+type misconfiguration struct {
+	// mistake is what the row says about it.
+	mistake string
+	// spec is laid over the smallest one, field by field. The row shows it.
+	spec string
+	// before prepares the cluster. nil means that the Secret of the smallest spec exists.
+	before func(*world)
+	// after is what the cluster makes of the children.
+	after func(*world)
+	// condition that the mistake falsifies; empty for a mistake that the API server refuses.
+	condition, reason string
+	// words that the text must have: the field or object, what is wrong with it, and what to do.
+	words []string
+}
+
+// Each mistake yields a sentence that names field, cause and remedy: at once from the API server, or as a condition and
+// an event.
+//
+// It is not parallel, because it installs and removes the Gateway API.
+func TestMisconfigurations(t *testing.T) {
+	apiserver.Config(t)
+	var page bytes.Buffer
+	page.WriteString(misconfigurationsHead)
+	for _, section := range misconfigurations {
+		said := make([]string, len(section.cases))
+		t.Run(section.title, func(t *testing.T) {
+			if section.gateways {
+				installGateways(t)
+			}
+			for i, m := range section.cases {
+				t.Run(m.mistake, func(t *testing.T) {
+					t.Parallel()
+					said[i] = m.make(newWorld(t))
+				})
+			}
+		})
+		fmt.Fprintf(&page, "\n## %s\n\n%s\n\n| mistake | answer |\n|---|---|\n", section.title, section.lead)
+		for i, m := range section.cases {
+			fmt.Fprintf(&page, "| %s%s | %s |\n", m.mistake, cellOf(m.spec), said[i])
+		}
+	}
+	if t.Failed() || t.Skipped() {
+		return
+	}
+	root, err := apiserver.Root()
+	if err != nil {
+		t.Fatal(err)
+	}
+	file := filepath.Join(root, "docs", "reference", "misconfigurations.md")
+	if *update {
+		if err := os.WriteFile(file, page.Bytes(), 0o644); err != nil { //nolint:gosec // A page is for everyone.
+			t.Fatal(err)
+		}
+		return
+	}
+	committed, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(string(committed), page.String()); diff != "" {
+		t.Errorf("the page is stale (-page +now); run go test ./internal/controller -run TestMisconfigurations -update:\n%s", diff)
+	}
+}
+
+// make makes the mistake, and returns what is said to it as a cell of the page.
+func (m misconfiguration) make(w *world) string {
+	w.t.Helper()
+	if m.before != nil {
+		m.before(w)
+	} else {
+		w.secret("heymarket", map[string]string{"token": canary})
+	}
+	err := w.person.Create(w.t.Context(), m.resource(w), client.FieldValidation(metav1.FieldValidationStrict))
+	if m.condition == "" {
+		return m.refused(w, err)
+	}
+	w.do(err)
+	_, _ = w.tryReconcile() // A child that is refused is a condition and an error.
+	if m.after != nil {
+		m.after(w)
+		_, _ = w.tryReconcile()
+	}
+	w.condition(m.condition, false, m.reason, m.words...)
+	c := meta.FindStatusCondition(w.hook().Status.Conditions, m.condition)
+	if got, want := w.recorded(), "Warning "+c.Reason+" "+c.Message; !slices.Contains(got, want) {
+		w.t.Errorf("events: %q, want among them %q", got, want)
+	}
+	w.writes.take()
+	_, _ = w.tryReconcile()
+	if got := w.writes.take(); m.reason != v1alpha1.ReasonChildRefused && len(got) != 0 {
+		w.t.Errorf("the same again was written: %v", got)
+	}
+	if got := w.recorded(); len(got) != 0 {
+		w.t.Errorf("the same again caused events: %v", got)
+	}
+	return fmt.Sprintf("`%s`: %s", c.Reason, textOf(w, c.Message))
+}
+
+func (m misconfiguration) refused(w *world, err error) string {
+	w.t.Helper()
+	if !apierrors.IsInvalid(err) && !apierrors.IsBadRequest(err) {
+		w.t.Fatalf("not refused: %v", err)
+	}
+	_, text, _ := strings.Cut(err.Error(), `"support" is invalid: `)
+	if text == "" {
+		text = err.Error()
+	}
+	for _, word := range m.words {
+		if !strings.Contains(text, word) {
+			w.t.Errorf("the API server says %q, want it to name %q", text, word)
+		}
+	}
+	return textOf(w, text)
+}
+
+// resource is the webhook "support" with the mistake in it.
+func (m misconfiguration) resource(w *world) *unstructured.Unstructured {
+	w.t.Helper()
+	spec, mistake := map[string]any{}, map[string]any{}
+	w.do(yaml.Unmarshal([]byte(smallest), &spec))
+	w.do(yaml.Unmarshal([]byte(m.spec), &mistake))
+	for k, v := range mistake {
+		spec[k] = v
+	}
+	u := &unstructured.Unstructured{Object: map[string]any{"spec": spec}}
+	u.SetGroupVersionKind(v1alpha1.GroupVersion.WithKind("HeymarketWebhook"))
+	u.SetNamespace(w.namespace)
+	u.SetName("support")
+	return u
+}
+
+// textOf makes what was said fit for a cell of a table, the same in every run.
+func textOf(w *world, said string) string {
+	said = strings.ReplaceAll(said, w.namespace, "staging")
+	return strings.NewReplacer("|", `\|`, "<", "&lt;", ">", "&gt;", "*", `\*`).Replace(said)
+}
+
+// cellOf shows lines of YAML below each other in a cell.
+func cellOf(spec string) string {
+	var out strings.Builder
+	for line := range strings.Lines(spec) {
+		out.WriteString("<br>`" + strings.ReplaceAll(strings.TrimRight(line, "\n"), "|", `\|`) + "`")
+	}
+	return out.String()
+}

@@ -1,0 +1,488 @@
+package controller
+
+import (
+	"context"
+	"testing"
+	"time"
+
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	apiresource "k8s.io/apimachinery/pkg/api/resource"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/util/wait"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/envtest"
+	"sigs.k8s.io/yaml"
+
+	"heymarket.dev/operator/api/v1alpha1"
+	"heymarket.dev/operator/internal/controller/desired"
+	"heymarket.dev/operator/test/apiserver"
+)
+
+const misconfigurationsHead = `# What a mistake looks like
+
+Each row is a mistake and the answer to it, word for word. A test makes every one of them on a real API server and compares the answers with this page.
+The webhook is ` + "`support`" + ` in the namespace ` + "`staging`" + `; what is not shown is as in the [smallest one](../../README.md).
+
+Look for yourself with ` + "`kubectl describe hmw support`" + `: the condition ` + "`Ready`" + ` names the first one that fails, and an event says the same.
+While ` + "`Accepted`" + ` is False because of a mistake, what already runs keeps running, and it heals by itself once the mistake is repaired.
+`
+
+// misconfigurations are the sections of the page.
+var misconfigurations = []struct {
+	title, lead string
+	// gateways says that the cluster has the Gateway API.
+	gateways bool
+	cases    []misconfiguration
+}{
+	{
+		title: "Refused by kubectl apply",
+		lead:  "Nothing is stored, and nothing changes.",
+		cases: []misconfiguration{
+			{
+				mistake: "An event type is spelt as in English, and not as Heymarket does", spec: "eventTypes: [message_received]",
+				words: []string{"spec.eventTypes[0]", "message_received", "supported values", "message_recieved"},
+			},
+			{
+				mistake: "A field is misspelt", spec: "targets:\n- {name: crm, url: 'http://crm.example.com', filters: 'true'}",
+				words: []string{"spec.targets[0].filters", "unknown field"},
+			},
+			{
+				mistake: "A target has a URL and a Service", spec: "targets:\n- {name: crm, url: 'http://crm', service: {name: crm, port: 80}}",
+				words: []string{"spec.targets[0]", "set exactly one of url and service"},
+			},
+			{
+				mistake: "The URL of a target holds a password", spec: "targets:\n- {name: crm, url: 'https://me:secret@crm.example.com'}",
+				words: []string{"spec.targets[0].url", "must not carry a user name or password", "readable by everyone"},
+			},
+			{
+				mistake: "The URL of a target has no scheme", spec: "targets:\n- {name: crm, url: crm.staging.svc:8080}",
+				words: []string{"spec.targets[0].url", "must begin with http:// or https://"},
+			},
+			{
+				mistake: "A Service of another namespace", spec: "targets:\n- {name: crm, service: {name: crm.other, port: 80}}",
+				words: []string{"spec.targets[0].service.name", "must be the name of a Service"},
+			},
+			{
+				mistake: "A private CA for a target that is not reached by TLS", spec: "targets:\n- {name: crm, url: 'http://crm', tls: {caSecretKeyRef: {name: ca, key: ca.crt}}}",
+				words: []string{"spec.targets[0]", "tls has no effect", "change the scheme, or remove tls"},
+			},
+			{
+				mistake: "A header that the receiver sets itself", spec: "targets:\n- {name: crm, url: 'http://crm', headers: [{name: Content-Type, value: text/plain}]}",
+				words: []string{"spec.targets[0].headers[0].name", "sets itself"},
+			},
+			{
+				mistake: "A target wants a type that the webhook does not accept", spec: "eventTypes: [chat_closed]\ntargets:\n- {name: crm, url: 'http://crm', eventTypes: [chat_opened]}",
+				words: []string{"spec", "targets[].eventTypes must be among spec.eventTypes", "would never reach"},
+			},
+			{
+				mistake: "A first backoff that is longer than the last", spec: "targets:\n- {name: crm, url: 'http://crm', retry: {minBackoff: 1h}}",
+				words: []string{"spec.targets[0].retry", "minBackoff must not be longer than maxBackoff"},
+			},
+			{
+				mistake: "A host with a scheme", spec: "exposure: {host: 'https://hooks.example.com'}",
+				words: []string{"spec.exposure.host", "must be a DNS name such as hooks.example.com", "without scheme"},
+			},
+			{
+				mistake: "Gateways without the type that uses them", spec: "exposure: {httpRoute: {parentRefs: [{name: public}]}}",
+				words: []string{"spec.exposure", "httpRoute belongs to the type HTTPRoute", "set both, or neither"},
+			},
+			{
+				mistake: "Autoscaling between bounds that contradict each other", spec: "receiver: {autoscaling: {minReplicas: 5, maxReplicas: 3}}",
+				words: []string{"spec.receiver.autoscaling", "minReplicas must not be more than maxReplicas"},
+			},
+			{
+				mistake: "Autoscaling on CPU without a request for CPU", spec: "receiver: {autoscaling: {maxReplicas: 3}, resources: {requests: {memory: 64Mi}}}",
+				words: []string{"spec.receiver", "autoscaling needs resources.requests.cpu", "measured against it"},
+			},
+			{
+				mistake: "The previous token is the same one", spec: "token:\n  secretKeyRef: {name: heymarket}\n  previousSecretKeyRef: {name: heymarket}",
+				words: []string{"spec.token", "must name another Secret or key"},
+			},
+		},
+	},
+	{
+		title: "Accepted",
+		lead:  "The reason is that of the condition `Accepted`, and of the event.",
+		cases: []misconfiguration{
+			{
+				mistake: "The token's Secret does not exist", before: func(*world) {},
+				condition: v1alpha1.ConditionAccepted, reason: v1alpha1.ReasonTokenSecretNotFound,
+				words: []string{`"heymarket" of spec.token.secretKeyRef`, "does not exist", "create it", `"token"`},
+			},
+			{
+				mistake: "The token's Secret is in another namespace",
+				before: func(w *world) {
+					other := newWorld(w.t)
+					other.secret("heymarket", map[string]string{"token": canary})
+				},
+				condition: v1alpha1.ConditionAccepted, reason: v1alpha1.ReasonTokenSecretNotFound,
+				words: []string{"spec.token.secretKeyRef", "does not exist in namespace", "create it"},
+			},
+			{
+				mistake:   "The token's Secret was made from a file, so its key is the name of the file",
+				before:    secret("heymarket", "token.txt", canary),
+				condition: v1alpha1.ConditionAccepted, reason: v1alpha1.ReasonTokenKeyNotFound,
+				words: []string{"spec.token.secretKeyRef", `has no key "token"`, "add it", "name the right key"},
+			},
+			{
+				mistake: "The token is empty", before: secret("heymarket", "token", "\n"),
+				condition: v1alpha1.ConditionAccepted, reason: v1alpha1.ReasonTokenEmpty,
+				words: []string{`Key "token"`, "spec.token.secretKeyRef", "is empty", "put"},
+			},
+			{
+				mistake: "The previous token was deleted too early", spec: "token:\n  secretKeyRef: {name: heymarket}\n  previousSecretKeyRef: {name: heymarket-before}",
+				condition: v1alpha1.ConditionAccepted, reason: v1alpha1.ReasonTokenSecretNotFound,
+				words: []string{`"heymarket-before" of spec.token.previousSecretKeyRef`, "does not exist", "create it"},
+			},
+			{
+				mistake: "The Secret of a signing key does not exist", spec: "targets:\n- {name: crm, url: 'http://crm', signing: {secretKeyRef: {name: crm, key: signing}}}",
+				condition: v1alpha1.ConditionAccepted, reason: v1alpha1.ReasonSecretNotFound,
+				words: []string{`"crm" of spec.targets[crm].signing.secretKeyRef`, "does not exist", "create it with a signing key"},
+			},
+			{
+				mistake: "A signing key is a password", spec: "targets:\n- {name: crm, url: 'http://crm', signing: {secretKeyRef: {name: crm, key: signing}}}",
+				before:    secret("crm", "signing", canary),
+				condition: v1alpha1.ConditionAccepted, reason: v1alpha1.ReasonSecretValueInvalid,
+				words: []string{`Key "signing"`, "spec.targets[crm].signing.secretKeyRef", "not whsec_ and base64", "openssl rand"},
+			},
+			{
+				mistake: "The Secret of a header does not exist", spec: "targets:\n- {name: crm, url: 'http://crm', headers: [{name: Authorization, secretKeyRef: {name: crm, key: bearer}}]}",
+				condition: v1alpha1.ConditionAccepted, reason: v1alpha1.ReasonSecretNotFound,
+				words: []string{"spec.targets[crm].headers[Authorization].secretKeyRef", "does not exist", "create it"},
+			},
+			{
+				mistake: "The value of a header has a line break in it", spec: "targets:\n- {name: crm, url: 'http://crm', headers: [{name: Authorization, secretKeyRef: {name: crm, key: bearer}}]}",
+				before:    secret("crm", "bearer", "Bearer\n"+canary),
+				condition: v1alpha1.ConditionAccepted, reason: v1alpha1.ReasonSecretValueInvalid,
+				words: []string{`Key "bearer"`, "spec.targets[crm].headers[Authorization].secretKeyRef", "line break", "one line"},
+			},
+			{
+				mistake: "A CA is in DER form, and not in PEM", spec: "targets:\n- {name: crm, url: 'https://crm', tls: {caSecretKeyRef: {name: crm, key: ca.crt}}}",
+				before:    secret("crm", "ca.crt", "0\x82"),
+				condition: v1alpha1.ConditionAccepted, reason: v1alpha1.ReasonSecretValueInvalid,
+				words: []string{`Key "ca.crt"`, "spec.targets[crm].tls.caSecretKeyRef", "no certificate in PEM form", "openssl x509"},
+			},
+			{
+				mistake: "The Secret of an own Redis does not exist", spec: "redis: {secretKeyRef: {name: redis, key: url}}",
+				condition: v1alpha1.ConditionAccepted, reason: v1alpha1.ReasonSecretNotFound,
+				words: []string{`"redis" of spec.redis.secretKeyRef`, "does not exist", "create it with the URL of Redis"},
+			},
+			{
+				mistake: "The URL of an own Redis begins with http://", spec: "redis: {secretKeyRef: {name: redis, key: url}}",
+				before:    secret("redis", "url", "http://redis:6379"),
+				condition: v1alpha1.ConditionAccepted, reason: v1alpha1.ReasonSecretValueInvalid,
+				words: []string{`Key "url"`, "spec.redis.secretKeyRef", "must begin with redis:// or rediss://"},
+			},
+			{
+				mistake: "The password in the URL of an own Redis is not escaped", spec: "redis: {secretKeyRef: {name: redis, key: url}}",
+				before:    secret("redis", "url", "redis://user:50%off@redis:6379"),
+				condition: v1alpha1.ConditionAccepted, reason: v1alpha1.ReasonSecretValueInvalid,
+				words: []string{`Key "url"`, "spec.redis.secretKeyRef", "cannot be read", "percent-encoded"},
+			},
+			{
+				mistake: "The URL of an own Redis names no host", spec: "redis: {secretKeyRef: {name: redis, key: url}}",
+				before:    secret("redis", "url", "redis:///0"),
+				condition: v1alpha1.ConditionAccepted, reason: v1alpha1.ReasonSecretValueInvalid,
+				words: []string{`Key "url"`, "spec.redis.secretKeyRef", "names no host", "redis://user:password@host:6379/0"},
+			},
+			{
+				mistake: "A filter asks for a member that events do not have", spec: "targets:\n- {name: crm, url: 'http://crm', filter: event.typ == \"chat_closed\"}",
+				condition: v1alpha1.ConditionAccepted, reason: v1alpha1.ReasonFilterInvalid,
+				words: []string{"spec.targets[crm].filter has a mistake at line:column 1:6", "undefined field 'typ'", "kubectl explain hmw.spec.targets.filter"},
+			},
+			{
+				mistake: "A filter does not end", spec: "targets:\n- {name: crm, url: 'http://crm', filter: 'event.type in [\"chat_closed\"'}",
+				condition: v1alpha1.ConditionAccepted, reason: v1alpha1.ReasonFilterInvalid,
+				words: []string{"spec.targets[crm].filter has a mistake at line:column 1:29", "expecting", "']'"},
+			},
+			{
+				mistake: "A filter yields a text", spec: "targets:\n- {name: crm, url: 'http://crm', filter: event.type}",
+				condition: v1alpha1.ConditionAccepted, reason: v1alpha1.ReasonFilterInvalid,
+				words: []string{"spec.targets[crm].filter has a mistake at line:column 1:1", "yields string, and bool is needed"},
+			},
+			{
+				mistake: "A key that is too expensive", spec: "deduplication:\n  key: string(event.data.a.all(x, event.data.a.all(y, event.data.a.all(z, x == y))))",
+				condition: v1alpha1.ConditionAccepted, reason: v1alpha1.ReasonFilterInvalid,
+				words: []string{"spec.deduplication.key has a mistake at line:column 1:1", "may cost more than", "nest fewer loops"},
+			},
+			{
+				mistake: "A target's Service does not exist", spec: "targets:\n- {name: crm, service: {name: crm, port: 80}}",
+				condition: v1alpha1.ConditionAccepted, reason: v1alpha1.ReasonTargetServiceNotFound,
+				words: []string{`"crm" of spec.targets[crm].service`, "does not exist in namespace", "create it", "kept meanwhile"},
+			},
+			{
+				mistake: "A target's Service has another port", spec: "targets:\n- {name: crm, service: {name: crm, port: 8080}}",
+				before: func(w *world) {
+					secret("heymarket", "token", canary)(w)
+					w.do(w.person.Create(w.t.Context(), &corev1.Service{
+						ObjectMeta: metav1.ObjectMeta{Namespace: w.namespace, Name: "crm"},
+						Spec:       corev1.ServiceSpec{Ports: []corev1.ServicePort{{Port: 80}}},
+					}))
+				},
+				condition: v1alpha1.ConditionAccepted, reason: v1alpha1.ReasonTargetPortNotFound,
+				words: []string{`"crm" has no port 8080`, "spec.targets[crm].service.port", "kubectl get service crm"},
+			},
+			{
+				mistake: "A host that the operator does not allow to this namespace (`--allowed-hosts={{.Namespace}}.example.com`)", spec: "exposure: {host: hooks.example.com}",
+				before: func(w *world) {
+					secret("heymarket", "token", canary)(w)
+					var err error
+					w.r.Settings.AllowedHosts, err = ParseAllowedHosts("{{.Namespace}}.example.com")
+					w.do(err)
+				},
+				condition: v1alpha1.ConditionAccepted, reason: v1alpha1.ReasonHostNotAllowed,
+				words: []string{`"hooks.example.com" of spec.exposure.host`, "not one that namespace", "choose another", "--allowed-hosts"},
+			},
+			{
+				mistake: "A Service with the name of the receiver's exists already",
+				before: func(w *world) {
+					secret("heymarket", "token", canary)(w)
+					w.do(w.person.Create(w.t.Context(), &corev1.Service{
+						ObjectMeta: metav1.ObjectMeta{Namespace: w.namespace, Name: "support-receiver"},
+						Spec:       corev1.ServiceSpec{Ports: []corev1.ServicePort{{Port: 80}}},
+					}))
+				},
+				condition: v1alpha1.ConditionAccepted, reason: v1alpha1.ReasonChildNameTaken,
+				words: []string{`Service "support-receiver"`, "does not belong to this HeymarketWebhook", "delete or rename it"},
+			},
+			{
+				mistake: "A request for memory above the limit", spec: "receiver: {resources: {requests: {memory: 1Gi}, limits: {memory: 64Mi}}}",
+				condition: v1alpha1.ConditionAccepted, reason: v1alpha1.ReasonChildRefused,
+				words: []string{`Deployment "support-receiver"`, "resources.requests", "must be less than or equal to memory limit", "change the part of the spec"},
+			},
+			{
+				mistake: "A quota leaves no room for the receiver's objects (`count/services: 0`)",
+				before: func(w *world) {
+					secret("heymarket", "token", canary)(w)
+					hard := corev1.ResourceList{"count/services": apiresource.MustParse("0")}
+					quota := &corev1.ResourceQuota{ObjectMeta: metav1.ObjectMeta{Namespace: w.namespace, Name: "objects"}, Spec: corev1.ResourceQuotaSpec{Hard: hard}}
+					w.do(w.person.Create(w.t.Context(), quota))
+					quota.Status = corev1.ResourceQuotaStatus{Hard: hard, Used: hard}
+					w.do(w.person.Status().Update(w.t.Context(), quota))
+				},
+				condition: v1alpha1.ConditionAccepted, reason: v1alpha1.ReasonChildRefused,
+				words: []string{`Service "support-receiver"`, "exceeded quota: objects", "quota"},
+			},
+		},
+	},
+	{
+		title: "Available",
+		lead:  "The reason is that of the condition `Available`, and of the event.",
+		cases: []misconfiguration{
+			{
+				mistake: "The image cannot be pulled",
+				after: deploymentSays(appsv1.DeploymentCondition{
+					Type: appsv1.DeploymentProgressing, Status: corev1.ConditionFalse, Reason: "ProgressDeadlineExceeded",
+					Message: `ReplicaSet "support-receiver-77c5c9d6f4" has timed out progressing.`,
+				}),
+				condition: v1alpha1.ConditionAvailable, reason: v1alpha1.ReasonRolloutStuck,
+				words: []string{`Deployment "support-receiver"`, `"heymarket.dev/operator:v1"`, "do not become ready", "spec.receiver.imagePullSecrets", "kubectl describe pods"},
+			},
+			{
+				mistake: "A quota forbids the Pods",
+				after: deploymentSays(appsv1.DeploymentCondition{
+					Type: appsv1.DeploymentReplicaFailure, Status: corev1.ConditionTrue, Reason: "FailedCreate",
+					Message: `pods "support-receiver-77c5c9d6f4-x8k2v" is forbidden: exceeded quota: compute, requested: pods=1, used: pods=10, limited: pods=10`,
+				}),
+				condition: v1alpha1.ConditionAvailable, reason: v1alpha1.ReasonPodsRefused,
+				words: []string{`Deployment "support-receiver"`, "exceeded quota: compute", "change the quota"},
+			},
+			{
+				mistake: "A priority class that does not exist", spec: "receiver: {priorityClassName: importent}",
+				after: deploymentSays(appsv1.DeploymentCondition{
+					Type: appsv1.DeploymentReplicaFailure, Status: corev1.ConditionTrue, Reason: "FailedCreate",
+					Message: `pods "support-receiver-77c5c9d6f4-" is forbidden: no PriorityClass with name importent was found`,
+				}),
+				condition: v1alpha1.ConditionAvailable, reason: v1alpha1.ReasonPodsRefused,
+				words: []string{`Deployment "support-receiver"`, "no PriorityClass with name importent", "spec.receiver"},
+			},
+			{
+				mistake:   "A NetworkPolicy keeps the operator from the Pods",
+				after:     func(w *world) { w.rollOut(2) },
+				condition: v1alpha1.ConditionAvailable, reason: v1alpha1.ReasonStatusUnreachable,
+				words: []string{`Deployment "support-receiver"`, "does not tell", "NetworkPolicy", "port 8081"},
+			},
+		},
+	},
+	{
+		title: "Exposed",
+		lead:  "The reason is that of the condition `Exposed`, and of the event. Silence of an ingress controller or a Gateway is an event after five minutes.",
+		cases: []misconfiguration{
+			{
+				mistake: "The IngressClass does not exist", spec: "exposure: {ingress: {className: ngnix}}",
+				before: impatient, after: func(*world) {},
+				condition: v1alpha1.ConditionExposed, reason: v1alpha1.ReasonAddressMissing,
+				words: []string{`"ngnix" of spec.exposure.ingress.className`, "No ingress controller has published an address", "kubectl get ingressclass"},
+			},
+			{
+				mistake: "The cluster has no default IngressClass, and the resource names none",
+				before:  impatient, after: func(*world) {},
+				condition: v1alpha1.ConditionExposed, reason: v1alpha1.ReasonAddressMissing,
+				words: []string{"spec.exposure.ingress.className is not set", "No ingress controller has published an address", "kubectl get ingressclass"},
+			},
+			{
+				mistake: "Two webhooks with one host and path", spec: "exposure: {host: hooks.example.com, path: /hooks}",
+				before: func(w *world) {
+					secret("heymarket", "token", canary)(w)
+					older := &v1alpha1.HeymarketWebhook{ObjectMeta: metav1.ObjectMeta{Namespace: w.namespace, Name: "a-first"}}
+					w.do(yaml.UnmarshalStrict([]byte(smallest), &older.Spec))
+					older.Spec.Exposure = v1alpha1.Exposure{Host: "hooks.example.com", Path: "/hooks"}
+					w.do(w.person.Create(w.t.Context(), older))
+				},
+				condition: v1alpha1.ConditionExposed, reason: v1alpha1.ReasonHostConflict,
+				words: []string{`"a-first"`, "is older and has the same host and path", "set another spec.exposure.host or spec.exposure.path"},
+			},
+			{
+				mistake: "An HTTPRoute in a cluster without the Gateway API", spec: "exposure: {type: HTTPRoute, httpRoute: {parentRefs: [{name: public}]}}",
+				condition: v1alpha1.ConditionExposed, reason: v1alpha1.ReasonGatewayAPIMissing,
+				words: []string{"no HTTPRoute", "install the Gateway API", "spec.exposure.type"},
+			},
+		},
+	},
+	{
+		title: "Exposed by the Gateway API", gateways: true,
+		lead: "Likewise.",
+		cases: []misconfiguration{
+			{
+				mistake: "The Gateway does not exist, or no controller serves it", spec: "exposure: {type: HTTPRoute, httpRoute: {parentRefs: [{name: pubic, namespace: gateways}]}}",
+				before: impatient, after: func(*world) {},
+				condition: v1alpha1.ConditionExposed, reason: v1alpha1.ReasonRouteIgnored,
+				words: []string{`"pubic" of spec.exposure.httpRoute.parentRefs`, "has not said", "check that it exists", "kubectl get gateway -n gateways"},
+			},
+			{
+				mistake: "The Gateway takes no routes from this namespace", spec: "exposure: {type: HTTPRoute, httpRoute: {parentRefs: [{name: public}]}}",
+				after: func(w *world) {
+					route := &unstructured.Unstructured{}
+					route.SetGroupVersionKind(desired.HTTPRouteKind)
+					get(w, "support-receiver", route)
+					refused := condition("Accepted", "False", "NotAllowedByListeners", route.GetGeneration())
+					refused["message"] = "No listener of the Gateway allows routes from this namespace."
+					route.Object["status"] = map[string]any{"parents": []any{map[string]any{
+						"parentRef": map[string]any{"name": "public"}, "conditions": []any{refused},
+					}}}
+					w.do(w.person.Status().Update(w.t.Context(), route))
+				},
+				condition: v1alpha1.ConditionExposed, reason: v1alpha1.ReasonRouteRefused,
+				words: []string{`"public" of spec.exposure.httpRoute.parentRefs`, "does not take", "NotAllowedByListeners", "allows routes from this namespace"},
+			},
+			{
+				mistake: "Nobody has named the host", spec: "exposure: {type: HTTPRoute, httpRoute: {parentRefs: [{name: public}]}}",
+				before: func(w *world) {
+					secret("heymarket", "token", canary)(w)
+					w.r.Settings.HostTemplate = nil
+				},
+				condition: v1alpha1.ConditionExposed, reason: v1alpha1.ReasonHostUnknown,
+				words: []string{"does not tell the host", "set spec.exposure.host", "--host-template"},
+			},
+		},
+	},
+	{
+		title: "Durable",
+		lead:  "The reason is that of the condition `Durable`, and of the event. The receivers ask Redis.",
+		cases: []misconfiguration{
+			{
+				mistake: "Redis evicts what it has no room for",
+				after: redisSays(func(p *PodReport) {
+					p.Durable, p.DurabilityProblems = false, []string{`Redis may evict events that are not delivered yet: its maxmemory-policy is "allkeys-lru"; set it to noeviction.`}
+				}),
+				condition: v1alpha1.ConditionDurable, reason: v1alpha1.ReasonNotDurable,
+				words: []string{"maxmemory-policy", `"allkeys-lru"`, "may evict", "set it to noeviction"},
+			},
+			{
+				mistake: "Redis writes no append-only file",
+				after: redisSays(func(p *PodReport) {
+					p.Durable, p.DurabilityProblems = false, []string{"Redis forgets events when it restarts: its append-only file is off; set appendonly yes."}
+				}),
+				condition: v1alpha1.ConditionDurable, reason: v1alpha1.ReasonNotDurable,
+				words: []string{"append-only file is off", "forgets events", "set appendonly yes"},
+			},
+			{
+				mistake: "The URL names a replica of Redis",
+				after: redisSays(func(p *PodReport) {
+					p.Durable, p.DurabilityProblems = false, []string{"Redis is a replica and takes no writes: name its primary in the Redis URL, or use Sentinel."}
+				}),
+				condition: v1alpha1.ConditionDurable, reason: v1alpha1.ReasonNotDurable,
+				words: []string{"is a replica", "name its primary"},
+			},
+			{
+				mistake:   "The password of Redis is wrong, or Redis cannot be reached",
+				after:     redisSays(func(p *PodReport) { p.Redis = "WRONGPASS" }),
+				condition: v1alpha1.ConditionDurable, reason: v1alpha1.ReasonRedisUnreachable,
+				words: []string{"cannot use Redis", "URL, user and password", "NetworkPolicy"},
+			},
+		},
+	},
+}
+
+// secret prepares one Secret besides the token's.
+func secret(name, key, value string) func(*world) {
+	return func(w *world) {
+		w.t.Helper()
+		w.secret(name, map[string]string{key: value})
+		if name != "heymarket" {
+			w.secret("heymarket", map[string]string{"token": canary})
+		}
+	}
+}
+
+// impatient lets every silence be one of five minutes.
+func impatient(w *world) {
+	w.t.Helper()
+	secret("heymarket", "token", canary)(w)
+	w.r.Settings.exposurePatience = 1
+}
+
+// deploymentSays plays a Deployment controller that does not get on.
+func deploymentSays(c appsv1.DeploymentCondition) func(*world) {
+	return func(w *world) {
+		w.t.Helper()
+		d := w.deployment()
+		d.Status.ObservedGeneration = d.Generation
+		d.Status.Conditions = []appsv1.DeploymentCondition{c}
+		w.do(w.person.Status().Update(w.t.Context(), d))
+	}
+}
+
+// redisSays plays Pods that all see the same of Redis.
+func redisSays(change func(*PodReport)) func(*world) {
+	return func(w *world) {
+		w.t.Helper()
+		w.rollOut(2)
+		w.serve("10.1.0.1", "10.1.0.2")
+		w.says("10.1.0.1", change)
+		w.says("10.1.0.2", change)
+	}
+}
+
+// installGateways installs the HTTPRoute of the Gateway API until the test ends.
+func installGateways(t *testing.T) {
+	t.Helper()
+	var crd apiextensionsv1.CustomResourceDefinition
+	if err := yaml.UnmarshalStrict([]byte(httpRouteCRD), &crd); err != nil {
+		t.Fatal(err)
+	}
+	options := envtest.CRDInstallOptions{CRDs: []*apiextensionsv1.CustomResourceDefinition{&crd}}
+	if _, err := envtest.InstallCRDs(apiserver.Config(t), options); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := envtest.UninstallCRDs(apiserver.Config(t), options); err != nil {
+			t.Error(err)
+		}
+		// It goes with the routes, in its own time, and another test installs it again.
+		person := newClient(t, apiserver.Config(t))
+		err := wait.PollUntilContextTimeout(context.WithoutCancel(t.Context()), 20*time.Millisecond, 20*time.Second, true, func(ctx context.Context) (bool, error) {
+			err := person.Get(ctx, client.ObjectKeyFromObject(&crd), &metav1.PartialObjectMetadata{TypeMeta: metav1.TypeMeta{
+				APIVersion: apiextensionsv1.SchemeGroupVersion.String(), Kind: "CustomResourceDefinition",
+			}})
+			return apierrors.IsNotFound(err), client.IgnoreNotFound(err)
+		})
+		if err != nil {
+			t.Error(err)
+		}
+	})
+}
