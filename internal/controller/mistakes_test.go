@@ -24,7 +24,7 @@ import (
 
 const misconfigurationsHead = `# What a mistake looks like
 
-Each row is a mistake and the answer to it, word for word. A test makes every one of them on a real API server and compares the answers with this page.
+Each row is a mistake and the answer to it, word for word. A test makes every one of them on a real API server and compares the answers with this page; it plays Pods, Redis and Gateways.
 The webhook is ` + "`support`" + ` in the namespace ` + "`staging`" + `; what is not shown is as in the [smallest one](../../README.md).
 
 Look for yourself with ` + "`kubectl describe hmw support`" + `: the condition ` + "`Ready`" + ` names the first one that fails, and an event says the same.
