@@ -9,6 +9,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"heymarket.dev/operator/internal/receiver/forward"
+	"heymarket.dev/operator/internal/receiver/stream"
 )
 
 // Status is what /status of the operations port answers, in JSON: what the operator and people want to know of one
@@ -91,17 +92,32 @@ func (r *Receiver) notReady() string {
 	return "not connected to Redis yet"
 }
 
-func (r *Receiver) backlogs() (map[string]backlog, error) {
+// accounts returns the account of each target in force.
+func (r *Receiver) accounts() (map[string]stream.Account, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), backlogReadLimit)
 	defer cancel()
 	names := r.targetNames()
-	read, err := r.store.Backlogs(ctx, names)
+	read, err := r.store.Accounts(ctx, names)
 	if err != nil {
 		return nil, err
 	}
-	out := make(map[string]backlog, len(names))
-	for i, b := range read {
-		out[names[i]] = backlog{b.Pending, b.DeadLetters}
+	out := make(map[string]stream.Account, len(names))
+	for i, a := range read {
+		out[names[i]] = a
+	}
+	return out, nil
+}
+
+type backlog struct{ pending, deadLetters int64 }
+
+func (r *Receiver) backlogs() (map[string]backlog, error) {
+	all, err := r.accounts()
+	if err != nil {
+		return nil, err
+	}
+	out := make(map[string]backlog, len(all))
+	for name, a := range all {
+		out[name] = backlog{a.Pending, a.DeadLetters}
 	}
 	return out, nil
 }

@@ -102,7 +102,7 @@ func New(o Options) (*Receiver, error) {
 		store:   stream.New(w.Namespace, w.Name, o.Consumer),
 		pool:    forward.NewPool(),
 	}
-	r.metrics.registry.MustRegister(newBacklogs(r.backlogs))
+	r.metrics.registry.MustRegister(newAccounts(r.accounts))
 	if o.Level != nil {
 		r.defaultLevel = o.Level.Level()
 	}

@@ -56,8 +56,8 @@ var scenarios = []scenario{
 // markerFirst is what many receivers do: it remembers the event before it has kept it.
 const markerFirst = `
 if redis.call('SET', KEYS[1], '1', 'PX', ARGV[1], 'NX') == false then return 0 end
-for i = 2, #KEYS do if redis.call('XLEN', KEYS[i]) >= tonumber(ARGV[2]) then return 1 - i end end
-for i = 2, #KEYS do redis.call('XADD', KEYS[i], '*', unpack(ARGV, 3)) end
+for i = 2, #KEYS, 2 do if redis.call('XLEN', KEYS[i]) >= tonumber(ARGV[2]) then return -i / 2 end end
+for i = 2, #KEYS, 2 do redis.call('XADD', KEYS[i], '*', unpack(ARGV, 3)) end
 return 1
 `
 

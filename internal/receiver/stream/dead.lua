@@ -1,11 +1,12 @@
 -- Settles an event that is given up: it moves to the dead letters with what is known of its last attempt, and the next
 -- of its conversation may go. The dead letter is written before the event leaves its queue.
 --
--- KEYS     1 the queue, 2 its retries, 3 its heads, 4 its parked events, see take.lua
---          5 the dead letters of its target, a stream
+-- KEYS     1 the queue, 2 its retries, 3 its heads, 4 its parked events, see take.lua; 5 the account of its target
+--          6 the dead letters of its target, a stream
 -- ARGV     1 group, 2 consumer, 3 entry, 4 conversation or '', 5 attempts made, 6 last status, 7 reason,
 --          8 excerpt of the last answer, 9 how many dead letters to keep, 10 how long to keep them (ms)
 -- returns  1 settled, 0 the lease had passed to another consumer, which will settle it
+local dead, discarded = counted(KEYS[5], 'dead'), counted(KEYS[5], 'discarded')
 if #redis.call('XPENDING', KEYS[1], ARGV[1], ARGV[3], ARGV[3], 1, ARGV[2]) == 0 then
   return 0
 end
@@ -15,9 +16,11 @@ if entry then
   for _, value in ipairs({'attempts', ARGV[5], 'status', ARGV[6], 'reason', ARGV[7], 'excerpt', ARGV[8]}) do
     fields[#fields + 1] = value
   end
-  redis.call('XADD', KEYS[5], 'MAXLEN', '~', ARGV[9], '*', unpack(fields))
-  local time = redis.call('TIME')
-  redis.call('XTRIM', KEYS[5], 'MINID', '~', string.format('%.0f', time[1] * 1000 - tonumber(ARGV[10])))
+  redis.call('XADD', KEYS[6], '*', unpack(fields))
+  local oldest = redis.call('TIME')[1] * 1000 - tonumber(ARGV[10])
+  local trimmed = redis.call('XTRIM', KEYS[6], 'MAXLEN', '~', ARGV[9])
+    + redis.call('XTRIM', KEYS[6], 'MINID', '~', string.format('%.0f', oldest))
+  redis.call('HSET', KEYS[5], 'dead', dead + 1, 'discarded', discarded + trimmed)
 end
 redis.call('XACK', KEYS[1], ARGV[1], ARGV[3])
 redis.call('XDEL', KEYS[1], ARGV[3])

@@ -12,10 +12,15 @@ import (
 	"heymarket.dev/operator/internal/receiver/event"
 )
 
-//go:embed replay.lua
-var replaySource string
+var (
+	//go:embed replay.lua
+	replaySource string
+	//go:embed discard.lua
+	discardSource string
 
-var replayScript = rueidis.NewLuaScript(replaySource)
+	replayScript  = rueidis.NewLuaScript(accountSource + replaySource)
+	discardScript = rueidis.NewLuaScript(accountSource + discardSource)
+)
 
 // DeadLetters returns up to limit dead letters of a target that match, the oldest first, from the one behind the entry
 // after (empty: from the first).
@@ -68,12 +73,9 @@ func decodeDeadLetter(e rueidis.XRangeEntry) event.DeadLetter {
 func (s *Store) Replay(ctx context.Context, target string, letters []event.DeadLetter) (int, error) {
 	replayed := 0
 	for _, l := range letters {
-		keys := []string{s.deadKey(target), s.queueKey(target, event.LaneOf(l.Type))}
-		err := s.call(ctx, func(ctx context.Context, c rueidis.Client) error {
-			n, err := replayScript.Exec(ctx, c, keys, []string{l.Entry}).AsInt64()
-			replayed += int(n)
-			return err
-		})
+		keys := []string{s.deadKey(target), s.queueKey(target, event.LaneOf(l.Type)), s.accountKey(target)}
+		n, err := s.count(ctx, target, replayScript, keys, []string{l.Entry})
+		replayed += n
 		if err != nil {
 			return replayed, fmt.Errorf("replay dead letter %s: %w", l.Entry, err)
 		}
@@ -90,13 +92,19 @@ func (s *Store) Discard(ctx context.Context, target string, letters []event.Dead
 	for i, l := range letters {
 		entries[i] = l.Entry
 	}
-	var discarded int64
-	err := s.call(ctx, func(ctx context.Context, c rueidis.Client) (err error) {
-		discarded, err = c.Do(ctx, c.B().Xdel().Key(s.deadKey(target)).Id(entries...).Build()).AsInt64()
-		return err
-	})
+	discarded, err := s.count(ctx, target, discardScript, []string{s.deadKey(target), s.accountKey(target)}, entries)
 	if err != nil {
 		return 0, fmt.Errorf("discard dead letters: %w", err)
 	}
-	return int(discarded), nil
+	return discarded, nil
+}
+
+// count runs a script that says how many dead letters it has dealt with.
+func (s *Store) count(ctx context.Context, target string, script *rueidis.Lua, keys, args []string) (int, error) {
+	reply, err := s.accounted(ctx, []string{target}, script, keys, args)
+	if err != nil {
+		return 0, err
+	}
+	n, err := reply.AsInt64()
+	return int(n), err
 }

@@ -70,7 +70,7 @@ func TestDeadLettersAreListedReplayedAndDiscarded(t *testing.T) {
 	if n, err := s.Discard(t.Context(), target, all[3:5]); err != nil || n != 2 {
 		t.Errorf("Discard = %d, %v; want 2", n, err)
 	}
-	wantBacklog(t, s, stream.Backlog{Pending: 3, DeadLetters: 245})
+	wantBacklog(t, s, backlog{Pending: 3, DeadLetters: 245})
 	back := take(t, s.Queue(target, event.General, unordered), 10, 0)
 	if len(back) != 3 || back[0].ID != all[0].ID || back[0].Attempt != 1 || string(back[0].Body) != string(all[0].Body) {
 		t.Errorf("came back: %v", back)
@@ -136,9 +136,9 @@ func TestATargetThatIsGoneKeepsItsBacklogForAWhile(t *testing.T) {
 	if dropped := keep(time.Hour, "audit"); len(dropped) != 0 {
 		t.Fatalf("dropped %v within the grace period", dropped)
 	}
-	wantBacklog(t, s, stream.Backlog{Pending: 1, DeadLetters: 1})
+	wantBacklog(t, s, backlog{Pending: 1, DeadLetters: 1})
 	keep(0, target, "audit") // back again: it goes on where it was
-	wantBacklog(t, s, stream.Backlog{Pending: 1, DeadLetters: 1})
+	wantBacklog(t, s, backlog{Pending: 1, DeadLetters: 1})
 
 	var dropped []stream.Dropped
 	for deadline := time.Now().Add(5 * time.Second); len(dropped) == 0 && time.Now().Before(deadline); {
@@ -147,9 +147,28 @@ func TestATargetThatIsGoneKeepsItsBacklogForAWhile(t *testing.T) {
 	if diff := cmp.Diff([]stream.Dropped{{Target: target, Events: 1}}, dropped); diff != "" {
 		t.Errorf("dropped (-want +got):\n%s", diff)
 	}
-	wantBacklog(t, s, stream.Backlog{DeadLetters: 1})
-	if ttl := r.MustDo("TTL", "hmw:{staging/support}:dead:crm"); ttl == "-1" || ttl == "-2" {
-		t.Errorf("the dead letters of the dropped target live for %s", ttl)
+	wantBacklog(t, s, backlog{DeadLetters: 1})
+	if a := account(t, s, target); a.Dropped != 1 || a.Stored != 2 {
+		t.Errorf("account after the drop: %+v; want 1 of 2 dropped", a)
+	}
+	keep(0, target, "audit") // back again: the account goes on, and so do the dead letters
+	appendTo(t, s, 101, target)
+	q := s.Queue(target, event.General, unordered)
+	if ok, err := q.Dead(t.Context(), take(t, q, 1, 0)[0], event.Outcome{}, "x"); err != nil || !ok {
+		t.Fatal(ok, err)
+	}
+	wantBacklog(t, s, backlog{DeadLetters: 2})
+
+	for deadline := time.Now().Add(5 * time.Second); r.MustDo("HEXISTS", "hmw:{staging/support}:targets", target) == "1"; {
+		if _, err := s.KeepTargets(t.Context(), []string{"audit"}, 0, -time.Hour); err != nil { // as if all were older than is kept
+			t.Fatal(err)
+		}
+		if time.Now().After(deadline) {
+			t.Fatal("the target that is gone is not forgotten")
+		}
+	}
+	if left := r.MustDo("KEYS", "*:"+target+"*"); left != "" {
+		t.Errorf("of the target that is gone there is left: %s", left)
 	}
 	if got := take(t, s.Queue("audit", event.General, unordered), 10, 0); len(got) != 1 {
 		t.Errorf("audit lost its events: %v", got)

@@ -96,7 +96,7 @@ func TestARetryAndAPoisonedEventHoldUpOnlyTheirConversation(t *testing.T) {
 		t.Fatalf("Dead = %v, %v", ok, err)
 	}
 	done(t, q, wantTaken(t, q, "1/1")[0])
-	wantBacklog(t, s, stream.Backlog{DeadLetters: 1})
+	wantBacklog(t, s, backlog{DeadLetters: 1})
 }
 
 func TestOrderSurvivesACrashedConsumer(t *testing.T) {
@@ -230,7 +230,7 @@ func TestOrderHoldsAcrossConsumersAndAccidents(t *testing.T) {
 			t.Errorf("conversation %s: %d of %d arrived", c, next, each)
 		}
 	}
-	wantBacklog(t, feeder, stream.Backlog{})
+	wantBacklog(t, feeder, backlog{})
 	if left := r.MustDo("EXISTS", "hmw:{staging/support}:r:crm:general", "hmw:{staging/support}:h:crm:general", "hmw:{staging/support}:p:crm:general"); left != "0" {
 		t.Errorf("%s keys are left of retries, heads and parked events, want none", left)
 	}

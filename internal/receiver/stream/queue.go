@@ -5,7 +5,6 @@ import (
 	_ "embed"
 	"errors"
 	"fmt"
-	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -32,9 +31,9 @@ var (
 	promoteSource string
 
 	takeScript  = rueidis.NewLuaScript(takeSource)
-	doneScript  = rueidis.NewLuaScript(promoteSource + doneSource)
+	doneScript  = rueidis.NewLuaScript(accountSource + promoteSource + doneSource)
 	laterScript = rueidis.NewLuaScript(laterSource)
-	deadScript  = rueidis.NewLuaScript(promoteSource + deadSource)
+	deadScript  = rueidis.NewLuaScript(accountSource + promoteSource + deadSource)
 	groupScript = rueidis.NewLuaScript(groupSource)
 	tidyScript  = rueidis.NewLuaScript(tidySource)
 )
@@ -58,15 +57,17 @@ type QueueOptions struct {
 // Queue is what one target has to get in one lane.
 type Queue struct {
 	store   *Store
+	target  string
 	options QueueOptions
-	// keys are those of the scripts: the queue, its retries, its heads, its parked events.
+	// keys are those of the scripts: the queue, its retries, its heads, its parked events, the account of its target and
+	// the dead letters of its target. Each script is given as many of them as it uses.
 	keys []string
-	dead string
 }
 
 // Queue returns the queue of a target and lane.
 func (s *Store) Queue(target string, lane event.Lane, o QueueOptions) *Queue {
-	return &Queue{store: s, options: o, keys: s.laneKeys(target, lane), dead: s.deadKey(target)}
+	keys := append(s.laneKeys(target, lane), s.accountKey(target), s.deadKey(target))
+	return &Queue{store: s, target: target, options: o, keys: keys}
 }
 
 // Take leases up to limit events. With a positive lease it also takes over what consumers hold that have been silent
@@ -78,28 +79,53 @@ func (q *Queue) Take(ctx context.Context, limit int, lease time.Duration) ([]eve
 		ordered = "1"
 	}
 	args := []string{group, q.store.consumer, strconv.Itoa(limit), strconv.FormatInt(lease.Milliseconds(), 10), ordered}
-	reply, err := q.exec(ctx, takeScript, q.keys, args)
+	keys := q.keys[:4]
+	reply, err := q.store.exec(ctx, takeScript, keys, args)
 	if isNoGroup(err) {
-		if _, err := q.exec(ctx, groupScript, q.keys, []string{group}); err != nil {
-			return nil, 0, fmt.Errorf("make consumer group: %w", err)
+		if err := q.makeGroup(ctx); err != nil {
+			return nil, 0, err
 		}
-		reply, err = q.exec(ctx, takeScript, q.keys, args)
+		reply, err = q.store.exec(ctx, takeScript, keys, args)
 	}
 	if err != nil {
 		return nil, 0, fmt.Errorf("take events: %w", err)
 	}
-	return decodeTaken(reply)
+	leases, nextDue, err := decodeTaken(reply)
+	if err != nil {
+		return nil, 0, fmt.Errorf("take events: %w", err)
+	}
+	return leases, nextDue, nil
+}
+
+// makeGroup makes the consumer group of the queue, and with it the queue. The account comes first: it begins with the
+// target where there is nothing of it yet.
+func (q *Queue) makeGroup(ctx context.Context) error {
+	if err := q.store.openAccount(ctx, q.target); err != nil {
+		return err
+	}
+	if _, err := q.store.exec(ctx, groupScript, q.keys[:4], []string{group}); err != nil {
+		return fmt.Errorf("make consumer group: %w", err)
+	}
+	return nil
 }
 
 // Done settles a delivered event. It reports false where it had been settled before.
 func (q *Queue) Done(ctx context.Context, l event.Lease) (bool, error) {
-	return q.settle(ctx, "settle delivered event", doneScript, q.keys, []string{group, l.Entry, l.Conversation})
+	reply, err := q.store.accounted(ctx, []string{q.target}, doneScript, q.keys[:5], []string{group, l.Entry, l.Conversation})
+	if err != nil {
+		return false, fmt.Errorf("settle delivered event: %w", err)
+	}
+	settled, err := reply.AsIntSlice()
+	if err != nil || len(settled) != 1 {
+		return false, fmt.Errorf("settle delivered event: %w", errReply)
+	}
+	return settled[0] == 1, nil
 }
 
 // Later settles a failed attempt: the event comes back after delay, as attempt number attempt. It reports false where
 // the lease had passed to another consumer.
 func (q *Queue) Later(ctx context.Context, l event.Lease, attempt int, delay time.Duration) (bool, error) {
-	return q.settle(ctx, "settle failed attempt", laterScript, q.keys, []string{
+	return q.settle(ctx, "settle failed attempt", laterScript, q.keys[:4], []string{
 		group, q.store.consumer, l.Entry, strconv.Itoa(attempt), strconv.FormatInt(delay.Milliseconds(), 10),
 	})
 }
@@ -107,7 +133,7 @@ func (q *Queue) Later(ctx context.Context, l event.Lease, attempt int, delay tim
 // Dead settles an event that is given up, for the reason told. It reports false where the lease had passed to another
 // consumer.
 func (q *Queue) Dead(ctx context.Context, l event.Lease, o event.Outcome, reason string) (bool, error) {
-	return q.settle(ctx, "settle dead event", deadScript, slices.Concat(q.keys, []string{q.dead}), []string{
+	return q.settle(ctx, "settle dead event", deadScript, q.keys, []string{
 		group, q.store.consumer, l.Entry, l.Conversation, strconv.Itoa(l.Attempt), strconv.Itoa(o.Status), reason, o.Excerpt,
 		strconv.FormatInt(q.options.Retention.Count, 10), strconv.FormatInt(q.options.Retention.Age.Milliseconds(), 10),
 	})
@@ -115,7 +141,7 @@ func (q *Queue) Dead(ctx context.Context, l event.Lease, o event.Outcome, reason
 
 // Tidy forgets consumers that have been silent for longer than silent and hold nothing.
 func (q *Queue) Tidy(ctx context.Context, silent time.Duration) error {
-	_, err := q.exec(ctx, tidyScript, q.keys[:1], []string{group, strconv.FormatInt(silent.Milliseconds(), 10)})
+	_, err := q.store.exec(ctx, tidyScript, q.keys[:1], []string{group, strconv.FormatInt(silent.Milliseconds(), 10)})
 	if err != nil && !isNoGroup(err) {
 		return fmt.Errorf("tidy consumers: %w", err)
 	}
@@ -123,7 +149,7 @@ func (q *Queue) Tidy(ctx context.Context, silent time.Duration) error {
 }
 
 func (q *Queue) settle(ctx context.Context, doing string, script *rueidis.Lua, keys, args []string) (bool, error) {
-	reply, err := q.exec(ctx, script, keys, args)
+	reply, err := q.store.accounted(ctx, []string{q.target}, script, keys, args)
 	if err != nil {
 		return false, fmt.Errorf("%s: %w", doing, err)
 	}
@@ -134,20 +160,12 @@ func (q *Queue) settle(ctx context.Context, doing string, script *rueidis.Lua, k
 	return n == 1, nil
 }
 
-func (q *Queue) exec(ctx context.Context, script *rueidis.Lua, keys, args []string) (reply rueidis.RedisMessage, err error) {
-	err = q.store.call(ctx, func(ctx context.Context, c rueidis.Client) (err error) {
-		reply, err = script.Exec(ctx, c, keys, args).ToMessage()
-		return err
-	})
-	return reply, err
-}
-
 func isNoGroup(err error) bool {
 	redisError, ok := errors.AsType[*rueidis.RedisError](err)
 	return ok && strings.Contains(redisError.Error(), "NOGROUP")
 }
 
-var errReply = errors.New("take events: Redis answered in a shape that this version does not know")
+var errReply = errors.New("Redis answered in a shape that this version does not know")
 
 // decodeTaken reads the reply of take.lua.
 func decodeTaken(reply rueidis.RedisMessage) ([]event.Lease, time.Duration, error) {

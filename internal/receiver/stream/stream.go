@@ -46,6 +46,7 @@ type Store struct {
 	prefix   string
 	consumer string
 	client   atomic.Pointer[connection]
+	deadlines
 }
 
 type connection struct{ rueidis.Client }
@@ -143,21 +144,20 @@ type Limits struct {
 // A nil error means that Redis has confirmed the write. Any error means that the event may or may not be stored, and
 // that the same call again is right.
 func (s *Store) Append(ctx context.Context, key event.Key, e event.Event, targets []string, limits Limits) (Result, error) {
-	keys := make([]string, 1, 1+len(targets))
-	keys[0] = s.prefix + "d:" + string(key[:])
+	var keyRoom [9]string // on the stack, for up to four targets
+	keys := append(keyRoom[:0], s.prefix+"d:"+string(key[:]))
 	lane := event.LaneOf(e.Type)
 	for _, t := range targets {
-		keys = append(keys, s.queueKey(t, lane))
+		keys = append(keys, s.queueKey(t, lane), s.accountKey(t))
 	}
-	args := make([]string, 2, 2+maxFields)
-	args[0] = strconv.FormatInt(limits.Window.Milliseconds(), 10)
-	args[1] = strconv.FormatInt(limits.Backlog, 10)
+	var argRoom [2 + maxFields]string
+	args := append(argRoom[:0], strconv.FormatInt(limits.Window.Milliseconds(), 10), strconv.FormatInt(limits.Backlog, 10))
 	args = encodeEvent(args, e)
+	reply, err := s.accounted(ctx, targets, appendScript, keys, args)
 	var code int64
-	err := s.call(ctx, func(ctx context.Context, c rueidis.Client) (err error) {
-		code, err = appendScript.Exec(ctx, c, keys, args).AsInt64()
-		return err
-	})
+	if err == nil {
+		code, err = reply.AsInt64()
+	}
 	switch {
 	case err != nil:
 		return 0, fmt.Errorf("append event: %w", err)
@@ -167,45 +167,6 @@ func (s *Store) Append(ctx context.Context, key event.Key, e event.Event, target
 		return Duplicate, nil
 	}
 	return Stored, nil
-}
-
-// Backlog is how much one target has to wait for.
-type Backlog struct {
-	// Pending events are accepted and neither delivered nor given up; they wait, are under way, or will be retried.
-	Pending int64
-	// DeadLetters were given up and are kept for a person to look at.
-	DeadLetters int64
-}
-
-// Backlogs returns the backlog of each named target, in the same order.
-func (s *Store) Backlogs(ctx context.Context, targets []string) ([]Backlog, error) {
-	out := make([]Backlog, len(targets))
-	err := s.call(ctx, func(ctx context.Context, c rueidis.Client) error {
-		var commands rueidis.Commands
-		for _, t := range targets {
-			for _, lane := range event.Lanes() {
-				commands = append(commands, c.B().Xlen().Key(s.queueKey(t, lane)).Build())
-			}
-			commands = append(commands, c.B().Xlen().Key(s.deadKey(t)).Build())
-		}
-		perTarget := len(event.Lanes()) + 1
-		for i, r := range c.DoMulti(ctx, commands...) {
-			n, err := r.AsInt64()
-			if err != nil {
-				return err
-			}
-			if b := &out[i/perTarget]; i%perTarget == perTarget-1 {
-				b.DeadLetters = n
-			} else {
-				b.Pending += n
-			}
-		}
-		return nil
-	})
-	if err != nil {
-		return nil, fmt.Errorf("read backlogs: %w", err)
-	}
-	return out, nil
 }
 
 func (s *Store) queueKey(target string, lane event.Lane) string {
@@ -219,17 +180,3 @@ func (s *Store) laneKeys(target string, lane event.Lane) []string {
 }
 
 func (s *Store) deadKey(target string) string { return s.prefix + "dead:" + target }
-
-// call runs f with the connection in force and a bounded context, and marks its error as ErrUnavailable.
-func (s *Store) call(ctx context.Context, f func(context.Context, rueidis.Client) error) error {
-	c := s.client.Load()
-	if c == nil {
-		return fmt.Errorf("%w: not connected yet", ErrUnavailable)
-	}
-	ctx, cancel := context.WithTimeout(ctx, callTimeout)
-	defer cancel()
-	if err := f(ctx, c.Client); err != nil {
-		return fmt.Errorf("%w: %w", ErrUnavailable, err)
-	}
-	return nil
-}

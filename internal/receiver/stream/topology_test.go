@@ -56,7 +56,7 @@ func conform(t *testing.T, s *stream.Store) {
 	if _, err := s.KeepTargets(t.Context(), []string{target}, -time.Hour, time.Hour); err != nil { // drops audit
 		t.Fatal(err)
 	}
-	wantBacklog(t, s, stream.Backlog{})
+	wantBacklog(t, s, backlog{})
 }
 
 func TestOneRedis(t *testing.T) {
@@ -120,7 +120,7 @@ func TestSentinelLeadsToThePrimaryAfterAFailover(t *testing.T) {
 			t.Fatalf("no way to the new primary after 30 seconds: %v; %s", err, replica.MustDo("INFO", "replication"))
 		}
 	}
-	wantBacklog(t, s, stream.Backlog{Pending: 2})
+	wantBacklog(t, s, backlog{Pending: 2})
 }
 
 func TestTLS(t *testing.T) {

@@ -1,0 +1,76 @@
+package receiver
+
+import (
+	"github.com/prometheus/client_golang/prometheus"
+
+	"heymarket.dev/operator/internal/receiver/stream"
+)
+
+// accounts are metrics over all receivers of the webhook. They are read from the store, at one moment, when somebody
+// scrapes: every receiver tells the same.
+type accounts struct {
+	read    func() (map[string]stream.Account, error)
+	figures []figure
+	redis   *prometheus.Desc
+}
+
+// figure is one metric of an account.
+type figure struct {
+	desc *prometheus.Desc
+	kind prometheus.ValueType
+	of   func(stream.Account) int64
+}
+
+func newAccounts(read func() (map[string]stream.Account, error)) *accounts {
+	a := &accounts{
+		read:  read,
+		redis: prometheus.NewDesc(prometheus.BuildFQName(namespace, "", "redis_up"), "1 when Redis answered at this scrape, else 0.", nil, nil),
+	}
+	add := func(kind prometheus.ValueType, name, help string, of func(stream.Account) int64) {
+		desc := prometheus.NewDesc(prometheus.BuildFQName(namespace, "", name), help, []string{"target"}, nil)
+		a.figures = append(a.figures, figure{desc, kind, of})
+	}
+	counter, gauge := prometheus.CounterValue, prometheus.GaugeValue
+	add(gauge, "events_pending", "Events accepted for a target and neither delivered nor given up, over all receivers.",
+		func(a stream.Account) int64 { return a.Pending })
+	add(gauge, "dead_letters", "Dead letters that are kept for a target.",
+		func(a stream.Account) int64 { return a.DeadLetters })
+	add(gauge, "events_unaccounted", "Events that vanished from a target's queues without a trace, over all receivers; 0 unless Redis lost what it had confirmed.",
+		stream.Account.Unaccounted)
+	add(counter, "account_stored_total", "Events stored for a target, over all receivers and restarts.",
+		func(a stream.Account) int64 { return a.Stored })
+	add(counter, "account_replayed_total", "Dead letters of a target that were put back into its queue.",
+		func(a stream.Account) int64 { return a.Replayed })
+	add(counter, "account_delivered_total", "Events that a target took, over all receivers and restarts.",
+		func(a stream.Account) int64 { return a.Delivered })
+	add(counter, "account_dead_total", "Events given up and kept as dead letters, over all receivers and restarts.",
+		func(a stream.Account) int64 { return a.Dead })
+	add(counter, "account_dropped_total", "Events dropped because their target was gone for longer than the grace period.",
+		func(a stream.Account) int64 { return a.Dropped })
+	add(counter, "account_discarded_total", "Dead letters that were removed by a person, or for their number or age.",
+		func(a stream.Account) int64 { return a.Discarded })
+	return a
+}
+
+// Describe implements prometheus.Collector.
+func (a *accounts) Describe(ch chan<- *prometheus.Desc) {
+	ch <- a.redis
+	for _, f := range a.figures {
+		ch <- f.desc
+	}
+}
+
+// Collect implements prometheus.Collector.
+func (a *accounts) Collect(ch chan<- prometheus.Metric) {
+	all, err := a.read()
+	up := 1.0
+	if err != nil {
+		up = 0
+	}
+	ch <- prometheus.MustNewConstMetric(a.redis, prometheus.GaugeValue, up)
+	for target, account := range all {
+		for _, f := range a.figures {
+			ch <- prometheus.MustNewConstMetric(f.desc, f.kind, float64(f.of(account)), target)
+		}
+	}
+}

@@ -1,0 +1,12 @@
+-- Part of the scripts that change how many events there are of a target: they keep its account, a hash, in the same step.
+-- At any moment, over all receivers and restarts,
+--
+--   stored + replayed = delivered + dead + dropped + what is in its queues
+--                dead = replayed + discarded + what is among its dead letters
+--
+-- Not by HINCRBY: an account that is missing has to be opened before anything is counted in it, see open.lua. So what is
+-- counted is read before the first write, which is also where an account that cannot be read stops the script.
+local function counted(account, what)
+  return redis.call('HGET', account, what) or error('NOACCOUNT')
+end
+

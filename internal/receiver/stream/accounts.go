@@ -1,0 +1,116 @@
+package stream
+
+import (
+	"context"
+	_ "embed"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/redis/rueidis"
+
+	"heymarket.dev/operator/internal/receiver/event"
+)
+
+var (
+	//go:embed account.lua
+	accountSource string
+	//go:embed open.lua
+	openSource string
+	//go:embed accounts.lua
+	accountsSource string
+
+	openScript     = rueidis.NewLuaScript(openSource)
+	accountsScript = rueidis.NewLuaScript(accountsSource)
+)
+
+// mixedFor is how long after an update to the first version that keeps accounts a receiver of an older one may still be at
+// work. Updates take minutes; one that is stuck for longer shows as a difference that is none.
+const mixedFor = time.Hour
+
+// Account is what became of the events of one target, over all receivers of the webhook, and how many there are at the
+// same moment. The counts begin with the account: with the target, or with the first version that kept one.
+type Account struct {
+	// Stored events were accepted for the target, and Replayed ones put back from its dead letters.
+	Stored, Replayed int64
+	// Delivered events were taken by the target, Dead ones given up, and Dropped ones lost their target for longer than the
+	// grace period, see KeepTargets.
+	Delivered, Dead, Dropped int64
+	// Discarded are dead letters that a person removed, or that were more or older than is kept.
+	Discarded int64
+	// Pending events are accepted and neither delivered nor given up; they wait, are under way, or will be retried.
+	Pending int64
+	// DeadLetters were given up and are kept for a person to look at.
+	DeadLetters int64
+}
+
+// Unaccounted is how many events have vanished from the queues without a trace; negative: how many appeared. It is 0
+// unless something other than a receiver took part, or Redis lost what it had confirmed.
+func (a Account) Unaccounted() int64 {
+	return a.Stored + a.Replayed - a.Delivered - a.Dead - a.Dropped - a.Pending
+}
+
+// Accounts returns the account of each named target, in the same order, all read at one moment.
+func (s *Store) Accounts(ctx context.Context, targets []string) ([]Account, error) {
+	var keys []string
+	for _, t := range targets {
+		keys = append(keys, s.accountKeys(t)...)
+	}
+	reply, err := s.accounted(ctx, targets, accountsScript, keys, nil)
+	if err != nil {
+		return nil, fmt.Errorf("read accounts: %w", err)
+	}
+	counts, err := reply.AsIntSlice()
+	const each = 8
+	if err != nil || len(counts) != each*len(targets) {
+		return nil, fmt.Errorf("read accounts: %w", errReply)
+	}
+	out := make([]Account, len(targets))
+	for i := range out {
+		c := counts[each*i:]
+		out[i] = Account{
+			Stored: c[0], Replayed: c[1], Delivered: c[2], Dead: c[3], Dropped: c[4], Discarded: c[5], Pending: c[6], DeadLetters: c[7],
+		}
+	}
+	return out, nil
+}
+
+// accounted runs a script that counts something for targets. Where one of them has no account yet it is opened first.
+func (s *Store) accounted(ctx context.Context, targets []string, script *rueidis.Lua, keys, args []string) (rueidis.RedisMessage, error) {
+	reply, err := s.exec(ctx, script, keys, args)
+	if !isNoAccount(err) {
+		return reply, err
+	}
+	for _, t := range targets {
+		if err := s.openAccount(ctx, t); err != nil {
+			return reply, err
+		}
+	}
+	return s.exec(ctx, script, keys, args)
+}
+
+func (s *Store) openAccount(ctx context.Context, target string) error {
+	_, err := s.exec(ctx, openScript, s.accountKeys(target), []string{strconv.FormatInt(mixedFor.Milliseconds(), 10)})
+	if err != nil {
+		return fmt.Errorf("open account: %w", err)
+	}
+	return nil
+}
+
+// accountKeys are the account of a target and all that it has to add up to.
+func (s *Store) accountKeys(target string) []string {
+	keys := []string{s.accountKey(target), s.deadKey(target)}
+	for _, lane := range event.Lanes() {
+		keys = append(keys, s.queueKey(target, lane))
+	}
+	return keys
+}
+
+func (s *Store) accountKey(target string) string { return s.prefix + "account:" + target }
+
+func isNoAccount(err error) bool {
+	redisError, ok := errors.AsType[*rueidis.RedisError](err)
+	return ok && strings.Contains(redisError.Error(), "NOACCOUNT")
+}

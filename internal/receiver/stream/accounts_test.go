@@ -1,0 +1,290 @@
+package stream_test
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"heymarket.dev/operator/internal/receiver/event"
+	"heymarket.dev/operator/internal/receiver/redistest"
+	"heymarket.dev/operator/internal/receiver/stream"
+)
+
+const (
+	accountKey = "hmw:{staging/support}:account:" + target
+	queueKey   = "hmw:{staging/support}:q:" + target + ":general"
+)
+
+// account reads the account of a target and holds that it adds up.
+func account(t *testing.T, s *stream.Store, target string) stream.Account {
+	t.Helper()
+	all, err := s.Accounts(t.Context(), []string{target})
+	if err != nil {
+		t.Fatal(err)
+	}
+	wantSums(t, all[0])
+	return all[0]
+}
+
+func wantSums(t *testing.T, a stream.Account) {
+	t.Helper()
+	if n := a.Unaccounted(); n != 0 {
+		t.Errorf("%d events are unaccounted for: %+v", n, a)
+	}
+	if a.Dead != a.Replayed+a.Discarded+a.DeadLetters {
+		t.Errorf("the dead letters do not add up: %+v", a)
+	}
+}
+
+func TestEveryWayOfAnEventIsAccountedFor(t *testing.T) {
+	t.Parallel()
+	s := connect(t, redistest.Start(t), "a")
+	if got := account(t, s, target); got != (stream.Account{}) {
+		t.Errorf("before the first event: %+v", got)
+	}
+	q := s.Queue(target, event.General, unordered)
+	bury(t, s, 4)
+	for n := 10; n < 13; n++ {
+		appendTo(t, s, n, target, "audit")
+	}
+	all := letters(t, s, "", 10)
+	if _, err := s.Replay(t.Context(), target, all[:2]); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.Discard(t.Context(), target, all[1:3]); err != nil { // one of them is gone already
+		t.Fatal(err)
+	}
+	leases := take(t, q, 10, 0)
+	for range 2 { // the second time changes nothing
+		for _, l := range leases[:2] {
+			if _, err := q.Done(t.Context(), l); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	if ok, err := q.Later(t.Context(), leases[2], 2, time.Hour); err != nil || !ok {
+		t.Fatal(ok, err)
+	}
+	key, e := newEvent(12)
+	if got, err := s.Append(t.Context(), key, e, []string{target}, limits); err != nil || got != stream.Duplicate {
+		t.Fatal(got, err)
+	}
+	want := stream.Account{Stored: 7, Replayed: 2, Delivered: 2, Dead: 4, Discarded: 1, Pending: 3, DeadLetters: 1}
+	if diff := cmp.Diff(want, account(t, s, target)); diff != "" {
+		t.Errorf("account (-want +got):\n%s", diff)
+	}
+	if diff := cmp.Diff(stream.Account{Stored: 3, Pending: 3}, account(t, s, "audit")); diff != "" {
+		t.Errorf("account of audit (-want +got):\n%s", diff)
+	}
+}
+
+func TestDeadLettersThatAreTrimmedAreAccountedFor(t *testing.T) {
+	t.Parallel()
+	s := connect(t, redistest.Start(t), "a")
+	q := s.Queue(target, event.General, stream.QueueOptions{Retention: stream.Retention{Count: 10, Age: time.Hour}})
+	for n := range 300 {
+		appendTo(t, s, n, target)
+		if ok, err := q.Dead(t.Context(), take(t, q, 1, 0)[0], event.Outcome{}, "x"); err != nil || !ok {
+			t.Fatal(ok, err)
+		}
+	}
+	if a := account(t, s, target); a.Dead != 300 || a.Discarded == 0 {
+		t.Errorf("account: %+v; want 300 dead, most of them discarded", a)
+	}
+}
+
+// What the account is for: something other than a receiver takes an event away.
+func TestALossShowsInTheAccount(t *testing.T) {
+	t.Parallel()
+	r := redistest.Start(t)
+	s := connect(t, r, "a")
+	for n := range 3 {
+		appendTo(t, s, n, target)
+	}
+	r.MustDo("XTRIM", queueKey, "MAXLEN", "1")
+	all, err := s.Accounts(t.Context(), []string{target})
+	if err != nil || all[0].Unaccounted() != 2 {
+		t.Errorf("account: %+v, %v; want 2 events unaccounted for", all, err)
+	}
+}
+
+// A version that kept no accounts leaves queues and dead letters behind, and goes on serving them until it is replaced.
+func TestAnAccountBeginsWithWhatIsThere(t *testing.T) {
+	t.Parallel()
+	r := redistest.Start(t)
+	s := connect(t, r, "a")
+	q := s.Queue(target, event.General, unordered)
+	bury(t, s, 2)
+	for n := 10; n < 15; n++ {
+		appendTo(t, s, n, target)
+	}
+	leases := take(t, q, 5, 0)
+	begin := func() { r.MustDo("DEL", accountKey) }
+
+	for name, first := range map[string]func() error{
+		"append": func() error {
+			key, e := newEvent(20)
+			_, err := s.Append(t.Context(), key, e, []string{target}, limits)
+			return err
+		},
+		"done":   func() error { _, err := q.Done(t.Context(), leases[0]); return err },
+		"later":  func() error { _, err := q.Later(t.Context(), leases[1], 2, 0); return err },
+		"dead":   func() error { _, err := q.Dead(t.Context(), leases[2], event.Outcome{}, "x"); return err },
+		"replay": func() error { _, err := s.Replay(t.Context(), target, letters(t, s, "", 1)); return err },
+		"drop":   func() error { _, err := s.Discard(t.Context(), target, letters(t, s, "", 1)); return err },
+		"take":   func() error { _, _, err := q.Take(t.Context(), 1, 0); return err },
+		"read":   func() error { _, err := s.Accounts(t.Context(), []string{target}); return err },
+	} {
+		begin()
+		if err := first(); err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		t.Logf("opened by %s: %+v", name, account(t, s, target))
+	}
+
+	begin()
+	before := account(t, s, target)
+	// What an older receiver does: it settles, stores and buries without a word to the account.
+	r.MustDo("XADD", queueKey, "*", "id", "evt_old", "type", "message_sent", "at", "1", "body", "{}")
+	r.MustDo("XADD", queueKey, "*", "id", "evt_old", "type", "message_sent", "at", "1", "body", "{}")
+	if got := account(t, s, target); got.Stored != before.Stored+2 {
+		t.Errorf("an older receiver stored 2: %+v, before %+v", got, before)
+	}
+	r.MustDo("XTRIM", queueKey, "MAXLEN", "1")
+	if got := account(t, s, target); got.Delivered <= before.Delivered {
+		t.Errorf("an older receiver delivered: %+v, before %+v", got, before)
+	}
+	r.MustDo("XADD", "hmw:{staging/support}:dead:"+target, "*", "id", "evt_old")
+	r.MustDo("XTRIM", queueKey, "MAXLEN", "0")
+	if got := account(t, s, target); got.Dead != before.Dead+1 {
+		t.Errorf("an older receiver buried 1: %+v, before %+v", got, before)
+	}
+	// By now they are gone.
+	r.MustDo("HSET", accountKey, "mixed_until", "1")
+	r.MustDo("XADD", queueKey, "*", "id", "evt_odd", "type", "message_sent", "at", "1", "body", "{}")
+	all, err := s.Accounts(t.Context(), []string{target})
+	if err != nil || all[0].Unaccounted() != -1 {
+		t.Errorf("account: %+v, %v; want one event that nobody stored", all, err)
+	}
+}
+
+// Several receivers store, deliver, fail, give up, replay, discard and crash, Redis crashes, and whoever reads at any
+// moment finds that the account adds up. In the end it agrees with what the callers were told.
+func TestTheAccountAddsUpAtEveryMoment(t *testing.T) {
+	t.Parallel()
+	r := redistest.Start(t)
+	seed := rand.Uint64()
+	t.Logf("seed %d", seed)
+	ctx, stop := context.WithTimeout(t.Context(), 4*time.Second)
+	defer stop()
+	var (
+		wg       sync.WaitGroup
+		next     atomic.Int64
+		stored   atomic.Int64 // confirmed to a caller
+		readings atomic.Int64
+	)
+	chance := func(n int) *rand.Rand { return rand.New(rand.NewPCG(seed, uint64(n))) }
+	for i := range 2 {
+		s := connect(t, r, fmt.Sprint("feeder-", i))
+		wg.Go(func() {
+			for ctx.Err() == nil {
+				n := int(next.Add(1))
+				key, e := newEvent(n)
+				if n%5 == 0 {
+					e.Type = event.TargetOptOut
+				}
+				// Like a sender: again until somebody confirms.
+				for ctx.Err() == nil {
+					if _, err := s.Append(ctx, key, e, []string{target}, limits); err == nil {
+						stored.Add(1)
+						break
+					}
+				}
+			}
+		})
+	}
+	for i := range 3 {
+		s := connect(t, r, fmt.Sprint("worker-", i))
+		wg.Go(func() {
+			dice := chance(i)
+			for ctx.Err() == nil {
+				q := s.Queue(target, event.Lanes()[dice.IntN(2)], unordered)
+				leases, _, err := q.Take(ctx, 1+dice.IntN(5), lease)
+				if err != nil {
+					continue // Redis is away
+				}
+				for _, l := range leases {
+					switch dice.IntN(10) {
+					case 0: // a crash
+					case 1:
+						_, _ = q.Later(ctx, l, l.Attempt+1, 0)
+					case 2, 3:
+						_, _ = q.Dead(ctx, l, event.Outcome{Status: 400}, "no")
+					default:
+						_, _ = q.Done(ctx, l)
+					}
+				}
+			}
+		})
+	}
+	keeper := connect(t, r, "keeper")
+	wg.Go(func() {
+		dice := chance(10)
+		for ctx.Err() == nil {
+			found, err := keeper.DeadLetters(ctx, target, "", 1+dice.IntN(5), anyLetter)
+			if err != nil || len(found) == 0 {
+				continue
+			}
+			if dice.IntN(2) == 0 {
+				_, _ = keeper.Replay(ctx, target, found)
+			} else {
+				_, _ = keeper.Discard(ctx, target, found)
+			}
+		}
+	})
+	wg.Go(func() {
+		for ctx.Err() == nil {
+			all, err := keeper.Accounts(ctx, []string{target})
+			if err != nil {
+				continue
+			}
+			wantSums(t, all[0])
+			readings.Add(1)
+		}
+	})
+	for dice := chance(11); ctx.Err() == nil; {
+		select {
+		case <-ctx.Done():
+		case <-time.After(time.Duration(200+dice.IntN(600)) * time.Millisecond):
+			r.Kill()
+			r.Run()
+		}
+	}
+	wg.Wait()
+	var last []stream.Account
+	for deadline := time.Now().Add(10 * time.Second); ; {
+		var err error
+		if last, err = keeper.Accounts(t.Context(), []string{target}); err == nil {
+			break
+		}
+		if time.Now().After(deadline) {
+			t.Fatal(err)
+		}
+	}
+	a := last[0]
+	wantSums(t, a)
+	t.Logf("%d readings; %+v", readings.Load(), a)
+	// An event whose confirmation was cut off may be stored all the same.
+	if a.Stored < stored.Load() || a.Stored > next.Load() {
+		t.Errorf("%d events are stored; %d were confirmed, %d tried", a.Stored, stored.Load(), next.Load())
+	}
+	if readings.Load() < 20 || a.Delivered == 0 || a.Dead == 0 || a.Replayed == 0 || a.Discarded == 0 {
+		t.Errorf("too little happened in %d readings: %+v", readings.Load(), a)
+	}
+}

@@ -1,0 +1,68 @@
+package stream
+
+import (
+	"context"
+	"fmt"
+	"sync/atomic"
+	"time"
+
+	"github.com/redis/rueidis"
+)
+
+// call runs f with the connection in force and a bounded context, and marks its error as ErrUnavailable.
+func (s *Store) call(ctx context.Context, f func(context.Context, rueidis.Client) error) error {
+	c := s.client.Load()
+	if c == nil {
+		return errNotConnected
+	}
+	ctx, cancel := s.deadlines.bound(ctx)
+	defer cancel()
+	if err := f(ctx, c.Client); err != nil {
+		return fmt.Errorf("%w: %w", ErrUnavailable, err)
+	}
+	return nil
+}
+
+// exec is call for one script, which is what happens for every event.
+func (s *Store) exec(ctx context.Context, script *rueidis.Lua, keys, args []string) (rueidis.RedisMessage, error) {
+	c := s.client.Load()
+	if c == nil {
+		return rueidis.RedisMessage{}, errNotConnected
+	}
+	ctx, cancel := s.deadlines.bound(ctx)
+	defer cancel()
+	reply, err := script.Exec(ctx, c.Client, keys, args).ToMessage()
+	if err != nil {
+		return reply, fmt.Errorf("%w: %w", ErrUnavailable, err)
+	}
+	return reply, nil
+}
+
+var errNotConnected = fmt.Errorf("%w: not connected yet", ErrUnavailable)
+
+// deadlines bounds calls that nobody else bounds. A timer for each call would cost more than what is sent, so all calls
+// that begin within deadlineStep share one.
+type deadlines struct{ current atomic.Pointer[deadline] }
+
+type deadline struct {
+	ctx   context.Context
+	until time.Time // when the next one is due
+}
+
+const deadlineStep = 500 * time.Millisecond
+
+// bound returns ctx bounded by callTimeout, or by up to deadlineStep more.
+func (d *deadlines) bound(ctx context.Context) (context.Context, context.CancelFunc) {
+	if ctx.Done() != nil {
+		return context.WithTimeout(ctx, callTimeout)
+	}
+	now := time.Now()
+	c := d.current.Load()
+	if c == nil || now.After(c.until) {
+		shared, end := context.WithTimeout(context.Background(), callTimeout+deadlineStep)
+		time.AfterFunc(callTimeout+deadlineStep, end)
+		c = &deadline{shared, now.Add(deadlineStep)}
+		d.current.Store(c)
+	}
+	return c.ctx, func() {}
+}
