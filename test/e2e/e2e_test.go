@@ -9,7 +9,6 @@ import (
 	"regexp"
 	"slices"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -163,86 +162,6 @@ func TestFromAManifestToADeliveredEvent(t *testing.T) {
 	}
 }
 
-// load sends messages until it is stopped. What is not answered 200 it sends again, as Heymarket does.
-type load struct {
-	mu       sync.Mutex
-	accepted map[int64]bool
-	refused  map[string]int // what was not a 200, and how often
-	wait     sync.WaitGroup
-	stop     context.CancelFunc
-}
-
-// startLoad sends about 200 messages in a second on 8 connections.
-func startLoad(ctx context.Context, h *journey.Heymarket) *load {
-	ctx, stop := context.WithCancel(ctx)
-	l := &load{accepted: map[int64]bool{}, refused: map[string]int{}, stop: stop}
-	for range 8 {
-		l.wait.Go(func() {
-			pace := time.NewTicker(40 * time.Millisecond)
-			defer pace.Stop()
-			for id := ids.Add(1); ; {
-				answer, err := h.Send(ctx, journey.Message(id, "under load"))
-				switch {
-				case ctx.Err() != nil:
-					return
-				case err == nil && answer.Status == http.StatusOK:
-					l.count(id, "")
-					id = ids.Add(1)
-				case err != nil:
-					l.count(0, err.Error())
-				default:
-					l.count(0, strings.TrimSpace(fmt.Sprintf("%d %s", answer.Status, answer.Body)))
-				}
-				select {
-				case <-ctx.Done():
-					return
-				case <-pace.C:
-				}
-			}
-		})
-	}
-	return l
-}
-
-func (l *load) count(id int64, refusal string) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if refusal == "" {
-		l.accepted[id] = true
-	} else {
-		l.refused[refusal]++
-	}
-}
-
-// refusals are what was not a 200 since they were last asked for.
-func (l *load) refusals() map[string]int {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	refused := l.refused
-	l.refused = map[string]int{}
-	return refused
-}
-
-func (l *load) sent() int {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return len(l.accepted)
-}
-
-// more waits until that many more messages are accepted.
-func (l *load) more(t *testing.T, n int) {
-	t.Helper()
-	from := l.sent()
-	if err := journey.Poll(t.Context(), time.Minute, func(context.Context) (bool, error) { return l.sent() >= from+n, nil }); err != nil {
-		t.Fatalf("%d more messages were not accepted %v; refused: %v", n, err, l.refusals())
-	}
-}
-
-func (l *load) end() {
-	l.stop()
-	l.wait.Wait()
-}
-
 func TestDeletingReceiverPodsLosesNothing(t *testing.T) {
 	t.Parallel()
 	s := newScene(t)
@@ -277,28 +196,7 @@ func TestDeletingReceiverPodsLosesNothing(t *testing.T) {
 	}
 	l.end()
 
-	// What a killed receiver held is taken over when its lease ends, which is longer than a target's timeout of 10 s.
-	missing := map[int64]bool{}
-	deliveries, last := 0, 0
-	for id := range l.accepted {
-		missing[id] = true
-	}
-	err := journey.Poll(t.Context(), 2*time.Minute, func(ctx context.Context) (bool, error) {
-		list, err := s.target.Received(ctx, last)
-		for _, r := range list {
-			_, id, _, err := r.Event()
-			if err != nil {
-				return false, err
-			}
-			delete(missing, id)
-			deliveries, last = deliveries+1, r.Seq
-		}
-		return len(missing) == 0, err
-	})
-	if err != nil {
-		t.Errorf("%d of %d accepted messages were not delivered %v", len(missing), len(l.accepted), err)
-	}
-	t.Logf("%d messages accepted, %d deliveries", len(l.accepted), deliveries)
+	l.allDelivered(t, s.target)
 }
 
 func TestChangingTargetsTakesEffectWithoutARestart(t *testing.T) {
