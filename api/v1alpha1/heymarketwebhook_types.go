@@ -768,6 +768,9 @@ type TargetStatus struct {
 	// and Gone if it said that it is gone for good (410). Where the receiver Pods disagree, the worst counts.
 	// +optional
 	Circuit Circuit `json:"circuit,omitempty"`
+	// lastDelivered is when this target last took an event, to within five minutes. Absent if that was never seen.
+	// +optional
+	LastDelivered *metav1.Time `json:"lastDelivered,omitempty"`
 }
 
 // Circuit says how a target is treated, judged by its latest answers.
