@@ -126,6 +126,12 @@ const (
 	EventDeadLetters = "DeadLetters"
 	// EventRotationFinished: the previous token is withdrawn.
 	EventRotationFinished = "RotationFinished"
+	// EventURLRenewed: spec.exposure.urlRevision has risen, and the URL has a new secret segment.
+	EventURLRenewed = "URLRenewed"
+	// EventURLChanged: host or path of the URL are others now.
+	EventURLChanged = "URLChanged"
+	// EventPreviousURLWithdrawn: the URL from before the last change is no longer accepted.
+	EventPreviousURLWithdrawn = "PreviousURLWithdrawn"
 )
 
 // ReasonReady is the reason of ConditionReady when all other conditions are True.

@@ -490,6 +490,23 @@ type Exposure struct {
 	// +kubebuilder:validation:XValidation:rule="self.matches('^(/[A-Za-z0-9_~-]([A-Za-z0-9._~-]*[A-Za-z0-9_~-])?)+$')",message="path must be elements such as /hooks/support: letters, digits, '-', '_', '.' and '~', without a slash at the end"
 	Path string `json:"path,omitempty"`
 
+	// urlRevision renews the secret segment of the URL: each time it rises, the URL gets a new one. It may not go down
+	// again, because no number brings an earlier URL back. Default: 0.
+	// +optional
+	// +kubebuilder:default=0
+	// +kubebuilder:validation:Minimum=0
+	// +kubebuilder:validation:Maximum=1000000
+	// +kubebuilder:validation:XValidation:rule="self >= oldSelf",message="urlRevision may only rise: a lower number brings no earlier URL back"
+	URLRevision int64 `json:"urlRevision,omitempty"`
+
+	// previousURLFor is how long a path that the URL had before is accepted beside the present one: 0s to 720h, counted
+	// from the change, so that a person has time to type the new URL into the Heymarket app. 0s withdraws it at once, for
+	// a URL that has leaked. A change of path or host moves the way to the receiver at once all the same. Default: 168h.
+	// +optional
+	// +kubebuilder:default="168h"
+	// +kubebuilder:validation:XValidation:rule="duration(self) <= duration('720h')",message="previousURLFor must be from 0s to 720h"
+	PreviousURLFor Duration `json:"previousURLFor,omitempty"`
+
 	// ingress shapes the Ingress; only with type Ingress.
 	// +optional
 	Ingress *IngressExposure `json:"ingress,omitempty"`
@@ -706,6 +723,12 @@ type HeymarketWebhookStatus struct {
 	// "<name>-url", key "url".
 	// +optional
 	URL string `json:"url,omitempty"`
+	// urlRevision is the spec.exposure.urlRevision that the URL was made for last.
+	// +optional
+	URLRevision int64 `json:"urlRevision,omitempty"`
+	// previousURLUntil is when the URL before this one stops being accepted. Absent if only this one is.
+	// +optional
+	PreviousURLUntil *metav1.Time `json:"previousURLUntil,omitempty"`
 	// host is the host of the URL.
 	// +optional
 	Host string `json:"host,omitempty"`

@@ -253,6 +253,10 @@ func (in *HeymarketWebhookStatus) DeepCopyInto(out *HeymarketWebhookStatus) {
 			(*in)[i].DeepCopyInto(&(*out)[i])
 		}
 	}
+	if in.PreviousURLUntil != nil {
+		in, out := &in.PreviousURLUntil, &out.PreviousURLUntil
+		*out = (*in).DeepCopy()
+	}
 	if in.Pending != nil {
 		in, out := &in.Pending, &out.Pending
 		*out = new(int64)

@@ -657,7 +657,7 @@ func TestHostConflict(t *testing.T) {
 	w.condition(v1alpha1.ConditionAccepted, true, v1alpha1.ReasonAccepted)
 	w.condition(v1alpha1.ConditionExposed, false, v1alpha1.ReasonHostConflict, `"a-first"`, w.namespace, host+"/hooks/x/", "set another")
 	w.condition(v1alpha1.ConditionReady, false, v1alpha1.ReasonRolloutInProgress)
-	if got := w.recorded(); len(got) != 1 || !strings.HasPrefix(got[0], "Warning HostConflict") {
+	if got := w.recorded(); len(got) != 2 || !strings.HasPrefix(got[0], "Warning HostConflict") || !strings.HasPrefix(got[1], "Warning URLChanged") {
 		t.Errorf("events: %v", got)
 	}
 	if got := w.exist(); strings.Contains(got, "Ingress") {
