@@ -110,7 +110,30 @@ type HeymarketWebhookSpec struct {
 	// under way end. Default: false.
 	// +optional
 	Paused bool `json:"paused,omitempty"`
+
+	// deletionPolicy says what becomes of what is kept in Redis when the resource is deleted: undelivered events, dead
+	// letters, and the memory of what was received. Retain leaves it for a webhook of the same name. Delete removes it:
+	// the resource then goes when its receivers have ended and the keys are gone, or after five minutes without that, and
+	// an event says what has stayed. Default: Retain.
+	// +optional
+	// +kubebuilder:default=Retain
+	DeletionPolicy DeletionPolicy `json:"deletionPolicy,omitempty"`
 }
+
+// DeletionPolicy says what becomes of what is kept in Redis when the resource is deleted.
+//
+// +kubebuilder:validation:Enum=Delete;Retain
+type DeletionPolicy string
+
+const (
+	// DeletionDelete removes it with the resource.
+	DeletionDelete DeletionPolicy = "Delete"
+	// DeletionRetain leaves it for a webhook of the same name.
+	DeletionRetain DeletionPolicy = "Retain"
+)
+
+// FinalizerRedisKeys holds a resource with DeletionDelete until its keys are removed from Redis.
+const FinalizerRedisKeys = "heymarket.dev/redis-keys"
 
 // Token says where the verification token is kept.
 //

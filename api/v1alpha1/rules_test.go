@@ -218,6 +218,8 @@ var rules = []struct {
 	{name: "a host in capitals", spec: more("exposure: {host: Hooks.example.com}"), want: "host must be a DNS name"},
 	{name: "a class with a space", spec: more("exposure: {ingress: {className: 'a b'}}"), want: "className must be the name of an IngressClass"},
 	{name: "a TLS Secret with a slash", spec: more("exposure: {ingress: {tlsSecretName: other/tls}}"), want: "tlsSecretName must be the name of a Secret"},
+	{name: "a resource that takes its keys along", spec: more("deletionPolicy: Delete")},
+	{name: "a policy that nobody knows", spec: more("deletionPolicy: Orphan"), want: "Unsupported value"},
 	{name: "a renewed URL", spec: more("exposure: {urlRevision: 1, previousURLFor: 720h}")},
 	{name: "a renewed URL that leaked", from: more("exposure: {urlRevision: 1}"), spec: more("exposure: {urlRevision: 2, previousURLFor: 0s}")},
 	{name: "a negative revision", spec: more("exposure: {urlRevision: -1}"), want: "urlRevision"},

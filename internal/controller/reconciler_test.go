@@ -920,7 +920,9 @@ targets: [{name: crm, url: 'http://crm.example.com/in'}, {name: log, url: 'http:
 	figures(0, 0, idle...)
 	w.quiet()
 
-	w.says("10.1.0.1", func(p *PodReport) { p.Targets[0] = TargetReport{Name: "crm", Pending: 4321, DeadLetters: 12, Circuit: "Open"} })
+	w.says("10.1.0.1", func(p *PodReport) {
+		p.Targets[0] = TargetReport{Name: "crm", Pending: 4321, DeadLetters: 12, Circuit: "Open"}
+	})
 	w.says("10.1.0.2", func(p *PodReport) {
 		p.Targets[0] = TargetReport{Name: "crm", Pending: 4322, DeadLetters: 12, Circuit: "Closed"}
 		p.Targets[1] = TargetReport{Name: "log", Pending: 900, Circuit: "none of the three"}

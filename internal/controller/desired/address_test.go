@@ -1,6 +1,7 @@
 package desired
 
 import (
+	"maps"
 	"strings"
 	"testing"
 	"time"
@@ -21,9 +22,7 @@ func TestFindAddress(t *testing.T) {
 	renewed := build(t, in)
 	without := func(data map[string][]byte, key, value string) map[string][]byte {
 		out := map[string][]byte{}
-		for k, v := range data {
-			out[k] = v
-		}
+		maps.Copy(out, data)
 		out[key] = []byte(value)
 		return out
 	}
@@ -77,41 +76,59 @@ func TestFollow(t *testing.T) {
 		"the first one": {v1alpha1.Exposure{URLRevision: 3}, Address{}, "", Address{Segment: "new", Revision: 3}},
 		"nothing to do": {v1alpha1.Exposure{}, Address{Segment: old}, "/n/s/" + old, Address{Segment: old}},
 		"risen": {
-			v1alpha1.Exposure{URLRevision: 1}, Address{Segment: old}, "/n/s/" + old,
+			v1alpha1.Exposure{URLRevision: 1},
+			Address{Segment: old},
+			"/n/s/" + old,
 			Address{Segment: "new", Revision: 1, Previous: []PreviousPath{ago(0, "/n/s/"+old)}},
 		},
 		"risen, and the configuration is lost": {
-			v1alpha1.Exposure{URLRevision: 1}, Address{Segment: old}, "",
+			v1alpha1.Exposure{URLRevision: 1},
+			Address{Segment: old},
+			"",
 			Address{Segment: "new", Revision: 1, Previous: []PreviousPath{ago(0, "/n/s/"+old)}},
 		},
 		"risen because it leaked": {
-			v1alpha1.Exposure{URLRevision: 1, PreviousURLFor: "0s"}, Address{Segment: old}, "/n/s/" + old,
+			v1alpha1.Exposure{URLRevision: 1, PreviousURLFor: "0s"},
+			Address{Segment: old},
+			"/n/s/" + old,
 			Address{Segment: "new", Revision: 1},
 		},
 		"risen again in time": {
-			v1alpha1.Exposure{URLRevision: 2}, Address{Segment: old, Revision: 1, Previous: []PreviousPath{ago(time.Hour, "/n/s/"+older)}}, "/n/s/" + old,
+			v1alpha1.Exposure{URLRevision: 2},
+			Address{Segment: old, Revision: 1, Previous: []PreviousPath{ago(time.Hour, "/n/s/"+older)}},
+			"/n/s/" + old,
 			Address{Segment: "new", Revision: 2, Previous: []PreviousPath{ago(0, "/n/s/"+old), ago(time.Hour, "/n/s/"+older)}},
 		},
 		"risen too often": {
-			v1alpha1.Exposure{URLRevision: 9}, Address{Segment: old, Revision: 8, Previous: []PreviousPath{ago(1, "/n/s/a"), ago(2, "/n/s/b"), ago(3, "/n/s/c")}}, "/n/s/" + old,
+			v1alpha1.Exposure{URLRevision: 9},
+			Address{Segment: old, Revision: 8, Previous: []PreviousPath{ago(1, "/n/s/a"), ago(2, "/n/s/b"), ago(3, "/n/s/c")}},
+			"/n/s/" + old,
 			Address{Segment: "new", Revision: 9, Previous: []PreviousPath{ago(0, "/n/s/"+old), ago(1, "/n/s/a"), ago(2, "/n/s/b")}},
 		},
 		"lower than what was": {v1alpha1.Exposure{URLRevision: 1}, Address{Segment: old, Revision: 2}, "/n/s/" + old, Address{Segment: old, Revision: 2}},
 		"in time": {
-			v1alpha1.Exposure{PreviousURLFor: "1h"}, Address{Segment: old, Previous: []PreviousPath{ago(time.Hour-1, "/n/s/"+older)}}, "/n/s/" + old,
+			v1alpha1.Exposure{PreviousURLFor: "1h"},
+			Address{Segment: old, Previous: []PreviousPath{ago(time.Hour-1, "/n/s/"+older)}},
+			"/n/s/" + old,
 			Address{Segment: old, Previous: []PreviousPath{ago(time.Hour-1, "/n/s/"+older)}},
 		},
 		"in time, and half done": { // The configuration is still to be written.
-			v1alpha1.Exposure{URLRevision: 1}, Address{Segment: old, Revision: 1, Previous: []PreviousPath{ago(time.Hour, "/n/s/"+older)}}, "/n/s/" + older,
+			v1alpha1.Exposure{URLRevision: 1},
+			Address{Segment: old, Revision: 1, Previous: []PreviousPath{ago(time.Hour, "/n/s/"+older)}},
+			"/n/s/" + older,
 			Address{Segment: old, Revision: 1, Previous: []PreviousPath{ago(time.Hour, "/n/s/"+older)}},
 		},
 		"the time is up": {v1alpha1.Exposure{PreviousURLFor: "1h"}, Address{Segment: old, Previous: []PreviousPath{ago(time.Hour, "/n/s/"+older)}}, "/n/s/" + old, Address{Segment: old}},
 		"another path": {
-			v1alpha1.Exposure{Path: "/hooks"}, Address{Segment: old}, "/n/s/" + old,
+			v1alpha1.Exposure{Path: "/hooks"},
+			Address{Segment: old},
+			"/n/s/" + old,
 			Address{Segment: old, Previous: []PreviousPath{ago(0, "/n/s/"+old)}},
 		},
 		"the path of before": {
-			v1alpha1.Exposure{}, Address{Segment: old, Previous: []PreviousPath{ago(time.Hour, "/n/s/"+old)}}, "/hooks/" + old,
+			v1alpha1.Exposure{},
+			Address{Segment: old, Previous: []PreviousPath{ago(time.Hour, "/n/s/"+old)}},
+			"/hooks/" + old,
 			Address{Segment: old, Previous: []PreviousPath{ago(0, "/hooks/"+old)}},
 		},
 	} {

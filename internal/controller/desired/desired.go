@@ -139,8 +139,11 @@ func labels(in Input) map[string]string {
 }
 
 // selector must never change: a Deployment's selector is immutable.
-func selector(in Input) map[string]string {
-	return map[string]string{LabelName: nameValue, LabelInstance: in.Webhook.Name}
+func selector(in Input) map[string]string { return PodLabels(in.Webhook.Name) }
+
+// PodLabels are those by which the receiver Pods of a webhook are found in its namespace.
+func PodLabels(webhook string) map[string]string {
+	return map[string]string{LabelName: nameValue, LabelInstance: webhook}
 }
 
 // owner makes the resource the controller of a child, so that the garbage collector removes the child with it.
