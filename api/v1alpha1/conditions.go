@@ -126,7 +126,25 @@ const (
 	EventDeadLetters = "DeadLetters"
 	// EventRotationFinished: the previous token is withdrawn.
 	EventRotationFinished = "RotationFinished"
+	// EventURLRenewed: spec.exposure.urlRevision has risen, and the URL has a new secret segment.
+	EventURLRenewed = "URLRenewed"
+	// EventURLChanged: host or path of the URL are others now.
+	EventURLChanged = "URLChanged"
+	// EventRedisKeysRemoved: the deleted resource's keys are gone from Redis.
+	EventRedisKeysRemoved = "RedisKeysRemoved"
+	// EventRedisKeysKept: the resource is gone, and its keys are still in Redis. The message says which, and how to remove them.
+	EventRedisKeysKept = "RedisKeysKept"
+	// EventPreviousURLWithdrawn: the URL from before the last change is no longer accepted.
+	EventPreviousURLWithdrawn = "PreviousURLWithdrawn"
 )
 
 // ReasonReady is the reason of ConditionReady when all other conditions are True.
 const ReasonReady = "Ready"
+
+// Reasons of ConditionReady while a resource with DeletionDelete is being deleted.
+const (
+	// ReasonReceiverEnding: the receiver Pods have to end first.
+	ReasonReceiverEnding = "ReceiverEnding"
+	// ReasonRedisKeysLeft: the keys cannot be removed. The message says why. It is tried until five minutes after the deletion.
+	ReasonRedisKeysLeft = "RedisKeysLeft"
+)

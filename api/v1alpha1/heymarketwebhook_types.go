@@ -110,7 +110,30 @@ type HeymarketWebhookSpec struct {
 	// under way end. Default: false.
 	// +optional
 	Paused bool `json:"paused,omitempty"`
+
+	// deletionPolicy says what becomes of what is kept in Redis when the resource is deleted: undelivered events, dead
+	// letters, and the memory of what was received. Retain leaves it for a webhook of the same name. Delete removes it:
+	// the resource then goes when its receivers have ended and the keys are gone, or after five minutes without that, and
+	// an event says what has stayed. Default: Retain.
+	// +optional
+	// +kubebuilder:default=Retain
+	DeletionPolicy DeletionPolicy `json:"deletionPolicy,omitempty"`
 }
+
+// DeletionPolicy says what becomes of what is kept in Redis when the resource is deleted.
+//
+// +kubebuilder:validation:Enum=Delete;Retain
+type DeletionPolicy string
+
+const (
+	// DeletionDelete removes it with the resource.
+	DeletionDelete DeletionPolicy = "Delete"
+	// DeletionRetain leaves it for a webhook of the same name.
+	DeletionRetain DeletionPolicy = "Retain"
+)
+
+// FinalizerRedisKeys holds a resource with DeletionDelete until its keys are removed from Redis.
+const FinalizerRedisKeys = "heymarket.dev/redis-keys"
 
 // Token says where the verification token is kept.
 //
@@ -490,6 +513,23 @@ type Exposure struct {
 	// +kubebuilder:validation:XValidation:rule="self.matches('^(/[A-Za-z0-9_~-]([A-Za-z0-9._~-]*[A-Za-z0-9_~-])?)+$')",message="path must be elements such as /hooks/support: letters, digits, '-', '_', '.' and '~', without a slash at the end"
 	Path string `json:"path,omitempty"`
 
+	// urlRevision renews the secret segment of the URL: each time it rises, the URL gets a new one. It may not go down
+	// again, because no number brings an earlier URL back. Default: 0.
+	// +optional
+	// +kubebuilder:default=0
+	// +kubebuilder:validation:Minimum=0
+	// +kubebuilder:validation:Maximum=1000000
+	// +kubebuilder:validation:XValidation:rule="self >= oldSelf",message="urlRevision may only rise: a lower number brings no earlier URL back"
+	URLRevision int64 `json:"urlRevision,omitempty"`
+
+	// previousURLFor is how long a path that the URL had before is accepted beside the present one: 0s to 720h, counted
+	// from the change, so that a person has time to type the new URL into the Heymarket app. 0s withdraws it at once, for
+	// a URL that has leaked. A change of path or host moves the way to the receiver at once all the same. Default: 168h.
+	// +optional
+	// +kubebuilder:default="168h"
+	// +kubebuilder:validation:XValidation:rule="duration(self) <= duration('720h')",message="previousURLFor must be from 0s to 720h"
+	PreviousURLFor Duration `json:"previousURLFor,omitempty"`
+
 	// ingress shapes the Ingress; only with type Ingress.
 	// +optional
 	Ingress *IngressExposure `json:"ingress,omitempty"`
@@ -706,6 +746,12 @@ type HeymarketWebhookStatus struct {
 	// "<name>-url", key "url".
 	// +optional
 	URL string `json:"url,omitempty"`
+	// urlRevision is the spec.exposure.urlRevision that the URL was made for last.
+	// +optional
+	URLRevision int64 `json:"urlRevision,omitempty"`
+	// previousURLUntil is when the URL before this one stops being accepted. Absent if only this one is.
+	// +optional
+	PreviousURLUntil *metav1.Time `json:"previousURLUntil,omitempty"`
 	// host is the host of the URL.
 	// +optional
 	Host string `json:"host,omitempty"`
@@ -768,6 +814,9 @@ type TargetStatus struct {
 	// and Gone if it said that it is gone for good (410). Where the receiver Pods disagree, the worst counts.
 	// +optional
 	Circuit Circuit `json:"circuit,omitempty"`
+	// lastDelivered is when this target last took an event, to within five minutes. Absent if that was never seen.
+	// +optional
+	LastDelivered *metav1.Time `json:"lastDelivered,omitempty"`
 }
 
 // Circuit says how a target is treated, judged by its latest answers.

@@ -37,6 +37,7 @@ func more(fields string) string      { return token + targets + fields }
 var rules = []struct {
 	name     string
 	resource string // metadata.name, "support" if empty
+	from     string // the spec that is changed; empty if the resource is new
 	spec     string
 	want     string
 }{
@@ -217,6 +218,16 @@ var rules = []struct {
 	{name: "a host in capitals", spec: more("exposure: {host: Hooks.example.com}"), want: "host must be a DNS name"},
 	{name: "a class with a space", spec: more("exposure: {ingress: {className: 'a b'}}"), want: "className must be the name of an IngressClass"},
 	{name: "a TLS Secret with a slash", spec: more("exposure: {ingress: {tlsSecretName: other/tls}}"), want: "tlsSecretName must be the name of a Secret"},
+	{name: "a resource that takes its keys along", spec: more("deletionPolicy: Delete")},
+	{name: "a policy that nobody knows", spec: more("deletionPolicy: Orphan"), want: "Unsupported value"},
+	{name: "a renewed URL", spec: more("exposure: {urlRevision: 1, previousURLFor: 720h}")},
+	{name: "a renewed URL that leaked", from: more("exposure: {urlRevision: 1}"), spec: more("exposure: {urlRevision: 2, previousURLFor: 0s}")},
+	{name: "a negative revision", spec: more("exposure: {urlRevision: -1}"), want: "urlRevision"},
+	{name: "the same revision again", from: more("exposure: {urlRevision: 2}"), spec: more("exposure: {urlRevision: 2}")},
+	{name: "an earlier revision", from: more("exposure: {urlRevision: 2}"), spec: more("exposure: {urlRevision: 1}"), want: "urlRevision may only rise"},
+	{name: "a revision that is left out", from: more("exposure: {urlRevision: 2}"), spec: more(""), want: "urlRevision may only rise"},
+	{name: "a previous URL for too long", spec: more("exposure: {previousURLFor: 721h}"), want: "previousURLFor must be from 0s to 720h"},
+
 	{name: "an annotation without a name", spec: more("exposure: {ingress: {annotations: {'a b': c}}}"), want: "the keys of annotations must be names"},
 	{name: "an annotation that is too long", spec: more("exposure: {ingress: {annotations: {a: " + strings.Repeat("b", 4097) + "}}}"), want: "Too long"},
 
@@ -272,7 +283,13 @@ func TestRules(t *testing.T) {
 	for _, r := range rules {
 		t.Run(r.name, func(t *testing.T) {
 			t.Parallel()
-			err := c.Create(t.Context(), webhook(t, r.resource, r.spec), client.DryRunAll, client.FieldValidation(metav1.FieldValidationStrict))
+			u := webhook(t, r.resource, r.spec)
+			var err error
+			if r.from == "" {
+				err = c.Create(t.Context(), u, client.DryRunAll, client.FieldValidation(metav1.FieldValidationStrict))
+			} else {
+				err = change(t, c, r.from, u)
+			}
 			switch {
 			case r.want == "" && err != nil:
 				t.Errorf("refused: %v", err)
@@ -283,6 +300,20 @@ func TestRules(t *testing.T) {
 			}
 		})
 	}
+}
+
+// change tries to make u of what is made with the spec from.
+func change(t *testing.T, c client.Client, from string, u *unstructured.Unstructured) error {
+	t.Helper()
+	before := webhook(t, "", from)
+	before.SetName("")
+	before.SetGenerateName("changed-")
+	if err := c.Create(t.Context(), before); err != nil {
+		t.Fatal(err)
+	}
+	u.SetName(before.GetName())
+	u.SetResourceVersion(before.GetResourceVersion())
+	return c.Update(t.Context(), u, client.DryRunAll, client.FieldValidation(metav1.FieldValidationStrict))
 }
 
 // Every CEL rule of the CRD has a refused case above; that each also accepts something is what the accepted ones show.

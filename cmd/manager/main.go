@@ -19,6 +19,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/metrics/server"
 
 	"heymarket.dev/operator/internal/controller"
+	"heymarket.dev/operator/internal/receiver/stream"
 )
 
 // version is set by -ldflags "-X main.version=…".
@@ -102,7 +103,7 @@ func run(ctx context.Context, opts options, logger logr.Logger) error {
 		AllowedHosts:  opts.allowedHosts,
 		IngressClass:  opts.ingressClass,
 		Namespaces:    opts.namespaces,
-	}, redis, controller.NewHTTPPodStatus()); err != nil {
+	}, redis, controller.NewHTTPPodStatus(), controller.RedisKeysFunc(stream.Remove)); err != nil {
 		return fmt.Errorf("set up the controller: %w", err)
 	}
 	if err := mgr.AddHealthzCheck("ping", healthz.Ping); err != nil {

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/equality"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/utils/ptr"
 
@@ -40,10 +41,7 @@ func tokens(hook *v1alpha1.HeymarketWebhook, after *v1alpha1.HeymarketWebhookSta
 			continue // Its current token may be the previous one by now.
 		}
 		for _, t := range r.Tokens {
-			// A Pod's clock may be ahead, and anybody's Pod may answer.
-			if t.LastUsed.After(used[t.Name]) && t.LastUsed.Before(now.Add(lastUsedStep)) {
-				used[t.Name] = t.LastUsed
-			}
+			used[t.Name] = newest(used[t.Name], t.LastUsed, now)
 		}
 	}
 	spec := hook.Spec.Token
@@ -63,6 +61,15 @@ func tokens(hook *v1alpha1.HeymarketWebhook, after *v1alpha1.HeymarketWebhookSta
 	if last != nil {
 		after.LastEventTime = moved(after.LastEventTime, last.Time)
 	}
+}
+
+// newest is the later of two times that Pods told. A Pod's clock may be ahead, and anybody's Pod may answer: a time from
+// the future does not count.
+func newest(a, b, now time.Time) time.Time {
+	if b.After(a) && b.Before(now.Add(lastUsedStep)) {
+		return b
+	}
+	return a
 }
 
 // moved returns the later time if it is later by lastUsedStep, so that a busy webhook does not write at every event.
@@ -98,10 +105,11 @@ func figures(hook *v1alpha1.HeymarketWebhook, after *v1alpha1.HeymarketWebhookSt
 		pending += s.Pending
 		deadLetters += s.DeadLetters
 		s.Pending, s.DeadLetters = coarse(s.Pending), coarse(s.DeadLetters)
+		s.LastDelivered = lastDelivered(targetStatus(before, t.Name), t.Name, reports, now)
 		targets = append(targets, s)
 	}
 	pending, deadLetters = coarse(pending), coarse(deadLetters)
-	same := ptr.Equal(before.Pending, &pending) && ptr.Equal(before.DeadLetters, &deadLetters) && slices.Equal(targets, after.Targets)
+	same := ptr.Equal(before.Pending, &pending) && ptr.Equal(before.DeadLetters, &deadLetters) && equality.Semantic.DeepEqual(targets, after.Targets)
 	if same || before.CountTime != nil && now.Sub(before.CountTime.Time) < figuresPeriod {
 		return
 	}
@@ -126,6 +134,22 @@ func counted(name string, reports []PodReport) (out v1alpha1.TargetStatus, known
 		}
 	}
 	return out, known
+}
+
+// lastDelivered is the latest time that a Pod or the status of before knows of. A Pod forgets when it ends, the status does not.
+func lastDelivered(before *v1alpha1.TargetStatus, name string, reports []PodReport, now time.Time) *metav1.Time {
+	var last time.Time
+	for _, r := range reports {
+		for _, t := range r.Targets {
+			if t.Name == name {
+				last = newest(last, t.LastDelivered, now)
+			}
+		}
+	}
+	if before == nil {
+		return moved(nil, last)
+	}
+	return moved(before.LastDelivered, last)
 }
 
 // coarse keeps the first digit: 0 to 9, 10, 20 … 90, 100, 200 and so on. What is small is exact, and what is large moves

@@ -100,7 +100,7 @@ func (w *world) manage(cfg *rest.Config, namespaces ...string) string {
 	settings.Namespaces = namespaces
 	settings.pollPeriod = cmp.Or(settings.pollPeriod, time.Hour)
 	ctx, stop := context.WithCancel(w.t.Context())
-	w.do(Setup(ctx, mgr, settings, redis, w.pods))
+	w.do(Setup(ctx, mgr, settings, redis, w.pods, w.r.Keys))
 	ended := make(chan error, 1)
 	go func() { ended <- mgr.Start(ctx) }()
 	w.t.Cleanup(func() {

@@ -52,6 +52,8 @@ type TargetReport struct {
 	DeadLetters int64 `json:"deadLetters"`
 	// Circuit is Closed, Open or Gone, as this Pod sees it.
 	Circuit string `json:"circuit"`
+	// LastDelivered is when the target last took an event from this Pod, zero if it has not done so yet.
+	LastDelivered time.Time `json:"lastDelivered"`
 }
 
 func (r PodReport) redisWorks() bool { return r.Redis == "ok" }

@@ -18,10 +18,11 @@ const FieldOwner = "heymarket-operator"
 // The rights that the reconciler needs; config/rbac/role.yaml is generated from these lines. Server-side apply that
 // creates an object needs both create and patch.
 //
-// +kubebuilder:rbac:groups=heymarket.dev,resources=heymarketwebhooks,verbs=list;watch
+// +kubebuilder:rbac:groups=heymarket.dev,resources=heymarketwebhooks,verbs=list;watch;patch
 // +kubebuilder:rbac:groups=heymarket.dev,resources=heymarketwebhooks/status,verbs=patch
 // +kubebuilder:rbac:groups="",resources=secrets;services,verbs=get;list;watch;create;patch
-// +kubebuilder:rbac:groups=apps,resources=deployments,verbs=get;list;watch;create;patch
+// +kubebuilder:rbac:groups=apps,resources=deployments,verbs=get;list;watch;create;patch;delete
+// +kubebuilder:rbac:groups="",resources=pods,verbs=list
 // +kubebuilder:rbac:groups=networking.k8s.io,resources=ingresses,verbs=get;list;watch;create;patch;delete
 // +kubebuilder:rbac:groups=gateway.networking.k8s.io,resources=httproutes,verbs=get;list;watch;create;patch;delete
 // +kubebuilder:rbac:groups=policy,resources=poddisruptionbudgets,verbs=get;list;watch;create;patch;delete
@@ -45,6 +46,8 @@ type Reconciler struct {
 	Events events.EventRecorder
 	// Pods asks receiver Pods which configuration they serve.
 	Pods PodStatus
+	// Keys removes what a webhook has stored in Redis.
+	Keys RedisKeys
 	// Claimants returns the HeymarketWebhooks that claim a host and path, see Settings.claims.
 	Claimants func(ctx context.Context, claim string) ([]*v1alpha1.HeymarketWebhook, error)
 	// RedisURL returns the URL to hand to receivers.
@@ -61,7 +64,10 @@ var _ reconcile.ObjectReconciler[*v1alpha1.HeymarketWebhook] = (*Reconciler)(nil
 // becomes a returned error and a backoff.
 func (r *Reconciler) Reconcile(ctx context.Context, hook *v1alpha1.HeymarketWebhook) (reconcile.Result, error) {
 	if !hook.DeletionTimestamp.IsZero() {
-		return reconcile.Result{}, nil // The garbage collector removes the children.
+		return r.finalize(ctx, hook) // The garbage collector removes the children.
+	}
+	if err := r.keepFinalizer(ctx, hook); err != nil {
+		return soon(err)
 	}
 	now, err := r.resolve(ctx, hook)
 	if err != nil {

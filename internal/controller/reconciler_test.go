@@ -657,7 +657,7 @@ func TestHostConflict(t *testing.T) {
 	w.condition(v1alpha1.ConditionAccepted, true, v1alpha1.ReasonAccepted)
 	w.condition(v1alpha1.ConditionExposed, false, v1alpha1.ReasonHostConflict, `"a-first"`, w.namespace, host+"/hooks/x/", "set another")
 	w.condition(v1alpha1.ConditionReady, false, v1alpha1.ReasonRolloutInProgress)
-	if got := w.recorded(); len(got) != 1 || !strings.HasPrefix(got[0], "Warning HostConflict") {
+	if got := w.recorded(); len(got) != 2 || !strings.HasPrefix(got[0], "Warning HostConflict") || !strings.HasPrefix(got[1], "Warning URLChanged") {
 		t.Errorf("events: %v", got)
 	}
 	if got := w.exist(); strings.Contains(got, "Ingress") {
@@ -920,10 +920,12 @@ targets: [{name: crm, url: 'http://crm.example.com/in'}, {name: log, url: 'http:
 	figures(0, 0, idle...)
 	w.quiet()
 
-	w.says("10.1.0.1", func(p *PodReport) { p.Targets[0] = TargetReport{"crm", 4321, 12, "Open"} })
+	w.says("10.1.0.1", func(p *PodReport) {
+		p.Targets[0] = TargetReport{Name: "crm", Pending: 4321, DeadLetters: 12, Circuit: "Open"}
+	})
 	w.says("10.1.0.2", func(p *PodReport) {
-		p.Targets[0] = TargetReport{"crm", 4322, 12, "Closed"}
-		p.Targets[1] = TargetReport{"log", 900, 0, "none of the three"}
+		p.Targets[0] = TargetReport{Name: "crm", Pending: 4322, DeadLetters: 12, Circuit: "Closed"}
+		p.Targets[1] = TargetReport{Name: "log", Pending: 900, Circuit: "none of the three"}
 	})
 	w.quiet() // Within the minute nothing is written.
 	figures(0, 0, idle...)
@@ -1031,6 +1033,54 @@ func TestTokenUse(t *testing.T) {
 	// A time from the future is nobody's.
 	used(48*time.Hour, 0)
 	expect("next", 30*time.Minute, "", 0, 30*time.Minute)
+}
+
+// The status tells when each target last took an event: the newest time that any Pod knows of, and it survives the Pods.
+func TestLastDelivered(t *testing.T) {
+	t.Parallel()
+	w := settled(t)
+	start := time.Now().Truncate(time.Minute).Add(-time.Hour)
+	pods := func(minutes ...int) {
+		t.Helper()
+		w.rollOut(2)
+		w.serve("10.1.0.1", "10.1.0.2")
+		for i, m := range minutes {
+			w.says([]string{"10.1.0.1", "10.1.0.2"}[i], func(p *PodReport) {
+				if m > 0 {
+					p.Targets[0].LastDelivered = start.Add(time.Duration(m) * time.Minute)
+				}
+			})
+		}
+		hook := w.hook()
+		if hook.Status.CountTime != nil {
+			hook.Status.CountTime = new(metav1.NewTime(hook.Status.CountTime.Add(-figuresPeriod)))
+			w.do(w.person.Status().Update(t.Context(), hook))
+		}
+		w.reconcile()
+	}
+	expect := func(minutes int) {
+		t.Helper()
+		w.quiet()
+		var got int
+		if at := w.hook().Status.Targets[0].LastDelivered; at != nil {
+			got = int(at.Sub(start).Minutes())
+		}
+		if got != minutes {
+			t.Errorf("last delivered in minute %d, want %d", got, minutes)
+		}
+	}
+	pods(0, 0)
+	expect(0)
+	pods(1, 3)
+	expect(3)
+	pods(7, 3) // less than a step later
+	expect(3)
+	pods(8, 3)
+	expect(8)
+	pods(0, 0) // new Pods
+	expect(8)
+	pods(2000, 20) // One of the clocks is ahead.
+	expect(20)
 }
 
 func TestCoarse(t *testing.T) {

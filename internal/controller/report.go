@@ -69,6 +69,8 @@ func status(now *round, want desired.Objects, seen observation, at time.Time) v1
 		URL:                before.URL,
 		Host:               before.Host,
 		Image:              before.Image,
+		URLRevision:        before.URLRevision,
+		PreviousURLUntil:   before.PreviousURLUntil,
 	}
 	// What is not accepted is not what the Pods serve.
 	after.Token, after.LastEventTime = before.Token, before.LastEventTime
@@ -78,6 +80,11 @@ func status(now *round, want desired.Objects, seen observation, at time.Time) v1
 		after.URL = desired.MaskedURL(now.input)
 		after.Host = now.input.Host
 		after.Image = now.input.Image
+		after.URLRevision = now.input.Revision
+		after.PreviousURLUntil = nil
+		if _, last := desired.PreviousUntil(now.input); !last.IsZero() {
+			after.PreviousURLUntil = new(metav1.NewTime(last.Local()))
+		}
 	}
 	ready := verdict{ok: true, reason: v1alpha1.ReasonReady, message: "The receiver is serving and reachable."}
 	for _, c := range []struct {
@@ -125,7 +132,27 @@ func (r *Reconciler) tell(hook *v1alpha1.HeymarketWebhook, before, after *v1alph
 		// What is pending is on its way, and what is not exposed yet has its own event.
 		return reason != v1alpha1.ReasonAddressPending && reason != v1alpha1.ReasonRoutePending && reason != v1alpha1.ReasonNotExposed
 	})
+	r.tellAddress(hook, before, after)
 	r.tellTraffic(hook, before, after)
+}
+
+// tellAddress records an event when a person has to type another URL into the Heymarket app, and when time for that is up.
+func (r *Reconciler) tellAddress(hook *v1alpha1.HeymarketWebhook, before, after *v1alpha1.HeymarketWebhookStatus) {
+	secret := desired.URLSecretName(hook.Name)
+	switch {
+	case before.URL == "" || after.URL == "": // There was none, or there is none yet.
+	case after.URLRevision != before.URLRevision:
+		r.event(hook, corev1.EventTypeNormal, v1alpha1.EventURLRenewed, "Renew",
+			"The URL has a new secret part: copy it from Secret %q into the Heymarket app. The previous URL is accepted for spec.exposure.previousURLFor, %s.",
+			secret, hook.Spec.Exposure.PreviousURLFor)
+	case after.URL != before.URL:
+		r.event(hook, corev1.EventTypeWarning, v1alpha1.EventURLChanged, "Expose",
+			"Host or path of the URL have changed: copy the new URL from Secret %q into the Heymarket app. What is still sent to the earlier one may not arrive.", secret)
+	}
+	if before.PreviousURLUntil != nil && after.PreviousURLUntil == nil {
+		r.event(hook, corev1.EventTypeNormal, v1alpha1.EventPreviousURLWithdrawn, "Renew",
+			"The previous URL is withdrawn: only the one in Secret %q is accepted.", secret)
+	}
 }
 
 // tellCondition records an event when a condition fails, when its reason changes, and when it is good again. A new
@@ -147,6 +174,20 @@ func (r *Reconciler) tellCondition(
 
 // again says when to look again although nothing has happened; zero means never.
 func again(now *round, seen observation, after v1alpha1.HeymarketWebhookStatus) time.Duration {
+	ask := askingAgain(now, seen, after)
+	until, _ := desired.PreviousUntil(now.input)
+	if until.IsZero() || !now.accepted() {
+		return ask
+	}
+	// A previous URL is withdrawn when its time comes.
+	withdraw := max(time.Until(until), time.Second)
+	if ask == 0 {
+		return withdraw
+	}
+	return min(ask, withdraw)
+}
+
+func askingAgain(now *round, seen observation, after v1alpha1.HeymarketWebhookStatus) time.Duration {
 	switch {
 	case seen.ask:
 		since := meta.FindStatusCondition(after.Conditions, v1alpha1.ConditionAvailable).LastTransitionTime

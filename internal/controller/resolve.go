@@ -91,7 +91,9 @@ func (r *Reconciler) resolve(ctx context.Context, hook *v1alpha1.HeymarketWebhoo
 	if err := r.resolveConflict(ctx, now); err != nil {
 		return nil, err
 	}
-	now.resolveSegment()
+	if err := r.resolveAddress(ctx, now); err != nil {
+		return nil, err
+	}
 	return now, nil
 }
 
@@ -305,20 +307,44 @@ func (r *Reconciler) resolveConflict(ctx context.Context, now *round) error {
 	return nil
 }
 
-// resolveSegment keeps the segment that is in use. A new one is made up only when everything else is good, and only
-// after the API server itself has said that there is none (see readChild).
-func (now *round) resolveSegment() {
-	var urlData, configData map[string][]byte
-	if s := now.children.urlSecret; s != nil {
-		urlData = s.Data
+// resolveAddress keeps the segment that is in use. A new one is made up only when everything else is good, and only after
+// the API server itself has said what there is (see readChild for one that does not exist).
+func (r *Reconciler) resolveAddress(ctx context.Context, now *round) error {
+	at, told := time.Now(), now.hook.Status.URLRevision
+	configData := data(now.children.configSecret)
+	address := desired.FindAddress(data(now.children.urlSecret), configData, at)
+	now.input.Address = address
+	if !now.accepted() {
+		return nil
 	}
-	if s := now.children.configSecret; s != nil {
-		configData = s.Data
+	if s := now.children.urlSecret; s != nil && address.Revision < max(told, now.hook.Spec.Exposure.URLRevision) {
+		// The cache may not have seen yet that the URL has been renewed.
+		fresh := &corev1.Secret{}
+		if err := r.Live.Get(ctx, client.ObjectKeyFromObject(s), fresh); err != nil {
+			return fmt.Errorf("read Secret %s: %w", s.Name, err)
+		}
+		now.children.urlSecret = fresh
+		address = desired.FindAddress(fresh.Data, configData, at)
 	}
-	now.input.Segment = desired.FindSegment(urlData, configData)
-	if now.input.Segment == "" && now.accepted() {
-		now.input.Segment = desired.NewSegment()
+	address.Revision = max(address.Revision, told) // The Secret may have lost it.
+	served := ""
+	if paths := desired.ServedPaths(configData); len(paths) > 0 {
+		served = paths[0]
 	}
+	address, err := address.Follow(now.hook, served, at)
+	if err != nil {
+		now.refuse(v1alpha1.ReasonInvalidConfiguration, "%s", err)
+		return nil
+	}
+	now.input.Address = address
+	return nil
+}
+
+func data(s *corev1.Secret) map[string][]byte {
+	if s == nil {
+		return nil
+	}
+	return s.Data
 }
 
 // ingressAddress is what the ingress controller has published, or "".

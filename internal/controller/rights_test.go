@@ -1,6 +1,7 @@
 package controller
 
 import (
+	"context"
 	"fmt"
 	"net/http"
 	"strings"
@@ -89,10 +90,11 @@ func lastOf(resource string) string { return resource[strings.LastIndexByte(reso
 // manager shows, because none has more. The Gateway API must be installed.
 func testRights(t *testing.T) {
 	w := newWorld(t)
+	w.r.Keys = RedisKeysFunc(func(context.Context, string, []byte, string, string) (int, error) { return 0, nil })
 	seen := &rights{used: map[string]bool{}}
 	w.manage(seen.record(operator(t, "rights-test")), w.namespace)
 
-	w.webhook(smallest + "exposure: {type: HTTPRoute, httpRoute: {parentRefs: [{name: public}]}}\nreceiver: {autoscaling: {maxReplicas: 3}}")
+	w.webhook(smallest + "deletionPolicy: Delete\nexposure: {type: HTTPRoute, httpRoute: {parentRefs: [{name: public}]}}\nreceiver: {autoscaling: {maxReplicas: 3}}")
 	w.eventually("the refusal", func() bool { return w.reason(v1alpha1.ConditionAccepted) == v1alpha1.ReasonTokenSecretNotFound })
 	w.secret("heymarket", map[string]string{"token": canary})
 	w.eventually("acceptance", func() bool { return w.reason(v1alpha1.ConditionAccepted) == v1alpha1.ReasonAccepted })
@@ -111,6 +113,10 @@ func testRights(t *testing.T) {
 		w.do(w.person.List(t.Context(), &list, client.InNamespace(w.namespace)))
 		return len(list.Items) > 1
 	})
+
+	w.do(w.person.Delete(t.Context(), w.hook()))
+	w.collectGarbage()
+	w.eventually("the end", func() bool { return w.gone("support") })
 
 	seen.mu.Lock()
 	defer seen.mu.Unlock()

@@ -23,8 +23,8 @@ type Settings struct {
 	// Namespaces to work in; empty means all.
 	Namespaces []string
 
-	// pollPeriod and exposurePatience are others than the constants, in tests.
-	pollPeriod, exposurePatience time.Duration
+	// pollPeriod, exposurePatience and removalDeadline are others than the constants, in tests.
+	pollPeriod, exposurePatience, removalDeadline time.Duration
 }
 
 // HostTemplate makes a host from a namespace and a name.

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	appsv1 "k8s.io/api/apps/v1"
@@ -87,7 +88,7 @@ func ClientOptions(namespaces []string) client.Options {
 }
 
 // Setup adds the controller to a manager that was made with CacheOptions and ClientOptions.
-func Setup(ctx context.Context, mgr manager.Manager, settings Settings, redis *RedisURLFile, pods PodStatus) error {
+func Setup(ctx context.Context, mgr manager.Manager, settings Settings, redis *RedisURLFile, pods PodStatus, keys RedisKeys) error {
 	if err := mgr.GetFieldIndexer().IndexField(ctx, &v1alpha1.HeymarketWebhook{}, indexSecret, secretsOf); err != nil {
 		return fmt.Errorf("index HeymarketWebhooks by Secret: %w", err)
 	}
@@ -108,6 +109,7 @@ func Setup(ctx context.Context, mgr manager.Manager, settings Settings, redis *R
 		Live:     mgr.GetAPIReader(),
 		Events:   mgr.GetEventRecorder(FieldOwner),
 		Pods:     pods,
+		Keys:     keys,
 		RedisURL: redis.URL,
 		Settings: settings,
 		Claimants: func(ctx context.Context, claim string) ([]*v1alpha1.HeymarketWebhook, error) {
@@ -126,7 +128,7 @@ func Setup(ctx context.Context, mgr manager.Manager, settings Settings, redis *R
 	}
 	return c.
 		Named("heymarketwebhook").
-		For(&v1alpha1.HeymarketWebhook{}, builder.WithPredicates(predicate.GenerationChangedPredicate{})).
+		For(&v1alpha1.HeymarketWebhook{}, builder.WithPredicates(predicate.Or(predicate.GenerationChangedPredicate{}, finalizersChanged))).
 		Watches(&v1alpha1.HeymarketWebhook{}, wakeRivals(mgr.GetCache(), settings), builder.WithPredicates(predicate.GenerationChangedPredicate{})).
 		Owns(&appsv1.Deployment{}).
 		Owns(&corev1.Service{}).
@@ -153,6 +155,11 @@ var specChanged = predicate.Or(predicate.GenerationChangedPredicate{}, predicate
 // ownersChanged lets a child through that was taken from its resource.
 var ownersChanged = predicate.Funcs{UpdateFunc: func(e event.UpdateEvent) bool {
 	return !equality.Semantic.DeepEqual(e.ObjectOld.GetOwnerReferences(), e.ObjectNew.GetOwnerReferences())
+}}
+
+// finalizersChanged lets a resource through whose finalizers somebody has changed.
+var finalizersChanged = predicate.Funcs{UpdateFunc: func(e event.UpdateEvent) bool {
+	return !slices.Equal(e.ObjectOld.GetFinalizers(), e.ObjectNew.GetFinalizers())
 }}
 
 // webhookOfEndpointSlice reads the label that EndpointSlices inherit from their Service.

@@ -38,6 +38,7 @@ import (
 	"heymarket.dev/operator/api/v1alpha1"
 	"heymarket.dev/operator/internal/controller/desired"
 	"heymarket.dev/operator/internal/receiver/config"
+	"heymarket.dev/operator/internal/receiver/stream"
 	"heymarket.dev/operator/test/apiserver"
 )
 
@@ -97,6 +98,7 @@ func newWorld(t *testing.T) *world {
 		Live:     counted,
 		Events:   w.events,
 		Pods:     w.pods,
+		Keys:     RedisKeysFunc(stream.Remove),
 		RedisURL: func() string { return w.redis },
 		Settings: Settings{ReceiverImage: "heymarket.dev/operator:v1", HostTemplate: hostTemplate(t, "{{.Namespace}}.hooks.example.com")},
 	}

@@ -46,6 +46,9 @@ type TargetStatus struct {
 	DeadLetters int64  `json:"deadLetters"`
 	// Circuit is Closed, Open or Gone, as this receiver sees it.
 	Circuit string `json:"circuit"`
+	// LastDelivered is when the target last took an event from this receiver, cut to the minute; missing: not since the
+	// receiver began.
+	LastDelivered time.Time `json:"lastDelivered,omitzero"`
 }
 
 // opsHandler serves the operations port: /healthz, /readyz, /metrics and /status.
@@ -147,7 +150,9 @@ func (r *Receiver) status(context.Context) Status {
 	}
 	for _, t := range f.config.Targets {
 		b := all[t.Name]
-		ts := TargetStatus{Name: t.Name, Pending: b.pending, DeadLetters: b.deadLetters, Circuit: string(forward.Closed)}
+		ts := TargetStatus{
+			Name: t.Name, Pending: b.pending, DeadLetters: b.deadLetters, Circuit: string(forward.Closed), LastDelivered: r.taken.last(t.Name),
+		}
 		if g, ok := r.gates.Load(t.Name); ok {
 			ts.Circuit = string(g.(*forward.Gate).Circuit())
 		}

@@ -74,6 +74,7 @@ type Receiver struct {
 	metrics *metrics
 	store   *stream.Store
 	events  *ingest.Handler
+	taken   *deliveries
 	pool    *forward.Pool
 	limits  atomic.Pointer[stream.Limits]
 	inForce atomic.Pointer[files]
@@ -102,6 +103,7 @@ func New(o Options) (*Receiver, error) {
 		store:   stream.New(w.Namespace, w.Name, o.Consumer),
 		pool:    forward.NewPool(),
 	}
+	r.taken = &deliveries{Observer: r.metrics}
 	r.metrics.registry.MustRegister(newAccounts(r.accounts))
 	if o.Level != nil {
 		r.defaultLevel = o.Level.Level()

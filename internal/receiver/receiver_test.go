@@ -487,6 +487,10 @@ func TestATargetThatIsDownDelaysNoOther(t *testing.T) {
 		return strings.Contains(status, fmt.Sprintf(`{"name":"down","pending":%d,`, events)) &&
 			strings.Contains(status, `{"name":"crm","pending":0,`)
 	})
+	_, status := p.get("/status")
+	if n := strings.Count(status, `"lastDelivered":"20`); n != 1 || !strings.Contains(status, `"circuit":"Closed","lastDelivered":"20`) {
+		t.Errorf("want the healthy target alone to have taken an event: %s", status)
+	}
 }
 
 // Two receivers serve one webhook; one after the other ends under load. What was answered 200 arrives, once.

@@ -24,7 +24,7 @@ func receiverConfig(in Input) (config.Config, error) {
 	}
 	c := config.Config{
 		Webhook:       config.Webhook{Namespace: in.Webhook.Namespace, Name: in.Webhook.Name},
-		Paths:         []string{pathPrefix(in) + in.Segment},
+		Paths:         paths(in),
 		TokenFiles:    []string{currentToken(in.Webhook).file()},
 		RedisURLFile:  configMount + "/" + KeyRedisURL,
 		WebhookID:     spec.WebhookID,

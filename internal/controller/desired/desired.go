@@ -34,6 +34,8 @@ const (
 	KeyRedisURL = "redis-url"
 	KeyURL      = "url"
 	KeySegment  = "segment"
+	KeyRevision = "revision"
+	KeyPrevious = "previous"
 )
 
 // OpsPort is the port on which a receiver Pod answers /status, /readyz, /healthz and /metrics.
@@ -45,8 +47,8 @@ const httpPort = 8080
 type Input struct {
 	// Webhook is the resource, with the API server's defaults filled in.
 	Webhook *v1alpha1.HeymarketWebhook
-	// Segment is the secret last part of the URL's path, see NewSegment.
-	Segment string
+	// Address is the secret part of the URL, and what was its path before.
+	Address
 	// Host is the host of the URL; empty if it is not known (yet).
 	Host string
 	// HostRequested says that Host was asked for by the resource or the operator's template, and not learnt from the
@@ -137,8 +139,11 @@ func labels(in Input) map[string]string {
 }
 
 // selector must never change: a Deployment's selector is immutable.
-func selector(in Input) map[string]string {
-	return map[string]string{LabelName: nameValue, LabelInstance: in.Webhook.Name}
+func selector(in Input) map[string]string { return PodLabels(in.Webhook.Name) }
+
+// PodLabels are those by which the receiver Pods of a webhook are found in its namespace.
+func PodLabels(webhook string) map[string]string {
+	return map[string]string{LabelName: nameValue, LabelInstance: webhook}
 }
 
 // owner makes the resource the controller of a child, so that the garbage collector removes the child with it.

@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	corev1ac "k8s.io/client-go/applyconfigurations/core/v1"
@@ -32,6 +33,11 @@ var goldens = []struct {
 	{name: "own-redis", in: Input{Host: "staging.hooks.example.com", HostRequested: true}},
 	{name: "autoscaled", in: Input{Host: "staging.hooks.example.com", HostRequested: true}},
 	{name: "http-route", in: Input{Host: "staging.hooks.example.com", HostRequested: true}},
+	{name: "renewed", in: Input{Host: "staging.hooks.example.com", HostRequested: true, Address: Address{
+		Segment: strings.Repeat("n", 26), Revision: 2, Previous: []PreviousPath{
+			{Path: "/staging/support/" + segment, Replaced: time.Date(2026, 11, 21, 12, 30, 0, 0, time.UTC)},
+		},
+	}}},
 	{name: "not-exposed", in: Input{Host: "support-receiver.staging.svc"}},
 }
 
@@ -45,7 +51,9 @@ func input(t *testing.T, name string, in Input) Input {
 	if err := yaml.UnmarshalStrict(b, in.Webhook); err != nil {
 		t.Fatal(err)
 	}
-	in.Segment = segment
+	if in.Segment == "" {
+		in.Segment = segment
+	}
 	in.RedisURL = "redis://redis.example.com:6379/0"
 	in.Image = "heymarket.dev/operator:v1"
 	return in
@@ -287,36 +295,6 @@ func TestGracePeriod(t *testing.T) {
 		if got := *build(t, in).Deployment.Spec.Template.Spec.TerminationGracePeriodSeconds; got != want {
 			t.Errorf("timeout %q: %d s, want %d s", timeout, got, want)
 		}
-	}
-}
-
-func TestSegment(t *testing.T) {
-	t.Parallel()
-	in := input(t, "smallest", Input{Host: "h"})
-	o := build(t, in)
-	for name, tc := range map[string]struct {
-		url, config map[string][]byte
-		want        string
-	}{
-		"both":               {o.URLSecret.Data, o.ConfigSecret.Data, segment},
-		"the URL alone":      {o.URLSecret.Data, nil, segment},
-		"the configuration":  {nil, o.ConfigSecret.Data, segment},
-		"a damaged URL":      {map[string][]byte{KeySegment: []byte("short")}, o.ConfigSecret.Data, segment},
-		"a damaged rest":     {nil, map[string][]byte{KeyConfig: []byte("{}")}, ""},
-		"neither":            {nil, nil, ""},
-		"another in the URL": {map[string][]byte{KeySegment: []byte(strings.Repeat("7", 26))}, o.ConfigSecret.Data, strings.Repeat("7", 26)},
-	} {
-		if got := FindSegment(tc.url, tc.config); got != tc.want {
-			t.Errorf("%s: %q, want %q", name, got, tc.want)
-		}
-	}
-	seen := map[string]bool{}
-	for range 1000 {
-		s := NewSegment()
-		if !segmentShape.MatchString(s) || seen[s] {
-			t.Fatalf("NewSegment made %q", s)
-		}
-		seen[s] = true
 	}
 }
 

@@ -57,12 +57,7 @@ func References(w *v1alpha1.HeymarketWebhook) []Reference {
 	if p := w.Spec.Token.PreviousSecretKeyRef; p != nil {
 		out = append(out, previousToken(*p))
 	}
-	if w.Spec.Redis != nil {
-		out = append(out, redisURL(*w.Spec.Redis))
-		if ca := w.Spec.Redis.CASecretKeyRef; ca != nil {
-			out = append(out, certificates("spec.redis.caSecretKeyRef", *ca))
-		}
-	}
+	out = append(out, RedisReferences(w)...)
 	for _, t := range w.Spec.Targets {
 		out = append(out, signingKeys(t)...)
 		for _, h := range t.Headers {
@@ -73,6 +68,19 @@ func References(w *v1alpha1.HeymarketWebhook) []Reference {
 		if t.TLS != nil && t.TLS.CASecretKeyRef != nil {
 			out = append(out, targetCA(t))
 		}
+	}
+	return out
+}
+
+// RedisReferences returns that of the resource's own Redis, and that of its certificate authority if there is one; none
+// if it uses the shared Redis.
+func RedisReferences(w *v1alpha1.HeymarketWebhook) []Reference {
+	if w.Spec.Redis == nil {
+		return nil
+	}
+	out := []Reference{redisURL(*w.Spec.Redis)}
+	if ca := w.Spec.Redis.CASecretKeyRef; ca != nil {
+		out = append(out, certificates("spec.redis.caSecretKeyRef", *ca))
 	}
 	return out
 }

@@ -1,6 +1,8 @@
 package desired
 
 import (
+	"strconv"
+
 	corev1ac "k8s.io/client-go/applyconfigurations/core/v1"
 
 	"heymarket.dev/operator/internal/receiver/config"
@@ -11,6 +13,12 @@ func DigestOf(configSecret map[string][]byte) string { return config.Digest(conf
 
 func urlSecret(in Input) *corev1ac.SecretApplyConfiguration {
 	data := map[string][]byte{KeySegment: []byte(in.Segment)}
+	if in.Revision > 0 {
+		data[KeyRevision] = strconv.AppendInt(nil, in.Revision, 10)
+	}
+	if len(in.Previous) > 0 {
+		data[KeyPrevious] = encodePrevious(in.Previous)
+	}
 	if u := URL(in); u != "" {
 		data[KeyURL] = []byte(u)
 	}

@@ -3,7 +3,6 @@ package desired
 import (
 	"crypto/rand"
 	"encoding/base32"
-	"encoding/json"
 	"regexp"
 	"strings"
 )
@@ -15,27 +14,6 @@ func NewSegment() string {
 	var b [16]byte
 	rand.Read(b[:]) // It never returns an error; it ends the program instead.
 	return strings.ToLower(base32.StdEncoding.WithPadding(base32.NoPadding).EncodeToString(b[:]))
-}
-
-// FindSegment returns the segment that is in use, or "". It looks into the data of the URL Secret, then into the paths
-// of the receiver's configuration: a person has typed this URL into Heymarket, so losing one of the two must not change it.
-func FindSegment(urlSecret, configSecret map[string][]byte) string {
-	if s := string(urlSecret[KeySegment]); segmentShape.MatchString(s) {
-		return s
-	}
-	// Only the paths are read, so that a configuration of another version of the operator will do.
-	var c struct {
-		Paths []string `json:"paths"`
-	}
-	if err := json.Unmarshal(configSecret[KeyConfig], &c); err != nil {
-		return ""
-	}
-	for _, p := range c.Paths {
-		if s := p[strings.LastIndexByte(p, '/')+1:]; segmentShape.MatchString(s) {
-			return s
-		}
-	}
-	return ""
 }
 
 // URL is the full URL that Heymarket has to call; empty while the host is not known.

@@ -54,7 +54,7 @@ type connection struct{ rueidis.Client }
 // New returns a Store for the webhook namespace/name that is not connected yet. The consumer's name must be unique among
 // all receivers that ever serve this webhook at the same time.
 func New(namespace, name, consumer string) *Store {
-	return &Store{prefix: "hmw:{" + namespace + "/" + name + "}:", consumer: consumer}
+	return &Store{prefix: Prefix(namespace, name), consumer: consumer}
 }
 
 // Connect dials the Redis at url, checks that it answers, and uses it from then on in place of an earlier one. On an

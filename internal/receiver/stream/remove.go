@@ -1,0 +1,57 @@
+package stream
+
+import (
+	"context"
+	_ "embed"
+	"errors"
+	"fmt"
+
+	"github.com/redis/rueidis"
+)
+
+//go:embed remove.lua
+var removeSource string
+
+var removeScript = rueidis.NewLuaScript(removeSource)
+
+// removeStep is how many keys one script looks at, about a millisecond's worth: nobody else waits for longer.
+const removeStep = "1000"
+
+// Prefix is what all keys of the webhook namespace/name begin with.
+func Prefix(namespace, name string) string { return "hmw:{" + namespace + "/" + name + "}:" }
+
+// Remove removes every key of the webhook namespace/name from the Redis at url, see Connect, and returns how many there
+// were. No receiver of the webhook may run any more, or it makes some of them anew. Its work grows with all keys of that
+// Redis; if ctx ends first it returns an error, and may be called again.
+func Remove(ctx context.Context, url string, ca []byte, namespace, name string) (int, error) {
+	s := New(namespace, name, "")
+	if err := s.Connect(ctx, url, ca); err != nil {
+		return 0, fmt.Errorf("remove keys: %w", err)
+	}
+	defer s.Close()
+	removed, cursor := 0, "0"
+	for {
+		err := s.call(ctx, func(ctx context.Context, c rueidis.Client) error {
+			// The characters of a pattern do not occur in names of Kubernetes, and "{" is none of them.
+			reply, err := removeScript.Exec(ctx, c, []string{s.prefix}, []string{cursor, s.prefix + "*", removeStep}).ToArray()
+			if err != nil {
+				return err
+			}
+			if len(reply) != 2 {
+				return errors.New("redis answered in a shape that this version does not know")
+			}
+			if cursor, err = reply[0].ToString(); err != nil {
+				return err
+			}
+			n, err := reply[1].AsInt64()
+			removed += int(n)
+			return err
+		})
+		if err != nil {
+			return removed, fmt.Errorf("remove keys: %w", err)
+		}
+		if cursor == "0" {
+			return removed, nil
+		}
+	}
+}

@@ -1,0 +1,87 @@
+package stream_test
+
+import (
+	"context"
+	"strings"
+	"testing"
+
+	"heymarket.dev/operator/internal/receiver/event"
+	"heymarket.dev/operator/internal/receiver/redistest"
+	"heymarket.dev/operator/internal/receiver/stream"
+)
+
+// Whatever a webhook has stored goes, and nothing of another one does.
+func TestRemove(t *testing.T) {
+	t.Parallel()
+	redis := redistest.Start(t)
+	s := connect(t, redis, "a")
+	q := s.Queue(target, event.General, ordered)
+	for n := range 5 {
+		say(t, s, "1", n)
+	}
+	take(t, q, 10, 0)
+	if _, err := s.KeepTargets(t.Context(), []string{target}, 1, 1); err != nil {
+		t.Fatal(err)
+	}
+	// Enough to need several steps, and neighbours whose names begin alike.
+	redis.MustDo("EVAL", "for i = 1, 5000 do redis.call('SET', ARGV[1] .. i, 'x'); redis.call('SET', ARGV[2] .. i, 'x') end", "0",
+		"hmw:{staging/support}:d:", "hmw:{staging/support-2}:d:")
+	before := redis.MustDo("DBSIZE")
+	n, err := stream.Remove(t.Context(), redis.URL(), nil, "staging", "support")
+	if err != nil || n <= 5000 {
+		t.Errorf("%d removed of %s, %v", n, before, err)
+	}
+	if left := redis.MustDo("EVAL", "return #redis.call('KEYS', ARGV[1])", "0", "hmw:{staging/support}:*"); left != "0" {
+		t.Errorf("%s keys are left", left)
+	}
+	if left := redis.MustDo("DBSIZE"); left != "5000" {
+		t.Errorf("of the neighbour's 5000 keys %s are left", left)
+	}
+	if n, err := stream.Remove(t.Context(), redis.URL(), nil, "staging", "support"); err != nil || n != 0 {
+		t.Errorf("a second time: %d removed, %v", n, err)
+	}
+}
+
+func TestRemoveFromACluster(t *testing.T) {
+	t.Parallel()
+	nodes, url := redistest.StartCluster(t)
+	names := []string{"support", "sales", "alerts", "billing"}
+	for _, name := range names {
+		s := stream.New("staging", name, "a")
+		if err := s.Connect(t.Context(), url, nil); err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(s.Close)
+		say(t, s, "1", 0)
+	}
+	for _, name := range names {
+		if n, err := stream.Remove(t.Context(), url, nil, "staging", name); err != nil || n < 2 {
+			t.Errorf("%s: %d removed, %v", name, n, err)
+		}
+	}
+	for _, n := range nodes {
+		if left := n.MustDo("DBSIZE"); left != "0" {
+			t.Errorf("%s keys are left on %s", left, n.Addr())
+		}
+	}
+}
+
+func TestRemoveSaysWhatIsWrong(t *testing.T) {
+	t.Parallel()
+	redis := redistest.Start(t)
+	redis.MustDo(append([]string{"ACL", "SETUSER", "tenant"}, tenantRules...)...)
+	url := "redis://tenant:secret@" + redis.Addr()
+	_, err := stream.Remove(t.Context(), url, nil, "staging", "support")
+	if err == nil || !strings.Contains(err.Error(), "can't run this command") || strings.Contains(err.Error(), "secret") {
+		t.Errorf("a user who may not look for keys: %v", err)
+	}
+	redis.MustDo("ACL", "SETUSER", "tenant", "+scan")
+	if _, err := stream.Remove(t.Context(), url, nil, "staging", "support"); err != nil {
+		t.Errorf("a user who may: %v", err)
+	}
+	ended, end := context.WithCancel(t.Context())
+	end()
+	if _, err := stream.Remove(ended, redis.URL(), nil, "staging", "support"); err == nil {
+		t.Error("no time, and no error")
+	}
+}
