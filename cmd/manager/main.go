@@ -102,6 +102,7 @@ func run(ctx context.Context, opts options, logger logr.Logger) error {
 		AllowedHosts:  opts.allowedHosts,
 		IngressClass:  opts.ingressClass,
 		Namespaces:    opts.namespaces,
+		NetworkPolicy: opts.networkPolicy,
 	}, redis, controller.NewHTTPPodStatus()); err != nil {
 		return fmt.Errorf("set up the controller: %w", err)
 	}

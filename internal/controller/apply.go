@@ -24,7 +24,8 @@ import (
 	"heymarket.dev/operator/internal/controller/desired"
 )
 
-// apply sends the children that differ. Secrets go first, because Pods mount them.
+// apply sends the children that differ. Secrets go first, because Pods mount them, and the NetworkPolicy before there
+// are Pods that it is about.
 func (r *Reconciler) apply(ctx context.Context, now *round, want desired.Objects) error {
 	if !now.accepted() {
 		return nil
@@ -38,6 +39,11 @@ func (r *Reconciler) apply(ctx context.Context, now *round, want desired.Objects
 	}
 	if _, err := applyChild(ctx, r, now, is.service, want.Service, corev1ac.ExtractService); err != nil {
 		return err
+	}
+	if want.NetworkPolicy != nil {
+		if _, err := applyChild(ctx, r, now, is.policy, want.NetworkPolicy, networkingv1ac.ExtractNetworkPolicy); err != nil {
+			return err
+		}
 	}
 	if err := r.handOverReplicas(ctx, now, want); err != nil {
 		return err
@@ -163,6 +169,9 @@ func (r *Reconciler) prune(ctx context.Context, now *round, want desired.Objects
 		return err
 	}
 	if err := pruneChild(ctx, r, "PodDisruptionBudget", &is.budget, want.DisruptionBudget != nil); err != nil {
+		return err
+	}
+	if err := pruneChild(ctx, r, "NetworkPolicy", &is.policy, want.NetworkPolicy != nil); err != nil {
 		return err
 	}
 	// In a conflict, what stands somewhere else is not in the rival's way.

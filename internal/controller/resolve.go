@@ -1,6 +1,7 @@
 package controller
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"errors"
@@ -57,6 +58,7 @@ type round struct {
 type children struct {
 	urlSecret, configSecret *corev1.Secret
 	service                 *corev1.Service
+	policy                  *networkingv1.NetworkPolicy
 	deployment              *appsv1.Deployment
 	budget                  *policyv1.PodDisruptionBudget
 	autoscaler              *autoscalingv2.HorizontalPodAutoscaler
@@ -70,6 +72,15 @@ func (r *Reconciler) resolve(ctx context.Context, hook *v1alpha1.HeymarketWebhoo
 	if err := r.readChildren(ctx, now); err != nil {
 		return nil, err
 	}
+	now.input = desired.Input{
+		Webhook:       hook,
+		RedisURL:      r.RedisURL(),
+		Image:         r.Settings.ReceiverImage,
+		IngressClass:  r.Settings.IngressClass,
+		NetworkPolicy: r.Settings.NetworkPolicy,
+
+		FirstReplicas: now.children.deployment == nil,
+	}
 	if err := r.checkReferences(ctx, now); err != nil {
 		return nil, err
 	}
@@ -78,14 +89,6 @@ func (r *Reconciler) resolve(ctx context.Context, hook *v1alpha1.HeymarketWebhoo
 	}
 	if err := desired.CheckExpressions(hook); err != nil {
 		now.refuse(v1alpha1.ReasonFilterInvalid, "%s.", bounded(err.Error()))
-	}
-	now.input = desired.Input{
-		Webhook:      hook,
-		RedisURL:     r.RedisURL(),
-		Image:        r.Settings.ReceiverImage,
-		IngressClass: r.Settings.IngressClass,
-
-		FirstReplicas: now.children.deployment == nil,
 	}
 	r.resolveHost(now)
 	if err := r.resolveConflict(ctx, now); err != nil {
@@ -133,6 +136,9 @@ func (r *Reconciler) readChildren(ctx context.Context, now *round) error {
 		return err
 	}
 	if now.children.service, err = readChild(ctx, r, now, "Service", name, &corev1.Service{}, true); err != nil {
+		return err
+	}
+	if now.children.policy, err = readChild(ctx, r, now, "NetworkPolicy", name, &networkingv1.NetworkPolicy{}, r.Settings.NetworkPolicy != nil); err != nil {
 		return err
 	}
 	if now.children.deployment, err = readChild(ctx, r, now, "Deployment", name, &appsv1.Deployment{}, true); err != nil {
@@ -219,6 +225,9 @@ func (now *round) checkReference(ref desired.Reference, secret *corev1.Secret) {
 		now.refuse(noKey, "Secret %q of %s has no key %q: add it with %s, or name the right key.",
 			ref.Secret, ref.Field, ref.Key, ref.Content)
 		return
+	}
+	if ref.Redis {
+		now.input.OwnRedisURL = string(bytes.TrimSpace(value))
 	}
 	switch err := ref.Check(value); {
 	case errors.Is(err, desired.ErrEmpty):

@@ -89,6 +89,7 @@ func lastOf(resource string) string { return resource[strings.LastIndexByte(reso
 // manager shows, because none has more. The Gateway API must be installed.
 func testRights(t *testing.T) {
 	w := newWorld(t)
+	w.r.Settings.NetworkPolicy = &NetworkPolicy{OperatorNamespace: "heymarket-system"}
 	seen := &rights{used: map[string]bool{}}
 	w.manage(seen.record(operator(t, "rights-test")), w.namespace)
 
@@ -111,6 +112,16 @@ func testRights(t *testing.T) {
 		w.do(w.person.List(t.Context(), &list, client.InNamespace(w.namespace)))
 		return len(list.Items) > 1
 	})
+
+	// An operator that has no more use for NetworkPolicies removes them.
+	off := newWorld(t)
+	off.r.Settings.NetworkPolicy = w.r.Settings.NetworkPolicy
+	off.secret("heymarket", map[string]string{"token": canary})
+	off.webhook(smallest)
+	off.reconcile()
+	off.r.Settings.NetworkPolicy = nil
+	off.manage(seen.record(operator(t, "rights-test-off")), off.namespace)
+	off.eventually("no NetworkPolicy", func() bool { return off.exist() == allChildren })
 
 	seen.mu.Lock()
 	defer seen.mu.Unlock()

@@ -58,11 +58,12 @@ func CacheOptions(namespaces []string) cache.Options {
 	opts := cache.Options{
 		ByObject: map[client.Object]cache.ByObject{
 			// Children keep their managed fields: they tell what the operator owns.
-			&appsv1.Deployment{}:         ours,
-			&corev1.Secret{}:             ours,
-			&corev1.Service{}:            ours,
-			&networkingv1.Ingress{}:      ours,
-			&discoveryv1.EndpointSlice{}: slim,
+			&appsv1.Deployment{}:          ours,
+			&corev1.Secret{}:              ours,
+			&corev1.Service{}:             ours,
+			&networkingv1.Ingress{}:       ours,
+			&networkingv1.NetworkPolicy{}: ours,
+			&discoveryv1.EndpointSlice{}:  slim,
 
 			&policyv1.PodDisruptionBudget{}:          ours,
 			&autoscalingv2.HorizontalPodAutoscaler{}: ours,
@@ -132,6 +133,7 @@ func Setup(ctx context.Context, mgr manager.Manager, settings Settings, redis *R
 		Owns(&corev1.Service{}).
 		Owns(&corev1.Secret{}).
 		Owns(&networkingv1.Ingress{}).
+		Owns(&networkingv1.NetworkPolicy{}, builder.WithPredicates(specChanged)).
 		Owns(&policyv1.PodDisruptionBudget{}, builder.WithPredicates(specChanged)).
 		Owns(&autoscalingv2.HorizontalPodAutoscaler{}, builder.WithPredicates(specChanged)).
 		Watches(&discoveryv1.EndpointSlice{}, handler.EnqueueRequestsFromMapFunc(webhookOfEndpointSlice)).

@@ -248,6 +248,7 @@ func (w *world) exist() string {
 		{"support-url", &corev1.Secret{}},
 		{"support-receiver", &corev1.Secret{}},
 		{"support-receiver", &corev1.Service{}},
+		{"support-receiver", &networkingv1.NetworkPolicy{}},
 		{"support-receiver", &appsv1.Deployment{}},
 		{"support-receiver", &policyv1.PodDisruptionBudget{}},
 		{"support-receiver", &autoscalingv2.HorizontalPodAutoscaler{}},

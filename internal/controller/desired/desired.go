@@ -56,6 +56,9 @@ type Input struct {
 	Conflict bool
 	// RedisURL is that of the shared Redis, copied into the configuration Secret unless the resource has its own.
 	RedisURL string
+	// OwnRedisURL is that of the resource's own Redis, empty without one. Receivers read it from the user's Secret; here it
+	// only tells where they have to get to.
+	OwnRedisURL string
 	// Image of the receiver.
 	Image string
 	// FirstReplicas says that the Deployment is to have a number of replicas although an autoscaler will choose it: one
@@ -63,6 +66,8 @@ type Input struct {
 	FirstReplicas bool
 	// IngressClass is used when the resource names none; empty means the cluster's default class.
 	IngressClass string
+	// NetworkPolicy asks for a NetworkPolicy; nil means none.
+	NetworkPolicy *NetworkPolicy
 }
 
 // Objects are the children, in the order in which they are applied.
@@ -72,7 +77,9 @@ type Objects struct {
 	// ConfigSecret is what the receiver mounts.
 	ConfigSecret *corev1ac.SecretApplyConfiguration
 	Service      *corev1ac.ServiceApplyConfiguration
-	Deployment   *appsv1ac.DeploymentApplyConfiguration
+	// NetworkPolicy is nil if none is wanted.
+	NetworkPolicy *networkingv1ac.NetworkPolicyApplyConfiguration
+	Deployment    *appsv1ac.DeploymentApplyConfiguration
 	// DisruptionBudget is nil for a single replica.
 	DisruptionBudget *policyv1ac.PodDisruptionBudgetApplyConfiguration
 	// Autoscaler is nil if none is wanted.
@@ -107,6 +114,9 @@ func Build(in Input) (Objects, error) {
 		Service:      service(in),
 		Deployment:   d,
 		ConfigDigest: config.Digest(encoded),
+	}
+	if in.NetworkPolicy != nil {
+		o.NetworkPolicy = networkPolicy(in, cfg)
 	}
 	if MinReplicas(in.Webhook) > 1 {
 		o.DisruptionBudget = disruptionBudget(in)

@@ -32,6 +32,9 @@ var goldens = []struct {
 	{name: "own-redis", in: Input{Host: "staging.hooks.example.com", HostRequested: true}},
 	{name: "autoscaled", in: Input{Host: "staging.hooks.example.com", HostRequested: true}},
 	{name: "http-route", in: Input{Host: "staging.hooks.example.com", HostRequested: true}},
+	{name: "network-policy", in: Input{Host: "staging.hooks.example.com", HostRequested: true, NetworkPolicy: &NetworkPolicy{
+		OperatorNamespace: "heymarket-system", EventsFrom: []string{"traefik"}, OperationsFrom: []string{"monitoring", "keda"},
+	}}},
 	{name: "not-exposed", in: Input{Host: "support-receiver.staging.svc"}},
 }
 
@@ -104,6 +107,9 @@ func render(t *testing.T, o Objects) []byte {
 		write(shown)
 	}
 	write(o.Service)
+	if o.NetworkPolicy != nil {
+		write(o.NetworkPolicy)
+	}
 	write(o.Deployment)
 	if o.DisruptionBudget != nil {
 		write(o.DisruptionBudget)
