@@ -62,6 +62,7 @@ type children struct {
 	deployment              *appsv1.Deployment
 	budget                  *policyv1.PodDisruptionBudget
 	autoscaler              *autoscalingv2.HorizontalPodAutoscaler
+	scaledObject            *unstructured.Unstructured
 	ingress                 *networkingv1.Ingress
 	route                   *unstructured.Unstructured
 }
@@ -79,6 +80,7 @@ func (r *Reconciler) resolve(ctx context.Context, hook *v1alpha1.HeymarketWebhoo
 		IngressClass:  r.Settings.IngressClass,
 		NetworkPolicy: r.Settings.NetworkPolicy,
 
+		KEDA:          r.Extensions.Served(desired.ScaledObjectKind),
 		FirstReplicas: now.children.deployment == nil,
 	}
 	if err := r.checkReferences(ctx, now); err != nil {
@@ -153,7 +155,13 @@ func (r *Reconciler) readChildren(ctx context.Context, now *round) error {
 	if now.children.ingress, err = readChild(ctx, r, now, "Ingress", name, &networkingv1.Ingress{}, wantsIngress); err != nil {
 		return err
 	}
-	return r.readRoute(ctx, now, name, wantsRoute)
+	wantsScaledObject := wantsAutoscaler && now.hook.Spec.Receiver.Autoscaling.BacklogPerReplica != nil
+	if now.children.scaledObject, err = r.readExtension(ctx, now, desired.ScaledObjectKind, name, wantsScaledObject); err != nil {
+		return err
+	}
+	now.noGateways = wantsRoute && !r.Extensions.Served(desired.HTTPRouteKind)
+	now.children.route, err = r.readExtension(ctx, now, desired.HTTPRouteKind, name, wantsRoute)
+	return err
 }
 
 // readChild returns the object, or nil if there is none. What the cache does not know is asked of the API server if the

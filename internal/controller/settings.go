@@ -27,8 +27,8 @@ type Settings struct {
 	// Namespaces to work in; empty means all.
 	Namespaces []string
 
-	// pollPeriod and exposurePatience are others than the constants, in tests.
-	pollPeriod, exposurePatience time.Duration
+	// pollPeriod, exposurePatience and extensionPeriod are others than the constants, in tests.
+	pollPeriod, exposurePatience, extensionPeriod time.Duration
 }
 
 // NetworkPolicy says who may reach receivers where NetworkPolicies shut them off.

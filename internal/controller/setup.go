@@ -13,8 +13,6 @@ import (
 	networkingv1 "k8s.io/api/networking/v1"
 	policyv1 "k8s.io/api/policy/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
-	apimeta "k8s.io/apimachinery/pkg/api/meta"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
@@ -68,8 +66,10 @@ func CacheOptions(namespaces []string) cache.Options {
 			&policyv1.PodDisruptionBudget{}:          ours,
 			&autoscalingv2.HorizontalPodAutoscaler{}: ours,
 
-			&v1alpha1.HeymarketWebhook{}: {Transform: cache.TransformStripManagedFields()},
+			&v1alpha1.HeymarketWebhook{}: {Label: labels.Everything(), Transform: cache.TransformStripManagedFields()},
 		},
+		// For the metadata of kinds that not every cluster has: they cannot be named above, where each has to exist.
+		DefaultLabelSelector: ours.Label,
 	}
 	for _, ns := range namespaces {
 		if opts.DefaultNamespaces == nil {
@@ -104,6 +104,10 @@ func Setup(ctx context.Context, mgr manager.Manager, settings Settings, redis *R
 	if err != nil {
 		return fmt.Errorf("make a client for metadata: %w", err)
 	}
+	extensions, err := newExtensionWatch(mgr, cmp.Or(settings.extensionPeriod, extensionPeriod))
+	if err != nil {
+		return err
+	}
 	r := &Reconciler{
 		Client:   mgr.GetClient(),
 		Live:     mgr.GetAPIReader(),
@@ -111,21 +115,13 @@ func Setup(ctx context.Context, mgr manager.Manager, settings Settings, redis *R
 		Pods:     pods,
 		RedisURL: redis.URL,
 		Settings: settings,
+
+		Extensions: extensions,
 		Claimants: func(ctx context.Context, claim string) ([]*v1alpha1.HeymarketWebhook, error) {
 			return claimants(ctx, mgr.GetCache(), claim)
 		},
 	}
-	c := ctrl.NewControllerManagedBy(mgr)
-	switch _, err := mgr.GetRESTMapper().RESTMapping(desired.HTTPRouteKind.GroupKind(), desired.HTTPRouteKind.Version); {
-	case err == nil:
-		r.Routes = true
-		route := &metav1.PartialObjectMetadata{}
-		route.SetGroupVersionKind(desired.HTTPRouteKind)
-		c.Owns(route, builder.OnlyMetadata)
-	case !apimeta.IsNoMatchError(err):
-		return fmt.Errorf("find out whether there is a Gateway API: %w", err)
-	}
-	return c.
+	return ctrl.NewControllerManagedBy(mgr).
 		Named("heymarketwebhook").
 		For(&v1alpha1.HeymarketWebhook{}, builder.WithPredicates(predicate.GenerationChangedPredicate{})).
 		Watches(&v1alpha1.HeymarketWebhook{}, wakeRivals(mgr.GetCache(), settings), builder.WithPredicates(predicate.GenerationChangedPredicate{})).
@@ -139,6 +135,7 @@ func Setup(ctx context.Context, mgr manager.Manager, settings Settings, redis *R
 		Watches(&discoveryv1.EndpointSlice{}, handler.EnqueueRequestsFromMapFunc(webhookOfEndpointSlice)).
 		WatchesRawSource(&referenceWatch{metadata: meta, resource: "secrets", index: indexSecret, namespaces: settings.Namespaces, webhooks: mgr.GetCache()}).
 		WatchesRawSource(&referenceWatch{metadata: meta, resource: "services", index: indexService, namespaces: settings.Namespaces, webhooks: mgr.GetCache()}).
+		WatchesRawSource(extensions).
 		WatchesRawSource(redisURLChanges{file: redis, webhooks: mgr.GetCache()}).
 		WatchesRawSource(podPoll{
 			webhooks: mgr.GetCache(), pods: pods,

@@ -61,6 +61,8 @@ type Input struct {
 	OwnRedisURL string
 	// Image of the receiver.
 	Image string
+	// KEDA says that the cluster has ScaledObjects.
+	KEDA bool
 	// FirstReplicas says that the Deployment is to have a number of replicas although an autoscaler will choose it: one
 	// that does not exist yet has no number to keep.
 	FirstReplicas bool
@@ -82,8 +84,9 @@ type Objects struct {
 	Deployment    *appsv1ac.DeploymentApplyConfiguration
 	// DisruptionBudget is nil for a single replica.
 	DisruptionBudget *policyv1ac.PodDisruptionBudgetApplyConfiguration
-	// Autoscaler is nil if none is wanted.
-	Autoscaler *autoscalingv2ac.HorizontalPodAutoscalerApplyConfiguration
+	// Autoscaler and ScaledObject are nil if none is wanted. There is at most one of the two.
+	Autoscaler   *autoscalingv2ac.HorizontalPodAutoscalerApplyConfiguration
+	ScaledObject *unstructured.Unstructured
 	// Ingress is nil if none is wanted.
 	Ingress *networkingv1ac.IngressApplyConfiguration
 	// HTTPRoute is nil if none is wanted.
@@ -121,8 +124,11 @@ func Build(in Input) (Objects, error) {
 	if MinReplicas(in.Webhook) > 1 {
 		o.DisruptionBudget = disruptionBudget(in)
 	}
-	if in.Webhook.Spec.Receiver.Autoscaling != nil {
+	switch scaler(in) {
+	case horizontalPodAutoscaler:
 		o.Autoscaler = autoscaler(in)
+	case keda:
+		o.ScaledObject = scaledObject(in)
 	}
 	switch exposure := in.Webhook.Spec.Exposure; {
 	case in.Conflict:

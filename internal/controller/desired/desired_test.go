@@ -31,6 +31,7 @@ var goldens = []struct {
 	{name: "everything", in: Input{Host: "hooks.example.com", HostRequested: true, IngressClass: "traefik"}},
 	{name: "own-redis", in: Input{Host: "staging.hooks.example.com", HostRequested: true}},
 	{name: "autoscaled", in: Input{Host: "staging.hooks.example.com", HostRequested: true}},
+	{name: "autoscaled-by-backlog", in: Input{Host: "staging.hooks.example.com", HostRequested: true, KEDA: true}},
 	{name: "http-route", in: Input{Host: "staging.hooks.example.com", HostRequested: true}},
 	{name: "network-policy", in: Input{Host: "staging.hooks.example.com", HostRequested: true, NetworkPolicy: &NetworkPolicy{
 		OperatorNamespace: "heymarket-system", EventsFrom: []string{"traefik"}, OperationsFrom: []string{"monitoring", "keda"},
@@ -116,6 +117,9 @@ func render(t *testing.T, o Objects) []byte {
 	}
 	if o.Autoscaler != nil {
 		write(o.Autoscaler)
+	}
+	if o.ScaledObject != nil {
+		write(o.ScaledObject.Object)
 	}
 	if o.Ingress != nil {
 		write(o.Ingress)
