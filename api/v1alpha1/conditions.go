@@ -13,6 +13,9 @@ const (
 	ConditionExposed = "Exposed"
 	// ConditionDurable says whether Redis can be reached and keeps what it has confirmed.
 	ConditionDurable = "Durable"
+	// ConditionScaled says whether KEDA chooses the number of Pods by the backlog. It is there only with
+	// spec.receiver.autoscaling.backlogPerReplica.
+	ConditionScaled = "Scaled"
 	// ConditionReady is True if and only if all the others are True; otherwise its reason and message are those of the
 	// first one that is not.
 	ConditionReady = "Ready"
@@ -114,6 +117,18 @@ const (
 	ReasonRedisUnreachable = "RedisUnreachable"
 	// ReasonDurabilityUnknown: no receiver has told yet what Redis promises.
 	ReasonDurabilityUnknown = "DurabilityUnknown"
+)
+
+// Reasons of ConditionScaled, ReasonNotDeployed besides.
+const (
+	// ReasonScaling: KEDA has taken the ScaledObject.
+	ReasonScaling = "Scaling"
+	// ReasonKEDAMissing: the cluster has no ScaledObject of keda.sh/v1alpha1. The message says what happens instead.
+	ReasonKEDAMissing = "KEDAMissing"
+	// ReasonScaledObjectPending: KEDA has not said yet whether it takes the ScaledObject.
+	ReasonScaledObjectPending = "ScaledObjectPending"
+	// ReasonScaledObjectRefused: KEDA does not take the ScaledObject. The message is KEDA's own.
+	ReasonScaledObjectRefused = "ScaledObjectRefused"
 )
 
 // Reasons of Events that are not reasons of a condition.

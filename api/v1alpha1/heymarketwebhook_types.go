@@ -607,7 +607,7 @@ type AnnotationValue string
 // Receiver shapes the receiver Pods. It is an allow list: nothing in it reaches the Pods' security settings, and the Pods
 // are subject to every quota and policy of their namespace.
 //
-// +kubebuilder:validation:XValidation:rule="!has(self.autoscaling) || !has(self.resources) || (has(self.resources.requests) && 'cpu' in self.resources.requests) || (has(self.resources.limits) && 'cpu' in self.resources.limits)",message="autoscaling needs resources.requests.cpu: the use of CPU is measured against it"
+// +kubebuilder:validation:XValidation:rule="!has(self.autoscaling) || (has(self.autoscaling.backlogPerReplica) && !has(self.autoscaling.targetCPUUtilization)) || !has(self.resources) || (has(self.resources.requests) && 'cpu' in self.resources.requests) || (has(self.resources.limits) && 'cpu' in self.resources.limits)",message="autoscaling needs resources.requests.cpu: the use of CPU is measured against it"
 type Receiver struct {
 	// replicas is the number of receiver Pods: 1 to 100. From two on a PodDisruptionBudget keeps all but one of them.
 	// With autoscaling it has no effect. Default: 2, spread over nodes.
@@ -616,7 +616,8 @@ type Receiver struct {
 	// +kubebuilder:validation:Minimum=1
 	// +kubebuilder:validation:Maximum=100
 	Replicas *int32 `json:"replicas,omitempty"`
-	// autoscaling lets a HorizontalPodAutoscaler choose the number of Pods by their CPU. Default: replicas is the number.
+	// autoscaling lets an autoscaler choose the number of Pods: a HorizontalPodAutoscaler by their CPU, or KEDA by the backlog.
+	// Default: replicas is the number.
 	// +optional
 	Autoscaling *Autoscaling `json:"autoscaling,omitempty"`
 	// resources of the receiver container. When set, they replace the default as a whole. Default: requests of 10m CPU,
@@ -674,7 +675,7 @@ type Receiver struct {
 	ImagePullSecrets []LocalSecretReference `json:"imagePullSecrets,omitempty"`
 }
 
-// Autoscaling lets a HorizontalPodAutoscaler choose the number of Pods.
+// Autoscaling lets an autoscaler choose the number of Pods.
 //
 // +kubebuilder:validation:XValidation:rule="self.minReplicas <= self.maxReplicas",message="minReplicas must not be more than maxReplicas"
 type Autoscaling struct {
@@ -690,12 +691,20 @@ type Autoscaling struct {
 	// +kubebuilder:validation:Maximum=100
 	MaxReplicas int32 `json:"maxReplicas"`
 	// targetCPUUtilization is the mean use of CPU that is aimed at, in percent of what the Pods request: 1 to 1000.
-	// Default: 80.
+	// Default: 80; with backlogPerReplica, CPU does not count.
 	// +optional
-	// +kubebuilder:default=80
 	// +kubebuilder:validation:Minimum=1
 	// +kubebuilder:validation:Maximum=1000
 	TargetCPUUtilization *int32 `json:"targetCPUUtilization,omitempty"`
+	// backlogPerReplica is how many stored and not yet delivered events there may be for each Pod, those of all targets
+	// together, before there are more Pods: 1 to 1000000. It needs KEDA in the cluster, which then takes the place of the
+	// HorizontalPodAutoscaler; of it and targetCPUUtilization the one that asks for more Pods decides. Without KEDA the
+	// condition Scaled is False, and targetCPUUtilization alone decides, or else the number of Pods is minReplicas.
+	// Default: the backlog does not count.
+	// +optional
+	// +kubebuilder:validation:Minimum=1
+	// +kubebuilder:validation:Maximum=1000000
+	BacklogPerReplica *int32 `json:"backlogPerReplica,omitempty"`
 }
 
 // LabelValue is the value of a label: at most 63 letters, digits, '-', '_' and '.', with a letter or digit at both ends.
@@ -736,7 +745,8 @@ type HeymarketWebhookStatus struct {
 	// observedGeneration is the generation of the spec that this status speaks of.
 	// +optional
 	ObservedGeneration int64 `json:"observedGeneration,omitempty"`
-	// conditions are Accepted, Available, Exposed, Durable, and Ready, which is True when all others are.
+	// conditions are Accepted, Available, Exposed, Durable, with autoscaling by the backlog Scaled, and Ready, which is True
+	// when all others are.
 	// +optional
 	// +listType=map
 	// +listMapKey=type

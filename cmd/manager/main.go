@@ -103,6 +103,7 @@ func run(ctx context.Context, opts options, logger logr.Logger) error {
 		AllowedHosts:  opts.allowedHosts,
 		IngressClass:  opts.ingressClass,
 		Namespaces:    opts.namespaces,
+		NetworkPolicy: opts.networkPolicy,
 	}, redis, controller.NewHTTPPodStatus(), controller.RedisKeysFunc(stream.Remove)); err != nil {
 		return fmt.Errorf("set up the controller: %w", err)
 	}

@@ -7,6 +7,7 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"os"
 	"slices"
 	"strings"
 
@@ -23,6 +24,7 @@ type options struct {
 	allowedHosts   controller.AllowedHosts
 	ingressClass   string
 	namespaces     []string
+	networkPolicy  *controller.NetworkPolicy
 	leaderElect    bool
 	metricsAddress string
 	healthAddress  string
@@ -35,7 +37,8 @@ type options struct {
 // the flag and the remedy.
 func parseOptions(args []string, out io.Writer) (options, error) {
 	var o options
-	var hostTemplate, allowedHosts, namespaces, level string
+	var hostTemplate, allowedHosts, namespaces, eventsFrom, operationsFrom, level string
+	var networkPolicies bool
 	f := flag.NewFlagSet("manager", flag.ContinueOnError)
 	f.SetOutput(io.Discard) // The caller says what is wrong, in one sentence.
 	f.StringVar(&o.redisURLFile, "redis-url-file", "", "`file` that holds the URL of Redis (redis:// or rediss://); read again when it changes. Required.")
@@ -44,6 +47,9 @@ func parseOptions(args []string, out io.Writer) (options, error) {
 	f.StringVar(&allowedHosts, "allowed-hosts", "", "comma separated `list` of the hosts that resources may name, with .Namespace; *. in front means any name below. For example {{.Namespace}}.hooks.example.com,*.{{.Namespace}}.example.com. Default: any host.")
 	f.StringVar(&o.ingressClass, "ingress-class", "", "IngressClass `name` for resources that name none. Default: the cluster's default class.")
 	f.StringVar(&namespaces, "namespaces", "", "comma separated `list` of namespaces to work in. Default: all.")
+	f.BoolVar(&networkPolicies, "network-policies", false, "shut receivers off by NetworkPolicies: in come events and questions for figures, out go the ways to Redis, targets and DNS. Needs POD_NAMESPACE.")
+	f.StringVar(&eventsFrom, "network-policy-events-from", "", "comma separated `list` of the namespaces from which events reach receivers, such as that of the ingress controller. Default: from anywhere.")
+	f.StringVar(&operationsFrom, "network-policy-operations-from", "", "comma separated `list` of the namespaces, besides the operator's own, that may reach the receivers' operations port, such as those of Prometheus and KEDA. Default: none.")
 	f.BoolVar(&o.leaderElect, "leader-elect", false, "let one of several replicas work at a time.")
 	f.StringVar(&o.metricsAddress, "metrics-bind-address", ":8080", "`address` for Prometheus metrics by plain HTTP; 0 for none.")
 	f.StringVar(&o.healthAddress, "health-probe-bind-address", ":8081", "`address` for /healthz and /readyz; 0 for none.")
@@ -86,18 +92,13 @@ func parseOptions(args []string, out io.Writer) (options, error) {
 	if o.ingressClass != "" && len(validation.IsDNS1123Subdomain(o.ingressClass)) > 0 {
 		return o, fmt.Errorf("--ingress-class is %q; set the name of an IngressClass", o.ingressClass)
 	}
-	for ns := range strings.SplitSeq(namespaces, ",") {
-		if ns = strings.TrimSpace(ns); ns == "" {
-			continue
-		}
-		if len(validation.IsDNS1123Label(ns)) > 0 {
-			return o, fmt.Errorf("--namespaces holds %q, which is no name of a namespace; set a list such as staging,production", ns)
-		}
-		if !slices.Contains(o.namespaces, ns) {
-			o.namespaces = append(o.namespaces, ns)
-		}
-	}
 	var err error
+	if o.namespaces, err = namespaceList("namespaces", namespaces); err != nil {
+		return o, err
+	}
+	if o.networkPolicy, err = networkPolicy(networkPolicies, eventsFrom, operationsFrom); err != nil {
+		return o, err
+	}
 	if o.allowedHosts, err = controller.ParseAllowedHosts(allowedHosts); err != nil {
 		return o, fmt.Errorf("--allowed-hosts is not usable: %w; set a list such as *.{{.Namespace}}.hooks.example.com", err)
 	}
@@ -109,6 +110,43 @@ func parseOptions(args []string, out io.Writer) (options, error) {
 		o.hostTemplate = t
 	}
 	return o, nil
+}
+
+// namespaceList reads a comma separated list, each name once.
+func namespaceList(flagName, s string) ([]string, error) {
+	var out []string
+	for ns := range strings.SplitSeq(s, ",") {
+		if ns = strings.TrimSpace(ns); ns == "" {
+			continue
+		}
+		if len(validation.IsDNS1123Label(ns)) > 0 {
+			return nil, fmt.Errorf("--%s holds %q, which is no name of a namespace; set a list such as staging,production", flagName, ns)
+		}
+		if !slices.Contains(out, ns) {
+			out = append(out, ns)
+		}
+	}
+	return out, nil
+}
+
+func networkPolicy(wanted bool, eventsFrom, operationsFrom string) (*controller.NetworkPolicy, error) {
+	p := &controller.NetworkPolicy{OperatorNamespace: os.Getenv("POD_NAMESPACE")}
+	var err error
+	if p.EventsFrom, err = namespaceList("network-policy-events-from", eventsFrom); err != nil {
+		return nil, err
+	}
+	if p.OperationsFrom, err = namespaceList("network-policy-operations-from", operationsFrom); err != nil {
+		return nil, err
+	}
+	switch {
+	case !wanted && eventsFrom+operationsFrom != "":
+		return nil, errors.New("--network-policy-events-from and --network-policy-operations-from have no effect without --network-policies; set it, or leave them out")
+	case !wanted:
+		return nil, nil
+	case p.OperatorNamespace == "":
+		return nil, errors.New("--network-policies would keep the operator itself from the receivers, because its namespace is not known; set POD_NAMESPACE to this Pod's")
+	}
+	return p, nil
 }
 
 func (o options) logHandler(w io.Writer) slog.Handler {

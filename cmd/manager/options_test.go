@@ -10,6 +10,10 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"heymarket.dev/operator/internal/controller"
 )
 
 func TestBadFlagsEndWithASentence(t *testing.T) {
@@ -28,6 +32,10 @@ func TestBadFlagsEndWithASentence(t *testing.T) {
 		{[]string{"--redis-url-file=f", "--health-probe-bind-address=x"}, []string{"--health-probe-bind-address", ":port"}},
 		{[]string{"--redis-url-file=f", "--ingress-class=a b"}, []string{"--ingress-class", "a b"}},
 		{[]string{"--redis-url-file=f", "--namespaces=a,B"}, []string{"--namespaces", `"B"`}},
+		{[]string{"--redis-url-file=f", "--network-policies"}, []string{"--network-policies", "POD_NAMESPACE"}},
+		{[]string{"--redis-url-file=f", "--network-policies", "--network-policy-events-from=a b"}, []string{"--network-policy-events-from", `"a b"`}},
+		{[]string{"--redis-url-file=f", "--network-policies", "--network-policy-operations-from=a,B"}, []string{"--network-policy-operations-from", `"B"`}},
+		{[]string{"--redis-url-file=f", "--network-policy-events-from=a"}, []string{"--network-policies", "set it"}},
 		{[]string{"--redis-url-file=f", "--host-template={{.Host}}"}, []string{"--host-template", "hooks.example.com"}},
 		{[]string{"--redis-url-file=f", "--allowed-hosts=a.example.com,b c"}, []string{"--allowed-hosts", `"b c"`}},
 		{[]string{"--redis-url-file=f", "--host-template=a b"}, []string{"--host-template", "a b"}},
@@ -90,5 +98,22 @@ func TestOptions(t *testing.T) {
 	}
 	if _, err := parseOptions([]string{"-h"}, &bytes.Buffer{}); !errors.Is(err, flag.ErrHelp) {
 		t.Errorf("-h: %v", err)
+	}
+}
+
+func TestNetworkPolicyOptions(t *testing.T) {
+	t.Setenv("POD_NAMESPACE", "heymarket-system")
+	o, err := parseOptions([]string{
+		"--redis-url-file=f", "--network-policies", "--network-policy-events-from=traefik", "--network-policy-operations-from=monitoring, keda,keda",
+	}, &bytes.Buffer{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := &controller.NetworkPolicy{OperatorNamespace: "heymarket-system", EventsFrom: []string{"traefik"}, OperationsFrom: []string{"monitoring", "keda"}}
+	if diff := cmp.Diff(want, o.networkPolicy); diff != "" {
+		t.Error(diff)
+	}
+	if o, err := parseOptions([]string{"--redis-url-file=f"}, &bytes.Buffer{}); err != nil || o.networkPolicy != nil {
+		t.Errorf("without the flag: %+v, %v", o.networkPolicy, err)
 	}
 }

@@ -11,11 +11,9 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/runtime"
 	appsv1ac "k8s.io/client-go/applyconfigurations/apps/v1"
-	autoscalingv2ac "k8s.io/client-go/applyconfigurations/autoscaling/v2"
 	corev1ac "k8s.io/client-go/applyconfigurations/core/v1"
 	networkingv1ac "k8s.io/client-go/applyconfigurations/networking/v1"
 	policyv1ac "k8s.io/client-go/applyconfigurations/policy/v1"
-	"k8s.io/utils/ptr"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/log"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
@@ -24,7 +22,8 @@ import (
 	"heymarket.dev/operator/internal/controller/desired"
 )
 
-// apply sends the children that differ. Secrets go first, because Pods mount them.
+// apply sends the children that differ. Secrets go first, because Pods mount them, and the NetworkPolicy before there
+// are Pods that it is about.
 func (r *Reconciler) apply(ctx context.Context, now *round, want desired.Objects) error {
 	if !now.accepted() {
 		return nil
@@ -39,6 +38,11 @@ func (r *Reconciler) apply(ctx context.Context, now *round, want desired.Objects
 	if _, err := applyChild(ctx, r, now, is.service, want.Service, corev1ac.ExtractService); err != nil {
 		return err
 	}
+	if want.NetworkPolicy != nil {
+		if _, err := applyChild(ctx, r, now, is.policy, want.NetworkPolicy, networkingv1ac.ExtractNetworkPolicy); err != nil {
+			return err
+		}
+	}
 	if err := r.handOverReplicas(ctx, now, want); err != nil {
 		return err
 	}
@@ -51,44 +55,16 @@ func (r *Reconciler) apply(ctx context.Context, now *round, want desired.Objects
 			return err
 		}
 	}
-	if want.Autoscaler != nil {
-		if _, err := applyChild(ctx, r, now, is.autoscaler, want.Autoscaler, autoscalingv2ac.ExtractHorizontalPodAutoscaler); err != nil {
-			return err
-		}
+	if err := r.applyScaler(ctx, now, want); err != nil {
+		return err
 	}
 	if want.Ingress != nil {
 		if _, err := applyChild(ctx, r, now, is.ingress, want.Ingress, networkingv1ac.ExtractIngress); err != nil {
 			return err
 		}
 	}
-	if want.HTTPRoute != nil {
-		return r.applyRoute(ctx, now, want.HTTPRoute)
-	}
-	return nil
-}
-
-// replicasOwner keeps the number of replicas between the operator, which lets go of it, and an autoscaler, which takes
-// it when it first changes it.
-const replicasOwner = FieldOwner + "-replicas"
-
-// handOverReplicas gives the number of replicas as it is to another field owner, if the operator owns it and no longer
-// wants to. A field that its last owner leaves out is removed, and a Deployment without it gets one replica.
-func (r *Reconciler) handOverReplicas(ctx context.Context, now *round, want desired.Objects) error {
-	is := now.children.deployment
-	if !now.accepted() || is == nil || want.Deployment.Spec.Replicas != nil {
-		return nil
-	}
-	owned, err := appsv1ac.ExtractDeployment(is, FieldOwner)
-	if err != nil {
-		return fmt.Errorf("read what the operator owns of Deployment %s: %w", is.Name, err)
-	}
-	if owned.Spec == nil || owned.Spec.Replicas == nil {
-		return nil
-	}
-	keep := appsv1ac.Deployment(is.Name, is.Namespace).WithUID(is.UID).
-		WithSpec(appsv1ac.DeploymentSpec().WithReplicas(ptr.Deref(is.Spec.Replicas, 1)))
-	if err := r.Client.Apply(ctx, keep, client.FieldOwner(replicasOwner), client.ForceOwnership); err != nil {
-		return fmt.Errorf("hand over the replicas of Deployment %s: %w", is.Name, err)
+	if want.HTTPRoute != nil && !now.noGateways {
+		return r.applyExtension(ctx, now, is.route, want.HTTPRoute, "parentRefs", "hostnames")
 	}
 	return nil
 }
@@ -159,10 +135,13 @@ func (r *Reconciler) prune(ctx context.Context, now *round, want desired.Objects
 		return nil
 	}
 	is := &now.children
-	if err := pruneChild(ctx, r, "HorizontalPodAutoscaler", &is.autoscaler, want.Autoscaler != nil); err != nil {
+	if err := r.pruneScalers(ctx, now, want); err != nil {
 		return err
 	}
 	if err := pruneChild(ctx, r, "PodDisruptionBudget", &is.budget, want.DisruptionBudget != nil); err != nil {
+		return err
+	}
+	if err := pruneChild(ctx, r, "NetworkPolicy", &is.policy, want.NetworkPolicy != nil); err != nil {
 		return err
 	}
 	// In a conflict, what stands somewhere else is not in the rival's way.

@@ -130,10 +130,11 @@ func (r *Reconciler) endReceiver(ctx context.Context, hook *v1alpha1.HeymarketWe
 	if err := pruneChild(ctx, r, "Ingress", &ingress, false); err != nil {
 		return begun, false, err
 	}
-	if err := r.readRoute(ctx, now, key, false); err != nil {
+	route, err := r.readExtension(ctx, now, desired.HTTPRouteKind, key, false)
+	if err != nil {
 		return begun, false, err
 	}
-	if err := pruneChild(ctx, r, "HTTPRoute", &now.children.route, false); err != nil {
+	if err := pruneChild(ctx, r, "HTTPRoute", &route, false); err != nil {
 		return begun, false, err
 	}
 	deployment, err := readChild(ctx, r, now, "Deployment", key, &appsv1.Deployment{}, true)

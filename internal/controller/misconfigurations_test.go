@@ -19,6 +19,7 @@ import (
 	"sigs.k8s.io/yaml"
 
 	"heymarket.dev/operator/api/v1alpha1"
+	"heymarket.dev/operator/internal/controller/desired"
 	"heymarket.dev/operator/test/apiserver"
 )
 
@@ -43,9 +44,8 @@ type misconfiguration struct {
 
 // Each mistake yields a sentence that names field, cause and remedy: at once from the API server, or as a condition and
 // an event.
-//
-// It is not parallel, because it installs and removes the Gateway API.
 func TestMisconfigurations(t *testing.T) {
+	t.Parallel()
 	apiserver.Config(t)
 	var page bytes.Buffer
 	page.WriteString(misconfigurationsHead)
@@ -53,12 +53,14 @@ func TestMisconfigurations(t *testing.T) {
 		said := make([]string, len(section.cases))
 		t.Run(section.title, func(t *testing.T) {
 			if section.gateways {
-				installGateways(t)
+				installExtensions(t)
 			}
 			for i, m := range section.cases {
 				t.Run(m.mistake, func(t *testing.T) {
 					t.Parallel()
-					said[i] = m.make(newWorld(t))
+					w := newWorld(t)
+					w.serves[desired.HTTPRouteKind] = section.gateways
+					said[i] = m.make(w)
 				})
 			}
 		})

@@ -1,25 +1,15 @@
 package controller
 
 import (
-	"context"
-	"testing"
-	"time"
-
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
-	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	apiresource "k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
-	"k8s.io/apimachinery/pkg/util/wait"
-	"sigs.k8s.io/controller-runtime/pkg/client"
-	"sigs.k8s.io/controller-runtime/pkg/envtest"
 	"sigs.k8s.io/yaml"
 
 	"heymarket.dev/operator/api/v1alpha1"
 	"heymarket.dev/operator/internal/controller/desired"
-	"heymarket.dev/operator/test/apiserver"
 )
 
 const misconfigurationsHead = `# What a mistake looks like
@@ -381,6 +371,17 @@ var misconfigurations = []struct {
 		},
 	},
 	{
+		title: "Scaled",
+		lead:  "The reason is that of the condition `Scaled`, and of the event.",
+		cases: []misconfiguration{
+			{
+				mistake: "Scaling by the backlog in a cluster without KEDA", spec: "receiver: {autoscaling: {maxReplicas: 5, backlogPerReplica: 100}}",
+				condition: v1alpha1.ConditionScaled, reason: v1alpha1.ReasonKEDAMissing,
+				words: []string{"no ScaledObject", "install KEDA", "remove spec.receiver.autoscaling.backlogPerReplica", "is spec.receiver.autoscaling.minReplicas"},
+			},
+		},
+	},
+	{
 		title: "Durable",
 		lead:  "The reason is that of the condition `Durable`, and of the event. The receivers ask Redis.",
 		cases: []misconfiguration{
@@ -456,33 +457,4 @@ func redisSays(change func(*PodReport)) func(*world) {
 		w.says("10.1.0.1", change)
 		w.says("10.1.0.2", change)
 	}
-}
-
-// installGateways installs the HTTPRoute of the Gateway API until the test ends.
-func installGateways(t *testing.T) {
-	t.Helper()
-	var crd apiextensionsv1.CustomResourceDefinition
-	if err := yaml.UnmarshalStrict([]byte(httpRouteCRD), &crd); err != nil {
-		t.Fatal(err)
-	}
-	options := envtest.CRDInstallOptions{CRDs: []*apiextensionsv1.CustomResourceDefinition{&crd}}
-	if _, err := envtest.InstallCRDs(apiserver.Config(t), options); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := envtest.UninstallCRDs(apiserver.Config(t), options); err != nil {
-			t.Error(err)
-		}
-		// It goes with the routes, in its own time, and another test installs it again.
-		person := newClient(t, apiserver.Config(t))
-		err := wait.PollUntilContextTimeout(context.WithoutCancel(t.Context()), 20*time.Millisecond, 20*time.Second, true, func(ctx context.Context) (bool, error) {
-			err := person.Get(ctx, client.ObjectKeyFromObject(&crd), &metav1.PartialObjectMetadata{TypeMeta: metav1.TypeMeta{
-				APIVersion: apiextensionsv1.SchemeGroupVersion.String(), Kind: "CustomResourceDefinition",
-			}})
-			return apierrors.IsNotFound(err), client.IgnoreNotFound(err)
-		})
-		if err != nil {
-			t.Error(err)
-		}
-	})
 }

@@ -25,6 +25,8 @@ import (
 // observation is what one round has seen of the children.
 type observation struct {
 	available, durable, exposed verdict
+	// scaled is nil where KEDA is not asked for.
+	scaled *verdict
 	// reports are those of the Pods that answered.
 	reports []PodReport
 	// ask says that only asking the Pods again will tell more: no watch does.
@@ -42,7 +44,9 @@ func (r *Reconciler) observe(ctx context.Context, now *round, want desired.Objec
 	if err != nil {
 		return observation{}, err
 	}
-	seen := observation{exposed: observeExposure(now)}
+	seen := observation{exposed: observeExposure(now), scaled: observeScaling(now)}
+	// What KEDA writes into a status wakes nobody: it does so at every poll of a webhook that has work to do.
+	now.unwatched = now.unwatched || seen.scaled != nil && !seen.scaled.ok && seen.scaled.reason != v1alpha1.ReasonKEDAMissing
 	reports := askPods(ctx, r.Pods, pods.ready)
 	seen.available, seen.ask = observeReceiver(now, want, reports)
 	if len(pods.ready) == 0 {

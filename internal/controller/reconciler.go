@@ -23,8 +23,9 @@ const FieldOwner = "heymarket-operator"
 // +kubebuilder:rbac:groups="",resources=secrets;services,verbs=get;list;watch;create;patch
 // +kubebuilder:rbac:groups=apps,resources=deployments,verbs=get;list;watch;create;patch;delete
 // +kubebuilder:rbac:groups="",resources=pods,verbs=list
-// +kubebuilder:rbac:groups=networking.k8s.io,resources=ingresses,verbs=get;list;watch;create;patch;delete
+// +kubebuilder:rbac:groups=networking.k8s.io,resources=ingresses;networkpolicies,verbs=get;list;watch;create;patch;delete
 // +kubebuilder:rbac:groups=gateway.networking.k8s.io,resources=httproutes,verbs=get;list;watch;create;patch;delete
+// +kubebuilder:rbac:groups=keda.sh,resources=scaledobjects,verbs=get;list;watch;create;patch;delete
 // +kubebuilder:rbac:groups=policy,resources=poddisruptionbudgets,verbs=get;list;watch;create;patch;delete
 // +kubebuilder:rbac:groups=autoscaling,resources=horizontalpodautoscalers,verbs=get;list;watch;create;patch;delete
 // +kubebuilder:rbac:groups=discovery.k8s.io,resources=endpointslices,verbs=list;watch
@@ -52,8 +53,8 @@ type Reconciler struct {
 	Claimants func(ctx context.Context, claim string) ([]*v1alpha1.HeymarketWebhook, error)
 	// RedisURL returns the URL to hand to receivers.
 	RedisURL func() string
-	// Routes says that HTTPRoutes are watched.
-	Routes bool
+	// Extensions tells which of the kinds that not every cluster has there are.
+	Extensions Extensions
 	// Settings are the operator's own.
 	Settings Settings
 }

@@ -89,14 +89,19 @@ func status(now *round, want desired.Objects, seen observation, at time.Time) v1
 	ready := verdict{ok: true, reason: v1alpha1.ReasonReady, message: "The receiver is serving and reachable."}
 	for _, c := range []struct {
 		name string
-		verdict
+		*verdict
 	}{
-		{v1alpha1.ConditionAccepted, accepted},
-		{v1alpha1.ConditionAvailable, seen.available},
-		{v1alpha1.ConditionExposed, seen.exposed},
-		{v1alpha1.ConditionDurable, seen.durable},
+		{v1alpha1.ConditionAccepted, &accepted},
+		{v1alpha1.ConditionAvailable, &seen.available},
+		{v1alpha1.ConditionExposed, &seen.exposed},
+		{v1alpha1.ConditionDurable, &seen.durable},
+		{v1alpha1.ConditionScaled, seen.scaled},
 	} {
-		setCondition(&after, c.name, c.verdict)
+		if c.verdict == nil {
+			meta.RemoveStatusCondition(&after.Conditions, c.name)
+			continue
+		}
+		setCondition(&after, c.name, *c.verdict)
 		if !c.ok && ready.ok {
 			ready = verdict{reason: c.reason, message: "Not " + c.name + ": " + c.message}
 		}
@@ -133,6 +138,9 @@ func (r *Reconciler) tell(hook *v1alpha1.HeymarketWebhook, before, after *v1alph
 		return reason != v1alpha1.ReasonAddressPending && reason != v1alpha1.ReasonRoutePending && reason != v1alpha1.ReasonNotExposed
 	})
 	r.tellAddress(hook, before, after)
+	r.tellCondition(hook, before, after, v1alpha1.ConditionScaled, "Scale", func(reason string) bool {
+		return reason == v1alpha1.ReasonKEDAMissing || reason == v1alpha1.ReasonScaledObjectRefused
+	})
 	r.tellTraffic(hook, before, after)
 }
 
@@ -167,7 +175,7 @@ func (r *Reconciler) tellCondition(
 	switch {
 	case failing(is) && (!failing(was) || was.Reason != is.Reason):
 		r.event(hook, corev1.EventTypeWarning, is.Reason, action, "%s", is.Message)
-	case is.Status == metav1.ConditionTrue && failing(was):
+	case is != nil && is.Status == metav1.ConditionTrue && failing(was):
 		r.event(hook, corev1.EventTypeNormal, is.Reason, action, "%s", is.Message)
 	}
 }

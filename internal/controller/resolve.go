@@ -1,6 +1,7 @@
 package controller
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"errors"
@@ -57,9 +58,11 @@ type round struct {
 type children struct {
 	urlSecret, configSecret *corev1.Secret
 	service                 *corev1.Service
+	policy                  *networkingv1.NetworkPolicy
 	deployment              *appsv1.Deployment
 	budget                  *policyv1.PodDisruptionBudget
 	autoscaler              *autoscalingv2.HorizontalPodAutoscaler
+	scaledObject            *unstructured.Unstructured
 	ingress                 *networkingv1.Ingress
 	route                   *unstructured.Unstructured
 }
@@ -70,6 +73,16 @@ func (r *Reconciler) resolve(ctx context.Context, hook *v1alpha1.HeymarketWebhoo
 	if err := r.readChildren(ctx, now); err != nil {
 		return nil, err
 	}
+	now.input = desired.Input{
+		Webhook:       hook,
+		RedisURL:      r.RedisURL(),
+		Image:         r.Settings.ReceiverImage,
+		IngressClass:  r.Settings.IngressClass,
+		NetworkPolicy: r.Settings.NetworkPolicy,
+
+		KEDA:          r.Extensions.Served(desired.ScaledObjectKind),
+		FirstReplicas: now.children.deployment == nil,
+	}
 	if err := r.checkReferences(ctx, now); err != nil {
 		return nil, err
 	}
@@ -78,14 +91,6 @@ func (r *Reconciler) resolve(ctx context.Context, hook *v1alpha1.HeymarketWebhoo
 	}
 	if err := desired.CheckExpressions(hook); err != nil {
 		now.refuse(v1alpha1.ReasonFilterInvalid, "%s.", bounded(err.Error()))
-	}
-	now.input = desired.Input{
-		Webhook:      hook,
-		RedisURL:     r.RedisURL(),
-		Image:        r.Settings.ReceiverImage,
-		IngressClass: r.Settings.IngressClass,
-
-		FirstReplicas: now.children.deployment == nil,
 	}
 	r.resolveHost(now)
 	if err := r.resolveConflict(ctx, now); err != nil {
@@ -137,6 +142,9 @@ func (r *Reconciler) readChildren(ctx context.Context, now *round) error {
 	if now.children.service, err = readChild(ctx, r, now, "Service", name, &corev1.Service{}, true); err != nil {
 		return err
 	}
+	if now.children.policy, err = readChild(ctx, r, now, "NetworkPolicy", name, &networkingv1.NetworkPolicy{}, r.Settings.NetworkPolicy != nil); err != nil {
+		return err
+	}
 	if now.children.deployment, err = readChild(ctx, r, now, "Deployment", name, &appsv1.Deployment{}, true); err != nil {
 		return err
 	}
@@ -149,7 +157,13 @@ func (r *Reconciler) readChildren(ctx context.Context, now *round) error {
 	if now.children.ingress, err = readChild(ctx, r, now, "Ingress", name, &networkingv1.Ingress{}, wantsIngress); err != nil {
 		return err
 	}
-	return r.readRoute(ctx, now, name, wantsRoute)
+	wantsScaledObject := wantsAutoscaler && now.hook.Spec.Receiver.Autoscaling.BacklogPerReplica != nil
+	if now.children.scaledObject, err = r.readExtension(ctx, now, desired.ScaledObjectKind, name, wantsScaledObject); err != nil {
+		return err
+	}
+	now.noGateways = wantsRoute && !r.Extensions.Served(desired.HTTPRouteKind)
+	now.children.route, err = r.readExtension(ctx, now, desired.HTTPRouteKind, name, wantsRoute)
+	return err
 }
 
 // readChild returns the object, or nil if there is none. What the cache does not know is asked of the API server if the
@@ -221,6 +235,9 @@ func (now *round) checkReference(ref desired.Reference, secret *corev1.Secret) {
 		now.refuse(noKey, "Secret %q of %s has no key %q: add it with %s, or name the right key.",
 			ref.Secret, ref.Field, ref.Key, ref.Content)
 		return
+	}
+	if ref.Redis {
+		now.input.OwnRedisURL = string(bytes.TrimSpace(value))
 	}
 	switch err := ref.Check(value); {
 	case errors.Is(err, desired.ErrEmpty):

@@ -13,6 +13,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"heymarket.dev/operator/api/v1alpha1"
+	"heymarket.dev/operator/internal/controller/desired"
 )
 
 // rights are those that requests have used, such as "patch apps/deployments".
@@ -87,17 +88,26 @@ func resource(path string) string {
 func lastOf(resource string) string { return resource[strings.LastIndexByte(resource, '/')+1:] }
 
 // Every right of config/rbac is one that the operator uses. That it has all that it needs is what each test of the
-// manager shows, because none has more. The Gateway API must be installed.
-func testRights(t *testing.T) {
+// manager shows, because none has more.
+func TestRights(t *testing.T) {
+	t.Parallel()
+	installExtensions(t)
 	w := newWorld(t)
 	w.r.Keys = RedisKeysFunc(func(context.Context, string, []byte, string, string) (int, error) { return 0, nil })
+	w.r.Settings.NetworkPolicy = &NetworkPolicy{OperatorNamespace: "heymarket-system"}
 	seen := &rights{used: map[string]bool{}}
 	w.manage(seen.record(operator(t, "rights-test")), w.namespace)
 
-	w.webhook(smallest + "deletionPolicy: Delete\nexposure: {type: HTTPRoute, httpRoute: {parentRefs: [{name: public}]}}\nreceiver: {autoscaling: {maxReplicas: 3}}")
+	w.webhook(smallest + "deletionPolicy: Delete\nexposure: {type: HTTPRoute, httpRoute: {parentRefs: [{name: public}]}}\n" +
+		"receiver: {autoscaling: {maxReplicas: 3, backlogPerReplica: 100}}")
 	w.eventually("the refusal", func() bool { return w.reason(v1alpha1.ConditionAccepted) == v1alpha1.ReasonTokenSecretNotFound })
 	w.secret("heymarket", map[string]string{"token": canary})
 	w.eventually("acceptance", func() bool { return w.reason(v1alpha1.ConditionAccepted) == v1alpha1.ReasonAccepted })
+	w.eventually("the ScaledObject", func() bool { return w.hasExtension(desired.ScaledObjectKind) })
+	change(w, w.hook(), func(h *v1alpha1.HeymarketWebhook) { h.Spec.Receiver.Autoscaling.BacklogPerReplica = nil })
+	w.eventually("the HorizontalPodAutoscaler", func() bool {
+		return strings.Contains(w.exist(), "HorizontalPodAutoscaler") && !w.hasExtension(desired.ScaledObjectKind)
+	})
 	change(w, w.hook(), func(h *v1alpha1.HeymarketWebhook) {
 		h.Spec.Exposure = v1alpha1.Exposure{Type: v1alpha1.ExposureIngress}
 		h.Spec.Receiver.Autoscaling, h.Spec.Receiver.Replicas = nil, new(int32(1))
@@ -113,6 +123,16 @@ func testRights(t *testing.T) {
 		w.do(w.person.List(t.Context(), &list, client.InNamespace(w.namespace)))
 		return len(list.Items) > 1
 	})
+
+	// An operator that has no more use for NetworkPolicies removes them.
+	off := newWorld(t)
+	off.r.Settings.NetworkPolicy = w.r.Settings.NetworkPolicy
+	off.secret("heymarket", map[string]string{"token": canary})
+	off.webhook(smallest)
+	off.reconcile()
+	off.r.Settings.NetworkPolicy = nil
+	off.manage(seen.record(operator(t, "rights-test-off")), off.namespace)
+	off.eventually("no NetworkPolicy", func() bool { return off.exist() == allChildren })
 
 	w.do(w.person.Delete(t.Context(), w.hook()))
 	w.collectGarbage()

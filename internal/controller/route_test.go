@@ -4,60 +4,13 @@ import (
 	"strings"
 	"testing"
 
-	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"sigs.k8s.io/controller-runtime/pkg/client"
-	"sigs.k8s.io/controller-runtime/pkg/envtest"
-	"sigs.k8s.io/yaml"
 
 	"heymarket.dev/operator/api/v1alpha1"
 	"heymarket.dev/operator/internal/controller/desired"
-	"heymarket.dev/operator/test/apiserver"
 )
-
-// httpRouteCRD has the defaults of the Gateway API's own, and knows no more.
-const httpRouteCRD = `
-metadata:
-  name: httproutes.gateway.networking.k8s.io
-  annotations: {api-approved.kubernetes.io: https://github.com/kubernetes-sigs/gateway-api/pull/3328}
-spec:
-  group: gateway.networking.k8s.io
-  names: {kind: HTTPRoute, listKind: HTTPRouteList, plural: httproutes, singular: httproute}
-  scope: Namespaced
-  versions:
-  - name: v1
-    served: true
-    storage: true
-    subresources: {status: {}}
-    schema:
-      openAPIV3Schema:
-        type: object
-        properties:
-          status: {type: object, x-kubernetes-preserve-unknown-fields: true}
-          spec:
-            type: object
-            properties:
-              hostnames: {type: array, items: {type: string}}
-              parentRefs:
-                type: array
-                items:
-                  type: object
-                  properties:
-                    group: {type: string, default: gateway.networking.k8s.io}
-                    kind: {type: string, default: Gateway}
-                    namespace: {type: string}
-                    name: {type: string}
-                    sectionName: {type: string}
-                    port: {type: integer, format: int32}
-              rules:
-                type: array
-                items:
-                  type: object
-                  x-kubernetes-preserve-unknown-fields: true
-                  properties:
-                    timeouts: {type: object, default: {}, properties: {request: {type: string, default: 10s}}}
-`
 
 // From a cluster without the Gateway API to a route that is admitted, and back to an Ingress.
 func TestHTTPRoute(t *testing.T) {
@@ -65,9 +18,7 @@ func TestHTTPRoute(t *testing.T) {
 	w := newWorld(t)
 	w.secret("heymarket", map[string]string{"token": canary})
 	w.webhook(smallest + "exposure: {type: HTTPRoute, httpRoute: {parentRefs: [{name: public, namespace: gateways, sectionName: https}]}}")
-	if res := w.reconcile(); res.RequeueAfter != lookAgain {
-		t.Errorf("looks again after %s, want %s, for no watch tells", res.RequeueAfter, lookAgain)
-	}
+	w.reconcile()
 	w.condition(v1alpha1.ConditionAccepted, true, v1alpha1.ReasonAccepted)
 	w.condition(v1alpha1.ConditionExposed, false, v1alpha1.ReasonGatewayAPIMissing, "install the Gateway API")
 	noRoute := strings.TrimSuffix(allChildren, ", Ingress support-receiver")
@@ -76,19 +27,9 @@ func TestHTTPRoute(t *testing.T) {
 	}
 	w.quiet()
 
-	var crd apiextensionsv1.CustomResourceDefinition
-	w.do(yaml.UnmarshalStrict([]byte(httpRouteCRD), &crd))
-	_, err := envtest.InstallCRDs(apiserver.Config(t), envtest.CRDInstallOptions{CRDs: []*apiextensionsv1.CustomResourceDefinition{&crd}})
-	w.do(err)
-	t.Cleanup(func() {
-		if err := envtest.UninstallCRDs(apiserver.Config(t), envtest.CRDInstallOptions{CRDs: []*apiextensionsv1.CustomResourceDefinition{&crd}}); err != nil {
-			t.Error(err)
-		}
-	})
-	w.eventually("the route", func() bool {
-		w.reconcile()
-		return w.reason(v1alpha1.ConditionExposed) != v1alpha1.ReasonGatewayAPIMissing
-	})
+	installExtensions(t)
+	w.serves[desired.HTTPRouteKind] = true
+	w.reconcile()
 	route := func() *unstructured.Unstructured {
 		t.Helper()
 		u := &unstructured.Unstructured{}
@@ -138,7 +79,6 @@ func TestHTTPRoute(t *testing.T) {
 	w.reconcile()
 	w.condition(v1alpha1.ConditionExposed, false, v1alpha1.ReasonHostUnknown, "spec.exposure.host")
 
-	w.r.Routes = true
 	change(w, w.hook(), func(h *v1alpha1.HeymarketWebhook) {
 		h.Spec.Exposure = v1alpha1.Exposure{Type: v1alpha1.ExposureIngress}
 	})
@@ -163,22 +103,6 @@ func TestHTTPRoute(t *testing.T) {
 	w.reconcile()
 	w.condition(v1alpha1.ConditionAccepted, false, v1alpha1.ReasonChildNameTaken, "HTTPRoute")
 	w.quiet()
-
-	// A manager that starts with the Gateway API watches routes.
-	second := newWorld(t)
-	second.manage(operator(t, "route-test"), second.namespace)
-	second.secret("heymarket", map[string]string{"token": canary})
-	second.webhook(smallest + "exposure: {type: HTTPRoute, httpRoute: {parentRefs: [{name: public}]}}")
-	second.eventually("the route", func() bool { return second.reason(v1alpha1.ConditionExposed) == v1alpha1.ReasonRoutePending })
-	made := &unstructured.Unstructured{}
-	made.SetGroupVersionKind(desired.HTTPRouteKind)
-	second.do(second.person.Delete(t.Context(), get(second, "support-receiver", made)))
-	second.eventually("the route again", func() bool {
-		again := made.DeepCopy()
-		return second.person.Get(t.Context(), second.key("support-receiver"), again) == nil && again.GetUID() != made.GetUID()
-	})
-
-	t.Run("rights", testRights)
 }
 
 func condition(kind, status, reason string, generation int64) map[string]any {

@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"k8s.io/apimachinery/pkg/util/validation"
+
+	"heymarket.dev/operator/internal/controller/desired"
 )
 
 // Settings are the operator's own, from its flags.
@@ -20,12 +22,17 @@ type Settings struct {
 	AllowedHosts AllowedHosts
 	// IngressClass of resources that name none; empty means the cluster's default class.
 	IngressClass string
+	// NetworkPolicy shuts receivers off by NetworkPolicies; nil means that the operator makes none.
+	NetworkPolicy *NetworkPolicy
 	// Namespaces to work in; empty means all.
 	Namespaces []string
 
-	// pollPeriod, exposurePatience and removalDeadline are others than the constants, in tests.
-	pollPeriod, exposurePatience, removalDeadline time.Duration
+	// pollPeriod, exposurePatience, extensionPeriod and removalDeadline are others than the constants, in tests.
+	pollPeriod, exposurePatience, extensionPeriod, removalDeadline time.Duration
 }
+
+// NetworkPolicy says who may reach receivers where NetworkPolicies shut them off.
+type NetworkPolicy = desired.NetworkPolicy
 
 // HostTemplate makes a host from a namespace and a name.
 type HostTemplate struct {

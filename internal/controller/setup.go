@@ -14,8 +14,6 @@ import (
 	networkingv1 "k8s.io/api/networking/v1"
 	policyv1 "k8s.io/api/policy/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
-	apimeta "k8s.io/apimachinery/pkg/api/meta"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
@@ -59,17 +57,20 @@ func CacheOptions(namespaces []string) cache.Options {
 	opts := cache.Options{
 		ByObject: map[client.Object]cache.ByObject{
 			// Children keep their managed fields: they tell what the operator owns.
-			&appsv1.Deployment{}:         ours,
-			&corev1.Secret{}:             ours,
-			&corev1.Service{}:            ours,
-			&networkingv1.Ingress{}:      ours,
-			&discoveryv1.EndpointSlice{}: slim,
+			&appsv1.Deployment{}:          ours,
+			&corev1.Secret{}:              ours,
+			&corev1.Service{}:             ours,
+			&networkingv1.Ingress{}:       ours,
+			&networkingv1.NetworkPolicy{}: ours,
+			&discoveryv1.EndpointSlice{}:  slim,
 
 			&policyv1.PodDisruptionBudget{}:          ours,
 			&autoscalingv2.HorizontalPodAutoscaler{}: ours,
 
-			&v1alpha1.HeymarketWebhook{}: {Transform: cache.TransformStripManagedFields()},
+			&v1alpha1.HeymarketWebhook{}: {Label: labels.Everything(), Transform: cache.TransformStripManagedFields()},
 		},
+		// For the metadata of kinds that not every cluster has: they cannot be named above, where each has to exist.
+		DefaultLabelSelector: ours.Label,
 	}
 	for _, ns := range namespaces {
 		if opts.DefaultNamespaces == nil {
@@ -104,6 +105,10 @@ func Setup(ctx context.Context, mgr manager.Manager, settings Settings, redis *R
 	if err != nil {
 		return fmt.Errorf("make a client for metadata: %w", err)
 	}
+	extensions, err := newExtensionWatch(mgr, cmp.Or(settings.extensionPeriod, extensionPeriod))
+	if err != nil {
+		return err
+	}
 	r := &Reconciler{
 		Client:   mgr.GetClient(),
 		Live:     mgr.GetAPIReader(),
@@ -112,21 +117,13 @@ func Setup(ctx context.Context, mgr manager.Manager, settings Settings, redis *R
 		Keys:     keys,
 		RedisURL: redis.URL,
 		Settings: settings,
+
+		Extensions: extensions,
 		Claimants: func(ctx context.Context, claim string) ([]*v1alpha1.HeymarketWebhook, error) {
 			return claimants(ctx, mgr.GetCache(), claim)
 		},
 	}
-	c := ctrl.NewControllerManagedBy(mgr)
-	switch _, err := mgr.GetRESTMapper().RESTMapping(desired.HTTPRouteKind.GroupKind(), desired.HTTPRouteKind.Version); {
-	case err == nil:
-		r.Routes = true
-		route := &metav1.PartialObjectMetadata{}
-		route.SetGroupVersionKind(desired.HTTPRouteKind)
-		c.Owns(route, builder.OnlyMetadata)
-	case !apimeta.IsNoMatchError(err):
-		return fmt.Errorf("find out whether there is a Gateway API: %w", err)
-	}
-	return c.
+	return ctrl.NewControllerManagedBy(mgr).
 		Named("heymarketwebhook").
 		For(&v1alpha1.HeymarketWebhook{}, builder.WithPredicates(predicate.Or(predicate.GenerationChangedPredicate{}, finalizersChanged))).
 		Watches(&v1alpha1.HeymarketWebhook{}, wakeRivals(mgr.GetCache(), settings), builder.WithPredicates(predicate.GenerationChangedPredicate{})).
@@ -134,11 +131,13 @@ func Setup(ctx context.Context, mgr manager.Manager, settings Settings, redis *R
 		Owns(&corev1.Service{}).
 		Owns(&corev1.Secret{}).
 		Owns(&networkingv1.Ingress{}).
+		Owns(&networkingv1.NetworkPolicy{}, builder.WithPredicates(specChanged)).
 		Owns(&policyv1.PodDisruptionBudget{}, builder.WithPredicates(specChanged)).
 		Owns(&autoscalingv2.HorizontalPodAutoscaler{}, builder.WithPredicates(specChanged)).
 		Watches(&discoveryv1.EndpointSlice{}, handler.EnqueueRequestsFromMapFunc(webhookOfEndpointSlice)).
 		WatchesRawSource(&referenceWatch{metadata: meta, resource: "secrets", index: indexSecret, namespaces: settings.Namespaces, webhooks: mgr.GetCache()}).
 		WatchesRawSource(&referenceWatch{metadata: meta, resource: "services", index: indexService, namespaces: settings.Namespaces, webhooks: mgr.GetCache()}).
+		WatchesRawSource(extensions).
 		WatchesRawSource(redisURLChanges{file: redis, webhooks: mgr.GetCache()}).
 		WatchesRawSource(podPoll{
 			webhooks: mgr.GetCache(), pods: pods,

@@ -27,6 +27,7 @@ import (
 	policyv1 "k8s.io/api/policy/v1"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/events"
 	ctrl "sigs.k8s.io/controller-runtime"
@@ -78,7 +79,13 @@ type world struct {
 	pods   *fakePods
 	redis  string
 	logs   *syncBuffer
+	// serves are the kinds that not every cluster has, for the reconciler that is called directly.
+	serves served
 }
+
+type served map[schema.GroupVersionKind]bool
+
+func (s served) Served(kind schema.GroupVersionKind) bool { return s[kind] }
 
 func newWorld(t *testing.T) *world {
 	t.Helper()
@@ -90,6 +97,7 @@ func newWorld(t *testing.T) *world {
 		pods:   &fakePods{},
 		redis:  "redis://redis.example.com:6379/0",
 		logs:   &syncBuffer{},
+		serves: served{},
 	}
 	w.person = newClient(t, cfg)
 	counted := newClient(t, w.writes.count(cfg))
@@ -100,7 +108,9 @@ func newWorld(t *testing.T) *world {
 		Pods:     w.pods,
 		Keys:     RedisKeysFunc(stream.Remove),
 		RedisURL: func() string { return w.redis },
-		Settings: Settings{ReceiverImage: "heymarket.dev/operator:v1", HostTemplate: hostTemplate(t, "{{.Namespace}}.hooks.example.com")},
+
+		Extensions: w.serves,
+		Settings:   Settings{ReceiverImage: "heymarket.dev/operator:v1", HostTemplate: hostTemplate(t, "{{.Namespace}}.hooks.example.com")},
 	}
 	w.r.Claimants = func(ctx context.Context, claim string) (out []*v1alpha1.HeymarketWebhook, err error) {
 		var list v1alpha1.HeymarketWebhookList
@@ -250,6 +260,7 @@ func (w *world) exist() string {
 		{"support-url", &corev1.Secret{}},
 		{"support-receiver", &corev1.Secret{}},
 		{"support-receiver", &corev1.Service{}},
+		{"support-receiver", &networkingv1.NetworkPolicy{}},
 		{"support-receiver", &appsv1.Deployment{}},
 		{"support-receiver", &policyv1.PodDisruptionBudget{}},
 		{"support-receiver", &autoscalingv2.HorizontalPodAutoscaler{}},

@@ -29,6 +29,9 @@ type Status struct {
 	Tokens []TokenStatus `json:"tokens"`
 	// Targets are the targets of the configuration in force.
 	Targets []TargetStatus `json:"targets"`
+	// Backlog is the sum of Pending over them. It is missing while Redis does not tell, so that an autoscaler which reads
+	// it does not take that for no work.
+	Backlog *int64 `json:"backlog,omitempty"`
 }
 
 // TokenStatus tells a person when the previous token can be withdrawn. It names a token by its place in a rotation.
@@ -141,6 +144,8 @@ func (r *Receiver) status(context.Context) Status {
 	all, err := r.backlogs()
 	if err != nil {
 		s.Redis = err.Error()
+	} else {
+		s.Backlog = new(int64)
 	}
 	if problems := r.unsafe.Load(); problems != nil {
 		s.Durable, s.DurabilityProblems = len(*problems) == 0, *problems
@@ -155,6 +160,9 @@ func (r *Receiver) status(context.Context) Status {
 		}
 		if g, ok := r.gates.Load(t.Name); ok {
 			ts.Circuit = string(g.(*forward.Gate).Circuit())
+		}
+		if s.Backlog != nil {
+			*s.Backlog += b.pending
 		}
 		s.Targets = append(s.Targets, ts)
 	}

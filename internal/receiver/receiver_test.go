@@ -315,6 +315,10 @@ func TestRedisAwayIsAnswered503AndHealsByItself(t *testing.T) {
 	if err != nil || resp.StatusCode != http.StatusServiceUnavailable || resp.Header.Get("Retry-After") == "" {
 		t.Fatalf("POST without Redis = %v, %v; want 503 with Retry-After", resp, err)
 	}
+	until(t, "a status without a backlog, which nobody knows", func() bool {
+		_, status := p.get("/status")
+		return strings.Contains(status, `"redis":"`) && !strings.Contains(status, `"backlog"`)
+	})
 	redis.Run()
 	until(t, "200 after Redis came back", func() bool {
 		resp, err := p.post(sample(2))
@@ -446,7 +450,7 @@ func TestPausedStoresAndDeliversNothing(t *testing.T) {
 		p.wantPost(sample(n), http.StatusOK)
 	}
 	_, status := p.get("/status")
-	if events, _ := to.count(); events != 0 || !strings.Contains(status, `"pending":5`) {
+	if events, _ := to.count(); events != 0 || !strings.Contains(status, `"pending":5`) || !strings.Contains(status, `"backlog":5`) {
 		t.Fatalf("%d delivered while paused; %s", events, status)
 	}
 	c.Paused = false

@@ -54,6 +54,7 @@ func TestWrongValuesAreRefused(t *testing.T) {
 		"redis: {bundled: {persistence: {mode: Maybe}}}":              {"at '/redis/bundled/persistence/mode'", "'Auto', 'Always', 'Never'"},
 		"redis: {bundled: {persistence: {size: 2 GB}}}":               {"at '/redis/bundled/persistence/size'", "does not match"},
 		"resources: {requests: {memory: 64MB}}":                       {"at '/resources/requests/memory'", "does not match"},
+		"receiver: {networkPolicy: {eventsFrom: [Staging]}}":          {"at '/receiver/networkPolicy/eventsFrom/0'", "does not match"},
 		"namespaces: [Staging]":                                       {"at '/namespaces/0'", "does not match"},
 		"namespaces: [a, a]":                                          {"at '/namespaces'", "equal"},
 		"allowedHosts: ['a.com,b.com']":                               {"at '/allowedHosts/0'", "does not match"},
@@ -71,6 +72,7 @@ func TestWrongValuesAreRefused(t *testing.T) {
 		// What a schema could only say by a riddle.
 		"redis: {url: 'redis://a:1', existingSecret: {name: b}}":          {"redis.url", "redis.existingSecret.name", "keep the one"},
 		"replicas: 2\nleaderElection: {enabled: false}":                   {"replicas is 2", "leaderElection.enabled"},
+		"receiver: {networkPolicy: {eventsFrom: [traefik]}}":              {"receiver.networkPolicy.enabled", "eventsFrom"},
 		"serviceAccount: {create: false}":                                 {"serviceAccount.create", "serviceAccount.name"},
 		"redis: {bundled: {persistence: {mode: Never, storageClass: s}}}": {"redis.bundled.persistence.mode", "redis.bundled.persistence.storageClass"},
 	} {

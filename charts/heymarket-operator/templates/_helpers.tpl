@@ -93,6 +93,11 @@ Not empty where the bundled Redis has a claim. What was chosen at first stays: R
 {{- if and (gt (int .Values.replicas) 1) (not .Values.leaderElection.enabled) }}
 {{- fail (printf "replicas is %d and leaderElection.enabled is false: with more than one manager, one has to be elected" (int .Values.replicas)) }}
 {{- end }}
+{{- with .Values.receiver.networkPolicy }}
+{{- if and (or .eventsFrom .operationsFrom) (not .enabled) }}
+{{- fail "receiver.networkPolicy.enabled is false, so eventsFrom and operationsFrom beside it have no effect: set it, or leave them out" }}
+{{- end }}
+{{- end }}
 {{- if not (or .Values.serviceAccount.create .Values.serviceAccount.name) }}
 {{- fail "serviceAccount.create is false and serviceAccount.name is empty: name the ServiceAccount that the manager is to use" }}
 {{- end }}

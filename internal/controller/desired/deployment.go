@@ -58,7 +58,7 @@ func deployment(in Input, cfg config.Config) (*appsv1ac.DeploymentApplyConfigura
 			WithRollingUpdate(appsv1ac.RollingUpdateDeployment().
 				WithMaxUnavailable(intstr.FromInt32(0)))).
 		WithTemplate(template)
-	if in.Webhook.Spec.Receiver.Autoscaling == nil || in.FirstReplicas {
+	if scaler(in) == nobody || in.FirstReplicas {
 		spec.WithReplicas(MinReplicas(in.Webhook))
 	}
 	return appsv1ac.Deployment(ReceiverName(in.Webhook.Name), in.Webhook.Namespace).

@@ -58,13 +58,20 @@ type Input struct {
 	Conflict bool
 	// RedisURL is that of the shared Redis, copied into the configuration Secret unless the resource has its own.
 	RedisURL string
+	// OwnRedisURL is that of the resource's own Redis, empty without one. Receivers read it from the user's Secret; here it
+	// only tells where they have to get to.
+	OwnRedisURL string
 	// Image of the receiver.
 	Image string
+	// KEDA says that the cluster has ScaledObjects.
+	KEDA bool
 	// FirstReplicas says that the Deployment is to have a number of replicas although an autoscaler will choose it: one
 	// that does not exist yet has no number to keep.
 	FirstReplicas bool
 	// IngressClass is used when the resource names none; empty means the cluster's default class.
 	IngressClass string
+	// NetworkPolicy asks for a NetworkPolicy; nil means none.
+	NetworkPolicy *NetworkPolicy
 }
 
 // Objects are the children, in the order in which they are applied.
@@ -74,11 +81,14 @@ type Objects struct {
 	// ConfigSecret is what the receiver mounts.
 	ConfigSecret *corev1ac.SecretApplyConfiguration
 	Service      *corev1ac.ServiceApplyConfiguration
-	Deployment   *appsv1ac.DeploymentApplyConfiguration
+	// NetworkPolicy is nil if none is wanted.
+	NetworkPolicy *networkingv1ac.NetworkPolicyApplyConfiguration
+	Deployment    *appsv1ac.DeploymentApplyConfiguration
 	// DisruptionBudget is nil for a single replica.
 	DisruptionBudget *policyv1ac.PodDisruptionBudgetApplyConfiguration
-	// Autoscaler is nil if none is wanted.
-	Autoscaler *autoscalingv2ac.HorizontalPodAutoscalerApplyConfiguration
+	// Autoscaler and ScaledObject are nil if none is wanted. There is at most one of the two.
+	Autoscaler   *autoscalingv2ac.HorizontalPodAutoscalerApplyConfiguration
+	ScaledObject *unstructured.Unstructured
 	// Ingress is nil if none is wanted.
 	Ingress *networkingv1ac.IngressApplyConfiguration
 	// HTTPRoute is nil if none is wanted.
@@ -110,11 +120,17 @@ func Build(in Input) (Objects, error) {
 		Deployment:   d,
 		ConfigDigest: config.Digest(encoded),
 	}
+	if in.NetworkPolicy != nil {
+		o.NetworkPolicy = networkPolicy(in, cfg)
+	}
 	if MinReplicas(in.Webhook) > 1 {
 		o.DisruptionBudget = disruptionBudget(in)
 	}
-	if in.Webhook.Spec.Receiver.Autoscaling != nil {
+	switch scaler(in) {
+	case horizontalPodAutoscaler:
 		o.Autoscaler = autoscaler(in)
+	case keda:
+		o.ScaledObject = scaledObject(in)
 	}
 	switch exposure := in.Webhook.Spec.Exposure; {
 	case in.Conflict:

@@ -32,11 +32,15 @@ var goldens = []struct {
 	{name: "everything", in: Input{Host: "hooks.example.com", HostRequested: true, IngressClass: "traefik"}},
 	{name: "own-redis", in: Input{Host: "staging.hooks.example.com", HostRequested: true}},
 	{name: "autoscaled", in: Input{Host: "staging.hooks.example.com", HostRequested: true}},
+	{name: "autoscaled-by-backlog", in: Input{Host: "staging.hooks.example.com", HostRequested: true, KEDA: true}},
 	{name: "http-route", in: Input{Host: "staging.hooks.example.com", HostRequested: true}},
 	{name: "renewed", in: Input{Host: "staging.hooks.example.com", HostRequested: true, Address: Address{
 		Segment: strings.Repeat("n", 26), Revision: 2, Previous: []PreviousPath{
 			{Path: "/staging/support/" + segment, Replaced: time.Date(2026, 11, 21, 12, 30, 0, 0, time.UTC)},
 		},
+	}}},
+	{name: "network-policy", in: Input{Host: "staging.hooks.example.com", HostRequested: true, NetworkPolicy: &NetworkPolicy{
+		OperatorNamespace: "heymarket-system", EventsFrom: []string{"traefik"}, OperationsFrom: []string{"monitoring", "keda"},
 	}}},
 	{name: "not-exposed", in: Input{Host: "support-receiver.staging.svc"}},
 }
@@ -112,12 +116,18 @@ func render(t *testing.T, o Objects) []byte {
 		write(shown)
 	}
 	write(o.Service)
+	if o.NetworkPolicy != nil {
+		write(o.NetworkPolicy)
+	}
 	write(o.Deployment)
 	if o.DisruptionBudget != nil {
 		write(o.DisruptionBudget)
 	}
 	if o.Autoscaler != nil {
 		write(o.Autoscaler)
+	}
+	if o.ScaledObject != nil {
+		write(o.ScaledObject.Object)
 	}
 	if o.Ingress != nil {
 		write(o.Ingress)

@@ -34,27 +34,7 @@ func httpRoute(in Input) *unstructured.Unstructured {
 	if in.HostRequested {
 		spec["hostnames"] = []any{in.Host}
 	}
-	marks := map[string]any{}
-	for k, v := range labels(in) {
-		marks[k] = v
-	}
-	out := &unstructured.Unstructured{Object: map[string]any{
-		"metadata": map[string]any{
-			"name":      ReceiverName(in.Webhook.Name),
-			"namespace": in.Webhook.Namespace,
-			"labels":    marks,
-			"ownerReferences": []any{map[string]any{
-				"apiVersion": v1alpha1.GroupVersion.String(),
-				"kind":       "HeymarketWebhook",
-				"name":       in.Webhook.Name,
-				"uid":        string(in.Webhook.UID),
-				"controller": true,
-			}},
-		},
-		"spec": spec,
-	}}
-	out.SetGroupVersionKind(HTTPRouteKind)
-	return out
+	return extension(in, HTTPRouteKind, spec)
 }
 
 func parentRef(p v1alpha1.GatewayReference) map[string]any {

@@ -26,8 +26,8 @@ type Reference struct {
 	Secret, Key string
 	// Content says in a few words what the value is, for people.
 	Content string
-	// Token says that the value is a verification token.
-	Token bool
+	// Token says that the value is a verification token, and Redis that it is the URL of Redis.
+	Token, Redis bool
 
 	check func([]byte) error
 }
@@ -100,7 +100,7 @@ func token(field string, r v1alpha1.TokenReference) Reference {
 func redisURL(r v1alpha1.Redis) Reference {
 	return Reference{
 		Field: "spec.redis.secretKeyRef", Secret: r.SecretKeyRef.Name, Key: r.SecretKeyRef.Key,
-		Content: "the URL of Redis",
+		Content: "the URL of Redis", Redis: true,
 		check: func(value []byte) error {
 			if err := CheckRedisURL(string(bytes.TrimSpace(value))); err != nil {
 				return fmt.Errorf("the URL %w", err)

@@ -9,9 +9,41 @@ import (
 	metav1ac "k8s.io/client-go/applyconfigurations/meta/v1"
 	policyv1ac "k8s.io/client-go/applyconfigurations/policy/v1"
 	"k8s.io/utils/ptr"
+
+	"heymarket.dev/operator/api/v1alpha1"
 )
 
 const defaultCPUUtilization = 80
+
+// scalers choose the number of Pods.
+type scalers int
+
+const (
+	// nobody but the operator.
+	nobody scalers = iota
+	horizontalPodAutoscaler
+	keda
+)
+
+func scaler(in Input) scalers {
+	a := in.Webhook.Spec.Receiver.Autoscaling
+	switch {
+	case a == nil:
+		return nobody
+	case !scalesByBacklog(in.Webhook):
+		return horizontalPodAutoscaler
+	case in.KEDA:
+		return keda
+	case a.TargetCPUUtilization != nil:
+		return horizontalPodAutoscaler // For want of KEDA.
+	}
+	return nobody
+}
+
+func scalesByBacklog(w *v1alpha1.HeymarketWebhook) bool {
+	a := w.Spec.Receiver.Autoscaling
+	return a != nil && a.BacklogPerReplica != nil
+}
 
 // disruptionBudget lets nodes be drained one receiver at a time. A receiver that is not ready serves nobody, so nothing
 // is lost when it is evicted.

@@ -7,14 +7,23 @@ import (
 )
 
 func service(in Input) *corev1ac.ServiceApplyConfiguration {
+	spec := corev1ac.ServiceSpec().
+		WithSelector(selector(in)).
+		WithPorts(corev1ac.ServicePort().
+			WithName("http").
+			WithProtocol(corev1.ProtocolTCP).
+			WithPort(80).
+			WithTargetPort(intstr.FromString("http")))
+	if scalesByBacklog(in.Webhook) {
+		// KEDA asks for the backlog here. Ingress and HTTPRoute name the other port.
+		spec.WithPorts(corev1ac.ServicePort().
+			WithName("ops").
+			WithProtocol(corev1.ProtocolTCP).
+			WithPort(OpsPort).
+			WithTargetPort(intstr.FromString("ops")))
+	}
 	return corev1ac.Service(ReceiverName(in.Webhook.Name), in.Webhook.Namespace).
 		WithLabels(labels(in)).
 		WithOwnerReferences(owner(in)).
-		WithSpec(corev1ac.ServiceSpec().
-			WithSelector(selector(in)).
-			WithPorts(corev1ac.ServicePort().
-				WithName("http").
-				WithProtocol(corev1.ProtocolTCP).
-				WithPort(80).
-				WithTargetPort(intstr.FromString("http"))))
+		WithSpec(spec)
 }

@@ -1,0 +1,194 @@
+package desired
+
+import (
+	"cmp"
+	"maps"
+	"net/netip"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+
+	corev1 "k8s.io/api/core/v1"
+	networkingv1 "k8s.io/api/networking/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/intstr"
+	"k8s.io/apimachinery/pkg/util/validation"
+	metav1ac "k8s.io/client-go/applyconfigurations/meta/v1"
+	networkingv1ac "k8s.io/client-go/applyconfigurations/networking/v1"
+
+	"heymarket.dev/operator/internal/receiver/config"
+)
+
+// NetworkPolicy says who may reach receivers where they are shut off by NetworkPolicies.
+type NetworkPolicy struct {
+	// OperatorNamespace is where the operator runs, which asks receivers for their status.
+	OperatorNamespace string
+	// EventsFrom are the namespaces from which events come; none means that they may come from anywhere.
+	EventsFrom []string
+	// OperationsFrom are the namespaces besides OperatorNamespace that may reach the operations port, such as that of
+	// Prometheus.
+	OperationsFrom []string
+}
+
+// dnsPorts are where resolvers listen: 53, and on OpenShift 5353 behind a Service's 53. A NetworkPolicy sees the port of the Pod.
+var dnsPorts = []int32{53, 5353}
+
+// defaultRedisPort is that of a URL which names none.
+const defaultRedisPort = 6379
+
+// The addresses outside: all but the link and the places where clouds keep their instances' credentials, which the
+// receiver refuses as well.
+var (
+	outsideV4 = networkingv1ac.IPBlock().WithCIDR("0.0.0.0/0").
+			WithExcept("169.254.0.0/16", "168.63.129.16/32", "100.100.100.200/32", "192.0.0.192/32")
+	outsideV6 = networkingv1ac.IPBlock().WithCIDR("::/0").
+			WithExcept("fe80::/10", "fd00:ec2::254/128", "fd00:ec2::23/128", "fd00:c1::a9fe:a9fe/128", "fd00:42::42/128", "fd20:ce::254/128")
+)
+
+// networkPolicy lets in events and those who may ask for figures, and out what the configuration leads to.
+func networkPolicy(in Input, cfg config.Config) *networkingv1ac.NetworkPolicyApplyConfiguration {
+	events := networkingv1ac.NetworkPolicyIngressRule().WithPorts(port(corev1.ProtocolTCP, httpPort))
+	if from := in.NetworkPolicy.EventsFrom; len(from) > 0 {
+		events.WithFrom(namespaces(from))
+	}
+	operations := networkingv1ac.NetworkPolicyIngressRule().WithPorts(port(corev1.ProtocolTCP, OpsPort)).
+		WithFrom(namespaces(append([]string{in.NetworkPolicy.OperatorNamespace}, in.NetworkPolicy.OperationsFrom...)))
+	return networkingv1ac.NetworkPolicy(ReceiverName(in.Webhook.Name), in.Webhook.Namespace).
+		WithLabels(labels(in)).
+		WithOwnerReferences(owner(in)).
+		WithSpec(networkingv1ac.NetworkPolicySpec().
+			WithPodSelector(metav1ac.LabelSelector().WithMatchLabels(selector(in))).
+			WithPolicyTypes(networkingv1.PolicyTypeIngress, networkingv1.PolicyTypeEgress).
+			WithIngress(events, operations).
+			WithEgress(egress(in, cfg)...))
+}
+
+// egress names the resolver by its ports alone: it may be a Pod, or listen on the node itself.
+func egress(in Input, cfg config.Config) []*networkingv1ac.NetworkPolicyEgressRuleApplyConfiguration {
+	dns := networkingv1ac.NetworkPolicyEgressRule()
+	for _, p := range dnsPorts {
+		dns.WithPorts(port(corev1.ProtocolUDP, p), port(corev1.ProtocolTCP, p))
+	}
+	ways := ways{namespaces: map[string]bool{}, ports: map[int32]bool{}}
+	redis := in.RedisURL
+	if in.Webhook.Spec.Redis != nil {
+		redis = in.OwnRedisURL
+	}
+	ways.addRedis(in.Webhook.Namespace, redis)
+	for _, t := range cfg.Targets {
+		ways.addURL(in.Webhook.Namespace, t.URL)
+	}
+	return append([]*networkingv1ac.NetworkPolicyEgressRuleApplyConfiguration{dns}, ways.rules()...)
+}
+
+// ways are where a receiver has to get to.
+type ways struct {
+	// namespaces are those whose Pods are reached. A policy sees the ports of Pods, which those of their Services do not
+	// tell, so it is all ports.
+	namespaces map[string]bool
+	// ports are those of addresses outside.
+	ports map[int32]bool
+	// anyPort says that the ports outside are not known.
+	anyPort bool
+}
+
+// addURL adds a target. A URL that cannot be read is no receiver's to take.
+func (w *ways) addURL(own, target string) {
+	u, err := url.Parse(target)
+	if err != nil {
+		return
+	}
+	number := u.Port()
+	if number == "" {
+		number = map[string]string{"http": "80", "https": "443"}[u.Scheme]
+	}
+	w.add(own, u.Hostname(), number)
+}
+
+// addRedis adds every node that the URL names. Sentinels and the nodes of a Cluster name others, whose ports the URL
+// does not tell.
+func (w *ways) addRedis(own, redis string) {
+	u, err := url.Parse(redis)
+	if err != nil || u.Host == "" {
+		return
+	}
+	more := u.Query()["addr"]
+	several := len(more) > 0 || u.Query().Has("master_set")
+	for _, address := range append([]string{u.Host}, more...) {
+		node := url.URL{Host: address}
+		outside := w.add(own, node.Hostname(), cmp.Or(node.Port(), strconv.Itoa(defaultRedisPort)))
+		w.anyPort = w.anyPort || outside && several
+	}
+}
+
+// add says whether the host may be outside.
+func (w *ways) add(own, host, number string) (outside bool) {
+	ns, outside := namespaceOf(own, host)
+	if ns != "" {
+		w.namespaces[ns] = true
+	}
+	p, err := strconv.ParseUint(number, 10, 16)
+	if outside && err == nil {
+		w.ports[int32(p)] = true
+	}
+	return outside
+}
+
+func (w *ways) rules() []*networkingv1ac.NetworkPolicyEgressRuleApplyConfiguration {
+	var out []*networkingv1ac.NetworkPolicyEgressRuleApplyConfiguration
+	if len(w.namespaces) > 0 {
+		out = append(out, networkingv1ac.NetworkPolicyEgressRule().WithTo(namespaces(slices.Collect(maps.Keys(w.namespaces)))))
+	}
+	if len(w.ports) == 0 {
+		return out
+	}
+	outside := networkingv1ac.NetworkPolicyEgressRule().WithTo(
+		networkingv1ac.NetworkPolicyPeer().WithIPBlock(outsideV4), networkingv1ac.NetworkPolicyPeer().WithIPBlock(outsideV6))
+	if !w.anyPort {
+		for _, p := range slices.Sorted(maps.Keys(w.ports)) {
+			outside.WithPorts(port(corev1.ProtocolTCP, p))
+		}
+	}
+	return append(out, outside)
+}
+
+// namespaceOf says in which namespace the Pods behind a host are, empty for none, and whether the host may be outside
+// the cluster. It reads a host as a Pod's resolver does: NAME is a Service of the own namespace, NAME.NAMESPACE either a
+// Service or a name such as example.com, NAME.NAMESPACE.svc with or without the cluster's domain a Service, and what
+// stands in front of these a Pod of it.
+func namespaceOf(own, host string) (namespace string, outside bool) {
+	if _, err := netip.ParseAddr(host); err == nil {
+		return "", true
+	}
+	name, absolute := strings.CutSuffix(strings.ToLower(host), ".")
+	parts := strings.Split(name, ".")
+	switch svc := slices.Index(parts, "svc"); {
+	case svc >= 2:
+		domain := strings.Join(parts[svc+1:], ".")
+		namespace, outside = parts[svc-1], domain != "" && domain != "cluster.local"
+	case len(parts) == 1 && !absolute:
+		namespace = own
+	case len(parts) == 2 && !absolute:
+		namespace, outside = parts[1], true
+	default:
+		outside = true
+	}
+	if len(validation.IsDNS1123Label(namespace)) > 0 {
+		return "", true
+	}
+	return namespace, outside
+}
+
+func namespaces(names []string) *networkingv1ac.NetworkPolicyPeerApplyConfiguration {
+	names = slices.Sorted(slices.Values(names))
+	return networkingv1ac.NetworkPolicyPeer().WithNamespaceSelector(metav1ac.LabelSelector().WithMatchExpressions(
+		metav1ac.LabelSelectorRequirement().
+			WithKey(corev1.LabelMetadataName).
+			WithOperator(metav1.LabelSelectorOpIn).
+			WithValues(slices.Compact(names)...)))
+}
+
+func port(protocol corev1.Protocol, number int32) *networkingv1ac.NetworkPolicyPortApplyConfiguration {
+	return networkingv1ac.NetworkPolicyPort().WithProtocol(protocol).WithPort(intstr.FromInt32(number))
+}

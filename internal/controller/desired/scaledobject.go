@@ -1,0 +1,40 @@
+package desired
+
+import (
+	"fmt"
+	"strconv"
+
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+)
+
+// ScaledObjectKind is KEDA's. Like HTTPRouteKind it is written without Go types.
+var ScaledObjectKind = schema.GroupVersionKind{Group: "keda.sh", Version: "v1alpha1", Kind: "ScaledObject"}
+
+// scaledObject has KEDA ask any receiver for the backlog, which is the same for all of them. So KEDA needs neither the
+// URL of Redis nor to know of what kind it is.
+func scaledObject(in Input) *unstructured.Unstructured {
+	a, name := in.Webhook.Spec.Receiver.Autoscaling, ReceiverName(in.Webhook.Name)
+	triggers := []any{map[string]any{
+		"type":       "metrics-api",
+		"metricType": "AverageValue",
+		"metadata": map[string]any{
+			"url":           fmt.Sprintf("http://%s:%d/status", ServiceHost(in.Webhook.Namespace, in.Webhook.Name), OpsPort),
+			"valueLocation": "backlog",
+			"targetValue":   strconv.Itoa(int(*a.BacklogPerReplica)),
+		},
+	}}
+	if a.TargetCPUUtilization != nil {
+		triggers = append(triggers, map[string]any{
+			"type":       "cpu",
+			"metricType": "Utilization",
+			"metadata":   map[string]any{"value": strconv.Itoa(int(*a.TargetCPUUtilization))},
+		})
+	}
+	return extension(in, ScaledObjectKind, map[string]any{
+		"scaleTargetRef":  map[string]any{"apiVersion": "apps/v1", "kind": "Deployment", "name": name},
+		"minReplicaCount": int64(MinReplicas(in.Webhook)),
+		"maxReplicaCount": int64(a.MaxReplicas),
+		"triggers":        triggers,
+	})
+}

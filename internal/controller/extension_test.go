@@ -1,0 +1,209 @@
+package controller
+
+import (
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	autoscalingv1 "k8s.io/api/autoscaling/v1"
+	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/utils/ptr"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/envtest"
+	"sigs.k8s.io/yaml"
+
+	"heymarket.dev/operator/api/v1alpha1"
+	"heymarket.dev/operator/internal/controller/desired"
+	"heymarket.dev/operator/test/apiserver"
+)
+
+// httpRouteCRD has the defaults of the Gateway API's own, and knows no more.
+const httpRouteCRD = `
+metadata:
+  name: httproutes.gateway.networking.k8s.io
+  annotations: {api-approved.kubernetes.io: https://github.com/kubernetes-sigs/gateway-api/pull/3328}
+spec:
+  group: gateway.networking.k8s.io
+  names: {kind: HTTPRoute, listKind: HTTPRouteList, plural: httproutes, singular: httproute}
+  scope: Namespaced
+  versions:
+  - name: v1
+    served: true
+    storage: true
+    subresources: {status: {}}
+    schema:
+      openAPIV3Schema:
+        type: object
+        properties:
+          status: {type: object, x-kubernetes-preserve-unknown-fields: true}
+          spec:
+            type: object
+            properties:
+              hostnames: {type: array, items: {type: string}}
+              parentRefs:
+                type: array
+                items:
+                  type: object
+                  properties:
+                    group: {type: string, default: gateway.networking.k8s.io}
+                    kind: {type: string, default: Gateway}
+                    namespace: {type: string}
+                    name: {type: string}
+                    sectionName: {type: string}
+                    port: {type: integer, format: int32}
+              rules:
+                type: array
+                items:
+                  type: object
+                  x-kubernetes-preserve-unknown-fields: true
+                  properties:
+                    timeouts: {type: object, default: {}, properties: {request: {type: string, default: 10s}}}
+`
+
+// scaledObjectCRD has the fields of KEDA's own that are used, and knows no more.
+const scaledObjectCRD = `
+metadata:
+  name: scaledobjects.keda.sh
+spec:
+  group: keda.sh
+  names: {kind: ScaledObject, listKind: ScaledObjectList, plural: scaledobjects, singular: scaledobject}
+  scope: Namespaced
+  versions:
+  - name: v1alpha1
+    served: true
+    storage: true
+    subresources: {status: {}}
+    schema:
+      openAPIV3Schema:
+        type: object
+        required: [spec]
+        properties:
+          status: {type: object, x-kubernetes-preserve-unknown-fields: true}
+          spec:
+            type: object
+            required: [scaleTargetRef, triggers]
+            properties:
+              scaleTargetRef:
+                type: object
+                required: [name]
+                properties:
+                  apiVersion: {type: string}
+                  kind: {type: string}
+                  name: {type: string}
+              minReplicaCount: {type: integer, format: int32}
+              maxReplicaCount: {type: integer, format: int32}
+              triggers:
+                type: array
+                items:
+                  type: object
+                  required: [metadata, type]
+                  properties:
+                    type: {type: string}
+                    metricType: {type: string}
+                    metadata: {type: object, additionalProperties: {type: string}}
+`
+
+func extensionCRDs(t *testing.T) envtest.CRDInstallOptions {
+	t.Helper()
+	var out envtest.CRDInstallOptions
+	for _, text := range []string{httpRouteCRD, scaledObjectCRD} {
+		crd := &apiextensionsv1.CustomResourceDefinition{}
+		if err := yaml.UnmarshalStrict([]byte(text), crd); err != nil {
+			t.Fatal(err)
+		}
+		out.CRDs = append(out.CRDs, crd)
+	}
+	return out
+}
+
+var installed sync.Once
+
+// installExtensions is for tests that are parallel: the kinds stay for all that come after.
+func installExtensions(t *testing.T) {
+	t.Helper()
+	cfg := apiserver.Config(t)
+	installed.Do(func() {
+		if _, err := envtest.InstallCRDs(cfg, extensionCRDs(t)); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// removeExtensions takes them from all tests. They go in their own time, with their objects.
+func (w *world) removeExtensions() {
+	w.t.Helper()
+	crds := extensionCRDs(w.t)
+	w.do(envtest.UninstallCRDs(apiserver.Config(w.t), crds))
+	installed = sync.Once{}
+	w.eventually("a cluster without them", func() bool {
+		return !slices.ContainsFunc(crds.CRDs, func(crd *apiextensionsv1.CustomResourceDefinition) bool {
+			known := metadataOf(apiextensionsv1.SchemeGroupVersion.WithKind("CustomResourceDefinition"))
+			return !apierrors.IsNotFound(w.person.Get(w.t.Context(), client.ObjectKeyFromObject(crd), known))
+		})
+	})
+}
+
+func (w *world) extension(kind schema.GroupVersionKind) *unstructured.Unstructured {
+	w.t.Helper()
+	u := &unstructured.Unstructured{}
+	u.SetGroupVersionKind(kind)
+	return get(w, "support-receiver", u)
+}
+
+func (w *world) hasExtension(kind schema.GroupVersionKind) bool {
+	u := &unstructured.Unstructured{}
+	u.SetGroupVersionKind(kind)
+	return w.person.Get(w.t.Context(), w.key("support-receiver"), u) == nil
+}
+
+// scale sets the number of Pods as an autoscaler does.
+func (w *world) scale(n int32) {
+	w.t.Helper()
+	s := &autoscalingv1.Scale{Spec: autoscalingv1.ScaleSpec{Replicas: n}}
+	w.do(w.person.SubResource("scale").Update(w.t.Context(), w.deployment(), client.WithSubResourceBody(s)))
+}
+
+// KEDA and the Gateway API come to a cluster and go from it while the operator runs. The test is not parallel, because
+// others need them.
+func TestExtensionsComeAndGo(t *testing.T) {
+	w := newWorld(t)
+	w.r.Settings.extensionPeriod = 50 * time.Millisecond
+	w.removeExtensions() // Of an earlier run under -count.
+	w.manage(operator(t, "extension-test"), w.namespace)
+	w.secret("heymarket", map[string]string{"token": canary})
+	w.webhook(smallest + `
+exposure: {type: HTTPRoute, httpRoute: {parentRefs: [{name: public}]}}
+receiver: {autoscaling: {minReplicas: 3, maxReplicas: 10, backlogPerReplica: 100}}
+`)
+	missing := func() bool {
+		return w.reason(v1alpha1.ConditionExposed) == v1alpha1.ReasonGatewayAPIMissing && w.reason(v1alpha1.ConditionScaled) == v1alpha1.ReasonKEDAMissing
+	}
+	w.eventually("that both are missing", missing)
+
+	_, err := envtest.InstallCRDs(apiserver.Config(t), extensionCRDs(t))
+	w.do(err)
+	present := func() bool {
+		return w.reason(v1alpha1.ConditionExposed) == v1alpha1.ReasonRoutePending && w.reason(v1alpha1.ConditionScaled) == v1alpha1.ReasonScaledObjectPending
+	}
+	w.eventually("both", present)
+	if n := ptr.Deref(w.deployment().Spec.Replicas, 0); n != 3 {
+		t.Errorf("%d replicas when KEDA takes over, want 3", n)
+	}
+	w.scale(8)
+	for _, kind := range []schema.GroupVersionKind{desired.HTTPRouteKind, desired.ScaledObjectKind} {
+		made := w.extension(kind)
+		w.do(w.person.Delete(t.Context(), made))
+		w.eventually(kind.Kind+" again", func() bool { return w.hasExtension(kind) && w.extension(kind).GetUID() != made.GetUID() })
+	}
+	if n := ptr.Deref(w.deployment().Spec.Replicas, 0); n != 8 {
+		t.Errorf("%d replicas, want KEDA's 8", n)
+	}
+
+	w.removeExtensions()
+	w.eventually("that both are missing again", missing)
+	w.eventually("the least number of Pods", func() bool { return ptr.Deref(w.deployment().Spec.Replicas, 0) == 3 })
+}

@@ -1,0 +1,214 @@
+package controller
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/client-go/discovery"
+	"k8s.io/client-go/util/workqueue"
+	"sigs.k8s.io/controller-runtime/pkg/cache"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/handler"
+	"sigs.k8s.io/controller-runtime/pkg/log"
+	"sigs.k8s.io/controller-runtime/pkg/manager"
+	"sigs.k8s.io/controller-runtime/pkg/predicate"
+	"sigs.k8s.io/controller-runtime/pkg/reconcile"
+	"sigs.k8s.io/controller-runtime/pkg/source"
+
+	"heymarket.dev/operator/api/v1alpha1"
+	"heymarket.dev/operator/internal/controller/desired"
+)
+
+const (
+	// extensionPeriod is how often the API server is asked which kinds it serves.
+	extensionPeriod = 30 * time.Second
+	// extensionSync bounds the wait for the objects of a kind that has come.
+	extensionSync = 30 * time.Second
+)
+
+// extension is a kind that not every cluster has.
+type extension struct {
+	kind schema.GroupVersionKind
+	// news says which changes of its objects wake their owner.
+	news predicate.Predicate
+}
+
+var extensionKinds = []extension{
+	// The status of a route says what its Gateways say.
+	{desired.HTTPRouteKind, predicate.Funcs{}},
+	// KEDA writes the status of a ScaledObject at every poll of one that has work.
+	{desired.ScaledObjectKind, specChanged},
+}
+
+// directory says what the API server serves; everyone may read it, whatever their rights.
+type directory interface {
+	ServerResourcesForGroupVersion(groupVersion string) (*metav1.APIResourceList, error)
+}
+
+// extensionWatch is a source that notices, while the operator runs, when a kind that not every cluster has comes or goes,
+// and watches its objects as long as it is there. It asks now and then instead of watching CustomResourceDefinitions,
+// which an operator with rights in some namespaces alone could not.
+type extensionWatch struct {
+	directory directory
+	cache     cache.Cache
+	scheme    *runtime.Scheme
+	mapper    meta.RESTMapper
+	period    time.Duration
+
+	mu     sync.RWMutex
+	served map[schema.GroupVersionKind]bool
+	known  chan struct{} // closed once all are known for the first time
+}
+
+var (
+	_ source.SyncingSource = (*extensionWatch)(nil)
+	_ Extensions           = (*extensionWatch)(nil)
+)
+
+// Served implements Extensions.
+func (e *extensionWatch) Served(kind schema.GroupVersionKind) bool {
+	e.mu.RLock()
+	defer e.mu.RUnlock()
+	return e.served[kind]
+}
+
+func newExtensionWatch(mgr manager.Manager, period time.Duration) (*extensionWatch, error) {
+	directory, err := discovery.NewDiscoveryClientForConfigAndClient(mgr.GetConfig(), mgr.GetHTTPClient())
+	if err != nil {
+		return nil, fmt.Errorf("make a client for discovery: %w", err)
+	}
+	return &extensionWatch{
+		directory: directory,
+		cache:     mgr.GetCache(),
+		scheme:    mgr.GetScheme(),
+		mapper:    mgr.GetRESTMapper(),
+		period:    period,
+		served:    map[schema.GroupVersionKind]bool{},
+		known:     make(chan struct{}),
+	}, nil
+}
+
+// Start implements source.Source.
+func (e *extensionWatch) Start(ctx context.Context, queue workqueue.TypedRateLimitingInterface[reconcile.Request]) error {
+	go e.watch(ctx, queue)
+	return nil
+}
+
+// WaitForSync implements source.SyncingSource: until it is known which kinds there are, nothing may be concluded from
+// the absence of one.
+func (e *extensionWatch) WaitForSync(ctx context.Context) error {
+	select {
+	case <-e.known:
+		return nil
+	case <-ctx.Done():
+		return fmt.Errorf("wait for what the API server serves: %w", context.Cause(ctx))
+	}
+}
+
+func (e *extensionWatch) String() string { return "kinds that not every cluster has" }
+
+func (e *extensionWatch) watch(ctx context.Context, queue workqueue.TypedRateLimitingInterface[reconcile.Request]) {
+	logger := log.FromContext(ctx).WithName("extensions")
+	first, failing := sync.OnceFunc(func() { close(e.known) }), ""
+	for {
+		changed, err := e.look(ctx, queue)
+		switch {
+		case err == nil:
+			first()
+			failing = ""
+		case ctx.Err() == nil && err.Error() != failing: // Once, and not at every look.
+			failing = err.Error()
+			logger.Error(err, "Cannot tell whether there are HTTPRoutes and ScaledObjects; what was known last holds")
+		}
+		if len(changed) > 0 {
+			logger.Info("The API server serves other kinds than before", "changed", changed)
+			if err := enqueueAll(ctx, e.cache, queue); err != nil && ctx.Err() == nil {
+				logger.Error(err, "Cannot hand on which kinds the API server serves")
+			}
+		}
+		if !sleep(ctx, e.period) {
+			return
+		}
+	}
+}
+
+// look takes over what the API server serves now, and returns the kinds that have come or gone.
+func (e *extensionWatch) look(ctx context.Context, queue workqueue.TypedRateLimitingInterface[reconcile.Request]) ([]string, error) {
+	var changed []string
+	for _, x := range extensionKinds {
+		serves, err := e.serves(x.kind)
+		if err != nil {
+			return changed, err
+		}
+		if serves == e.Served(x.kind) {
+			continue
+		}
+		if serves {
+			err = e.begin(ctx, queue, x)
+		} else {
+			err = e.end(ctx, x)
+		}
+		if err != nil {
+			return changed, err
+		}
+		changed = append(changed, x.kind.Kind)
+	}
+	return changed, nil
+}
+
+func (e *extensionWatch) serves(kind schema.GroupVersionKind) (bool, error) {
+	list, err := e.directory.ServerResourcesForGroupVersion(kind.GroupVersion().String())
+	switch {
+	case apierrors.IsNotFound(err):
+		return false, nil
+	case err != nil:
+		return false, fmt.Errorf("ask for the resources of %s: %w", kind.GroupVersion(), err)
+	}
+	return slices.ContainsFunc(list.APIResources, func(r metav1.APIResource) bool { return r.Kind == kind.Kind }), nil
+}
+
+// begin watches the objects of a kind that has come. Once they are in the cache, the kind is there.
+func (e *extensionWatch) begin(ctx context.Context, queue workqueue.TypedRateLimitingInterface[reconcile.Request], x extension) error {
+	owner := handler.EnqueueRequestForOwner(e.scheme, e.mapper, &v1alpha1.HeymarketWebhook{}, handler.OnlyControllerOwner())
+	objects := source.Kind(e.cache, client.Object(metadataOf(x.kind)), owner, x.news)
+	if err := objects.Start(ctx, queue); err != nil {
+		return fmt.Errorf("watch %s: %w", x.kind.Kind, err)
+	}
+	syncing, cancel := context.WithTimeout(ctx, extensionSync)
+	defer cancel()
+	if err := objects.WaitForSync(syncing); err != nil {
+		_ = e.cache.RemoveInformer(ctx, metadataOf(x.kind)) // It never fails; the next look begins anew.
+		return fmt.Errorf("watch %s (is the operator allowed to list and watch them?): %w", x.kind.Kind, err)
+	}
+	e.note(x.kind, true)
+	return nil
+}
+
+// end gives up the watch for a kind that is gone.
+func (e *extensionWatch) end(ctx context.Context, x extension) error {
+	e.note(x.kind, false)
+	if err := e.cache.RemoveInformer(ctx, metadataOf(x.kind)); err != nil {
+		return fmt.Errorf("stop watching %s: %w", x.kind.Kind, err)
+	}
+	return nil
+}
+
+func (e *extensionWatch) note(kind schema.GroupVersionKind, served bool) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.served[kind] = served
+}
+
+func metadataOf(kind schema.GroupVersionKind) *metav1.PartialObjectMetadata {
+	out := &metav1.PartialObjectMetadata{}
+	out.SetGroupVersionKind(kind)
+	return out
+}
