@@ -195,6 +195,9 @@ func endure(t *testing.T, redisURL string, answer int, provoke func() func()) {
 		_, status := p.get("/status")
 		return to.delivered() == events-1 && strings.Contains(status, `"pending":0,"deadLetters":1`)
 	})
+	if _, metrics := p.get("/metrics"); !strings.Contains(metrics, `heymarket_receiver_events_unaccounted{target="crm"} 0`) {
+		t.Errorf("the account of the target does not add up:\n%s", metrics)
+	}
 	t.Logf("%d events took %d deliveries; answers during the fault: %v", events-1, to.deliveries(), answers)
 }
 

@@ -3,6 +3,7 @@ package forward
 import (
 	"context"
 	"errors"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -63,10 +64,10 @@ func TestAnAttemptThatOutlastsItsLeaseIsMadeOnce(t *testing.T) {
 func TestOnlyLongAttemptsAreExtended(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		q, s, extended := &fakeQueue{}, &sender{answer: slow(5 * time.Second)}, 0
+		q, s, extended := &fakeQueue{}, &sender{answer: slow(5 * time.Second)}, new(atomic.Int64)
 		q.fail = func(op string) error {
 			if op == "Extend" {
-				extended++
+				extended.Add(1)
 			}
 			return nil
 		}
@@ -74,8 +75,8 @@ func TestOnlyLongAttemptsAreExtended(t *testing.T) {
 		_, stop := run(t, q, options(s))
 		time.Sleep(time.Minute)
 		stop()
-		if extended != 0 {
-			t.Errorf("%d extensions, want none", extended)
+		if n := extended.Load(); n != 0 {
+			t.Errorf("%d extensions, want none", n)
 		}
 	})
 }
@@ -84,18 +85,18 @@ func TestOnlyLongAttemptsAreExtended(t *testing.T) {
 func TestALeaseThatHasPassedOnIsLetGo(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		q, s, extended := &fakeQueue{lost: true}, &sender{answer: starved(100 * time.Second)}, 0
+		q, s, extended := &fakeQueue{lost: true}, &sender{answer: starved(100 * time.Second)}, new(atomic.Int64)
 		q.fail = func(op string) error {
 			if op == "Extend" {
-				extended++
+				extended.Add(1)
 			}
 			return nil
 		}
 		q.add(1)
 		_, stop := run(t, q, options(s, func(o *Options) { o.MaxInFlight = 1 }))
 		time.Sleep(90 * time.Second)
-		if extended != 1 || len(s.made()) != 1 {
-			t.Errorf("%d extensions were tried in %d attempts; want 1 in 1", extended, len(s.made()))
+		if n := extended.Load(); n != 1 || len(s.made()) != 1 {
+			t.Errorf("%d extensions were tried in %d attempts; want 1 in 1", n, len(s.made()))
 		}
 		stop()
 	})

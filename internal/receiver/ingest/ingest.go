@@ -46,7 +46,7 @@ type Settings struct {
 	Targets []Target
 	// MaxBodyBytes bounds a body.
 	MaxBodyBytes int64
-	// TrustedProxies are those whose X-Forwarded-For is believed when wrong tokens are counted. Without any, nothing is
+	// TrustedProxies are those whose word about the client is believed when wrong tokens are counted. Without any, nothing is
 	// refused before its body is read.
 	TrustedProxies []netip.Prefix
 	// Expressions are the filters and the deduplication key; nil: there are none.
