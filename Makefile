@@ -8,6 +8,7 @@ MAKEFLAGS += --no-print-directory
 
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 TORTURE_SECONDS ?= 300
+SIEGE_CONNECTIONS ?= 10000
 FUZZ_TIME ?= 60s
 IMAGE ?= heymarket.dev/operator:$(VERSION)
 
@@ -63,6 +64,10 @@ e2e: ## Run a user's journeys on a real cluster of their own. Needs root on Debi
 .PHONY: torture
 torture: ## Kill receivers and Redis at random under load for TORTURE_SECONDS (300), then account for every acknowledged event.
 	TORTURE_SECONDS=$(TORTURE_SECONDS) HEYMARKET_REQUIRE_ALL=1 go test ./test/torture -count=1 -v -timeout=0
+
+.PHONY: siege
+siege: ## Hold a receiver under SIEGE_CONNECTIONS (10000) slow and hostile connections while good events go on. Needs a quiet machine; two minutes.
+	SIEGE_CONNECTIONS=$(SIEGE_CONNECTIONS) HEYMARKET_REQUIRE_ALL=1 go test ./test/siege -count=1 -v
 
 .PHONY: bench
 bench: ## Measure the receiver beside its controls: speed, latency, memory. Needs a quiet machine; six minutes. BENCH=-quick for a look.

@@ -37,6 +37,7 @@ func run(args []string) int {
 	events := flags.String("listen", ":8080", "`address` for events")
 	ops := flags.String("ops-listen", ":8081", "`address` for /healthz, /readyz, /metrics and /status")
 	admin := flags.String("admin-listen", "127.0.0.1:8082", "`address` for the dead letters; whoever reaches it may read, replay and discard them; empty for none")
+	connections := flags.Int("max-connections", receiver.DefaultMaxConnections, "how many connections to serve at once; beyond that, the one that has waited longest without a complete request makes room")
 	level := flags.String("log-level", "info", "debug, info, warn or error, where the configuration names none")
 	drain := flags.Duration("drain-delay", receiver.DefaultDrainDelay, "how long to go on serving after SIGTERM, until load balancers know")
 	reread := flags.Duration("reread-interval", 2*time.Second, "how often to look for changed files")
@@ -64,6 +65,8 @@ func run(args []string) int {
 		return fail(2, "unexpected argument %q; everything is set by flags, see --help", flags.Arg(0))
 	case *configFile == "":
 		return fail(2, "--config is missing; name the configuration file")
+	case *connections <= 0:
+		return fail(2, "--max-connections must be positive, such as %d", receiver.DefaultMaxConnections)
 	case *reread <= 0:
 		return fail(2, "--reread-interval must be positive, such as 2s")
 	}
@@ -73,7 +76,7 @@ func run(args []string) int {
 	// The consumer's name: a Pod's host name is unique, and the start time keeps a restarted container from its past self.
 	host, _ := os.Hostname()
 	o := receiver.Options{
-		ConfigFile: *configFile, Version: version, DrainDelay: *drain, RereadInterval: *reread,
+		ConfigFile: *configFile, Version: version, MaxConnections: *connections, DrainDelay: *drain, RereadInterval: *reread,
 		Consumer: fmt.Sprintf("%s-%x", host, time.Now().UnixNano()),
 		Log:      slog.New(promptHandler{slog.NewJSONHandler(buffer, &slog.HandlerOptions{Level: logLevel}), buffer}),
 		Level:    logLevel, Getenv: os.Getenv,

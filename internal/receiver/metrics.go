@@ -92,6 +92,19 @@ func (m *metrics) begin(target string) {
 	}
 }
 
+// observe adds what connections tell.
+func (m *metrics) observe(c *ingest.Connections) {
+	m.registry.MustRegister(
+		prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+			Namespace: namespace, Name: "connections", Help: "Open connections to the events port.",
+		}, func() float64 { return float64(c.Open()) }),
+		prometheus.NewCounterFunc(prometheus.CounterOpts{
+			Namespace: namespace, Name: "connections_displaced_total",
+			Help: "Connections to the events port that were closed without a complete request, to make room for others.",
+		}, func() float64 { return float64(c.Displaced()) }),
+	)
+}
+
 // Answered implements ingest.Observer.
 func (m *metrics) Answered(r ingest.Report) {
 	m.received.Inc()

@@ -4,6 +4,7 @@
 package receiver
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -13,8 +14,6 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
-
-	"golang.org/x/net/netutil"
 
 	"heymarket.dev/operator/internal/receiver/admin"
 	"heymarket.dev/operator/internal/receiver/config"
@@ -37,6 +36,8 @@ type Options struct {
 	Version string
 	// Consumer is a name that no other receiver of the webhook has at the same time, such as the Pod's.
 	Consumer string
+	// MaxConnections bounds the connections to Events, see ingest.Connections; 0 means DefaultMaxConnections.
+	MaxConnections int
 	// DrainDelay is how long new requests are still served after the end was asked for, until load balancers know.
 	DrainDelay time.Duration
 	// RereadInterval is how often the mounted files are compared with what is in force.
@@ -52,13 +53,17 @@ type Options struct {
 // DefaultDrainDelay is the DrainDelay that a Pod's termination grace period is made for.
 const DefaultDrainDelay = config.DrainDelay
 
+// DefaultMaxConnections is the bound on connections that the memory limit of a Pod is made for: each costs up to 30 KiB while
+// its header comes in.
+const DefaultMaxConnections = 1024
+
 const (
-	maxConnections    = 4096
 	readHeaderTimeout = 5 * time.Second
 	readTimeout       = 15 * time.Second
 	writeTimeout      = 20 * time.Second
 	idleTimeout       = 90 * time.Second // longer than the usual 60 s of a proxy, so that the proxy closes first
 	maxHeaderBytes    = 16 << 10
+	opsConnections    = 128
 	reconnectDelay    = time.Second
 	// housekeeping is how often Redis is asked what it promises, and told which targets are wanted.
 	housekeeping = time.Minute
@@ -75,6 +80,7 @@ type Receiver struct {
 	store   *stream.Store
 	events  *ingest.Handler
 	taken   *deliveries
+	crowd   *ingest.Connections
 	pool    *forward.Pool
 	limits  atomic.Pointer[stream.Limits]
 	inForce atomic.Pointer[files]
@@ -102,9 +108,11 @@ func New(o Options) (*Receiver, error) {
 		metrics: newMetrics(o.Log),
 		store:   stream.New(w.Namespace, w.Name, o.Consumer),
 		pool:    forward.NewPool(),
+		crowd:   ingest.NewConnections(cmp.Or(o.MaxConnections, DefaultMaxConnections)),
 	}
 	r.taken = &deliveries{Observer: r.metrics}
 	r.metrics.registry.MustRegister(newAccounts(r.accounts))
+	r.metrics.observe(r.crowd)
 	if o.Level != nil {
 		r.defaultLevel = o.Level.Level()
 	}
@@ -143,8 +151,11 @@ func (r *Receiver) Run(ctx context.Context) error {
 		IdleTimeout: idleTimeout, MaxHeaderBytes: maxHeaderBytes, ErrorLog: slog.NewLogLogger(r.Log.Handler(), slog.LevelDebug),
 	}
 	ops := &http.Server{Handler: r.opsHandler(), ReadHeaderTimeout: readHeaderTimeout, ErrorLog: server.ErrorLog}
-	go serve(server, netutil.LimitListener(r.Events, maxConnections), stop)
-	go serve(ops, r.Ops, stop)
+	r.crowd.Follow(server)
+	go serve(server, r.crowd.Listen(r.Events), stop)
+	probes := ingest.NewConnections(opsConnections)
+	probes.Follow(ops)
+	go serve(ops, probes.Listen(r.Ops), stop)
 	adminServer := &http.Server{Handler: admin.Handler(r.store, r.targetNames), ReadHeaderTimeout: readHeaderTimeout, ErrorLog: server.ErrorLog}
 	if r.Admin != nil {
 		go serve(adminServer, r.Admin, stop)

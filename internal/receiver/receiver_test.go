@@ -261,9 +261,14 @@ func (p *process) wantPost(body string, want int) {
 // until asks f until it is true: for what another goroutine or the clock brings about.
 func until(t *testing.T, what string, f func() bool) {
 	t.Helper()
-	for deadline := time.Now().Add(20 * time.Second); !f(); time.Sleep(5 * time.Millisecond) {
+	eventually(t, 20*time.Second, what, f)
+}
+
+func eventually(t *testing.T, limit time.Duration, what string, f func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(limit); !f(); time.Sleep(5 * time.Millisecond) {
 		if time.Now().After(deadline) {
-			t.Fatalf("not within 20 seconds: %s", what)
+			t.Fatalf("not within %s: %s", limit, what)
 		}
 	}
 }

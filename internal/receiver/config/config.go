@@ -95,7 +95,8 @@ type Config struct {
 	Paused bool `json:"paused,omitzero"`
 	// LogLevel is debug, info, warn or error; empty means info.
 	LogLevel string `json:"logLevel,omitempty"`
-	// TrustedProxies are the networks (CIDR) whose X-Forwarded-For is believed when failed authentication is counted.
+	// TrustedProxies are the networks (CIDR) whose X-Forwarded-For is believed when failed authentication is
+	// counted, or where that is missing, their Forwarded or X-Real-IP.
 	TrustedProxies []string `json:"trustedProxies,omitempty"`
 	// Addresses says where events may be sent.
 	Addresses Addresses `json:"addresses,omitzero"`

@@ -22,6 +22,8 @@ type Queue interface {
 	Done(ctx context.Context, l event.Lease) (bool, error)
 	Later(ctx context.Context, l event.Lease, attempt int, delay time.Duration) (bool, error)
 	Dead(ctx context.Context, l event.Lease, o event.Outcome, reason string) (bool, error)
+	// Extend lets a lease begin anew; false means that it has been settled or has passed to another attempt.
+	Extend(ctx context.Context, l event.Lease) (bool, error)
 	// Tidy forgets consumers that have been silent for that long and hold nothing.
 	Tidy(ctx context.Context, silent time.Duration) error
 }
@@ -77,6 +79,7 @@ type Worker struct {
 	wake  chan struct{}
 	slots chan struct{}
 	busy  sync.WaitGroup
+	held  held
 }
 
 // NewWorker returns a Worker that does nothing before Run.
@@ -95,8 +98,11 @@ func (w *Worker) Wake() {
 // Run takes, sends and settles until taking ends, then waits for the attempts under way. Those end at the latest when
 // sending ends; an event whose attempt is cut short goes back to its queue at once, so that another receiver takes it.
 func (w *Worker) Run(taking, sending context.Context) {
-	defer w.busy.Wait()
 	lease := w.Timeout + leaseMargin
+	extending, stop := context.WithCancel(context.WithoutCancel(taking))
+	go w.extendLeases(extending, lease)
+	defer stop()
+	defer w.busy.Wait()
 	var lastReclaim, lastTidy time.Time
 	for {
 		free, ok := w.awaitSlot(taking)
@@ -181,8 +187,10 @@ func (w *Worker) awaitWork(ctx context.Context, nextDue time.Duration) {
 }
 
 func (w *Worker) start(ctx context.Context, l event.Lease) {
+	w.held.add(l)
 	w.busy.Go(func() {
 		defer w.release(1)
+		defer w.held.remove(l)
 		w.deliver(ctx, l)
 	})
 }

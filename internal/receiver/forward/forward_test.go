@@ -147,6 +147,21 @@ func (q *fakeQueue) Dead(ctx context.Context, l event.Lease, o event.Outcome, re
 	return q.settle(ctx, l, settlement{Op: "Dead", Status: o.Status, Reason: reason}, func(e *entry) { e.settled = true })
 }
 
+func (q *fakeQueue) Extend(_ context.Context, l event.Lease) (bool, error) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if err := q.failure("Extend"); err != nil {
+		return false, err
+	}
+	i := slices.IndexFunc(q.entries, func(e *entry) bool { return e.lease.Entry == l.Entry })
+	e := q.entries[i]
+	if q.lost || e.settled || e.held.IsZero() || e.lease.Attempt != l.Attempt {
+		return false, nil
+	}
+	e.held = time.Now()
+	return true, nil
+}
+
 func (q *fakeQueue) Tidy(_ context.Context, silent time.Duration) error {
 	q.mu.Lock()
 	defer q.mu.Unlock()

@@ -26,13 +26,17 @@ func isPlainJSON(h http.Header) bool {
 	return charset == "" || strings.EqualFold(charset, "utf-8")
 }
 
-var errTooLarge = errors.New("the body is too large")
+var (
+	errTooLarge  = errors.New("the body is too large")
+	errDisplaced = errors.New("the connection was closed to make room for others that waited less long")
+)
 
 // trustedLength is up to where memory is set aside by what a request says of itself, before a byte of it is there.
 const trustedLength = 8 << 10
 
-// readBody reads at most limit bytes. A body that says that it is longer is not read at all.
-func readBody(req *http.Request, limit int64) ([]byte, error) {
+// readBody reads at most limit bytes. A body that says that it is longer is not read at all. A long one gets memory only as
+// its bytes come, and as the bound on all of them allows.
+func readBody(req *http.Request, limit int64, c *connection) ([]byte, error) {
 	switch {
 	case req.ContentLength > limit:
 		return nil, errTooLarge
@@ -41,9 +45,28 @@ func readBody(req *http.Request, limit int64) ([]byte, error) {
 		_, err := io.ReadFull(req.Body, body)
 		return body, err
 	}
-	body, err := io.ReadAll(io.LimitReader(req.Body, limit+1))
-	if err == nil && int64(len(body)) > limit {
-		return nil, errTooLarge
+	most := limit + 1 // one more than allowed tells that there is more
+	if req.ContentLength >= 0 {
+		most = req.ContentLength
 	}
-	return body, err
+	body := make([]byte, 0, min(trustedLength, most))
+	for {
+		n, err := req.Body.Read(body[len(body):cap(body)])
+		body = body[:len(body)+n]
+		switch {
+		case int64(len(body)) > limit:
+			return nil, errTooLarge
+		case errors.Is(err, io.EOF):
+			return body, nil
+		case err != nil:
+			return nil, err
+		}
+		if len(body) == cap(body) && int64(len(body)) < most {
+			longer := min(2*int64(cap(body)), most)
+			if !c.hold(longer - int64(cap(body))) {
+				return nil, errDisplaced
+			}
+			body = append(make([]byte, 0, longer), body...)
+		}
+	}
 }

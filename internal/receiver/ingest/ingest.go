@@ -46,7 +46,7 @@ type Settings struct {
 	Targets []Target
 	// MaxBodyBytes bounds a body.
 	MaxBodyBytes int64
-	// TrustedProxies are those whose X-Forwarded-For is believed when wrong tokens are counted. Without any, nothing is
+	// TrustedProxies are those whose word about the client is believed when wrong tokens are counted. Without any, nothing is
 	// refused before its body is read.
 	TrustedProxies []netip.Prefix
 	// Expressions are the filters and the deduplication key; nil: there are none.
@@ -196,7 +196,11 @@ func (r *rules) take(req *http.Request, h *Handler, trace string, now time.Time)
 	if own && h.throttle.refuseUnread(sender, now) {
 		return refuse(http.StatusTooManyRequests, RateLimited, nil)
 	}
-	body, err := readBody(req, r.MaxBodyBytes)
+	connection := connectionOf(req)
+	body, err := readBody(req, r.MaxBodyBytes, connection)
+	if err == nil && !connection.completed() {
+		err = errDisplaced
+	}
 	switch {
 	case errors.Is(err, errTooLarge):
 		return refuse(http.StatusRequestEntityTooLarge, TooLarge, nil)
@@ -215,6 +219,7 @@ func (r *rules) take(req *http.Request, h *Handler, trace string, now time.Time)
 		return refuse(http.StatusUnauthorized, WrongToken, nil)
 	}
 	h.throttle.passed(sender, own)
+	connection.prove()
 	used.note(now)
 	if trace == "" {
 		trace = event.ContinueTrace(req.Header.Get("Traceparent"))

@@ -1,10 +1,8 @@
 package ingest
 
 import (
-	"net/http"
 	"net/netip"
 	"slices"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -49,7 +47,6 @@ const (
 	maxFailing    = 4096
 	maxProven     = 1024
 	retryAfterOne = "1" // seconds; what failureRate makes of one failure
-	ipv6Prefix    = 64  // one subscriber's addresses
 )
 
 func newThrottle() *throttle {
@@ -133,64 +130,4 @@ func (b bucket) at(now time.Time) bucket {
 		b.filled = now
 	}
 	return b
-}
-
-// client returns the address that failures of a request count for. Own says that it is the client's own and not a
-// proxy's for many; it is false as long as no proxies are trusted, since nothing tells then whether a proxy is between.
-func client(req *http.Request, trusted []netip.Prefix) (address netip.Addr, own bool) {
-	peer, err := netip.ParseAddrPort(req.RemoteAddr)
-	if err != nil {
-		return netip.Addr{}, false
-	}
-	address = peer.Addr().Unmap().WithZone("")
-	if len(trusted) == 0 {
-		return subscriber(address), false
-	}
-	if !contains(trusted, address) {
-		return subscriber(address), true // a header that a stranger sends says nothing
-	}
-	// Each proxy appends the address of its peer. So the last entry that is no trusted proxy is the client; what stands
-	// before it is only the client's own word.
-	values := req.Header["X-Forwarded-For"]
-	for _, value := range slices.Backward(values) {
-		for value != "" {
-			i := strings.LastIndexByte(value, ',')
-			entry, ok := parseForwarded(strings.TrimSpace(value[i+1:]))
-			if !ok {
-				return subscriber(address), false
-			}
-			if !contains(trusted, entry) {
-				return subscriber(entry), true
-			}
-			value = value[:max(i, 0)]
-		}
-	}
-	return subscriber(address), false
-}
-
-// parseForwarded reads an entry of X-Forwarded-For: an address, which some proxies put a port behind.
-func parseForwarded(entry string) (netip.Addr, bool) {
-	if a, err := netip.ParseAddr(strings.Trim(entry, "[]")); err == nil {
-		return a.Unmap().WithZone(""), true
-	}
-	if ap, err := netip.ParseAddrPort(entry); err == nil {
-		return ap.Addr().Unmap().WithZone(""), true
-	}
-	return netip.Addr{}, false
-}
-
-func contains(networks []netip.Prefix, a netip.Addr) bool {
-	return slices.ContainsFunc(networks, func(p netip.Prefix) bool { return p.Contains(a) })
-}
-
-// subscriber folds the addresses that one IPv6 subscriber can choose from into one.
-func subscriber(a netip.Addr) netip.Addr {
-	if !a.Is6() {
-		return a
-	}
-	p, err := a.Prefix(ipv6Prefix)
-	if err != nil {
-		return a
-	}
-	return p.Addr()
 }

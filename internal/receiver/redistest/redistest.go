@@ -8,6 +8,9 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
+	"strconv"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -47,32 +50,16 @@ func start(t testing.TB, address string, args ...string) *Server {
 // URL is what a receiver is given.
 func (s *Server) URL() string { return "redis://" + s.addr }
 
+// Dir is the directory of the server's files.
+func (s *Server) Dir() string { return s.dir }
+
 // Addr is host and port.
 func (s *Server) Addr() string { return s.addr }
 
 // Run starts the server again after Kill, with the data that it had, and waits until it answers.
 func (s *Server) Run() {
 	s.t.Helper()
-	_, port, err := net.SplitHostPort(s.addr)
-	if err != nil {
-		s.t.Fatal(err)
-	}
-	log := filepath.Join(s.dir, "redis.log")
-	place := []string{"--bind", "127.0.0.1", "--port", port, "--dir", s.dir, "--logfile", log}
-	args := append([]string{
-		// With everysec, Redis puts off writing its file for up to two seconds while an fsync is under way, and answers
-		// all the same: a SIGKILL at that moment loses what it has confirmed.
-		"--appendonly", "yes", "--appendfsync", "always", "--save", "", "--maxmemory-policy", "noeviction",
-	}, s.args...)
-	if s.program != nil {
-		args = s.program
-	}
-	args = append(args, place...)
-	// Not the test's context: the server has to outlive it, for the cleanups that still need it.
-	s.cmd = exec.CommandContext(context.Background(), "redis-server", args...)
-	if err := s.cmd.Start(); err != nil {
-		s.t.Fatal(err)
-	}
+	log := s.begin(s.args)
 	for deadline := time.Now().Add(10 * time.Second); ; {
 		answer, err := s.Do("PING")
 		if err == nil && answer == "PONG" {
@@ -84,6 +71,47 @@ func (s *Server) Run() {
 		}
 		time.Sleep(10 * time.Millisecond) // the server tells nobody that it is up; asking is all there is
 	}
+}
+
+// RunLoading starts the server again after Kill, so that it takes its time to load what it has: perKey for each key. It
+// answers -LOADING until then.
+func (s *Server) RunLoading(perKey time.Duration) {
+	s.t.Helper()
+	s.begin(append(slices.Clone(s.args), "--loading-process-events-interval-bytes", "1024",
+		"--key-load-delay", strconv.FormatInt(perKey.Microseconds(), 10)))
+	s.await("LOADING", "PING")
+}
+
+// Freeze stops the server's clock: it answers nothing until Thaw, and then everything.
+func (s *Server) Freeze() { _ = s.cmd.Process.Signal(syscall.SIGSTOP) }
+
+// Thaw ends Freeze.
+func (s *Server) Thaw() { _ = s.cmd.Process.Signal(syscall.SIGCONT) }
+
+// begin starts the process and returns the file that it logs to.
+func (s *Server) begin(more []string) (log string) {
+	s.t.Helper()
+	_, port, err := net.SplitHostPort(s.addr)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	log = filepath.Join(s.dir, "redis.log")
+	place := []string{"--bind", "127.0.0.1", "--port", port, "--dir", s.dir, "--logfile", log}
+	args := append([]string{
+		// With everysec, Redis puts off writing its file for up to two seconds while an fsync is under way, and answers
+		// all the same: a SIGKILL at that moment loses what it has confirmed.
+		"--appendonly", "yes", "--appendfsync", "always", "--save", "", "--maxmemory-policy", "noeviction",
+	}, more...)
+	if s.program != nil {
+		args = s.program
+	}
+	args = append(args, place...)
+	// Not the test's context: the server has to outlive it, for the cleanups that still need it.
+	s.cmd = exec.CommandContext(context.Background(), "redis-server", args...)
+	if err := s.cmd.Start(); err != nil {
+		s.t.Fatal(err)
+	}
+	return log
 }
 
 // Kill ends the server as a crash would, by SIGKILL.

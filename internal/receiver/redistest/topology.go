@@ -115,7 +115,7 @@ func (s *Server) await(text string, command ...string) {
 	s.t.Helper()
 	for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(20 * time.Millisecond) {
 		out, err := s.Do(command...)
-		if err == nil && strings.Contains(out, text) {
+		if strings.Contains(out, text) {
 			return
 		}
 		if time.Now().After(deadline) {

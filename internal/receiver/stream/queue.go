@@ -25,17 +25,20 @@ var (
 	deadSource string
 	//go:embed group.lua
 	groupSource string
+	//go:embed extend.lua
+	extendSource string
 	//go:embed tidy.lua
 	tidySource string
 	//go:embed promote.lua
 	promoteSource string
 
-	takeScript  = rueidis.NewLuaScript(takeSource)
-	doneScript  = rueidis.NewLuaScript(accountSource + promoteSource + doneSource)
-	laterScript = rueidis.NewLuaScript(laterSource)
-	deadScript  = rueidis.NewLuaScript(accountSource + promoteSource + deadSource)
-	groupScript = rueidis.NewLuaScript(groupSource)
-	tidyScript  = rueidis.NewLuaScript(tidySource)
+	takeScript   = rueidis.NewLuaScript(takeSource)
+	doneScript   = rueidis.NewLuaScript(accountSource + promoteSource + doneSource)
+	laterScript  = rueidis.NewLuaScript(laterSource)
+	deadScript   = rueidis.NewLuaScript(accountSource + promoteSource + deadSource)
+	groupScript  = rueidis.NewLuaScript(groupSource)
+	tidyScript   = rueidis.NewLuaScript(tidySource)
+	extendScript = rueidis.NewLuaScript(extendSource)
 )
 
 // Retention bounds the dead letters of one target.
@@ -137,6 +140,12 @@ func (q *Queue) Dead(ctx context.Context, l event.Lease, o event.Outcome, reason
 		group, q.store.consumer, l.Entry, l.Conversation, strconv.Itoa(l.Attempt), strconv.Itoa(o.Status), reason, o.Excerpt,
 		strconv.FormatInt(q.options.Retention.Count, 10), strconv.FormatInt(q.options.Retention.Age.Milliseconds(), 10),
 	})
+}
+
+// Extend lets a lease begin anew, for an attempt that takes long. It reports false where the event has been settled, or has
+// passed to another attempt, this consumer's own included: who was too late gets nothing back.
+func (q *Queue) Extend(ctx context.Context, l event.Lease) (bool, error) {
+	return q.settle(ctx, "extend lease", extendScript, q.keys[:1], []string{group, q.store.consumer, l.Entry, strconv.Itoa(l.Attempt)})
 }
 
 // Tidy forgets consumers that have been silent for longer than silent and hold nothing.

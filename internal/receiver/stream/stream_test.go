@@ -425,3 +425,37 @@ func TestConnectNamesTheHostAndNeverThePassword(t *testing.T) {
 		t.Errorf("Append before Connect = %v; want ErrUnavailable", err)
 	}
 }
+
+// An attempt that takes long keeps its event, for as long as it says so. Who was silent for too long gets nothing back.
+func TestALeaseIsExtendedByItsHolderAlone(t *testing.T) {
+	t.Parallel()
+	r := redistest.Start(t)
+	slow, other := connect(t, r, "slow"), connect(t, r, "other")
+	appendTo(t, slow, 1, target)
+	q, rival := slow.Queue(target, event.General, unordered), other.Queue(target, event.General, unordered)
+	held := take(t, q, 1, 0)[0]
+	const long = time.Second // enough for a slow machine to extend in time
+	for end := time.Now().Add(2 * long); time.Now().Before(end); time.Sleep(long / 50) {
+		if ok, err := q.Extend(t.Context(), held); err != nil || !ok {
+			t.Fatalf("Extend = %v, %v", ok, err)
+		}
+		if got := take(t, rival, 1, long); len(got) != 0 {
+			t.Fatalf("attempt %d was lent while attempt 1 goes on", got[0].Attempt)
+		}
+	}
+	taken := takeEventually(t, rival, lease)
+	if taken.Attempt != 2 {
+		t.Errorf("taken over as attempt %d, want 2: an extension is no attempt", taken.Attempt)
+	}
+	if ok, err := q.Extend(t.Context(), held); err != nil || ok {
+		t.Errorf("Extend by the former holder = %v, %v; want false", ok, err)
+	}
+	again := takeEventually(t, rival, lease) // the same consumer loses it to its own next attempt
+	if ok, err := rival.Extend(t.Context(), taken); err != nil || ok || again.Attempt != 3 {
+		t.Errorf("Extend of attempt 2 = %v, %v while attempt %d goes on; want false while 3 does", ok, err, again.Attempt)
+	}
+	done(t, rival, again)
+	if ok, err := rival.Extend(t.Context(), again); err != nil || ok {
+		t.Errorf("Extend of what is settled = %v, %v; want false", ok, err)
+	}
+}

@@ -24,6 +24,9 @@ func conform(t *testing.T, s *stream.Store) {
 			t.Fatalf("Append, call %d = %v, %v; want %v", i, got, err, want)
 		}
 	}
+	if ok, err := q.Extend(t.Context(), l); err != nil || !ok {
+		t.Fatalf("Extend = %v, %v", ok, err)
+	}
 	if ok, err := q.Later(t.Context(), l, 2, 0); err != nil || !ok {
 		t.Fatalf("Later = %v, %v", ok, err)
 	}

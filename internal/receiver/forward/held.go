@@ -1,0 +1,91 @@
+package forward
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"heymarket.dev/operator/internal/receiver/event"
+)
+
+// held are the leases of the attempts that a worker has under way. An attempt ends before its lease does, but only on a
+// machine that keeps time: where the processor is short or Redis was away for a while, it may not. So leases are extended.
+type held struct {
+	mu     sync.Mutex
+	leases map[string]since // by entry
+}
+
+// since is a lease and when it began, or was last extended.
+type since struct {
+	event.Lease
+	at time.Time
+}
+
+// extendAfter says after which part of a lease it is extended: early enough to try again twice.
+func extendAfter(lease time.Duration) time.Duration { return lease / 3 }
+
+func (h *held) add(l event.Lease) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.leases == nil {
+		h.leases = map[string]since{}
+	}
+	h.leases[l.Entry] = since{l, time.Now()}
+}
+
+// remove forgets a lease, unless a later attempt at the same event has taken its place.
+func (h *held) remove(l event.Lease) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.leases[l.Entry].Attempt == l.Attempt {
+		delete(h.leases, l.Entry)
+	}
+}
+
+// renew notes that a lease that is still held was extended.
+func (h *held) renew(l event.Lease) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if now, ok := h.leases[l.Entry]; ok && now.Attempt == l.Attempt {
+		h.leases[l.Entry] = since{l, time.Now()}
+	}
+}
+
+// aged returns the leases that began before the given time.
+func (h *held) aged(before time.Time) []event.Lease {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	var all []event.Lease
+	for _, l := range h.leases {
+		if l.at.Before(before) {
+			all = append(all, l.Lease)
+		}
+	}
+	return all
+}
+
+// extendLeases extends what is held for long, until ctx ends.
+func (w *Worker) extendLeases(ctx context.Context, lease time.Duration) {
+	after := extendAfter(lease)
+	ticker := time.NewTicker(after / 2)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C:
+		}
+		for _, l := range w.held.aged(time.Now().Add(-after)) {
+			mine, err := w.queue.Extend(ctx, l)
+			switch {
+			case err != nil: // it is tried again at the next tick
+				w.Log.Warn("a lease is not extended, trying again", "target", w.Target, "event", l.ID, "error", err)
+			case mine:
+				w.held.renew(l)
+			default:
+				w.held.remove(l)
+				w.Log.Warn("an attempt has outlived its lease, another receiver makes one too", "target", w.Target, "event", l.ID)
+			}
+		}
+	}
+}

@@ -1,0 +1,103 @@
+package forward
+
+import (
+	"context"
+	"errors"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"heymarket.dev/operator/internal/receiver/event"
+)
+
+// starved answers after d, whatever its context says: as a worker that gets no processor time would.
+func starved(d time.Duration) func(context.Context, event.Event, int) event.Outcome {
+	return func(context.Context, event.Event, int) event.Outcome {
+		time.Sleep(d)
+		return event.Outcome{Status: 200}
+	}
+}
+
+// Two receivers serve one target, and attempts take three times as long as a lease. Without extension the events are sent
+// twice; with it they are not.
+func TestAnAttemptThatOutlastsItsLeaseIsMadeOnce(t *testing.T) {
+	t.Parallel()
+	for _, tc := range []struct {
+		name     string
+		fail     error
+		attempts int
+	}{
+		{"extended", nil, 2},
+		{"not extended", errors.New("no extension"), 4},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				q, s := &fakeQueue{}, &sender{answer: starved(3 * (10*time.Second + leaseMargin))}
+				q.fail = func(op string) error {
+					if op == "Extend" {
+						return tc.fail
+					}
+					return nil
+				}
+				q.add(2)
+				_, stopFirst := run(t, q, options(s))
+				time.Sleep(time.Second)
+				_, stopSecond := run(t, q, options(s, func(o *Options) { o.MaxInFlight = 2 }))
+				time.Sleep(80 * time.Second)
+				stopFirst()
+				stopSecond()
+				if got := len(s.made()); got < tc.attempts || tc.fail == nil && got != tc.attempts {
+					t.Errorf("%d attempts, want %d", got, tc.attempts)
+				}
+				for _, e := range q.entries {
+					if !e.settled {
+						t.Errorf("%s is not settled", e.lease.Entry)
+					}
+				}
+			})
+		})
+	}
+}
+
+func TestOnlyLongAttemptsAreExtended(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		q, s, extended := &fakeQueue{}, &sender{answer: slow(5 * time.Second)}, new(atomic.Int64)
+		q.fail = func(op string) error {
+			if op == "Extend" {
+				extended.Add(1)
+			}
+			return nil
+		}
+		q.add(40)
+		_, stop := run(t, q, options(s))
+		time.Sleep(time.Minute)
+		stop()
+		if n := extended.Load(); n != 0 {
+			t.Errorf("%d extensions, want none", n)
+		}
+	})
+}
+
+// A lease that has passed on is not asked for again and again, and the attempt ends as it would have.
+func TestALeaseThatHasPassedOnIsLetGo(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		q, s, extended := &fakeQueue{lost: true}, &sender{answer: starved(100 * time.Second)}, new(atomic.Int64)
+		q.fail = func(op string) error {
+			if op == "Extend" {
+				extended.Add(1)
+			}
+			return nil
+		}
+		q.add(1)
+		_, stop := run(t, q, options(s, func(o *Options) { o.MaxInFlight = 1 }))
+		time.Sleep(90 * time.Second)
+		if n := extended.Load(); n != 1 || len(s.made()) != 1 {
+			t.Errorf("%d extensions were tried in %d attempts; want 1 in 1", n, len(s.made()))
+		}
+		stop()
+	})
+}

@@ -1,0 +1,270 @@
+package ingest
+
+import (
+	"container/list"
+	"context"
+	"net"
+	"net/http"
+	"sync"
+	"sync/atomic"
+)
+
+// Connections bounds how many connections are served at once, and never turns a newcomer away for those who keep theirs
+// without using it: at the bound, the one that has waited longest makes room. A connection waits while no complete request
+// is there, that is from its beginning or from its last answer on, through a header and a body that are slow to come. One on
+// which a right token has come goes only when no other is left, so whoever has no token competes with his like.
+//
+// Half-read bodies share a bound on memory in the same manner.
+//
+// It knows only what its listeners have accepted, for servers that Follow was called with.
+type Connections struct {
+	max       int
+	displaced atomic.Int64
+
+	mu   sync.Mutex
+	room sync.Cond
+	// strangers and proven hold every open connection once, the one that has waited longest first; proven are those on
+	// which a right token has come.
+	strangers, proven list.List
+	// holders are those with a long half-read body, the one that began first first; held is how many bytes they hold.
+	holders list.List
+	held    int64
+	closed  bool
+}
+
+// maxHeld bounds the bytes of half-read bodies together, those of up to trustedLength aside.
+const maxHeld = 16 << 20
+
+// NewConnections returns a bound of limit connections.
+func NewConnections(limit int) *Connections {
+	a := &Connections{max: limit}
+	a.room.L = &a.mu
+	return a
+}
+
+// Listen returns l, with what it accepts counted.
+func (a *Connections) Listen(l net.Listener) net.Listener { return listener{l, a} }
+
+// Follow makes s tell what its connections do. It sets ConnContext and ConnState.
+func (a *Connections) Follow(s *http.Server) {
+	s.ConnContext = func(ctx context.Context, c net.Conn) context.Context {
+		return context.WithValue(ctx, connectionKey{}, c)
+	}
+	s.ConnState = func(c net.Conn, state http.ConnState) {
+		if c, ok := c.(*connection); ok && state == http.StateIdle {
+			a.wait(c)
+		}
+	}
+}
+
+// Open is how many connections are open now.
+func (a *Connections) Open() int {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.open()
+}
+
+// Displaced is how many connections have had to make room since the beginning.
+func (a *Connections) Displaced() int64 { return a.displaced.Load() }
+
+func (a *Connections) open() int { return a.strangers.Len() + a.proven.Len() }
+
+type listener struct {
+	net.Listener
+	all *Connections
+}
+
+// Accept implements net.Listener.
+func (l listener) Accept() (net.Conn, error) {
+	c, err := l.Listener.Accept()
+	if err != nil {
+		return nil, err
+	}
+	return l.all.admit(c)
+}
+
+// Close implements net.Listener. It also ends an Accept that waits for room.
+func (l listener) Close() error {
+	l.all.mu.Lock()
+	l.all.closed = true
+	l.all.mu.Unlock()
+	l.all.room.Broadcast()
+	return l.Listener.Close()
+}
+
+// What a connection does now.
+const (
+	waiting   = iota // for a complete request
+	busy             // with one
+	displaced        // it is closed, and its handler has yet to notice
+)
+
+type connection struct {
+	net.Conn
+	all   *Connections
+	state atomic.Int32
+
+	proved bool // only its own goroutine looks
+
+	// The others are guarded by all.mu.
+	among   *list.List // nil: it has left
+	place   *list.Element
+	holding *list.Element // nil: it holds nothing
+	held    int64
+}
+
+type connectionKey struct{}
+
+// connectionOf returns the connection of a request, or nil where none is counted.
+func connectionOf(req *http.Request) *connection {
+	c, _ := req.Context().Value(connectionKey{}).(*connection)
+	return c
+}
+
+// admit makes room for a new connection. While every other is busy it waits for one to end, so that the newcomer waits in
+// the kernel's queue.
+func (a *Connections) admit(conn net.Conn) (net.Conn, error) {
+	c := &connection{Conn: conn, all: a}
+	victim, ok := a.add(c)
+	if victim != nil {
+		_ = victim.Conn.Close()
+	}
+	if !ok {
+		_ = conn.Close()
+		return nil, net.ErrClosed
+	}
+	return c, nil
+}
+
+// add counts c in, and returns who has to go for it. It reports false where the listener was closed first.
+func (a *Connections) add(c *connection) (victim *connection, ok bool) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for a.open() >= a.max {
+		if victim = a.displace(&a.strangers, &a.proven); victim != nil {
+			break
+		}
+		if a.closed {
+			return nil, false
+		}
+		a.room.Wait()
+	}
+	c.among = &a.strangers
+	c.place = c.among.PushBack(c)
+	return victim, true
+}
+
+// displace takes out the first connection of lists that waits, or returns nil. The caller has the lock, and closes what it
+// gets after giving it back.
+func (a *Connections) displace(lists ...*list.List) *connection {
+	for _, l := range lists {
+		for e := l.Front(); e != nil; e = e.Next() {
+			if c := e.Value.(*connection); c.state.CompareAndSwap(waiting, displaced) {
+				a.forget(c)
+				a.displaced.Add(1)
+				return c
+			}
+		}
+	}
+	return nil
+}
+
+func (a *Connections) forget(c *connection) {
+	if c.among == nil {
+		return
+	}
+	c.among.Remove(c.place)
+	c.among = nil
+	a.letGo(c)
+	a.room.Signal()
+}
+
+// letGo notes that c holds nothing any more.
+func (a *Connections) letGo(c *connection) {
+	if c.holding != nil {
+		a.holders.Remove(c.holding)
+		a.held -= c.held
+		c.holding, c.held = nil, 0
+	}
+}
+
+// wait notes that c has been answered and begins to wait.
+func (a *Connections) wait(c *connection) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if c.among == nil {
+		return
+	}
+	a.letGo(c)
+	c.among.MoveToBack(c.place)
+	c.state.Store(waiting)
+	a.room.Signal()
+}
+
+// completed notes that a request is there in full. False means that the connection has been displaced.
+func (c *connection) completed() bool { return c == nil || c.state.CompareAndSwap(waiting, busy) }
+
+// prove notes that a right token has come.
+func (c *connection) prove() {
+	if c == nil || c.proved {
+		return
+	}
+	c.proved = true
+	a := c.all
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if c.among == &a.strangers {
+		c.among.Remove(c.place)
+		c.among = &a.proven
+		c.place = c.among.PushBack(c)
+	}
+}
+
+// hold counts n more bytes of a half-read body. Where that is too much, the bodies that began first make room. False means that c is one of them.
+func (c *connection) hold(n int64) bool {
+	if c == nil {
+		return true
+	}
+	victims, stays := c.all.grow(c, n)
+	for _, v := range victims {
+		_ = v.Conn.Close()
+	}
+	return stays
+}
+
+func (a *Connections) grow(c *connection, n int64) (victims []*connection, stays bool) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if c.among == nil {
+		return nil, false
+	}
+	if c.holding == nil {
+		c.holding = a.holders.PushBack(c)
+	}
+	c.held += n
+	a.held += n
+	for a.held > maxHeld {
+		victim := a.displace(&a.holders)
+		if victim == nil {
+			break
+		}
+		victims = append(victims, victim)
+	}
+	return victims, c.among != nil
+}
+
+// Close implements net.Conn.
+func (c *connection) Close() error {
+	c.all.mu.Lock()
+	c.all.forget(c)
+	c.all.mu.Unlock()
+	return c.Conn.Close()
+}
+
+// CloseWrite lets net/http end a connection so that the other side still reads the answer.
+func (c *connection) CloseWrite() error {
+	if tcp, ok := c.Conn.(interface{ CloseWrite() error }); ok {
+		return tcp.CloseWrite()
+	}
+	return nil
+}

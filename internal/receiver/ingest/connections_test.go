@@ -1,0 +1,274 @@
+package ingest
+
+import (
+	"bufio"
+	"container/list"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+)
+
+// crowded is a server whose connections are bounded.
+type crowded struct {
+	t       *testing.T
+	all     *Connections
+	address string
+	seen    reports
+}
+
+func newCrowded(t *testing.T, limit int, store Store, change ...func(*Settings)) *crowded {
+	t.Helper()
+	s := settings()
+	for _, f := range change {
+		f(&s)
+	}
+	c := &crowded{t: t, all: NewConnections(limit), seen: make(reports, 1000)}
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.address = l.Addr().String()
+	server := &http.Server{Handler: NewHandler(store, c.seen, s), ErrorLog: slog.NewLogLogger(slog.DiscardHandler, slog.LevelError)}
+	c.all.Follow(server)
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		if err := server.Serve(c.all.Listen(l)); !errors.Is(err, http.ErrServerClosed) {
+			t.Errorf("Serve = %v", err)
+		}
+	}()
+	t.Cleanup(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+		defer cancel()
+		_ = server.Shutdown(ctx)
+		_ = server.Close()
+		<-ended
+	})
+	return c
+}
+
+// guest is one connection to a crowded server.
+type guest struct {
+	net.Conn
+	t      *testing.T
+	answer *bufio.Reader
+}
+
+// enter opens a connection, sends something, and returns when the server has accepted it.
+func (c *crowded) enter(send string) *guest {
+	c.t.Helper()
+	before := c.all.entered()
+	conn, err := net.Dial("tcp", c.address)
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	c.t.Cleanup(func() { _ = conn.Close() })
+	g := &guest{conn, c.t, bufio.NewReader(conn)}
+	g.send(send)
+	c.await("accepted", func() bool { return c.all.entered() > before })
+	return g
+}
+
+// entered is how many have been let in, less those who left by themselves.
+func (a *Connections) entered() int64 { return int64(a.Open()) + a.Displaced() }
+
+func (c *crowded) await(what string, f func() bool) {
+	c.t.Helper()
+	for deadline := time.Now().Add(10 * time.Second); !f(); time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			c.t.Fatalf("not within ten seconds: %s", what)
+		}
+	}
+}
+
+// awaitRest returns when the server waits for the next request of g, whose last one it has answered.
+func (c *crowded) awaitRest(g *guest) {
+	c.t.Helper()
+	c.await("at rest", func() bool {
+		c.all.mu.Lock()
+		defer c.all.mu.Unlock()
+		for _, l := range []*list.List{&c.all.strangers, &c.all.proven} {
+			for e := l.Front(); e != nil; e = e.Next() {
+				if conn := e.Value.(*connection); conn.RemoteAddr().String() == g.LocalAddr().String() {
+					return conn.state.Load() == waiting
+				}
+			}
+		}
+		return false
+	})
+}
+
+func (g *guest) send(text string) {
+	g.t.Helper()
+	if _, err := io.WriteString(g, text); err != nil {
+		g.t.Fatal(err)
+	}
+}
+
+func (g *guest) wantAnswer(status int) {
+	g.t.Helper()
+	_ = g.SetReadDeadline(time.Now().Add(10 * time.Second))
+	resp, err := http.ReadResponse(g.answer, nil)
+	if err != nil {
+		g.t.Fatalf("no answer: %v", err)
+	}
+	_, _ = io.Copy(io.Discard, resp.Body)
+	if resp.StatusCode != status {
+		g.t.Fatalf("answer %d, want %d", resp.StatusCode, status)
+	}
+}
+
+// wantGone waits until the server has hung up.
+func (g *guest) wantGone() {
+	g.t.Helper()
+	_ = g.SetReadDeadline(time.Now().Add(10 * time.Second))
+	_, err := io.Copy(io.Discard, g.answer)
+	if t, ok := errors.AsType[net.Error](err); ok && t.Timeout() {
+		g.t.Error("the connection is still open")
+	}
+}
+
+func request(body string) string {
+	return fmt.Sprintf("POST %s HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s", path, len(body), body)
+}
+
+func TestANewcomerGetsTheRoomOfTheOneWhoWaitedLongest(t *testing.T) {
+	t.Parallel()
+	c := newCrowded(t, 3, &fakeStore{})
+	head := c.enter(request(closed)[:20])
+	body := c.enter(request(closed)[:len(request(closed))-1])
+	nothing := c.enter("")
+	good := c.enter(request(closed)) // displaces head
+	good.wantAnswer(200)
+	head.wantGone()
+	refused := c.enter(strings.Replace(request(closed), token, strings.Repeat("x", len(token)), 1)) // displaces body
+	refused.wantAnswer(401)
+	c.awaitRest(refused)
+	body.wantGone()
+	c.enter("") // displaces nothing
+	nothing.wantGone()
+	c.enter("") // displaces refused, whose answer is long ago, and not good, which has shown the token
+	refused.wantGone()
+	good.send(request(message))
+	good.wantAnswer(200)
+	if c.all.Open() != 3 || c.all.Displaced() != 4 {
+		t.Errorf("%d open, %d displaced; want 3 and 4", c.all.Open(), c.all.Displaced())
+	}
+	_ = good.Close()
+	c.await("two are left", func() bool { return c.all.Open() == 2 })
+}
+
+func TestTheProvenCompeteAmongThemselves(t *testing.T) {
+	t.Parallel()
+	c := newCrowded(t, 2, &fakeStore{})
+	first, second := c.enter(request(closed)), c.enter(request(message))
+	first.wantAnswer(200)
+	second.wantAnswer(200)
+	first.send(request(closed))
+	first.wantAnswer(200) // now it is second that has waited longest
+	c.awaitRest(first)
+	c.enter("")
+	second.wantGone()
+	first.send(request(message))
+	first.wantAnswer(200)
+}
+
+func TestACompleteRequestIsNeverDisplaced(t *testing.T) {
+	t.Parallel()
+	arrived, goOn := make(chan struct{}), make(chan struct{})
+	store := &fakeStore{during: func(context.Context) {
+		arrived <- struct{}{}
+		<-goOn
+	}}
+	c := newCrowded(t, 2, store)
+	first, second := c.enter(request(closed)), c.enter(request(message))
+	<-arrived
+	<-arrived
+	third, err := net.Dial("tcp", c.address) // it waits until there is room
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer third.Close()
+	close(goOn)
+	first.wantAnswer(200)
+	second.wantAnswer(200)
+	waited := &guest{third, t, bufio.NewReader(third)}
+	waited.send(request(`{"token":"none"}`))
+	waited.wantAnswer(400)
+	if n := c.all.Open(); n != 2 {
+		t.Errorf("%d are open, want 2", n)
+	}
+}
+
+func TestTheEndDoesNotWaitForRoom(t *testing.T) {
+	t.Parallel()
+	all := NewConnections(0)
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	bounded := all.Listen(l)
+	accepted := make(chan error, 1)
+	go func() {
+		_, err := bounded.Accept()
+		accepted <- err
+	}()
+	conn, err := net.Dial("tcp", l.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	_ = bounded.Close()
+	if err := <-accepted; !errors.Is(err, net.ErrClosed) {
+		t.Errorf("Accept = %v; want that the listener is closed", err)
+	}
+}
+
+// Many half-read bodies would be a gigabyte. What is sent slowly makes room for what is sent quickly.
+func TestHalfReadBodiesShareABound(t *testing.T) {
+	t.Parallel()
+	const size = 4 << 20
+	c := newCrowded(t, 100, &fakeStore{}, func(s *Settings) { s.MaxBodyBytes = size })
+	large := strings.Replace(closed, `"m"`, `"`+strings.Repeat("m", size-len(closed))+`"`, 1)
+	var slow []*guest
+	for range 3 * maxHeld / size {
+		g := c.enter("")
+		slow = append(slow, g)
+		// It may be hung up on meanwhile, or later.
+		_, _ = io.WriteString(g, request(large)[:size*3/4])
+	}
+	quick := c.enter("")
+	quick.send(request(large))
+	quick.wantAnswer(200)
+	slow[0].wantGone()
+	c.all.mu.Lock()
+	held := c.all.held
+	c.all.mu.Unlock()
+	if held > maxHeld || c.all.Displaced() == 0 {
+		t.Errorf("%d bytes are held, %d connections were displaced; want at most %d, and some", held, c.all.Displaced(), maxHeld)
+	}
+	for _, g := range slow {
+		_ = g.Close()
+	}
+	c.await("nothing is held", func() bool {
+		c.all.mu.Lock()
+		defer c.all.mu.Unlock()
+		return c.all.held == 0
+	})
+	displaced := 0
+	for len(c.seen) > 0 {
+		if r := <-c.seen; errors.Is(r.Err, errDisplaced) || r.Reason == Unreadable {
+			displaced++
+		}
+	}
+	if displaced == 0 {
+		t.Error("those who made room are not in the account")
+	}
+}

@@ -1,0 +1,141 @@
+package redistest
+
+import (
+	"io"
+	"net"
+	"sync"
+	"testing"
+)
+
+// Failure is what a network does to a connection.
+type Failure int
+
+// The failures. Each lasts until another one is set; Mended is none.
+const (
+	Mended Failure = iota
+	// LosesRequests swallows what a client sends: Redis never sees it, the client gets no answer.
+	LosesRequests
+	// LosesReplies swallows what Redis answers: it has done what the client is not told of.
+	LosesReplies
+	// CutsRequests ends a connection when a client sends something, before Redis sees it.
+	CutsRequests
+	// CutsRequestsHalfway ends a connection in the middle of what a client sends.
+	CutsRequestsHalfway
+	// CutsReplies ends a connection when Redis answers, before the client sees it.
+	CutsReplies
+)
+
+// Proxy stands between a client and a Redis, and fails as networks do.
+type Proxy struct {
+	listener net.Listener
+	upstream string
+
+	mu      sync.Mutex
+	failure Failure
+	// hurt are connections from which something is missing: they end when the network is mended.
+	hurt map[net.Conn]bool
+	open map[net.Conn]bool
+}
+
+// StartProxy runs a Proxy in front of s until the test ends.
+func StartProxy(t testing.TB, s *Server) *Proxy {
+	t.Helper()
+	var listen net.ListenConfig
+	l, err := listen.Listen(t.Context(), "tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := &Proxy{listener: l, upstream: s.Addr(), hurt: map[net.Conn]bool{}, open: map[net.Conn]bool{}}
+	var all sync.WaitGroup
+	all.Go(func() {
+		for {
+			client, err := l.Accept()
+			if err != nil {
+				return
+			}
+			all.Go(func() { p.serve(client) })
+		}
+	})
+	t.Cleanup(func() {
+		_ = l.Close()
+		p.mu.Lock()
+		for c := range p.open {
+			_ = c.Close()
+		}
+		p.mu.Unlock()
+		all.Wait()
+	})
+	return p
+}
+
+// URL is what a receiver is given.
+func (p *Proxy) URL() string { return "redis://" + p.listener.Addr().String() }
+
+// Fail sets what goes wrong from now on.
+func (p *Proxy) Fail(f Failure) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.failure = f
+	for c := range p.hurt {
+		_ = c.Close()
+	}
+	clear(p.hurt)
+}
+
+func (p *Proxy) serve(client net.Conn) {
+	p.track(client, true)
+	defer p.track(client, false)
+	defer func() { _ = client.Close() }()
+	redis, err := net.Dial("tcp", p.upstream)
+	if err != nil {
+		return
+	}
+	var answers sync.WaitGroup
+	answers.Go(func() {
+		defer func() { _ = client.Close() }()
+		p.copy(client, redis, client, LosesReplies, CutsReplies)
+	})
+	p.copy(redis, client, client, LosesRequests, CutsRequests)
+	_ = redis.Close()
+	answers.Wait()
+}
+
+func (p *Proxy) track(c net.Conn, open bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if open {
+		p.open[c] = true
+		return
+	}
+	delete(p.open, c)
+	delete(p.hurt, c)
+}
+
+// copy passes on what comes, or loses it, or returns for it to be cut, by the failure of the moment.
+func (p *Proxy) copy(to io.Writer, from io.Reader, client net.Conn, loses, cuts Failure) {
+	buffer := make([]byte, 64<<10)
+	for {
+		n, err := from.Read(buffer)
+		if err != nil {
+			return
+		}
+		p.mu.Lock()
+		failure := p.failure
+		if failure == loses {
+			p.hurt[client] = true
+		}
+		p.mu.Unlock()
+		switch {
+		case failure == loses:
+			continue
+		case failure == cuts:
+			return
+		case failure == CutsRequestsHalfway && cuts == CutsRequests:
+			_, _ = to.Write(buffer[:n/2])
+			return
+		}
+		if _, err := to.Write(buffer[:n]); err != nil {
+			return
+		}
+	}
+}

@@ -1,0 +1,291 @@
+// Package siege holds a receiver under many slow and hostile connections at once, while good deliveries go on, and compares
+// their latency with that of quiet minutes before and after. SIEGE_CONNECTIONS sets how many there are (default 1,000).
+package siege
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"heymarket.dev/operator/internal/receiver/config"
+	"heymarket.dev/operator/internal/receiver/redistest"
+)
+
+const (
+	path  = "/ns/hook/abcdefghijklmnopqrstuvwxyz"
+	token = "a-token-that-no-besieger-has"
+
+	memoryLimit = 128 << 20
+)
+
+// plan is how large a siege is.
+type plan struct {
+	connections int           // at once
+	bound       int           // --max-connections of the receiver
+	interval    time.Duration // between good deliveries
+	phase       time.Duration // each of: quiet, siege, quiet
+	// slack is what the p99 under siege may exceed twice the quiet one by: on a busy machine few samples say little.
+	slack time.Duration
+}
+
+func thePlan(t *testing.T) plan {
+	text := os.Getenv("SIEGE_CONNECTIONS")
+	if text == "" {
+		return plan{connections: 1000, bound: 200, interval: 20 * time.Millisecond, phase: 1500 * time.Millisecond, slack: 250 * time.Millisecond}
+	}
+	n, err := strconv.Atoi(text)
+	if err != nil || n < 100 {
+		t.Fatalf("SIEGE_CONNECTIONS=%q is not a number of at least 100", text)
+	}
+	return plan{connections: n, interval: 5 * time.Millisecond, phase: 20 * time.Second}
+}
+
+func TestGoodDeliveriesPassASiege(t *testing.T) {
+	if testing.Short() {
+		t.Skip("left out: a siege takes ten seconds; run without -short")
+	}
+	p := thePlan(t)
+	redis := redistest.Start(t)
+	var delivered atomic.Int64
+	target := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		_, _ = io.Copy(io.Discard, r.Body)
+		delivered.Add(1)
+	}))
+	t.Cleanup(target.Close)
+	r := startReceiver(t, redis.URL(), target.URL, p.bound)
+
+	s := &sender{t: t, receiver: r, interval: p.interval}
+	s.send(time.Second) // what is done once is done now
+	quiet := s.send(p.phase)
+	idle := r.memory("VmRSS")
+	siege := besiege(t, r.address, p.connections)
+	siege.awaitAll()
+	under := s.send(p.phase)
+	attempts, open := siege.attempts.Load(), siege.open.Load()
+	displaced := r.metric("connections_displaced_total")
+	peak := r.memory("VmHWM")
+	siege.lift()
+	r.awaitConnections(2) // the sender's own and nothing else
+	after := s.send(p.phase)
+
+	t.Logf("%d connections under siege, %d attempts, %s displaced, %d open at its end; p99 of good deliveries: quiet %v, siege %v (%.2f), after %v; "+
+		"p50: %v, %v, %v; memory: %d MiB before, %d MiB at peak, %d MiB after",
+		p.connections, attempts, displaced, open, quiet.at(99), under.at(99), float64(under.at(99))/float64(quiet.at(99)), after.at(99),
+		quiet.at(50), under.at(50), after.at(50), idle>>20, peak>>20, r.memory("VmRSS")>>20)
+	if attempts < int64(p.connections) {
+		t.Errorf("%d attempts to connect, want at least %d: there was no siege", attempts, p.connections)
+	}
+	if n := s.refused.Load(); n != 0 {
+		t.Errorf("%d good deliveries were not answered 200: %v", n, s.firstRefusal.Load())
+	}
+	if most := 2*quiet.at(99) + p.slack; under.at(99) > most {
+		t.Errorf("p99 under siege is %v, want at most %v", under.at(99), most)
+	}
+	if most := 2*quiet.at(99) + p.slack; after.at(99) > most {
+		t.Errorf("p99 after the siege is %v, want at most %v", after.at(99), most)
+	}
+	if peak > memoryLimit {
+		t.Errorf("the receiver took %d MiB, want at most %d", peak>>20, memoryLimit>>20)
+	}
+	for deadline := time.Now().Add(10 * time.Second); delivered.Load() < s.sent.Load(); time.Sleep(10 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("%d of %d events were delivered", delivered.Load(), s.sent.Load())
+		}
+	}
+}
+
+// sender delivers good events at even intervals, whether the one before is answered or not: half of them over connections
+// that it keeps, half over new ones.
+type sender struct {
+	t            *testing.T
+	receiver     *receiver
+	interval     time.Duration
+	sent         atomic.Int64
+	refused      atomic.Int64
+	firstRefusal atomic.Value
+}
+
+type latencies []time.Duration
+
+// at returns a percentile.
+func (l latencies) at(percent int) time.Duration {
+	return l[(len(l)-1)*percent/100].Round(10 * time.Microsecond)
+}
+
+func (s *sender) send(length time.Duration) latencies {
+	kept := &http.Client{Timeout: 20 * time.Second, Transport: &http.Transport{MaxIdleConnsPerHost: 8}}
+	fresh := &http.Client{Timeout: 20 * time.Second, Transport: &http.Transport{DisableKeepAlives: true}}
+	defer kept.CloseIdleConnections()
+	var (
+		wg  sync.WaitGroup
+		mu  sync.Mutex
+		all latencies
+	)
+	ticker := time.NewTicker(s.interval)
+	defer ticker.Stop()
+	for end := time.Now().Add(length); time.Now().Before(end); {
+		due := <-ticker.C
+		n := s.sent.Add(1)
+		client := kept
+		if n%2 == 0 {
+			client = fresh
+		}
+		wg.Go(func() {
+			if err := s.receiver.post(client, n); err != nil {
+				s.refused.Add(1)
+				s.firstRefusal.CompareAndSwap(nil, err.Error())
+			}
+			took := time.Since(due)
+			mu.Lock()
+			defer mu.Unlock()
+			all = append(all, took)
+		})
+	}
+	wg.Wait()
+	slices.Sort(all)
+	return all
+}
+
+// receiver is a process with the files that a Pod would mount.
+type receiver struct {
+	t            *testing.T
+	pid          int
+	address, ops string
+}
+
+func startReceiver(t *testing.T, redisURL, targetURL string, bound int) *receiver {
+	t.Helper()
+	dir := t.TempDir()
+	binary := filepath.Join(dir, "receiver")
+	build := exec.CommandContext(t.Context(), "go", "build", "-o", binary, "heymarket.dev/operator/cmd/receiver")
+	if out, err := build.CombinedOutput(); err != nil {
+		t.Fatalf("build the receiver: %v\n%s", err, out)
+	}
+	raw, err := config.Encode(config.Config{
+		Webhook: config.Webhook{Namespace: "ns", Name: "hook"}, Paths: []string{path},
+		TokenFiles: []string{filepath.Join(dir, "token")}, RedisURLFile: filepath.Join(dir, "redis-url"),
+		Addresses: config.Addresses{AllowLoopback: true}, Targets: []config.Target{{Name: "crm", URL: targetURL}},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, content := range map[string]string{"token": token, "redis-url": redisURL, "config.json": string(raw)} {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(content), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	r := &receiver{t: t, address: free(t), ops: free(t)}
+	args := []string{"--config", filepath.Join(dir, "config.json"), "--listen", r.address, "--ops-listen", r.ops, "--admin-listen", "", "--drain-delay", "0s"}
+	if bound > 0 {
+		args = append(args, "--max-connections", strconv.Itoa(bound))
+	}
+	cmd := exec.CommandContext(context.Background(), binary, args...)
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	r.pid = cmd.Process.Pid
+	t.Cleanup(func() {
+		_ = cmd.Process.Kill()
+		_ = cmd.Wait()
+	})
+	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(10 * time.Millisecond) {
+		resp, err := http.Get("http://" + r.ops + "/readyz")
+		if err == nil {
+			_ = resp.Body.Close()
+			if resp.StatusCode == http.StatusOK {
+				return r
+			}
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("the receiver is not ready: %v", err)
+		}
+	}
+}
+
+func (r *receiver) post(client *http.Client, id int64) error {
+	body := fmt.Sprintf(`{"type":"message_sent","id":1,"token":%q,"event_data":{"id":%d,"text":"good"}}`, token, id)
+	req, err := http.NewRequestWithContext(context.Background(), http.MethodPost, "http://"+r.address+path, strings.NewReader(body))
+	if err != nil {
+		return err
+	}
+	req.Header.Set("Content-Type", "application/json")
+	resp, err := client.Do(req)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = resp.Body.Close() }()
+	_, _ = io.Copy(io.Discard, resp.Body)
+	if resp.StatusCode != http.StatusOK {
+		return fmt.Errorf("answer %d", resp.StatusCode)
+	}
+	return nil
+}
+
+// memory returns a figure of /proc/PID/status in bytes: VmRSS is what the process has now, VmHWM the most that it had.
+func (r *receiver) memory(figure string) int64 {
+	r.t.Helper()
+	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", r.pid))
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	for line := range bytes.Lines(status) {
+		fields := strings.Fields(string(line))
+		if len(fields) == 3 && fields[0] == figure+":" {
+			kib, _ := strconv.ParseInt(fields[1], 10, 64)
+			return kib << 10
+		}
+	}
+	r.t.Fatalf("the kernel does not tell %s", figure)
+	return 0
+}
+
+func (r *receiver) metric(name string) string {
+	r.t.Helper()
+	resp, err := http.Get("http://" + r.ops + "/metrics")
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	defer func() { _ = resp.Body.Close() }()
+	text, _ := io.ReadAll(resp.Body)
+	_, after, _ := strings.Cut(string(text), "\nheymarket_receiver_"+name+" ")
+	value, _, _ := strings.Cut(after, "\n")
+	return value
+}
+
+func (r *receiver) awaitConnections(most int) {
+	r.t.Helper()
+	for deadline := time.Now().Add(30 * time.Second); ; time.Sleep(50 * time.Millisecond) {
+		n, err := strconv.ParseFloat(r.metric("connections"), 64)
+		if err == nil && n <= float64(most) {
+			return
+		}
+		if time.Now().After(deadline) {
+			r.t.Fatalf("30 seconds after the siege %v connections are open, want at most %d", n, most)
+		}
+	}
+}
+
+func free(t *testing.T) string {
+	t.Helper()
+	var lc net.ListenConfig
+	l, err := lc.Listen(t.Context(), "tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = l.Close() }()
+	return l.Addr().String()
+}
