@@ -67,7 +67,8 @@ func openBook(t *testing.T) book {
 	if err := os.Symlink(cluster.Kubectl, filepath.Join(b.programs, "kubectl")); err != nil {
 		t.Fatal(err)
 	}
-	build := exec.CommandContext(t.Context(), "go", "build", "-o", b.programs, "./cmd/kubectl-heymarket")
+	// By the flags of the images, so that the two share what is compiled.
+	build := exec.CommandContext(t.Context(), "go", "build", "-trimpath", "-ldflags", "-s -w", "-o", b.programs, "./cmd/kubectl-heymarket")
 	build.Dir, build.Env = root, append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("build the plugin: %v\n%s", err, out)
