@@ -38,12 +38,12 @@ demo-down: ## Stop the demo and leave the host as it was.
 ##@ Build
 
 .PHONY: build
-build: ## Build bin/manager and bin/receiver, static.
+build: ## Build bin/manager, bin/receiver and the plugin bin/kubectl-heymarket, static.
 	@mkdir -p bin
-	$(BUILD) -o bin/ ./cmd/manager ./cmd/receiver
+	$(BUILD) -o bin/ ./cmd/manager ./cmd/receiver ./cmd/kubectl-heymarket
 
 .PHONY: image
-image: build ## Pack both binaries into the image archive dist/image.tar, without Docker. Load it with docker load or ctr.
+image: build ## Pack manager and receiver into the image archive dist/image.tar, without Docker. Load it with docker load or ctr.
 	@mkdir -p dist
 	$(CLUSTER) image -z -o $(CURDIR)/dist/image.tar -t $(IMAGE) -e /manager $(CURDIR)/bin/manager=/manager $(CURDIR)/bin/receiver=/receiver
 

@@ -42,5 +42,8 @@ sed -e 's/Optional: \\{\\} <br \/>//' -e 's/Required: \\{\\}/Required/' -e 's/<\
 # The chart holds copies of the CRD and the role.
 hack/chart.sh
 
+# The page on conditions is made of their comments.
+go test ./test/docs -count=1 -run TestConditions -update
+
 # Last, because it compiles what stands above.
 go test ./internal/controller/desired -count=1 -update

@@ -1,0 +1,25 @@
+// Command kubectl-heymarket is a plugin of kubectl for people who look after a HeymarketWebhook. It is no part of the operator's image.
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"heymarket.dev/operator/internal/plugin"
+)
+
+// version is set by the linker.
+var version = "dev"
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	err := plugin.Command(version).ExecuteContext(ctx)
+	stop()
+	if err != nil {
+		fmt.Fprintf(os.Stderr, "kubectl heymarket: %v\n", err)
+		os.Exit(1)
+	}
+}

@@ -1,0 +1,42 @@
+// Package plugin is `kubectl heymarket`: what people do with a HeymarketWebhook that kubectl alone does not do. It acts with
+// the rights of who calls it, and prints no secret but the URL, and that only when it is asked for it.
+package plugin
+
+import (
+	"fmt"
+
+	"github.com/spf13/cobra"
+)
+
+// Command returns the plugin with all its commands. Errors of Execute are for people: one sentence that says what to do.
+func Command(version string) *cobra.Command {
+	var to connection
+	root := &cobra.Command{
+		Use:   "kubectl-heymarket",
+		Short: "Look after HeymarketWebhooks: their URL, their state, their dead letters",
+		Long: `Look after HeymarketWebhooks: their URL, their state, their dead letters.
+
+It acts with your own rights in the cluster. status takes the right to read HeymarketWebhooks; url and send also that to read
+Secrets; dead, and send --via pod, also those to list Pods and to create pods/portforward.`,
+		Annotations:   map[string]string{cobra.CommandDisplayNameAnnotation: "kubectl heymarket"},
+		Version:       version,
+		Args:          cobra.NoArgs,
+		SilenceErrors: true,
+		SilenceUsage:  true,
+	}
+	root.CompletionOptions.HiddenDefaultCmd = true
+	flags := root.PersistentFlags()
+	flags.StringVarP(&to.namespace, "namespace", "n", "", "namespace of the HeymarketWebhook; default: that of the context")
+	flags.StringVar(&to.context, "context", "", "context of the kubeconfig; default: the current one")
+	flags.StringVar(&to.kubeconfig, "kubeconfig", "", "path of the kubeconfig; default: $KUBECONFIG, or ~/.kube/config")
+	root.AddCommand(urlCommand(&to), statusCommand(&to), deadCommand(&to), sendCommand(&to))
+	return root
+}
+
+// oneName is for commands whose one argument is the name of a HeymarketWebhook.
+func oneName(cmd *cobra.Command, args []string) error {
+	if len(args) != 1 {
+		return fmt.Errorf("name one HeymarketWebhook, as in `%s support`; `kubectl get hmw` lists them", cmd.CommandPath())
+	}
+	return nil
+}

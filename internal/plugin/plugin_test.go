@@ -1,0 +1,201 @@
+package plugin_test
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"net/http"
+	"net/http/httptest"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
+	"k8s.io/client-go/rest"
+	"k8s.io/client-go/tools/clientcmd"
+	clientcmdapi "k8s.io/client-go/tools/clientcmd/api"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"heymarket.dev/operator/api/v1alpha1"
+	"heymarket.dev/operator/internal/plugin"
+	"heymarket.dev/operator/test/apiserver"
+)
+
+func TestMain(m *testing.M) { apiserver.Main(m) }
+
+// run runs the plugin as a person does.
+func run(ctx context.Context, args ...string) (out string, err error) {
+	var stdout bytes.Buffer
+	cmd := plugin.Command("test")
+	cmd.SetArgs(args)
+	cmd.SetOut(&stdout)
+	cmd.SetErr(&stdout)
+	err = cmd.ExecuteContext(ctx)
+	return stdout.String(), err
+}
+
+// wantMistake runs what must fail, with an error that holds these words.
+func wantMistake(t *testing.T, words []string, args ...string) {
+	t.Helper()
+	out, err := run(t.Context(), args...)
+	if err == nil {
+		t.Errorf("%q did not fail and printed\n%s", args, out)
+		return
+	}
+	for _, word := range words {
+		if !strings.Contains(err.Error(), word) {
+			t.Errorf("%q failed without saying %q: %v", args, word, err)
+		}
+	}
+}
+
+// kubeconfig writes a way to the API server as a person has it.
+func kubeconfig(t *testing.T, config *rest.Config) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "kubeconfig")
+	file := clientcmdapi.NewConfig()
+	file.Clusters["test"] = &clientcmdapi.Cluster{Server: config.Host, CertificateAuthorityData: config.CAData}
+	file.AuthInfos["test"] = &clientcmdapi.AuthInfo{ClientCertificateData: config.CertData, ClientKeyData: config.KeyData}
+	file.Contexts["test"] = &clientcmdapi.Context{Cluster: "test", AuthInfo: "test"}
+	file.CurrentContext = "test"
+	if err := clientcmd.WriteToFile(*file, path); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+// scene is a namespace with a HeymarketWebhook "support" of two targets.
+type scene struct {
+	api       client.Client
+	namespace string
+	flags     []string
+}
+
+func newScene(t *testing.T, namespace string) scene {
+	t.Helper()
+	config := apiserver.Config(t)
+	scheme := runtime.NewScheme()
+	if err := clientgoscheme.AddToScheme(scheme); err != nil {
+		t.Fatal(err)
+	}
+	if err := v1alpha1.AddToScheme(scheme); err != nil {
+		t.Fatal(err)
+	}
+	api, err := client.New(config, client.Options{Scheme: scheme})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := scene{api: api, namespace: namespace, flags: []string{"--namespace", namespace, "--kubeconfig", kubeconfig(t, config)}}
+	s.create(t, &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: namespace}})
+	target := func(name string) v1alpha1.Target { return v1alpha1.Target{Name: name, URL: new("http://" + name + ".example.com/")} }
+	s.create(t, &v1alpha1.HeymarketWebhook{
+		ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: "support"},
+		Spec: v1alpha1.HeymarketWebhookSpec{
+			WebhookID: new(int64(4711)),
+			Token:     v1alpha1.Token{SecretKeyRef: v1alpha1.TokenReference{Name: "heymarket", Key: "token"}},
+			Targets:   []v1alpha1.Target{target("audit"), target("crm")},
+		},
+	})
+	return s
+}
+
+func (s scene) create(t *testing.T, object client.Object) {
+	t.Helper()
+	if err := s.api.Create(t.Context(), object); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func (s scene) secret(t *testing.T, name, key, value string) {
+	t.Helper()
+	s.create(t, &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: s.namespace, Name: name}, StringData: map[string]string{key: value}})
+}
+
+func (s scene) args(args ...string) []string { return append(args, s.flags...) }
+
+func TestURL(t *testing.T) {
+	t.Parallel()
+	s := newScene(t, "plugin-url")
+	wantMistake(t, []string{`no HeymarketWebhook "other"`, "kubectl get hmw"}, s.args("url", "other")...)
+	wantMistake(t, []string{"support-url", "kubectl heymarket status support"}, s.args("url", "support")...)
+	wantMistake(t, []string{"name one HeymarketWebhook"}, s.args("url")...)
+	s.secret(t, "support-url", "url", "https://hooks.example.com/secret\n")
+	out, err := run(t.Context(), s.args("url", "support")...)
+	if err != nil || out != "https://hooks.example.com/secret\n" {
+		t.Errorf("printed %q, %v", out, err)
+	}
+}
+
+func TestWithoutRights(t *testing.T) {
+	t.Parallel()
+	s := newScene(t, "plugin-rights")
+	file := kubeconfig(t, apiserver.User(t, "a-stranger"))
+	wantMistake(t, []string{"forbidden", "Role in namespace"}, "status", "support", "--namespace", s.namespace, "--kubeconfig", file)
+	wantMistake(t, []string{"KUBECONFIG"}, "status", "support", "--kubeconfig", "/does/not/exist")
+	wantMistake(t, []string{"--context"}, s.args("status", "support", "--context", "other")...)
+}
+
+func TestStatusOfANewWebhook(t *testing.T) {
+	t.Parallel()
+	s := newScene(t, "plugin-status")
+	out, err := run(t.Context(), s.args("status", "support")...)
+	if err != nil || !strings.Contains(out, "has no status yet") {
+		t.Errorf("printed %q, %v", out, err)
+	}
+}
+
+func TestSend(t *testing.T) {
+	t.Parallel()
+	s := newScene(t, "plugin-send")
+	var got struct {
+		Type, Token string
+		ID          int64
+		Data        map[string]any `json:"event_data"`
+	}
+	status := http.StatusOK
+	receiver := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if err := json.NewDecoder(r.Body).Decode(&got); err != nil || r.URL.Path != "/hooks/secret" {
+			t.Errorf("sent to %s, %v", r.URL.Path, err)
+		}
+		w.WriteHeader(status)
+	}))
+	t.Cleanup(receiver.Close)
+
+	s.secret(t, "support-url", "url", receiver.URL+"/hooks/secret")
+	wantMistake(t, []string{`"token"`, `Secret "heymarket"`}, s.args("send", "support")...)
+	s.secret(t, "heymarket", "token", "the-token\n")
+	out, err := run(t.Context(), s.args("send", "support", "--text", "Hello", "--type", "chat_closed")...)
+	if err != nil || !strings.Contains(out, "test event") {
+		t.Errorf("printed %q, %v", out, err)
+	}
+	if got.Type != "chat_closed" || got.Token != "the-token" || got.ID != 4711 || got.Data["text"] != "Hello" || got.Data["updated"] == nil {
+		t.Errorf("sent %+v", got)
+	}
+	for code, words := range map[int][]string{
+		http.StatusUnauthorized:       {"401", `Secret "heymarket"`},
+		http.StatusServiceUnavailable: {"503", "Durable"},
+		http.StatusFound:              {"302", "in front of it"},
+	} {
+		status = code
+		wantMistake(t, words, s.args("send", "support")...)
+	}
+	wantMistake(t, []string{"message_recieved"}, s.args("send", "support", "--type", "message_received")...)
+	wantMistake(t, []string{"pod"}, s.args("send", "support", "--via", "post")...)
+	wantMistake(t, []string{"no receiver Pod", "status support"}, s.args("send", "support", "--via", "pod")...)
+	receiver.Close()
+	_, err = run(t.Context(), s.args("send", "support")...)
+	if err == nil || !strings.Contains(err.Error(), "--via pod") || strings.Contains(err.Error(), "secret") {
+		t.Errorf("without an answer: %v", err)
+	}
+}
+
+func TestDeadLettersNeedATargetAndAPod(t *testing.T) {
+	t.Parallel()
+	s := newScene(t, "plugin-dead")
+	wantMistake(t, []string{"--target", "audit, crm"}, s.args("dead", "replay", "support")...)
+	wantMistake(t, []string{`"other"`, "audit, crm"}, s.args("dead", "list", "support", "--target", "other")...)
+	wantMistake(t, []string{"no receiver Pod"}, s.args("dead", "list", "support")...)
+}

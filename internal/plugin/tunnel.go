@@ -1,0 +1,151 @@
+package plugin
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"strconv"
+	"sync/atomic"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/util/httpstream"
+	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
+	"k8s.io/client-go/rest"
+	"k8s.io/client-go/tools/portforward"
+	"k8s.io/client-go/transport/spdy"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+)
+
+// Ports of a receiver Pod: events, and the dead letters, which it serves on its own localhost alone.
+const (
+	eventsPort = 8080
+	adminPort  = 8082
+)
+
+// tunnel leads to one port of a Pod, through the API server. No port is opened here: who serves dead letters asks nobody who they are, and
+// on a shared machine anybody could use it.
+type tunnel struct {
+	connection httpstream.Connection
+	port       int
+	requests   atomic.Int64
+}
+
+// openTunnel opens a tunnel to a receiver Pod of a webhook.
+func (c *cluster) openTunnel(ctx context.Context, webhook string, port int) (*tunnel, error) {
+	pod, err := c.receiver(ctx, webhook)
+	if err != nil {
+		return nil, err
+	}
+	dialer, err := c.forwarder(pod)
+	if err != nil {
+		return nil, fmt.Errorf("reach Pod %s: %w", pod, err)
+	}
+	connection, _, err := dialer.Dial(portforward.PortForwardProtocolV1Name)
+	if err != nil {
+		return nil, fmt.Errorf("reach Pod %s: %w; that takes the right to create pods/portforward in namespace %q", pod, err, c.namespace)
+	}
+	return &tunnel{connection: connection, port: port}, nil
+}
+
+// receiver is the name of a ready receiver Pod.
+func (c *cluster) receiver(ctx context.Context, webhook string) (string, error) {
+	var pods corev1.PodList
+	if err := c.client.List(ctx, &pods, client.InNamespace(c.namespace), client.MatchingLabels(receiverLabels(webhook))); err != nil {
+		return "", c.explain("list the receiver Pods", err)
+	}
+	for _, pod := range pods.Items {
+		for _, condition := range pod.Status.Conditions {
+			if condition.Type == corev1.PodReady && condition.Status == corev1.ConditionTrue && pod.DeletionTimestamp.IsZero() {
+				return pod.Name, nil
+			}
+		}
+	}
+	return "", fmt.Errorf("no receiver Pod of %s is ready; `kubectl heymarket status %s --namespace %s` says why", webhook, webhook, c.namespace)
+}
+
+// forwarder dials as kubectl does: by WebSocket, and by SPDY where the API server, or a proxy in front of it, is too old for that.
+func (c *cluster) forwarder(pod string) (httpstream.Dialer, error) {
+	config := rest.CopyConfig(c.config)
+	config.APIPath, config.GroupVersion, config.NegotiatedSerializer = "/api", &corev1.SchemeGroupVersion, clientgoscheme.Codecs.WithoutConversion()
+	core, err := rest.RESTClientFor(config)
+	if err != nil {
+		return nil, err
+	}
+	address := core.Post().Namespace(c.namespace).Resource("pods").Name(pod).SubResource("portforward").URL()
+	transport, upgrader, err := spdy.RoundTripperFor(config)
+	if err != nil {
+		return nil, err
+	}
+	old := spdy.NewDialer(upgrader, &http.Client{Transport: transport}, http.MethodPost, address)
+	dialer, err := portforward.NewSPDYOverWebsocketDialer(address, config)
+	if err != nil {
+		return nil, err
+	}
+	return portforward.NewFallbackDialer(dialer, old, func(err error) bool {
+		return httpstream.IsUpgradeFailure(err) || httpstream.IsHTTPSProxyError(err)
+	}), nil
+}
+
+// Close ends the tunnel and every connection through it.
+func (t *tunnel) Close() { _ = t.connection.Close() }
+
+// client sends requests through the tunnel, whatever host they name.
+func (t *tunnel) client() *http.Client {
+	return &http.Client{
+		Timeout: requestLimit,
+		Transport: &http.Transport{
+			DisableKeepAlives: true,
+			DialContext:       func(context.Context, string, string) (net.Conn, error) { return t.dial() },
+		},
+		CheckRedirect: noRedirect,
+	}
+}
+
+// dial opens one connection: a stream for data, and one on which the kubelet says what went wrong.
+func (t *tunnel) dial() (net.Conn, error) {
+	headers := http.Header{}
+	headers.Set(corev1.StreamType, corev1.StreamTypeError)
+	headers.Set(corev1.PortHeader, strconv.Itoa(t.port))
+	headers.Set(corev1.PortForwardRequestIDHeader, strconv.FormatInt(t.requests.Add(1), 10))
+	trouble, err := t.connection.CreateStream(headers)
+	if err != nil {
+		return nil, fmt.Errorf("open a stream to the Pod: %w", err)
+	}
+	_ = trouble.Close() // nothing is written to it
+	headers.Set(corev1.StreamType, corev1.StreamTypeData)
+	data, err := t.connection.CreateStream(headers)
+	if err != nil {
+		return nil, fmt.Errorf("open a stream to the Pod: %w", err)
+	}
+	return &stream{Stream: data, trouble: trouble}, nil
+}
+
+// stream is a stream of a tunnel as a net.Conn. It has no deadlines: requests are bounded by their client.
+type stream struct {
+	httpstream.Stream
+	trouble httpstream.Stream
+}
+
+// Read implements net.Conn. Where the Pod refuses, the stream ends, and the reason is on the other one.
+func (s *stream) Read(p []byte) (int, error) {
+	n, err := s.Stream.Read(p)
+	if n == 0 && err != nil {
+		reason := make([]byte, 512)
+		if m, _ := s.trouble.Read(reason); m > 0 {
+			return 0, errors.New(string(reason[:m]))
+		}
+	}
+	return n, err
+}
+
+// Close implements net.Conn. Closing alone would leave the other direction open.
+func (s *stream) Close() error { return s.Reset() }
+
+func (*stream) LocalAddr() net.Addr              { return &net.TCPAddr{} }
+func (*stream) RemoteAddr() net.Addr             { return &net.TCPAddr{} }
+func (*stream) SetDeadline(time.Time) error      { return nil }
+func (*stream) SetReadDeadline(time.Time) error  { return nil }
+func (*stream) SetWriteDeadline(time.Time) error { return nil }

@@ -1,0 +1,50 @@
+package plugin
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/spf13/cobra"
+)
+
+func urlCommand(to *connection) *cobra.Command {
+	return &cobra.Command{
+		Use:   "url NAME",
+		Short: "Print the full URL, to be typed into the Heymarket app",
+		Long: `Print the full URL, to be typed into the Heymarket app. Its last part is a secret: whoever has it can knock at the receiver,
+though without the token nothing comes of it.`,
+		Example: "  kubectl heymarket url support --namespace staging",
+		Args:    oneName,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			c, err := to.open()
+			if err != nil {
+				return err
+			}
+			address, err := c.url(cmd.Context(), args[0])
+			if err == nil {
+				fmt.Fprintln(cmd.OutOrStdout(), address)
+			}
+			return err
+		},
+	}
+}
+
+// url is the full URL of a webhook: a secret.
+func (c *cluster) url(ctx context.Context, name string) (string, error) {
+	if _, err := c.webhook(ctx, name); err != nil {
+		return "", err
+	}
+	return c.secret(ctx, urlSecretName(name), urlKey, fmt.Sprintf(
+		"the URL is known once the webhook is accepted and its host is; `kubectl heymarket status %s --namespace %s` says what is missing", name, c.namespace))
+}
+
+// The names of children, as internal/controller/desired gives them. That room links the whole of the receiver's expressions; a test holds
+// these to it instead.
+const urlKey = "url"
+
+func urlSecretName(webhook string) string { return webhook + "-url" }
+
+// receiverLabels are those of a webhook's receiver Pods.
+func receiverLabels(webhook string) map[string]string {
+	return map[string]string{"app.kubernetes.io/name": "heymarket-receiver", "app.kubernetes.io/instance": webhook}
+}
