@@ -58,7 +58,7 @@ test: ## Run all tests but e2e, with real servers and the race detector. Install
 	@hack/test.sh
 
 .PHONY: e2e
-e2e: ## Run a user's journeys on a real cluster of their own. Needs root on Debian; minutes.
+e2e: ## Run a user's journeys on a real cluster of their own. Needs root on Debian; minutes. E2E_PREVIOUS=DIR: a checkout to upgrade from.
 	@hack/e2e.sh
 
 .PHONY: torture
