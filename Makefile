@@ -73,6 +73,10 @@ siege: ## Hold a receiver under SIEGE_CONNECTIONS (10000) slow and hostile conne
 bench: ## Measure the receiver beside its controls: speed, latency, memory. Needs a quiet machine; six minutes. BENCH=-quick for a look.
 	go -C test/bench run . $(BENCH)
 
+.PHONY: picture
+picture: ## Draw the dashboard over a minute of live scrapes of a receiver under load: dist/dashboard.png. Needs redis-server.
+	go -C test/chart/rules run ./picture -o $(CURDIR)/dist/dashboard.png
+
 .PHONY: fuzz
 fuzz: ## Run every fuzz target for FUZZ_TIME (60s).
 	@FUZZ_TIME=$(FUZZ_TIME) hack/fuzz.sh

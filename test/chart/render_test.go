@@ -63,7 +63,7 @@ func TestGolden(t *testing.T) {
 var made = regexp.MustCompile(`(?m)(^  url|^  password|^  redis\.conf|heymarket\.dev/password-sha256): \S+$`)
 
 // copied is a file that stands in an object as it is.
-var copied = regexp.MustCompile(`(?m)(^  heymarket\.json: \|\n)(?:(?:    .*)?\n)+`)
+var copied = regexp.MustCompile(`(?m)(^  heymarket-[a-z]+\.json: \|\n)(?:(?:    .*)?\n)+`)
 
 // choices are values that go with each other; each rendering takes one of every line. The first is the default.
 var choices = [][]string{
