@@ -46,6 +46,11 @@ var cases = map[string][2]string{
 		`heymarket_receiver_durable{L } 1x50 0x10`,
 		`heymarket_receiver_durable{L } 1x60`,
 	},
+	"HeymarketAccountsDoNotAddUp": {
+		`heymarket_receiver_events_unaccounted{L target="crm"} 0x40 3x20`,
+		`heymarket_receiver_events_unaccounted{L target="crm"} 0x60
+		 heymarket_receiver_account_stored_total{L target="crm"} 0+1x60`,
+	},
 	"HeymarketPreviousTokenInUse": {
 		`heymarket_receiver_token_used_total{L token="previous"} 0+1x1500`,
 		`heymarket_receiver_token_used_total{L token="previous"} 0+1x1000 1000x500
