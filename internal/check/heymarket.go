@@ -63,9 +63,8 @@ func (h *heymarket) send(ctx context.Context, id int64, token string, want int) 
 	request.Header.Set("Content-Type", "application/json")
 	response, err := h.client.Do(request)
 	if err != nil {
-		var at *url.Error
-		if errors.As(err, &at) {
-			err = at.Err
+		if at, ok := errors.AsType[*url.Error](err); ok {
+			err = at.Err // less the URL
 		}
 		return fmt.Errorf("POST to %s: %w", h.url.Host, err)
 	}

@@ -41,7 +41,7 @@ func (t *target) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	var e event
-	_ = json.Unmarshal(body, &e) //nolint:errcheck // then its id is 0, and it is not the event that is waited for
+	_ = json.Unmarshal(body, &e) // else its id is 0, and it is not the event that is waited for
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.bodies[e.Data.ID] = append(t.bodies[e.Data.ID], body)
