@@ -58,7 +58,7 @@ test: ## Run all tests but e2e, with real servers and the race detector. Install
 	@hack/test.sh
 
 .PHONY: e2e
-e2e: ## Run a user's journeys on a real cluster of their own. Needs root on Debian; minutes.
+e2e: ## Run a user's journeys on a real cluster of their own. Needs root on Debian; minutes. E2E_PREVIOUS=DIR: a checkout to upgrade from.
 	@hack/e2e.sh
 
 .PHONY: torture
@@ -72,6 +72,10 @@ siege: ## Hold a receiver under SIEGE_CONNECTIONS (10000) slow and hostile conne
 .PHONY: bench
 bench: ## Measure the receiver beside its controls: speed, latency, memory. Needs a quiet machine; six minutes. BENCH=-quick for a look.
 	go -C test/bench run . $(BENCH)
+
+.PHONY: picture
+picture: ## Draw the dashboard over a minute of live scrapes of a receiver under load: dist/dashboard.png. Needs redis-server.
+	go -C test/chart/rules run ./picture -o $(CURDIR)/dist/dashboard.png
 
 .PHONY: fuzz
 fuzz: ## Run every fuzz target for FUZZ_TIME (60s).

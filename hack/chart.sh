@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Writes what the chart takes from elsewhere: the CRD and the roles, which are copies of config/, the table of values in its README, and the
-# goldens of its rendering. Like hack/generate.sh, which calls it, it looks at nothing but the tree that it stands in.
+# Writes what the chart takes from elsewhere: the CRD and the roles, which are copies of config/, the dashboards, the table of values in its README,
+# and the goldens of its rendering. Like hack/generate.sh, which calls it, it looks at nothing but the tree that it stands in.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 export GOWORK=off
@@ -12,5 +12,9 @@ rm -f "$chart"/files/crds/*.yaml
 cp config/crd/heymarket.dev_*.yaml "$chart/files/crds/"
 # The templates take the rules from these files and everything else, such as names and namespaces, from the values.
 cp config/rbac/role.yaml config/rbac/user_roles.yaml "$chart/files/rbac/"
+
+mkdir -p "$chart/files/dashboards"
+rm -f "$chart"/files/dashboards/*.json
+go run ./hack/dashboards "$chart/files/dashboards"
 
 go test ./test/chart -count=1 -run '^(TestReadme|TestGolden)$' -update

@@ -40,6 +40,9 @@ func main() {
 
 // realMain returns the exit code. Everything that ends the program does so with one sentence on stderr.
 func realMain(ctx context.Context, args []string, stdout, stderr io.Writer) int {
+	if len(args) > 0 && args[0] == "check" {
+		return checkMain(ctx, args[1:], stdout, stderr)
+	}
 	opts, err := parseOptions(args, stderr)
 	switch {
 	case errors.Is(err, flag.ErrHelp):

@@ -60,7 +60,7 @@ func parseOptions(args []string, out io.Writer) (options, error) {
 	if err := f.Parse(args); err != nil {
 		if errors.Is(err, flag.ErrHelp) {
 			f.SetOutput(out)
-			fmt.Fprintln(out, "manager runs the Heymarket webhook operator. Flags:")
+			fmt.Fprintln(out, "manager runs the Heymarket webhook operator; manager check tries out one that is installed. Flags:")
 			f.PrintDefaults()
 			return o, flag.ErrHelp
 		}

@@ -80,7 +80,7 @@ func demo(ctx context.Context, driver *journey.Driver, s *screen, once bool) err
 			}
 			return "one node at " + standing.Node, err
 		}},
-		{"Load the images", false, func() (string, error) { return images.Operator, driver.Load(ctx, images) }},
+		{"Load the images", false, func() (string, error) { return images.Operator, driver.Load(ctx, images.Archives...) }},
 		{"Install Redis and the operator", false, func() (detail string, err error) {
 			cluster, err = journey.Connect(driver.Root, standing.Kubeconfig, standing.Kubectl, standing.CA, images)
 			if err == nil {

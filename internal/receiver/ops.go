@@ -8,7 +8,6 @@ import (
 	"github.com/go-json-experiment/json"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
-	"heymarket.dev/operator/internal/receiver/forward"
 	"heymarket.dev/operator/internal/receiver/stream"
 )
 
@@ -155,16 +154,12 @@ func (r *Receiver) status(context.Context) Status {
 	}
 	for _, t := range f.config.Targets {
 		b := all[t.Name]
-		ts := TargetStatus{
-			Name: t.Name, Pending: b.pending, DeadLetters: b.deadLetters, Circuit: string(forward.Closed), LastDelivered: r.taken.last(t.Name),
-		}
-		if g, ok := r.gates.Load(t.Name); ok {
-			ts.Circuit = string(g.(*forward.Gate).Circuit())
-		}
 		if s.Backlog != nil {
 			*s.Backlog += b.pending
 		}
-		s.Targets = append(s.Targets, ts)
+		s.Targets = append(s.Targets, TargetStatus{
+			Name: t.Name, Pending: b.pending, DeadLetters: b.deadLetters, Circuit: string(r.circuit(t.Name)), LastDelivered: r.taken.last(t.Name),
+		})
 	}
 	return s
 }

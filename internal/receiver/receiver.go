@@ -111,7 +111,7 @@ func New(o Options) (*Receiver, error) {
 		crowd:   ingest.NewConnections(cmp.Or(o.MaxConnections, DefaultMaxConnections)),
 	}
 	r.taken = &deliveries{Observer: r.metrics}
-	r.metrics.registry.MustRegister(newAccounts(r.accounts))
+	r.metrics.registry.MustRegister(newAccounts(r.accounts), newStandings(r.durability, r.circuits))
 	r.metrics.observe(r.crowd)
 	if o.Level != nil {
 		r.defaultLevel = o.Level.Level()

@@ -45,7 +45,7 @@ func kustomized(t *testing.T) []client.Object {
 // comes with the chart, the namespace that comes with config/, and the image, of which kustomize users set the name by images:.
 func TestChartAndConfigInstallTheSame(t *testing.T) {
 	t.Parallel()
-	chart, config := rendered(t, ""), kustomized(t)
+	chart, config := installed(rendered(t, "")), kustomized(t)
 
 	crd, want := find[*apiextensionsv1.CustomResourceDefinition](t, chart, ""), find[*apiextensionsv1.CustomResourceDefinition](t, config, "")
 	if crd.Annotations["helm.sh/resource-policy"] != "keep" {
@@ -112,7 +112,7 @@ func names[T client.Object](objects []client.Object) []string {
 // another kind would do nothing in a Role.
 func TestNamedNamespacesHaveTheSameRules(t *testing.T) {
 	t.Parallel()
-	objects := rendered(t, "namespaces: [staging, production]")
+	objects := installed(rendered(t, "namespaces: [staging, production]"))
 	want := find[*rbacv1.ClusterRole](t, kustomized(t), "heymarket-operator").Rules
 	given := map[string]bool{}
 	for _, object := range objects {

@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -97,6 +98,11 @@ func rendered(t *testing.T, values string) []client.Object {
 		t.Fatalf("%v\nwith\n%s", err, values)
 	}
 	return objects
+}
+
+// installed are the objects that stay, without those that are there only while `helm test` runs.
+func installed(objects []client.Object) []client.Object {
+	return slices.DeleteFunc(slices.Clone(objects), func(o client.Object) bool { return o.GetAnnotations()["helm.sh/hook"] == "test" })
 }
 
 var strict = func() runtime.Decoder {

@@ -2,6 +2,7 @@ package chart
 
 import (
 	"encoding/json"
+	"fmt"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -36,43 +37,14 @@ func TestRulesAndDashboardNameRealMetrics(t *testing.T) {
 			}
 		}
 	}
-	var dashboard struct {
-		Panels []struct {
-			ID      int
-			Title   string
-			GridPos struct{ X, Y, W, H int }
-			Targets []struct{ Expr string }
-		}
-		Templating struct {
-			List []struct{ Name, Query string }
-		}
+	boards := find[*corev1.ConfigMap](t, objects, "").Data
+	if len(rule.Spec.Groups) == 0 || len(boards) != 2 {
+		t.Fatalf("%d groups of rules, %d dashboards", len(rule.Spec.Groups), len(boards))
 	}
-	config := find[*corev1.ConfigMap](t, objects, "")
-	if err := json.Unmarshal([]byte(config.Data["heymarket.json"]), &dashboard); err != nil {
-		t.Fatalf("the dashboard is no JSON: %v", err)
-	}
-	taken := map[[2]int]string{}
-	for _, panel := range dashboard.Panels {
-		for x := range panel.GridPos.W {
-			for y := range panel.GridPos.H {
-				cell := [2]int{panel.GridPos.X + x, panel.GridPos.Y + y}
-				if taken[cell] != "" {
-					t.Fatalf("the panels %q and %q overlap", taken[cell], panel.Title)
-				}
-				taken[cell] = panel.Title
-			}
+	for name, text := range boards {
+		for what, expression := range readDashboard(t, name, text) {
+			expressions[name+", "+what] = expression
 		}
-		for _, target := range panel.Targets {
-			expressions["panel "+panel.Title] += " " + target.Expr
-		}
-	}
-	for _, variable := range dashboard.Templating.List {
-		if variable.Name != "datasource" {
-			expressions["variable "+variable.Name] = variable.Query
-		}
-	}
-	if len(rule.Spec.Groups) == 0 || len(dashboard.Panels) < 10 {
-		t.Fatalf("%d groups of rules, %d panels", len(rule.Spec.Groups), len(dashboard.Panels))
 	}
 	for where, expression := range expressions {
 		named := regexp.MustCompile(`heymarket_[a-z_]+`).FindAllString(expression, -1)
@@ -85,6 +57,49 @@ func TestRulesAndDashboardNameRealMetrics(t *testing.T) {
 			}
 		}
 	}
+}
+
+// readDashboard returns the expressions of a dashboard by what they are for. Its panels must not overlap.
+func readDashboard(t *testing.T, name, text string) map[string]string {
+	t.Helper()
+	var dashboard struct {
+		Panels []struct {
+			Title   string
+			GridPos struct{ X, Y, W, H int }
+			Targets []struct{ Expr string }
+		}
+		Templating struct {
+			List []struct{ Name, Query string }
+		}
+	}
+	if err := json.Unmarshal([]byte(text), &dashboard); err != nil {
+		t.Fatalf("%s is no JSON: %v", name, err)
+	}
+	if len(dashboard.Panels) < 10 {
+		t.Errorf("%s has %d panels", name, len(dashboard.Panels))
+	}
+	expressions := map[string]string{}
+	taken := map[[2]int]string{}
+	for _, panel := range dashboard.Panels {
+		for x := range panel.GridPos.W {
+			for y := range panel.GridPos.H {
+				cell := [2]int{panel.GridPos.X + x, panel.GridPos.Y + y}
+				if taken[cell] != "" {
+					t.Errorf("%s: the panels %q and %q overlap", name, taken[cell], panel.Title)
+				}
+				taken[cell] = panel.Title
+			}
+		}
+		for i, target := range panel.Targets {
+			expressions[fmt.Sprintf("panel %s %d", panel.Title, i)] = target.Expr
+		}
+	}
+	for _, variable := range dashboard.Templating.List {
+		if variable.Name != "datasource" {
+			expressions["variable "+variable.Name] = variable.Query
+		}
+	}
+	return expressions
 }
 
 // Monitors and policies select the Pods that there are, and name ports that these have.

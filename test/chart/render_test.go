@@ -63,7 +63,7 @@ func TestGolden(t *testing.T) {
 var made = regexp.MustCompile(`(?m)(^  url|^  password|^  redis\.conf|heymarket\.dev/password-sha256): \S+$`)
 
 // copied is a file that stands in an object as it is.
-var copied = regexp.MustCompile(`(?m)(^  heymarket\.json: \|\n)(?:(?:    .*)?\n)+`)
+var copied = regexp.MustCompile(`(?m)(^  heymarket-[a-z]+\.json: \|\n)(?:(?:    .*)?\n)+`)
 
 // choices are values that go with each other; each rendering takes one of every line. The first is the default.
 var choices = [][]string{
@@ -107,6 +107,7 @@ var choices = [][]string{
 		"monitoring: {prometheusRule: {enabled: true, labels: {release: prometheus}}, dashboard: {enabled: true, annotations: {folder: Messaging}}}",
 	},
 	{"", "networkPolicy: {enabled: true}", "networkPolicy: {enabled: true, metricsFrom: [{namespaceSelector: {matchLabels: {name: monitoring}}}, {ipBlock: {cidr: 10.0.0.0/8}}]}"},
+	{"", "tests: {enabled: false}"},
 	{"", "fullnameOverride: hm", "fullnameOverride: a-name-that-is-as-long-as-a-name-here-may-be"},
 	{"", "commonLabels: {team: messaging}", "commonLabels: {app.kubernetes.io/name: stolen, app.kubernetes.io/managed-by: stolen}"},
 	{"", "commonAnnotations: {example.com/owner: messaging, helm.sh/resource-policy: delete}"},
@@ -232,6 +233,8 @@ func templates(objects []client.Object) map[string]workload {
 			found["Deployment "+o.Name] = workload{o.Spec.Template, o.Spec.Selector.MatchLabels}
 		case *appsv1.StatefulSet:
 			found["StatefulSet "+o.Name] = workload{o.Spec.Template, o.Spec.Selector.MatchLabels}
+		case *corev1.Pod:
+			found["Pod "+o.Name] = workload{PodTemplateSpec: corev1.PodTemplateSpec{ObjectMeta: o.ObjectMeta, Spec: o.Spec}}
 		}
 	}
 	return found
@@ -380,7 +383,7 @@ func TestNotesSayTheNextCommand(t *testing.T) {
 	t.Parallel()
 	helmPath := needHelm(t)
 	for values, want := range map[string][]string{
-		"": {"rollout status deployment/heymarket-operator", "create namespace staging", "secret generic heymarket", "kind: HeymarketWebhook", "EVALUATION REDIS", "emptyDir", "redis.url"},
+		"": {"rollout status deployment/heymarket-operator", "helm test heymarket-operator --namespace heymarket-system", "create namespace staging", "secret generic heymarket", "kind: HeymarketWebhook", "EVALUATION REDIS", "emptyDir", "redis.url"},
 		"redis: {bundled: {persistence: {mode: Always}}}":              {"EVALUATION REDIS", "PersistentVolumeClaim heymarket-operator-redis"},
 		"namespaces: [production]\nredis: {existingSecret: {name: r}}": {"for production", "--namespace production apply", "crm.production.svc"},
 	} {

@@ -8,6 +8,7 @@
 //	E2E_KUBECONFIG  its kubeconfig. It needs an ingress controller with a default IngressClass, and a default StorageClass
 //	E2E_CA          the file with the CA that the Ingress's certificate is verified by
 //	E2E_LOAD        a command that loads an image archive, which is put after it: "kind load image-archive", "docker load --input"
+//	E2E_PREVIOUS    a checkout of the previous release, whose image the test of upgrades begins with. Default: this clone's history, if it goes back so far
 //	E2E_KEEP=1      leaves the cluster named "e2e" standing, to look at it
 package e2e
 
@@ -31,6 +32,12 @@ import (
 // cluster is where the tests run. The operator is installed there.
 var cluster *journey.Cluster
 
+// driver builds images, and loadImages makes the archives that hold them known to the cluster.
+var (
+	driver     *journey.Driver
+	loadImages func(ctx context.Context, archives ...string) error
+)
+
 func TestMain(m *testing.M) {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	code, err := run(ctx, m)
@@ -43,8 +50,7 @@ func TestMain(m *testing.M) {
 }
 
 func run(ctx context.Context, m *testing.M) (code int, err error) {
-	driver, err := journey.NewDriver(ctx, "e2e", os.Stderr)
-	if err != nil {
+	if driver, err = journey.NewDriver(ctx, "e2e", os.Stderr); err != nil {
 		return 1, err
 	}
 	images, err := driver.Images(ctx)
@@ -52,7 +58,7 @@ func run(ctx context.Context, m *testing.M) (code int, err error) {
 		return 1, err
 	}
 	if os.Getenv("E2E_KUBECONFIG") != "" {
-		err = useExisting(ctx, driver, images)
+		err = useExisting(ctx, images)
 	} else {
 		if code, err = 1, driver.Down(ctx); err != nil { // of a run that was cut short
 			return code, err
@@ -63,10 +69,10 @@ func run(ctx context.Context, m *testing.M) (code int, err error) {
 		}
 		if os.Getenv("E2E_KEEP") != "1" {
 			defer func() {
-				err = errors.Join(err, takeDown(context.WithoutCancel(ctx), driver, before))
+				err = errors.Join(err, takeDown(context.WithoutCancel(ctx), before))
 			}()
 		}
-		err = useOwn(ctx, driver, images)
+		err = useOwn(ctx, images)
 	}
 	if err != nil {
 		return 1, err
@@ -77,7 +83,7 @@ func run(ctx context.Context, m *testing.M) (code int, err error) {
 	return m.Run(), nil
 }
 
-func useOwn(ctx context.Context, driver *journey.Driver, images journey.Images) error {
+func useOwn(ctx context.Context, images journey.Images) error {
 	if err := driver.Up(ctx); err != nil {
 		return err
 	}
@@ -85,22 +91,18 @@ func useOwn(ctx context.Context, driver *journey.Driver, images journey.Images) 
 	if err != nil {
 		return err
 	}
-	if err := driver.Load(ctx, images); err != nil {
+	loadImages = driver.Load
+	if err := loadImages(ctx, images.Archives...); err != nil {
 		return err
 	}
 	cluster, err = journey.Connect(driver.Root, standing.Kubeconfig, standing.Kubectl, standing.CA, images)
 	return err
 }
 
-func useExisting(ctx context.Context, driver *journey.Driver, images journey.Images) error {
-	if load := strings.Fields(os.Getenv("E2E_LOAD")); len(load) > 0 {
-		for _, archive := range images.Archives {
-			cmd := exec.CommandContext(ctx, load[0], append(load[1:], archive)...)
-			cmd.Dir = driver.Root
-			if out, err := cmd.CombinedOutput(); err != nil {
-				return fmt.Errorf("load %s: %w: %s", archive, err, out)
-			}
-		}
+func useExisting(ctx context.Context, images journey.Images) error {
+	loadImages = loadByCommand
+	if err := loadImages(ctx, images.Archives...); err != nil {
+		return err
 	}
 	assets, err := driver.Run(ctx, "assets")
 	if err != nil {
@@ -110,8 +112,24 @@ func useExisting(ctx context.Context, driver *journey.Driver, images journey.Ima
 	return err
 }
 
+// loadByCommand loads archives as E2E_LOAD says, or leaves it to whoever has loaded them.
+func loadByCommand(ctx context.Context, archives ...string) error {
+	command := strings.Fields(os.Getenv("E2E_LOAD"))
+	if len(command) == 0 {
+		return nil
+	}
+	for _, archive := range archives {
+		cmd := exec.CommandContext(ctx, command[0], append(command[1:], archive)...)
+		cmd.Dir = driver.Root
+		if out, err := cmd.CombinedOutput(); err != nil {
+			return fmt.Errorf("load %s: %w: %s", archive, err, out)
+		}
+	}
+	return nil
+}
+
 // takeDown ends the cluster and compares the host with what it was before.
-func takeDown(ctx context.Context, driver *journey.Driver, before string) error {
+func takeDown(ctx context.Context, before string) error {
 	if err := driver.Down(ctx); err != nil {
 		return err
 	}

@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"time"
 )
@@ -61,8 +62,12 @@ func (d *Driver) bin(name string) string { return filepath.Join(d.Root, "bin", n
 
 // Run runs a command of the program and returns what it prints.
 func (d *Driver) Run(ctx context.Context, command string, args ...string) (string, error) {
+	return d.runIn(ctx, d.Root, command, args...)
+}
+
+func (d *Driver) runIn(ctx context.Context, dir, command string, args ...string) (string, error) {
 	cmd := exec.CommandContext(ctx, d.bin("cluster"), append([]string{command}, args...)...)
-	cmd.Dir = d.Root
+	cmd.Dir = dir
 	cmd.Stderr = d.Out
 	// It is asked to stop, not killed: it may be holding a half-made cluster.
 	cmd.Cancel = func() error { return cmd.Process.Signal(os.Interrupt) }
@@ -120,52 +125,55 @@ type Images struct {
 
 // Images builds the operator's image and the target's.
 func (d *Driver) Images(ctx context.Context) (Images, error) {
-	dir := d.bin("image")
-	if _, err := d.Run(ctx, "compile", "-o", dir, "./cmd/manager", "./cmd/receiver", "./test/echo"); err != nil {
+	operator, archive, err := d.OperatorImage(ctx, d.Root)
+	if err != nil {
 		return Images{}, err
 	}
-	operator := []string{filepath.Join(dir, "manager") + "=/manager", filepath.Join(dir, "receiver") + "=/receiver"}
+	images := Images{Operator: operator, Archives: []string{archive, filepath.Join(d.bin("image"), "echo.tar")}}
+	if _, err := d.Run(ctx, "compile", "-o", d.bin("image"), "./test/echo"); err != nil {
+		return Images{}, err
+	}
+	images.Echo, err = d.Run(ctx, "image", "-o", images.Archives[1], "-t", echoImage+":dev-{digest}", "-e", "/echo", filepath.Join(d.bin("image"), "echo")+"=/echo")
+	return images, err
+}
+
+// OperatorImage builds the operator's image from a checkout, such as one of an earlier release, and returns its full name and the archive that holds it.
+func (d *Driver) OperatorImage(ctx context.Context, checkout string) (name, archive string, err error) {
+	dir := filepath.Join(checkout, "bin", "image")
+	if _, err := d.runIn(ctx, checkout, "compile", "-o", dir, "./cmd/manager", "./cmd/receiver"); err != nil {
+		return "", "", err
+	}
+	archive = filepath.Join(dir, "operator.tar")
+	args := []string{"-o", archive, "-t", operatorImage + ":dev-{digest}", filepath.Join(dir, "manager") + "=/manager", filepath.Join(dir, "receiver") + "=/receiver"}
 	// Targets with https:// URLs are verified by the roots that the building machine trusts.
 	const roots = "/etc/ssl/certs/ca-certificates.crt"
 	if _, err := os.Stat(roots); err == nil {
-		operator = append(operator, roots+"="+roots)
+		args = append(args, roots+"="+roots)
 	}
-	var images Images
-	for _, image := range []struct {
-		name  *string
-		tag   string
-		files []string
-	}{
-		{&images.Operator, operatorImage, operator},
-		{&images.Echo, echoImage, []string{filepath.Join(dir, "echo") + "=/echo"}},
-	} {
-		archive := filepath.Join(dir, filepath.Base(image.tag)+".tar")
-		args := []string{"-o", archive, "-t", image.tag + ":dev-{digest}"}
-		if image.tag == echoImage {
-			args = append(args, "-e", "/echo")
-		}
-		var err error
-		if *image.name, err = d.Run(ctx, "image", append(args, image.files...)...); err != nil {
-			return Images{}, err
-		}
-		images.Archives = append(images.Archives, archive)
-	}
-	return images, nil
+	name, err = d.Run(ctx, "image", args...)
+	return name, archive, err
 }
 
-// Load makes the images known to the cluster. Those that it has already cost nothing.
-func (d *Driver) Load(ctx context.Context, images Images) error {
-	_, err := d.Run(ctx, "load", append([]string{"--name", d.Name}, images.Archives...)...)
+// Load makes the images in archives known to the cluster. Those that it has already cost nothing.
+func (d *Driver) Load(ctx context.Context, archives ...string) error {
+	_, err := d.Run(ctx, "load", append([]string{"--name", d.Name}, archives...)...)
 	return err
 }
 
-// The images' names as the manifests have them, with the tag "dev".
+// The images' names as the manifests have them, less the tag.
 const (
 	operatorImage = "heymarket.dev/operator"
 	echoImage     = "heymarket.dev/echo"
 )
 
-// In puts the images' own tags in the place of "dev" in a manifest, so that a Deployment changes, and rolls, with its image.
+var imageInManifest = regexp.MustCompile(`heymarket\.dev/(operator|echo):[\w.-]+`)
+
+// In puts the images' own tags in the place of those in a manifest, so that a Deployment changes, and rolls, with its image.
 func (i Images) In(manifest string) string {
-	return strings.NewReplacer(operatorImage+":dev", i.Operator, echoImage+":dev", i.Echo).Replace(manifest)
+	return imageInManifest.ReplaceAllStringFunc(manifest, func(image string) string {
+		if strings.HasPrefix(image, echoImage+":") {
+			return i.Echo
+		}
+		return i.Operator
+	})
 }

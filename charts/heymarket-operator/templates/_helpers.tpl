@@ -18,6 +18,15 @@
 {{ .Values.serviceAccount.name | default (include "heymarket-operator.fullname" .) }}
 {{- end }}
 
+{{/* The Pod of `helm test`, its rights, and the webhook that it makes for a while. */}}
+{{- define "heymarket-operator.testName" -}}
+{{ printf "%s-test" (include "heymarket-operator.fullname" .) }}
+{{- end }}
+
+{{- define "heymarket-operator.testNamespace" -}}
+{{ first (append .Values.namespaces .Release.Namespace) }}
+{{- end }}
+
 {{- define "heymarket-operator.selector" -}}
 app.kubernetes.io/name: heymarket-operator
 app.kubernetes.io/instance: {{ .Release.Name }}

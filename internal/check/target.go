@@ -1,0 +1,87 @@
+package check
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"sync"
+	"time"
+)
+
+// arrival is how long an accepted event may be on its way to its target.
+const arrival = 30 * time.Second
+
+// target takes what the receiver delivers, and answers 200.
+type target struct {
+	server *http.Server
+
+	mu     sync.Mutex
+	bodies map[int64][][]byte // by event_data.id
+	change chan struct{}      // closed and made anew with each delivery
+}
+
+func newTarget(listener net.Listener) *target {
+	t := &target{bodies: map[int64][][]byte{}, change: make(chan struct{})}
+	t.server = &http.Server{Handler: t, ReadHeaderTimeout: 10 * time.Second}
+	go t.server.Serve(listener) //nolint:errcheck // it ends with the check; a delivery that does not arrive says more
+	return t
+}
+
+func (t *target) close() { _ = t.server.Close() }
+
+// ServeHTTP takes one delivery. What is no event of a check's, and what an earlier one has left behind, is recorded under its own id.
+func (t *target) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, 1<<20))
+	if err != nil {
+		return
+	}
+	var e event
+	_ = json.Unmarshal(body, &e) // else its id is 0, and it is not the event that is waited for
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.bodies[e.Data.ID] = append(t.bodies[e.Data.ID], body)
+	close(t.change)
+	t.change = make(chan struct{})
+}
+
+// await waits for an event.
+func (t *target) await(ctx context.Context, id int64) error {
+	limited, cancel := context.WithTimeout(ctx, arrival)
+	defer cancel()
+	for {
+		t.mu.Lock()
+		arrived, change := len(t.bodies[id]) > 0, t.change
+		t.mu.Unlock()
+		if arrived {
+			return nil
+		}
+		select {
+		case <-change:
+		case <-limited.Done():
+			return fmt.Errorf("the accepted event did not reach its target within %s: the receiver's log says what its attempts came to; does a NetworkPolicy keep receivers from the Pod of this check?", arrival)
+		}
+	}
+}
+
+// judge says what is wrong with what has arrived: each of some events is expected once and without the token, another one never.
+func (t *target) judge(token string, never int64, once ...int64) error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if len(t.bodies[never]) > 0 {
+		return errors.New("an event that was refused reached the target")
+	}
+	for _, id := range once {
+		if got := len(t.bodies[id]); got != 1 {
+			return fmt.Errorf("an event reached the target %d times: its repeat was not recognised", got)
+		}
+		if bytes.Contains(t.bodies[id][0], []byte(token)) {
+			return errors.New("the token went on to the target")
+		}
+	}
+	return nil
+}

@@ -1,0 +1,80 @@
+package live
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"strings"
+	"time"
+)
+
+// Run sends events for a time and scrapes the receiver at an interval. In the middle third one of the targets is broken. It returns the first and the last
+// scrape's time.
+func (l *Lab) Run(ctx context.Context, length, interval time.Duration) (from, to time.Time, err error) {
+	loading, stop := context.WithCancel(ctx)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		l.load(loading)
+	}()
+	defer func() {
+		stop()
+		<-done
+	}()
+	from = time.Now()
+	tick := time.NewTicker(interval)
+	defer tick.Stop()
+	for now := from; ; {
+		share := float64(now.Sub(from)) / float64(length)
+		l.broken.Store(share > 1./3 && share < 2./3)
+		if err := l.scrape(ctx, now); err != nil {
+			return from, now, err
+		}
+		if now.Sub(from) >= length {
+			return from, now, nil
+		}
+		select {
+		case <-ctx.Done():
+			return from, now, ctx.Err()
+		case now = <-tick.C:
+		}
+	}
+}
+
+// load sends what a receiver sees in its life: events, repeats, and what it has to refuse.
+func (l *Lab) load(ctx context.Context) {
+	pace := time.NewTicker(5 * time.Millisecond)
+	defer pace.Stop()
+	for n := 0; ; n++ {
+		select {
+		case <-ctx.Done():
+			return
+		case <-pace.C:
+		}
+		with := token
+		switch {
+		case n%20 == 7:
+			l.post(ctx, `{"type": "message_recieved"`)
+			continue
+		case n%50 == 11:
+			with = "a-wrong-token"
+		case n%10 == 3:
+			with = previous
+		}
+		if n%9 != 4 { // else it is the one before again
+			l.lastID++
+		}
+		l.post(ctx, fmt.Sprintf(`{"type": "message_recieved", "id": 4711, "token": %q, "event_data": {"id": %d, "text": "Is my order on its way?"}}`, with, l.lastID))
+	}
+}
+
+func (l *Lab) post(ctx context.Context, body string) {
+	request, err := http.NewRequestWithContext(ctx, http.MethodPost, l.events, strings.NewReader(body))
+	if err != nil {
+		return
+	}
+	request.Header.Set("Content-Type", "application/json")
+	if response, err := l.client.Do(request); err == nil {
+		response.Body.Close()
+	}
+}

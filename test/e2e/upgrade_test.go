@@ -1,0 +1,258 @@
+//go:build e2e
+
+package e2e
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/meta"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"heymarket.dev/operator/test/journey"
+)
+
+// The release before this one: its chart is kept in test/chart/testdata, its image is built from the history.
+const (
+	previousVersion  = "0.1.0"
+	previousRevision = "6a2bba2"
+)
+
+// previousImage is the operator's image of the previous release, built from the checkout E2E_PREVIOUS, or from the history. A shallow clone has none of it: the
+// previous chart then runs the image of this checkout, and what is tested is the chart alone.
+func previousImage(t *testing.T) string {
+	t.Helper()
+	if checkout := os.Getenv("E2E_PREVIOUS"); checkout != "" {
+		return imageOf(t, checkout)
+	}
+	dir := t.TempDir()
+	unpack := exec.CommandContext(t.Context(), "bash", "-euo", "pipefail", "-c", `git archive "$0" api cmd internal go.mod go.sum | tar --extract --directory="$1"`, previousRevision, dir)
+	unpack.Dir = driver.Root
+	if out, err := unpack.CombinedOutput(); err != nil {
+		t.Logf("the history of this clone lacks %s: version %s of the chart runs the image of this checkout (%s)", previousRevision, previousVersion, bytes.TrimSpace(out))
+		return cluster.Images.Operator
+	}
+	return imageOf(t, dir)
+}
+
+func imageOf(t *testing.T, checkout string) string {
+	t.Helper()
+	name, archive, err := driver.OperatorImage(t.Context(), checkout)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := loadImages(t.Context(), archive); err != nil {
+		t.Fatal(err)
+	}
+	return name
+}
+
+// release is a release of Helm's, of which the test says the version.
+type release struct {
+	helm, home, name, namespace string
+}
+
+func newRelease(t *testing.T) release {
+	t.Helper()
+	find := exec.CommandContext(t.Context(), "go", "tool", "-n", "-modfile=hack/tools/go.mod", "helm")
+	find.Dir = driver.Root
+	find.Env = append(os.Environ(), "GOWORK=off")
+	path, err := find.Output()
+	if err != nil {
+		t.Fatalf("build helm: %v", err)
+	}
+	return release{helm: strings.TrimSpace(string(path)), home: t.TempDir(), name: "hm", namespace: fmt.Sprintf("e2e-release-%d", ids.Add(1)%1_000_000)}
+}
+
+// run runs helm for the release; the command's name comes first.
+func (r release) run(ctx context.Context, command string, args ...string) (string, error) {
+	cmd := exec.CommandContext(ctx, r.helm, append([]string{command, r.name, "--namespace=" + r.namespace}, args...)...)
+	cmd.Env = []string{"HOME=" + r.home, "PATH=" + os.Getenv("PATH"), "KUBECONFIG=" + cluster.Kubeconfig}
+	var out, complaint bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &complaint
+	if err := cmd.Run(); err != nil {
+		return out.String(), fmt.Errorf("helm %s: %w: %s", command, err, bytes.TrimSpace(complaint.Bytes()))
+	}
+	return out.String(), nil
+}
+
+// values are the arguments for a chart that looks after a namespace and runs an image.
+func values(image, namespace string) []string {
+	repository, tag, _ := strings.Cut(image, ":")
+	return []string{
+		"--set=image.repository=" + repository, "--set-string=image.tag=" + tag, "--set=redis.bundled.image=heymarket.dev/cluster/redis:dev",
+		"--set=namespaces={" + namespace + "}", "--set=hostTemplate={{.Namespace}}.hooks.heymarket.test",
+		// The CRD is there already, and is another field manager's.
+		"--take-ownership", "--force-conflicts", "--wait", "--timeout=120s",
+	}
+}
+
+// From the previous release to this one and back, under load: each accepted message is delivered, and what users have made stays as it is. `helm test` of this
+// release says that it works.
+//
+// It is not parallel: the operator that the other tests use is away meanwhile, and the CRD is that of the previous release for a while.
+func TestUpgradeAndRollbackLoseNothing(t *testing.T) {
+	previous := previousImage(t)
+	r := newRelease(t)
+	s := scene{namespace: fmt.Sprintf("e2e-upgrade-%d", ids.Add(1)%1_000_000)}
+	kubectl := func(ctx context.Context, args ...string) {
+		t.Helper()
+		if _, err := cluster.RunKubectl(ctx, "", args...); err != nil {
+			t.Fatal(err)
+		}
+	}
+	kubectl(t.Context(), "scale", "--namespace="+journey.System, "deployment/heymarket-operator", "--replicas=0")
+	kubectl(t.Context(), "create", "namespace", s.namespace)
+	defer func() {
+		ctx := context.WithoutCancel(t.Context())
+		if t.Failed() {
+			tell(ctx, t, s.namespace)
+			out, _ := cluster.RunKubectl(ctx, "", "logs", "--namespace="+r.namespace, "deployment/hm-heymarket-operator", "--tail=15")
+			t.Logf("the operator of the release:\n%s", out)
+		}
+		if _, err := r.run(ctx, "uninstall"); err != nil {
+			t.Error(err)
+		}
+		if err := cluster.InstallOperator(ctx); err != nil {
+			t.Fatal(err)
+		}
+		kubectl(ctx, "delete", "namespace", "--wait=false", r.namespace, s.namespace)
+	}()
+
+	old := filepath.Join(driver.Root, "test", "chart", "testdata", "heymarket-operator-"+previousVersion+".tgz")
+	if _, err := r.run(t.Context(), "install", append(values(previous, s.namespace), old, "--create-namespace")...); err != nil {
+		t.Fatal(err)
+	}
+	if err := cluster.ApplyQuickstart(t.Context(), s.namespace); err != nil {
+		t.Fatal(err)
+	}
+	s.awaitImage(t, previous)
+	var err error
+	if s.heymarket, err = cluster.Heymarket(t.Context(), s.namespace); err != nil {
+		t.Fatal(err)
+	}
+	s.target = cluster.Target(s.namespace, journey.TargetName)
+	before := s.made(t)
+	l := startLoad(t.Context(), s.heymarket)
+	defer l.end()
+	l.more(t, 200)
+
+	began := time.Now()
+	if _, err := r.run(t.Context(), "upgrade", append(values(cluster.Images.Operator, s.namespace), filepath.Join(driver.Root, "charts", "heymarket-operator"))...); err != nil {
+		t.Fatal(err)
+	}
+	s.awaitImage(t, cluster.Images.Operator)
+	t.Logf("upgraded after %s; refused meanwhile: %v", time.Since(began).Round(100*time.Millisecond), l.refusals())
+	l.more(t, 200)
+	if diff := cmp.Diff(before.known(s.made(t)), before); diff != "" {
+		t.Errorf("the upgrade changes what users have made (- after, + before):\n%s", diff)
+	}
+	said, err := r.run(t.Context(), "test", "--logs", "--timeout=120s")
+	if err != nil || !strings.Contains(said, "The operator works.") {
+		t.Errorf("helm test: %v\n%s", err, said)
+	}
+
+	began = time.Now()
+	if _, err := r.run(t.Context(), "rollback", "1", "--force-conflicts", "--wait", "--timeout=120s"); err != nil {
+		t.Fatal(err)
+	}
+	s.awaitImage(t, previous)
+	t.Logf("rolled back after %s; refused meanwhile: %v", time.Since(began).Round(100*time.Millisecond), l.refusals())
+	l.more(t, 200)
+	l.end()
+	if diff := cmp.Diff(before, s.made(t)); diff != "" {
+		t.Errorf("there and back changes what users have made (- before, + after):\n%s", diff)
+	}
+	l.allDelivered(t, s.target)
+}
+
+// awaitImage waits until the webhook is Ready and both receivers run an image.
+func (s scene) awaitImage(t *testing.T, image string) {
+	t.Helper()
+	var last string
+	err := journey.Poll(t.Context(), 2*time.Minute, func(ctx context.Context) (bool, error) {
+		webhook, err := cluster.Webhook(ctx, s.namespace)
+		if err != nil {
+			return false, err
+		}
+		last = fmt.Sprint(webhook.Status.Image, webhook.Status.Conditions)
+		if webhook.Status.Image != image || !meta.IsStatusConditionTrue(webhook.Status.Conditions, "Ready") {
+			return false, nil
+		}
+		var deployment appsv1.Deployment
+		err = cluster.Client.Get(ctx, client.ObjectKey{Namespace: s.namespace, Name: journey.WebhookName + "-receiver"}, &deployment)
+		last += fmt.Sprintf(" %+v", deployment.Status)
+		status := deployment.Status
+		return status.ObservedGeneration == deployment.Generation && status.AvailableReplicas == 2 && status.UpdatedReplicas == 2 && status.Replicas == 2, err
+	})
+	if err != nil {
+		t.Fatalf("receivers do not run %s: %v; %s", image, err, last)
+	}
+}
+
+// made is what a user has made or typed somewhere: the webhook but for its status, and the URL.
+type made struct {
+	UID  string
+	Spec map[string]any
+	URL  string
+}
+
+func (s scene) made(t *testing.T) made {
+	t.Helper()
+	hook := &unstructured.Unstructured{}
+	hook.SetAPIVersion("heymarket.dev/v1alpha1")
+	hook.SetKind("HeymarketWebhook")
+	if err := cluster.Client.Get(t.Context(), client.ObjectKey{Namespace: s.namespace, Name: journey.WebhookName}, hook); err != nil {
+		t.Fatal(err)
+	}
+	spec, _, err := unstructured.NestedMap(hook.Object, "spec")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var secret corev1.Secret
+	if err := cluster.Client.Get(t.Context(), client.ObjectKey{Namespace: s.namespace, Name: journey.WebhookName + "-url"}, &secret); err != nil {
+		t.Fatal(err)
+	}
+	return made{UID: string(hook.GetUID()), Spec: spec, URL: string(secret.Data["url"])}
+}
+
+// known is another one less the fields that m does not know: a newer release shows defaults of fields that are new.
+func (m made) known(other made) made {
+	var keep func(known, all any) any
+	keep = func(known, all any) any {
+		k, ok := known.(map[string]any)
+		a, also := all.(map[string]any)
+		if !ok || !also {
+			if list, isList := known.([]any); isList {
+				if more, same := all.([]any); same && len(more) == len(list) {
+					kept := make([]any, len(list))
+					for i := range list {
+						kept[i] = keep(list[i], more[i])
+					}
+					return kept
+				}
+			}
+			return all
+		}
+		kept := map[string]any{}
+		for name := range k {
+			if value, there := a[name]; there {
+				kept[name] = keep(k[name], value)
+			}
+		}
+		return kept
+	}
+	other.Spec, _ = keep(m.Spec, other.Spec).(map[string]any)
+	return other
+}
