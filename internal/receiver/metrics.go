@@ -19,8 +19,7 @@ type metrics struct {
 	registry *prometheus.Registry
 	log      *slog.Logger
 
-	requests  *prometheus.CounterVec // result, reason
-	received  prometheus.Counter
+	requests  *requests
 	respelled prometheus.Counter
 	tokens    *prometheus.CounterVec // token
 	filters   *prometheus.CounterVec // target
@@ -51,11 +50,7 @@ func newMetrics(log *slog.Logger) *metrics {
 	m := &metrics{
 		registry: prometheus.NewRegistry(),
 		log:      log,
-		received: prometheus.NewCounter(prometheus.CounterOpts{
-			Namespace: namespace, Name: "requests_received_total",
-			Help: "Requests to the events port. Equals the sum of requests_total over all results.",
-		}),
-		requests: counter("requests_total", "Requests by result (stored, duplicate, ignored, refused) and reason of a refusal.", "result", "reason"),
+		requests: newRequests(),
 		respelled: prometheus.NewCounter(prometheus.CounterOpts{
 			Namespace: namespace, Name: "respelled_total",
 			Help: `Events of type "message_received", the corrected spelling, taken as "message_recieved".`,
@@ -77,7 +72,7 @@ func newMetrics(log *slog.Logger) *metrics {
 	}
 	m.registry.MustRegister(
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
-		m.received, m.requests, m.respelled, m.tokens, m.filters, m.keys, m.ingest,
+		m.requests, m.respelled, m.tokens, m.filters, m.keys, m.ingest,
 		m.stored, m.delivered, m.dead, m.attempts, m.attempt, m.age, m.reloads)
 	return m
 }
@@ -107,8 +102,7 @@ func (m *metrics) observe(c *ingest.Connections) {
 
 // Answered implements ingest.Observer.
 func (m *metrics) Answered(r ingest.Report) {
-	m.received.Inc()
-	m.requests.WithLabelValues(string(r.Result), string(r.Reason)).Inc()
+	m.requests.count(r.Result, r.Reason)
 	m.ingest.WithLabelValues(string(r.Result)).Observe(r.Took.Seconds())
 	if r.Respelled {
 		m.respelled.Inc()
@@ -131,7 +125,7 @@ func (m *metrics) Answered(r ingest.Report) {
 func (m *metrics) logAnswer(r ingest.Report) {
 	level := slog.LevelInfo
 	switch {
-	case r.Reason == ingest.Unconfirmed || r.Reason == ingest.Backlog:
+	case r.Reason == ingest.Unconfirmed || r.Reason == ingest.Backlog || r.Reason == ingest.Internal:
 		level = slog.LevelError
 	case r.Reason == ingest.RateLimited:
 		level = slog.LevelDebug // a flood must not become one of the logs; the counter tells

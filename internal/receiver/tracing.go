@@ -17,7 +17,7 @@ func (t requestTracer) Begin(traceparent string) (string, func(ingest.Report)) {
 	span := t.Start(trace.Server, "heymarket ingest", traceparent)
 	return span.Traceparent(), func(r ingest.Report) {
 		failure := ""
-		if r.Reason == ingest.Unconfirmed || r.Reason == ingest.Backlog { // the others are the sender's mistakes
+		if r.Reason == ingest.Unconfirmed || r.Reason == ingest.Backlog || r.Reason == ingest.Internal { // the others are the sender's mistakes
 			failure = string(r.Reason)
 		}
 		attributes := []trace.Attribute{

@@ -196,17 +196,15 @@ func (w *Worker) start(ctx context.Context, l event.Lease) {
 }
 
 func (w *Worker) deliver(ctx context.Context, l event.Lease) {
-	if w.Check != nil {
-		if err := w.Check(context.WithoutCancel(ctx), l.Event); err != nil {
-			w.Gate.Return(1)
-			l.Attempt-- // this one was not made
-			w.finish(ctx, l, l.Attempt, event.Outcome{}, retry.Decision{Verdict: retry.GiveUp, Reason: err.Error()}, 0)
-			return
-		}
+	if err := w.check(context.WithoutCancel(ctx), l.Event); err != nil {
+		w.Gate.Return(1)
+		l.Attempt-- // this one was not made
+		w.finish(ctx, l, l.Attempt, event.Outcome{}, retry.Decision{Verdict: retry.GiveUp, Reason: err.Error()}, 0)
+		return
 	}
 	e, attempt := l.Event, l.Attempt
 	begin := time.Now()
-	outcome := w.Sender.Send(ctx, e, attempt)
+	outcome := w.send(ctx, e, attempt)
 	took := time.Since(begin)
 
 	decision := w.Policy.Decide(attempt, time.Since(e.AcceptedAt), outcome, rand.Float64())
@@ -220,6 +218,29 @@ func (w *Worker) deliver(ctx context.Context, l event.Lease) {
 		w.Observer.Attempted(w.Target, outcome, took)
 	}
 	w.finish(ctx, l, attempt, outcome, decision, took)
+}
+
+// check is Check where there is one, and send is Sender's Send, both with a panic made into a failure: an event that brings
+// one about would otherwise end this receiver, and then the next.
+func (w *Worker) check(ctx context.Context, e event.Event) (err error) {
+	if w.Check == nil {
+		return nil
+	}
+	defer func() {
+		if v := recover(); v != nil {
+			err = event.Panicked(v)
+		}
+	}()
+	return w.Check(ctx, e)
+}
+
+func (w *Worker) send(ctx context.Context, e event.Event, attempt int) (o event.Outcome) {
+	defer func() {
+		if v := recover(); v != nil {
+			o = event.Outcome{Err: event.Panicked(v)}
+		}
+	}()
+	return w.Sender.Send(ctx, e, attempt)
 }
 
 // finish logs a decision and settles the event by it.

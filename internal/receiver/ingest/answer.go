@@ -32,6 +32,7 @@ const (
 	WrongWebhook Reason = "webhook_id"    // 403
 	Backlog      Reason = "backlog"       // 429
 	Unconfirmed  Reason = "not_confirmed" // 503
+	Internal     Reason = "internal"      // 500: a mistake of ours
 )
 
 // Report is what an Observer is told about one request. It holds nothing that must not be logged.
@@ -91,6 +92,7 @@ var sentences = map[Reason]func(Report) string{
 	WrongWebhook: plain(`The member "id" names another webhook than the one that this URL belongs to.`),
 	RateLimited:  plain("Too many requests with a wrong token. Compare the token of this webhook, and send this event again later."),
 	Backlog:      plain("Too many events wait for a target. Nothing was stored; send this event again later."),
+	Internal:     plain("The receiver failed on this event. Send it again later, and tell whoever runs it."),
 	Unconfirmed:  plain("The event could not be stored safely. Send it again later."),
 }
 

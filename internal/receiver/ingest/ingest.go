@@ -174,11 +174,21 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 	if rules.Tracer != nil {
 		trace, end = rules.Tracer.Begin(req.Header.Get("Traceparent"))
 	}
-	report := rules.take(req, h, trace, begin)
+	report := rules.decide(req, h, trace, begin)
 	report.Took = time.Since(begin)
 	answer(w, report)
 	h.observer.Answered(report)
 	end(report)
+}
+
+// decide is take, with a panic made into a refusal: one event must not end the others, and every request is counted.
+func (r *rules) decide(req *http.Request, h *Handler, trace string, now time.Time) (report Report) {
+	defer func() {
+		if v := recover(); v != nil {
+			report = refuse(http.StatusInternalServerError, Internal, event.Panicked(v))
+		}
+	}()
+	return r.take(req, h, trace, now)
 }
 
 // take decides about one request, and stores its event where there is one.

@@ -584,6 +584,20 @@ func TestUseConcurrently(t *testing.T) {
 	}
 }
 
+// A mistake of ours is answered and counted like everything else, and tells nothing of the event.
+func TestAPanicIsARefusal(t *testing.T) {
+	t.Parallel()
+	store := &fakeStore{during: func(context.Context) { panic("canary-of-the-text") }}
+	resp, report := serve(t, settings(), store, post(message))
+	text, _ := io.ReadAll(resp.Body)
+	if resp.StatusCode != http.StatusInternalServerError || report.Result != Refused || report.Reason != Internal {
+		t.Errorf("%d, %+v; want a refusal with 500", resp.StatusCode, report)
+	}
+	if told := fmt.Sprintf("%s %+v", text, report); strings.Contains(told, "canary") || !strings.Contains(told, "ingest_test.go:") {
+		t.Errorf("told %s; want the place and nothing else", told)
+	}
+}
+
 // TestSenderHangsUp says that an event that is here is kept, though nobody waits for the answer.
 func TestSenderHangsUp(t *testing.T) {
 	t.Parallel()

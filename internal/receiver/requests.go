@@ -1,0 +1,58 @@
+package receiver
+
+import (
+	"sync"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"heymarket.dev/operator/internal/receiver/ingest"
+)
+
+// requests counts what became of requests. Their number is counted in the same step, so that no scrape sees one without
+// the other: two counters of their own would differ whenever a request is answered between their turns.
+type requests struct {
+	total, received *prometheus.Desc
+
+	mu   sync.Mutex
+	n    uint64
+	each map[outcome]uint64
+}
+
+type outcome struct {
+	result ingest.Result
+	reason ingest.Reason
+}
+
+func newRequests() *requests {
+	name := func(s string) string { return prometheus.BuildFQName(namespace, "", s) }
+	return &requests{
+		received: prometheus.NewDesc(name("requests_received_total"),
+			"Requests to the events port. Equals the sum of requests_total over all results, at every scrape.", nil, nil),
+		total: prometheus.NewDesc(name("requests_total"),
+			"Requests by result (stored, duplicate, ignored, refused) and reason of a refusal.", []string{"result", "reason"}, nil),
+		each: map[outcome]uint64{},
+	}
+}
+
+func (r *requests) count(result ingest.Result, reason ingest.Reason) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.n++
+	r.each[outcome{result, reason}]++
+}
+
+// Describe implements prometheus.Collector.
+func (r *requests) Describe(ch chan<- *prometheus.Desc) {
+	ch <- r.received
+	ch <- r.total
+}
+
+// Collect implements prometheus.Collector.
+func (r *requests) Collect(ch chan<- prometheus.Metric) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	ch <- prometheus.MustNewConstMetric(r.received, prometheus.CounterValue, float64(r.n))
+	for o, n := range r.each {
+		ch <- prometheus.MustNewConstMetric(r.total, prometheus.CounterValue, float64(n), string(o.result), string(o.reason))
+	}
+}
