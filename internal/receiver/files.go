@@ -21,6 +21,8 @@ type files struct {
 	config config.Config
 	// digest identifies the configuration's bytes, see config.Digest.
 	digest string
+	// ignored are members of the configuration that this build does not know, see config.Ignored.
+	ignored []string
 	// contents is what the files hold that the configuration names, by their names, without trailing newlines.
 	contents map[string][]byte
 	tokens   [][]byte
@@ -76,7 +78,7 @@ func readFiles(configFile string) (files, error) {
 	if err != nil {
 		return files{}, fmt.Errorf("%s: %w", configFile, err)
 	}
-	f := files{config: c, digest: config.Digest(raw), contents: map[string][]byte{}}
+	f := files{config: c, digest: config.Digest(raw), ignored: config.Ignored(raw), contents: map[string][]byte{}}
 	for _, m := range mentions(c) {
 		if f.contents[m.name], err = readSecret(m.name); err != nil {
 			return files{}, fmt.Errorf("%s cannot be read: %w", m.what, err)

@@ -34,6 +34,7 @@ type metrics struct {
 	age       *prometheus.HistogramVec // target
 
 	reloads *prometheus.CounterVec // outcome
+	ignored prometheus.Gauge
 }
 
 const namespace = "heymarket_receiver"
@@ -69,11 +70,15 @@ func newMetrics(log *slog.Logger) *metrics {
 		attempt:   histogram("attempt_duration_seconds", "Time of one attempt.", fast, "target"),
 		age:       histogram("event_age_seconds", "Time from acceptance to delivery.", slow, "target"),
 		reloads:   counter("config_reloads_total", "Changes of the mounted files, by outcome (applied, rejected).", "outcome"),
+		ignored: prometheus.NewGauge(prometheus.GaugeOpts{
+			Namespace: namespace, Name: "config_ignored_members",
+			Help: "Members of the configuration that this receiver does not know, because a newer operator wrote it. They have no effect.",
+		}),
 	}
 	m.registry.MustRegister(
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
 		m.requests, m.respelled, m.tokens, m.filters, m.keys, m.ingest,
-		m.stored, m.delivered, m.dead, m.attempts, m.attempt, m.age, m.reloads)
+		m.stored, m.delivered, m.dead, m.attempts, m.attempt, m.age, m.reloads, m.ignored)
 	return m
 }
 

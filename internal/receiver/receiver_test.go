@@ -448,6 +448,42 @@ func TestADeadLetterIsReplayedThoughItIsRemembered(t *testing.T) {
 	}
 }
 
+// A configuration of a newer operator is taken over as far as it is understood, and the rest is told.
+func TestAConfigurationOfANewerOperator(t *testing.T) {
+	t.Parallel()
+	redis, to := redistest.Start(t), newSink(t)
+	p := start(t, redis.URL(), newConfig(crm(to)))
+	p.awaitReady()
+	written, err := os.ReadFile(filepath.Join(p.dir, "config.json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	with := func(version string) string {
+		return strings.Replace(string(written), `"version": 1`, `"version": `+version+`, "colour": "red"`, 1)
+	}
+	p.writeFile("config.json", with("1")) // an error of its own version
+	until(t, "the refusal", func() bool {
+		_, metrics := p.get("/metrics")
+		return strings.Contains(metrics, `config_reloads_total{outcome="rejected"} 1`)
+	})
+	newer := with("99")
+	p.writeFile("config.json", newer)
+	until(t, "the new digest in /status", func() bool {
+		_, status := p.get("/status")
+		return strings.Contains(status, config.Digest([]byte(newer)))
+	})
+	if _, metrics := p.get("/metrics"); !strings.Contains(metrics, "heymarket_receiver_config_ignored_members 1\n") {
+		t.Error("the metric does not count what is ignored")
+	}
+	p.wantPost(sample(1), http.StatusOK)
+	to.await(t, 1)
+	p.writeFile("config.json", string(written))
+	until(t, "nothing ignored", func() bool {
+		_, metrics := p.get("/metrics")
+		return strings.Contains(metrics, "heymarket_receiver_config_ignored_members 0\n")
+	})
+}
+
 func TestPausedStoresAndDeliversNothing(t *testing.T) {
 	t.Parallel()
 	redis, to := redistest.Start(t), newSink(t)

@@ -86,6 +86,11 @@ func (r *Receiver) apply(f files) error {
 	}
 	c := f.config
 	r.inForce.Store(&f)
+	r.metrics.ignored.Set(float64(len(f.ignored)))
+	if len(f.ignored) > 0 {
+		r.Log.Warn("a newer operator wrote the configuration; what this receiver does not know has no effect, until it is replaced",
+			"format", c.Version, "known", config.Version, "ignored", f.ignored)
+	}
 	r.setLogLevel(c.LogLevel)
 	r.limits.Store(&stream.Limits{Window: c.Deduplication.Window.Std(), Backlog: c.MaxBacklog})
 	settings := ingest.Settings{

@@ -155,6 +155,25 @@ func TestReceiverUnderstandsConfiguration(t *testing.T) {
 	}
 }
 
+// For a resource of release 0.1.0 the receivers are given, byte for byte, what that release gave them: so those that still
+// run it read it, and those that are new are told no change.
+func TestConfigurationIsThatOfRelease010(t *testing.T) {
+	t.Parallel()
+	for _, name := range []string{"smallest", "everything", "own-redis"} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			in := input(t, "release-0.1.0/"+name, Input{})
+			want, err := os.ReadFile("../../receiver/config/testdata/release-0.1.0/" + name + ".json")
+			if err != nil {
+				t.Fatal(err)
+			}
+			if diff := cmp.Diff(string(want), string(build(t, in).ConfigSecret.Data[KeyConfig])); diff != "" {
+				t.Errorf("-want +got:\n%s", diff)
+			}
+		})
+	}
+}
+
 func TestBuildRefusesWhatNoReceiverTakes(t *testing.T) {
 	t.Parallel()
 	for name, tc := range map[string]struct {

@@ -1,6 +1,17 @@
 // Package config is the one bridge between the operator and the receiver: the operator encodes a Config into the
-// Secret that a receiver mounts, the receiver decodes it strictly. It imports nothing of Kubernetes, so that the
-// receiver also runs from a file on a laptop.
+// Secret that a receiver mounts, the receiver decodes it. It imports nothing of Kubernetes, so that the receiver also
+// runs from a file on a laptop.
+//
+// While an operator is being upgraded or rolled back, the two are one release apart. Therefore:
+//
+//   - A member is never renamed, removed or given another meaning. What every release has written stays readable; the
+//     files in testdata/release-… are such bytes.
+//   - A new member is optional, left out when it is not used, and entered in the table introduced with the next format
+//     number, to which the constant Version then rises. A test compares with what release 0.1.0 knew.
+//   - Encode writes the lowest format number that has every member in use. So a receiver of the release before, which
+//     may be strict, reads whatever asks for nothing new.
+//   - A receiver decodes its own formats strictly. Of a higher one it ignores the members that it does not know, says so
+//     in its log, and counts them in a metric: the operator that wrote them is about to replace it.
 package config
 
 import (
@@ -17,8 +28,7 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 )
 
-// Version is the schema version that this build writes. A receiver reads its own version and, by design of every
-// change to this package, the one before.
+// Version is the highest format that this build knows.
 const Version = 1
 
 // Bounds and defaults. The CRD repeats the ones that a user can set; a test keeps the two equal.
@@ -67,7 +77,7 @@ func (c Config) LongestAttempt() (longest time.Duration) {
 
 // Config is everything that one receiver has to know. It holds no token and no Redis URL: it names the files that do.
 type Config struct {
-	// Version is the schema version, see the constant Version.
+	// Version is the format, from 1 on, see the package comment. Encode sets it.
 	Version int `json:"version"`
 	// Webhook says whose receiver this is.
 	Webhook Webhook `json:"webhook"`
@@ -225,10 +235,25 @@ type Addresses struct {
 // Encode renders c as the bytes that a receiver mounts: deterministic, indented for people.
 // It returns an error if c is not valid, so that the operator cannot hand out what no receiver would take.
 func Encode(c Config) ([]byte, error) {
-	c.Version = Version
+	return encode(c, introduced)
+}
+
+func encode(c Config, introduced map[string]int) ([]byte, error) {
+	c.Version = 1
 	if err := c.Validate(); err != nil {
 		return nil, err
 	}
+	b, err := marshal(c)
+	if err != nil || len(introduced) == 0 {
+		return b, err
+	}
+	if c.Version, err = formatOf(b, introduced); err != nil || c.Version == 1 {
+		return b, err
+	}
+	return marshal(c)
+}
+
+func marshal(c Config) ([]byte, error) {
 	b, err := json.Marshal(c, jsontext.WithIndent("  "), json.Deterministic(true))
 	if err != nil {
 		return nil, fmt.Errorf("encode receiver configuration: %w", err)
@@ -236,17 +261,31 @@ func Encode(c Config) ([]byte, error) {
 	return append(b, '\n'), nil
 }
 
-// Decode reads what Encode wrote. Unknown members, duplicate members and other versions are errors that name what is
-// wrong; defaults are filled in.
+// Decode reads what Encode of this release, of an earlier one or of the next one wrote, and fills in defaults. Unknown
+// members are errors up to the format Version, and ignored in higher ones, see Ignored. Duplicate members and values that
+// are not valid are errors that name what is wrong.
 func Decode(b []byte) (Config, error) {
 	var c Config
-	if err := json.Unmarshal(b, &c, json.RejectUnknownMembers(true)); err != nil {
+	err := json.Unmarshal(b, &c, json.RejectUnknownMembers(true))
+	if err != nil && isNewer(b) {
+		c = Config{}
+		err = json.Unmarshal(b, &c)
+	}
+	if err != nil {
 		return Config{}, fmt.Errorf("receiver configuration: %w", err)
 	}
 	if err := c.Validate(); err != nil {
 		return Config{}, err
 	}
 	return c.withDefaults(), nil
+}
+
+// isNewer says that the bytes are of a format that this build does not know.
+func isNewer(b []byte) bool {
+	var c struct {
+		Version int `json:"version"`
+	}
+	return json.Unmarshal(b, &c) == nil && c.Version > Version
 }
 
 // Digest identifies encoded configuration bytes: "sha256:" and 64 hexadecimal digits. The receiver reports the digest
