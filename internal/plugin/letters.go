@@ -34,7 +34,9 @@ type choice struct {
 }
 
 // narrow says that not all letters of the target are meant.
-func (c choice) narrow() bool { return c.entry != "" || c.eventType != "" || c.status >= 0 || c.limit > 0 }
+func (c choice) narrow() bool {
+	return c.entry != "" || c.eventType != "" || c.status >= 0 || c.limit > 0
+}
 
 func (c choice) query() url.Values {
 	q := url.Values{}

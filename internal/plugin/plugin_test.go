@@ -90,7 +90,9 @@ func newScene(t *testing.T, namespace string) scene {
 	}
 	s := scene{api: api, namespace: namespace, flags: []string{"--namespace", namespace, "--kubeconfig", kubeconfig(t, config)}}
 	s.create(t, &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: namespace}})
-	target := func(name string) v1alpha1.Target { return v1alpha1.Target{Name: name, URL: new("http://" + name + ".example.com/")} }
+	target := func(name string) v1alpha1.Target {
+		return v1alpha1.Target{Name: name, URL: new("http://" + name + ".example.com/")}
+	}
 	s.create(t, &v1alpha1.HeymarketWebhook{
 		ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: "support"},
 		Spec: v1alpha1.HeymarketWebhookSpec{

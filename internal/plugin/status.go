@@ -59,10 +59,13 @@ func tell(out io.Writer, hook *v1alpha1.HeymarketWebhook, now time.Time) {
 	if hook.Status.URL != "" {
 		fmt.Fprintf(w, "URL\t%s\n\t(in full: kubectl heymarket url %s --namespace %s)\n", hook.Status.URL, hook.Name, hook.Namespace)
 	}
+	if until := hook.Status.PreviousURLUntil; until != nil {
+		fmt.Fprintf(w, "\t(the one before is accepted until %s)\n", until.UTC().Format(time.RFC3339))
+	}
 	fmt.Fprintf(w, "Last event\t%s\n", ago(hook.Status.LastEventTime, now))
 	_ = w.Flush()
 	tellConditions(out, hook.Status.Conditions)
-	tellTargets(out, hook)
+	tellTargets(out, hook, now)
 	tellTokens(out, hook.Status.Token, now)
 }
 
@@ -82,10 +85,10 @@ func tellConditions(out io.Writer, conditions []metav1.Condition) {
 	_ = w.Flush()
 }
 
-func tellTargets(out io.Writer, hook *v1alpha1.HeymarketWebhook) {
+func tellTargets(out io.Writer, hook *v1alpha1.HeymarketWebhook, now time.Time) {
 	fmt.Fprintln(out)
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(w, "TARGET\tPENDING\tDEAD LETTERS\tCIRCUIT")
+	fmt.Fprintln(w, "TARGET\tPENDING\tDEAD LETTERS\tCIRCUIT\tLAST DELIVERED")
 	dead := ""
 	for _, target := range hook.Spec.Targets {
 		seen := false
@@ -94,7 +97,7 @@ func tellTargets(out io.Writer, hook *v1alpha1.HeymarketWebhook) {
 				continue
 			}
 			seen = true
-			fmt.Fprintf(w, "%s\t%s\t%s\t%s\n", s.Name, about(s.Pending), about(s.DeadLetters), s.Circuit)
+			fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\n", s.Name, about(s.Pending), about(s.DeadLetters), s.Circuit, ago(s.LastDelivered, now))
 			if s.DeadLetters > 0 && dead == "" {
 				dead = s.Name
 			}

@@ -19,13 +19,13 @@ func TestTell(t *testing.T) {
 		ObjectMeta: metav1.ObjectMeta{Namespace: "staging", Name: "support", Generation: 2},
 		Spec:       v1alpha1.HeymarketWebhookSpec{Paused: true, Targets: []v1alpha1.Target{{Name: "crm"}, {Name: "audit"}}},
 		Status: v1alpha1.HeymarketWebhookStatus{
-			URL: "https://hooks.example.com/staging/support/****", LastEventTime: before(3 * time.Minute),
+			URL: "https://hooks.example.com/staging/support/****", LastEventTime: before(3 * time.Minute), PreviousURLUntil: before(-time.Hour),
 			Conditions: []metav1.Condition{
 				{Type: v1alpha1.ConditionReady, Status: metav1.ConditionFalse, ObservedGeneration: 2},
 				{Type: v1alpha1.ConditionAccepted, Status: metav1.ConditionTrue, Reason: "Accepted", Message: "Good."},
 				{Type: v1alpha1.ConditionExposed, Status: metav1.ConditionFalse, Reason: "AddressPending", Message: "No address."},
 			},
-			Targets: []v1alpha1.TargetStatus{{Name: "crm", Pending: 4000, DeadLetters: 3, Circuit: v1alpha1.CircuitOpen}},
+			Targets: []v1alpha1.TargetStatus{{Name: "crm", Pending: 4000, DeadLetters: 3, Circuit: v1alpha1.CircuitOpen, LastDelivered: before(time.Minute)}},
 			Token: &v1alpha1.TokenStatus{
 				SecretKeyRef: v1alpha1.TokenReference{Name: "new", Key: "token"}, LastUsed: before(time.Hour),
 				PreviousSecretKeyRef: &v1alpha1.TokenReference{Name: "old", Key: "token"}, PreviousLastUsed: before(2 * time.Hour),
@@ -39,14 +39,15 @@ It is paused: events are stored, and delivered once spec.paused is false.
 
 URL         https://hooks.example.com/staging/support/****
             (in full: kubectl heymarket url support --namespace staging)
+            (the one before is accepted until 2026-11-21T13:00:00Z)
 Last event  3m ago, at 2026-11-21T11:57:00Z
 
 CONDITION          REASON          MESSAGE
 Accepted   ok      Accepted        Good.
 Exposed    NOT OK  AddressPending  No address.
 
-TARGET  PENDING     DEAD LETTERS  CIRCUIT
-crm     about 4000  3             Open
+TARGET  PENDING     DEAD LETTERS  CIRCUIT  LAST DELIVERED
+crm     about 4000  3             Open     60s ago, at 2026-11-21T11:59:00Z
 audit   no receiver has told yet
 Why they were given up: kubectl heymarket dead list support --target crm --namespace staging
 

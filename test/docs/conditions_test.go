@@ -116,4 +116,6 @@ func conditionTables(path string) (string, error) {
 }
 
 // words is a comment on one line.
-func words(comment *ast.CommentGroup) string { return strings.Join(strings.Fields(comment.Text()), " ") }
+func words(comment *ast.CommentGroup) string {
+	return strings.Join(strings.Fields(comment.Text()), " ")
+}

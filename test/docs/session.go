@@ -29,13 +29,13 @@ func Start(dir, notes string, environment []string) (*Session, error) {
 	if err != nil {
 		return nil, err
 	}
-	defer input.Close()
+	defer func() { _ = input.Close() }()
 	states, say, err := os.Pipe()
 	if err != nil {
 		return nil, err
 	}
-	defer say.Close()
-	shell := exec.Command("bash", "-euo", "pipefail")
+	defer func() { _ = say.Close() }()
+	shell := exec.Command("bash", "-euo", "pipefail") //nolint:noctx // a session is ended by End, with all that it has started
 	shell.Dir, shell.Env, shell.Stdin, shell.ExtraFiles = dir, environment, input, []*os.File{say}
 	// What it leaves running in the background, a port-forward, ends with it.
 	shell.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
@@ -52,7 +52,7 @@ func Start(dir, notes string, environment []string) (*Session, error) {
 
 // End ends the shell and everything that it has started.
 func (s *Session) End() {
-	s.input.Close()
+	_ = s.input.Close()
 	_ = syscall.Kill(-s.shell.Process.Pid, syscall.SIGKILL)
 	<-s.ended
 }

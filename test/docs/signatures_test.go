@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -100,11 +101,7 @@ func attempts(t *testing.T) []attempt {
 	key, other := "whsec_"+base64.StdEncoding.EncodeToString(bytes.Repeat([]byte{1}, 32)), "whsec_"+base64.StdEncoding.EncodeToString(bytes.Repeat([]byte{2}, 32))
 	one, both := signed(t, key), signed(t, other, key)
 	change := func(name string, a attempt, edit func(*attempt)) attempt {
-		headers := map[string]string{}
-		for k, v := range a.Headers {
-			headers[k] = v
-		}
-		a.Headers, a.name, a.good = headers, name, false
+		a.Headers, a.name, a.good = maps.Clone(a.Headers), name, false
 		edit(&a)
 		return a
 	}
