@@ -38,6 +38,8 @@ func (w webhook) make(ctx context.Context, token, target string, pullSecrets []s
 		Targets:  []v1alpha1.Target{{Name: "check", URL: &target}},
 		Exposure: v1alpha1.Exposure{Type: v1alpha1.ExposureNone},
 		Receiver: v1alpha1.Receiver{Replicas: new(int32(1))},
+		// Nothing of it stays in Redis either.
+		DeletionPolicy: v1alpha1.DeletionDelete,
 	}}
 	for _, name := range pullSecrets {
 		hook.Spec.Receiver.ImagePullSecrets = append(hook.Spec.Receiver.ImagePullSecrets, v1alpha1.LocalSecretReference{Name: name})
