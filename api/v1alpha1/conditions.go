@@ -98,6 +98,8 @@ const (
 	ReasonRouteRefused = "RouteRefused"
 	// ReasonHostUnknown: an HTTPRoute needs a host, and nobody has named one.
 	ReasonHostUnknown = "HostUnknown"
+	// ReasonGatewayUnknown: an HTTPRoute needs a Gateway, and nobody has named one.
+	ReasonGatewayUnknown = "GatewayUnknown"
 	// ReasonGatewayAPIMissing: the cluster has no HTTPRoute of gateway.networking.k8s.io/v1.
 	ReasonGatewayAPIMissing = "GatewayAPIMissing"
 	// ReasonHostConflict: an older HeymarketWebhook claims the same host and path, and keeps it. Heals by itself when that

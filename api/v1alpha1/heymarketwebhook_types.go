@@ -486,7 +486,7 @@ const (
 // Exposure says how the receiver is reached from outside the cluster.
 //
 // +kubebuilder:validation:XValidation:rule="!has(self.ingress) || !has(self.type) || self.type == 'Ingress'",message="ingress has no effect unless type is Ingress: remove ingress, or set type to Ingress"
-// +kubebuilder:validation:XValidation:rule="has(self.httpRoute) == (has(self.type) && self.type == 'HTTPRoute')",message="httpRoute belongs to the type HTTPRoute: set both, or neither"
+// +kubebuilder:validation:XValidation:rule="!has(self.httpRoute) || (has(self.type) && self.type == 'HTTPRoute')",message="httpRoute has no effect unless type is HTTPRoute: remove httpRoute, or set type to HTTPRoute"
 type Exposure struct {
 	// type is Ingress, HTTPRoute of the Gateway API (gateway.networking.k8s.io/v1), or None for no object at all: the receiver is then reached through the Service
 	// "<name>-receiver", by whatever routes to it. Default: Ingress.
@@ -534,7 +534,8 @@ type Exposure struct {
 	// +optional
 	Ingress *IngressExposure `json:"ingress,omitempty"`
 
-	// httpRoute shapes the HTTPRoute; required with type HTTPRoute, and only then.
+	// httpRoute shapes the HTTPRoute; only with type HTTPRoute. Default: the Gateways of the operator's --gateway; without
+	// those, it is required.
 	// +optional
 	HTTPRoute *HTTPRouteExposure `json:"httpRoute,omitempty"`
 }

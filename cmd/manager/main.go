@@ -107,6 +107,9 @@ func run(ctx context.Context, opts options, logger logr.Logger) error {
 		IngressClass:  opts.ingressClass,
 		Namespaces:    opts.namespaces,
 		NetworkPolicy: opts.networkPolicy,
+		Gateways:      opts.gateways,
+
+		TargetAddresses: opts.targets,
 	}, redis, controller.NewHTTPPodStatus(), controller.RedisKeysFunc(stream.Remove)); err != nil {
 		return fmt.Errorf("set up the controller: %w", err)
 	}

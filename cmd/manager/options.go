@@ -24,6 +24,8 @@ type options struct {
 	allowedHosts   controller.AllowedHosts
 	ingressClass   string
 	namespaces     []string
+	gateways       controller.Gateways
+	targets        controller.TargetAddresses
 	networkPolicy  *controller.NetworkPolicy
 	leaderElect    bool
 	metricsAddress string
@@ -37,7 +39,7 @@ type options struct {
 // the flag and the remedy.
 func parseOptions(args []string, out io.Writer) (options, error) {
 	var o options
-	var hostTemplate, allowedHosts, namespaces, eventsFrom, operationsFrom, level string
+	var hostTemplate, allowedHosts, gateways, targets, namespaces, eventsFrom, operationsFrom, level string
 	var networkPolicies bool
 	f := flag.NewFlagSet("manager", flag.ContinueOnError)
 	f.SetOutput(io.Discard) // The caller says what is wrong, in one sentence.
@@ -46,6 +48,8 @@ func parseOptions(args []string, out io.Writer) (options, error) {
 	f.StringVar(&hostTemplate, "host-template", "", "`template` of the host of resources that name none, with .Namespace and .Name, such as {{.Namespace}}.hooks.example.com. Default: the address that the Ingress gets.")
 	f.StringVar(&allowedHosts, "allowed-hosts", "", "comma separated `list` of the hosts that resources may name, with .Namespace; *. in front means any name below. For example {{.Namespace}}.hooks.example.com,*.{{.Namespace}}.example.com. Default: any host.")
 	f.StringVar(&o.ingressClass, "ingress-class", "", "IngressClass `name` for resources that name none. Default: the cluster's default class.")
+	f.StringVar(&gateways, "gateway", "", "comma separated `list` of Gateways, each namespace/name, for resources of exposure type HTTPRoute that name none. Default: they have to name one.")
+	f.StringVar(&targets, "target-addresses", "Any", "`addresses` that targets may have: Any, or Public, which refuses private ranges, or Public and networks that are allowed besides, such as Public,10.96.0.0/12 with the cluster's Services. Loopback, link-local and clouds' metadata addresses are always refused.")
 	f.StringVar(&namespaces, "namespaces", "", "comma separated `list` of namespaces to work in. Default: all.")
 	f.BoolVar(&networkPolicies, "network-policies", false, "shut receivers off by NetworkPolicies: in come events and questions for figures, out go the ways to Redis, targets and DNS. Needs POD_NAMESPACE.")
 	f.StringVar(&eventsFrom, "network-policy-events-from", "", "comma separated `list` of the namespaces from which events reach receivers, such as that of the ingress controller. Default: from anywhere.")
@@ -98,6 +102,12 @@ func parseOptions(args []string, out io.Writer) (options, error) {
 	}
 	if o.networkPolicy, err = networkPolicy(networkPolicies, eventsFrom, operationsFrom); err != nil {
 		return o, err
+	}
+	if o.gateways, err = controller.ParseGateways(gateways); err != nil {
+		return o, fmt.Errorf("--gateway is not usable: %w; set a list such as gateways/public", err)
+	}
+	if o.targets, err = controller.ParseTargetAddresses(targets); err != nil {
+		return o, fmt.Errorf("--target-addresses is %q: %w; set Any, Public, or Public and networks such as Public,10.96.0.0/12", targets, err)
 	}
 	if o.allowedHosts, err = controller.ParseAllowedHosts(allowedHosts); err != nil {
 		return o, fmt.Errorf("--allowed-hosts is not usable: %w; set a list such as *.{{.Namespace}}.hooks.example.com", err)

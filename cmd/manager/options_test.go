@@ -35,6 +35,12 @@ func TestBadFlagsEndWithASentence(t *testing.T) {
 		{[]string{"--redis-url-file=f", "--network-policies"}, []string{"--network-policies", "POD_NAMESPACE"}},
 		{[]string{"--redis-url-file=f", "--network-policies", "--network-policy-events-from=a b"}, []string{"--network-policy-events-from", `"a b"`}},
 		{[]string{"--redis-url-file=f", "--network-policies", "--network-policy-operations-from=a,B"}, []string{"--network-policy-operations-from", `"B"`}},
+		{[]string{"--redis-url-file=f", "--gateway=gateways/public,internal"}, []string{"--gateway", `"internal"`, "gateways/public"}},
+		{[]string{"--redis-url-file=f", "--gateway=a/b/c"}, []string{"--gateway", `"a/b/c"`}},
+		{[]string{"--redis-url-file=f", "--target-addresses=Private"}, []string{"--target-addresses", "Private", "Public"}},
+		{[]string{"--redis-url-file=f", "--target-addresses="}, []string{"--target-addresses", "Any"}},
+		{[]string{"--redis-url-file=f", "--target-addresses=Any,10.0.0.0/8"}, []string{"--target-addresses", "Any,10.0.0.0/8"}},
+		{[]string{"--redis-url-file=f", "--target-addresses=Public,10.96.0.1/12"}, []string{"--target-addresses", `"10.96.0.1/12"`, "Public,10.96.0.0/12"}},
 		{[]string{"--redis-url-file=f", "--network-policy-events-from=a"}, []string{"--network-policies", "set it"}},
 		{[]string{"--redis-url-file=f", "--host-template={{.Host}}"}, []string{"--host-template", "hooks.example.com"}},
 		{[]string{"--redis-url-file=f", "--allowed-hosts=a.example.com,b c"}, []string{"--allowed-hosts", `"b c"`}},
@@ -86,12 +92,19 @@ func TestOptions(t *testing.T) {
 	o, err := parseOptions([]string{
 		"--redis-url-file=f", "--namespaces= a,b,,a", "--log-level=debug", "--log-format=text",
 		"--host-template={{.Name}}.example.com", "--metrics-bind-address=0", "--leader-elect",
+		"--gateway=gateways/public, gateways/internal", "--target-addresses=Public, 10.96.0.0/12,fd00:10::/112",
 	}, &bytes.Buffer{})
 	if err != nil {
 		t.Fatal(err)
 	}
 	if !slices.Equal(o.namespaces, []string{"a", "b"}) || o.logLevel != slog.LevelDebug || !o.leaderElect || o.metricsAddress != "0" {
 		t.Errorf("options: %+v", o)
+	}
+	if want := (controller.Gateways{{Namespace: "gateways", Name: "public"}, {Namespace: "gateways", Name: "internal"}}); !slices.Equal(o.gateways, want) {
+		t.Errorf("gateways: %+v", o.gateways)
+	}
+	if want := (controller.TargetAddresses{Public: true, AndNetworks: []string{"10.96.0.0/12", "fd00:10::/112"}}); !cmp.Equal(o.targets, want) {
+		t.Errorf("target addresses: %+v", o.targets)
 	}
 	if host, err := o.hostTemplate.Host("ns", "n"); err != nil || host != "n.example.com" {
 		t.Errorf("host %q, %v", host, err)

@@ -78,7 +78,7 @@ var misconfigurations = []struct {
 			},
 			{
 				mistake: "Gateways without the type that uses them", spec: "exposure: {httpRoute: {parentRefs: [{name: public}]}}",
-				words: []string{"spec.exposure", "httpRoute belongs to the type HTTPRoute", "set both, or neither"},
+				words: []string{"spec.exposure", "httpRoute has no effect unless type is HTTPRoute", "remove httpRoute, or set type to HTTPRoute"},
 			},
 			{
 				mistake: "Autoscaling between bounds that contradict each other", spec: "receiver: {autoscaling: {minReplicas: 5, maxReplicas: 3}}",
@@ -358,6 +358,11 @@ var misconfigurations = []struct {
 				},
 				condition: v1alpha1.ConditionExposed, reason: v1alpha1.ReasonRouteRefused,
 				words: []string{`"public" of spec.exposure.httpRoute.parentRefs`, "does not take", "NotAllowedByListeners", "allows routes from this namespace"},
+			},
+			{
+				mistake: "Nobody has named a Gateway", spec: "exposure: {type: HTTPRoute}",
+				condition: v1alpha1.ConditionExposed, reason: v1alpha1.ReasonGatewayUnknown,
+				words: []string{"Nobody has named a Gateway", "spec.exposure.httpRoute.parentRefs", "--gateway"},
 			},
 			{
 				mistake: "Nobody has named the host", spec: "exposure: {type: HTTPRoute, httpRoute: {parentRefs: [{name: public}]}}",

@@ -79,6 +79,9 @@ func (r *Reconciler) resolve(ctx context.Context, hook *v1alpha1.HeymarketWebhoo
 		Image:         r.Settings.ReceiverImage,
 		IngressClass:  r.Settings.IngressClass,
 		NetworkPolicy: r.Settings.NetworkPolicy,
+		Gateways:      r.Settings.Gateways,
+
+		TargetAddresses: r.Settings.TargetAddresses,
 
 		KEDA:          r.Extensions.Served(desired.ScaledObjectKind),
 		FirstReplicas: now.children.deployment == nil,

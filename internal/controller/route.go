@@ -25,6 +25,8 @@ func observeRoute(now *round) verdict {
 		return verdict{reason: v1alpha1.ReasonGatewayAPIMissing, message: "The cluster has no HTTPRoute of gateway.networking.k8s.io/v1: install the Gateway API, or set spec.exposure.type to Ingress."}
 	case !now.accepted() && now.children.route == nil:
 		return verdict{reason: v1alpha1.ReasonNotExposed, message: "There is no HTTPRoute, because the resource is not accepted."}
+	case len(desired.ParentRefs(now.hook, now.input.Gateways)) == 0:
+		return verdict{reason: v1alpha1.ReasonGatewayUnknown, message: "Nobody has named a Gateway: set spec.exposure.httpRoute.parentRefs, or have the operator's --gateway set."}
 	case !now.input.HostRequested:
 		return verdict{reason: v1alpha1.ReasonHostUnknown, message: "An HTTPRoute does not tell the host of the URL: set spec.exposure.host, or have the operator's --host-template set."}
 	}
@@ -42,7 +44,11 @@ func observeRoute(now *round) verdict {
 			route = nil // It is not of the shape that its kind has.
 		}
 	}
-	for _, ref := range now.hook.Spec.Exposure.HTTPRoute.ParentRefs {
+	source := "spec.exposure.httpRoute.parentRefs"
+	if now.hook.Spec.Exposure.HTTPRoute == nil {
+		source = "the operator's --gateway"
+	}
+	for _, ref := range desired.ParentRefs(now.hook, now.input.Gateways) {
 		accepted, resolved := false, false
 		for _, p := range status.Status.Parents {
 			if route == nil || p.ParentRef["name"] != ref.Name || ref.Namespace != "" && p.ParentRef["namespace"] != ref.Namespace ||
@@ -55,7 +61,7 @@ func observeRoute(now *round) verdict {
 				}
 				if c.Status == metav1.ConditionFalse && (c.Type == "Accepted" || c.Type == "ResolvedRefs") {
 					return verdict{reason: v1alpha1.ReasonRouteRefused, message: bounded(fmt.Sprintf(
-						"Gateway %q of spec.exposure.httpRoute.parentRefs does not take HTTPRoute %q (%s): %s", ref.Name, name, c.Reason, c.Message))}
+						"Gateway %q of %s does not take HTTPRoute %q (%s): %s", ref.Name, source, name, c.Reason, c.Message))}
 				}
 				accepted = accepted || c.Type == "Accepted" && c.Status == metav1.ConditionTrue
 				resolved = resolved || c.Type == "ResolvedRefs" && c.Status == metav1.ConditionTrue
@@ -67,8 +73,8 @@ func observeRoute(now *round) verdict {
 				reason = v1alpha1.ReasonRouteIgnored
 			}
 			return verdict{reason: reason, message: fmt.Sprintf(
-				"Gateway %q of spec.exposure.httpRoute.parentRefs has not said whether it takes HTTPRoute %q: check that it exists and that a controller serves it (kubectl get gateway%s).",
-				ref.Name, name, namespaceOption(ref.Namespace))}
+				"Gateway %q of %s has not said whether it takes HTTPRoute %q: check that it exists and that a controller serves it (kubectl get gateway%s).",
+				ref.Name, source, name, namespaceOption(ref.Namespace))}
 		}
 	}
 	return verdict{ok: true, reason: v1alpha1.ReasonAdmitted, message: "Every Gateway has accepted the HTTPRoute."}

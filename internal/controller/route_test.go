@@ -75,6 +75,18 @@ func TestHTTPRoute(t *testing.T) {
 	// What a Gateway said of an earlier generation does not count.
 	w.condition(v1alpha1.ConditionExposed, false, v1alpha1.ReasonRoutePending)
 
+	// A resource that names no Gateway attaches to the operator's.
+	change(w, w.hook(), func(h *v1alpha1.HeymarketWebhook) { h.Spec.Exposure.HTTPRoute = nil })
+	w.reconcile()
+	w.condition(v1alpha1.ConditionExposed, false, v1alpha1.ReasonGatewayUnknown, "--gateway")
+	w.r.Settings.Gateways = Gateways{{Namespace: "gateways", Name: "shared"}}
+	w.reconcile()
+	if parents, _, _ := unstructured.NestedSlice(route().Object, "spec", "parentRefs"); len(parents) != 1 || parents[0].(map[string]any)["name"] != "shared" {
+		t.Errorf("parentRefs: %v", parents)
+	}
+	w.condition(v1alpha1.ConditionExposed, false, v1alpha1.ReasonRoutePending, `"shared" of the operator's --gateway`, "-n gateways")
+	w.quiet()
+
 	w.r.Settings.HostTemplate = nil
 	w.reconcile()
 	w.condition(v1alpha1.ConditionExposed, false, v1alpha1.ReasonHostUnknown, "spec.exposure.host")

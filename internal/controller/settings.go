@@ -3,12 +3,14 @@ package controller
 import (
 	"errors"
 	"fmt"
+	"net/netip"
 	"strings"
 	"text/template"
 	"time"
 
 	"k8s.io/apimachinery/pkg/util/validation"
 
+	"heymarket.dev/operator/api/v1alpha1"
 	"heymarket.dev/operator/internal/controller/desired"
 )
 
@@ -22,6 +24,10 @@ type Settings struct {
 	AllowedHosts AllowedHosts
 	// IngressClass of resources that name none; empty means the cluster's default class.
 	IngressClass string
+	// Gateways are those that resources attach to which name none.
+	Gateways Gateways
+	// TargetAddresses say where targets may be.
+	TargetAddresses TargetAddresses
 	// NetworkPolicy shuts receivers off by NetworkPolicies; nil means that the operator makes none.
 	NetworkPolicy *NetworkPolicy
 	// Namespaces to work in; empty means all.
@@ -29,6 +35,51 @@ type Settings struct {
 
 	// pollPeriod, exposurePatience, extensionPeriod and removalDeadline are others than the constants, in tests.
 	pollPeriod, exposurePatience, extensionPeriod, removalDeadline time.Duration
+}
+
+// TargetAddresses say where targets may be. The zero value is anywhere.
+type TargetAddresses = desired.TargetAddresses
+
+// ParseTargetAddresses reads Any, or Public, or Public and a comma separated list of private networks that are allowed
+// besides. An error says what is wrong with it.
+func ParseTargetAddresses(s string) (TargetAddresses, error) {
+	var out TargetAddresses
+	for i, part := range strings.Split(s, ",") {
+		part = strings.TrimSpace(part)
+		n, err := netip.ParsePrefix(part)
+		switch {
+		case i == 0 && part == "Any" && part == strings.TrimSpace(s):
+			return out, nil
+		case i == 0 && part == "Public":
+			out.Public = true
+		case i == 0:
+			return TargetAddresses{}, errors.New("it begins neither with Public nor is it Any alone")
+		case err != nil || n != n.Masked():
+			return TargetAddresses{}, fmt.Errorf("%q is no network", part)
+		default:
+			out.AndNetworks = append(out.AndNetworks, n.String())
+		}
+	}
+	return out, nil
+}
+
+// Gateways are what HTTPRoutes attach to.
+type Gateways []v1alpha1.GatewayReference
+
+// ParseGateways reads a comma separated list of Gateways, each namespace/name. An error says what is wrong with it.
+func ParseGateways(s string) (Gateways, error) {
+	var out Gateways
+	for part := range strings.SplitSeq(s, ",") {
+		if part = strings.TrimSpace(part); part == "" {
+			continue
+		}
+		namespace, name, _ := strings.Cut(part, "/")
+		if len(validation.IsDNS1123Label(namespace)) > 0 || len(validation.IsDNS1123Subdomain(name)) > 0 {
+			return nil, fmt.Errorf("%q is not the namespace and the name of a Gateway", part)
+		}
+		out = append(out, v1alpha1.GatewayReference{Namespace: namespace, Name: name})
+	}
+	return out, nil
 }
 
 // NetworkPolicy says who may reach receivers where NetworkPolicies shut them off.

@@ -121,12 +121,21 @@ func (f files) fingerprint(t config.Target) string {
 	return hex.EncodeToString(sum.Sum(nil))
 }
 
+// networks reads what config.Validate has let through.
+func networks(texts []string) []netip.Prefix {
+	var out []netip.Prefix
+	for _, text := range texts {
+		out = append(out, netip.MustParsePrefix(text))
+	}
+	return out
+}
+
 // target returns what the files say about how to send to a target. Its errors name the file that is wrong.
 func (f files) target(t config.Target) (target.Options, error) {
 	w, a := f.config.Webhook, f.config.Addresses
 	o := target.Options{
 		URL: t.URL, Timeout: t.Timeout.Std(), MaxInFlight: t.MaxInFlight,
-		Addresses:  target.AddressPolicy{AllowLoopback: a.AllowLoopback, DenyPrivate: a.DenyPrivate},
+		Addresses:  target.AddressPolicy{AllowLoopback: a.AllowLoopback, DenyPrivate: a.DenyPrivate, AllowNetworks: networks(a.AllowNetworks)},
 		Format:     target.Format(t.Format),
 		Source:     target.Source(w.Namespace, w.Name),
 		Headers:    http.Header{},

@@ -55,6 +55,8 @@ func TestWrongValuesAreRefused(t *testing.T) {
 		"redis: {bundled: {persistence: {size: 2 GB}}}":               {"at '/redis/bundled/persistence/size'", "does not match"},
 		"resources: {requests: {memory: 64MB}}":                       {"at '/resources/requests/memory'", "does not match"},
 		"receiver: {networkPolicy: {eventsFrom: [Staging]}}":          {"at '/receiver/networkPolicy/eventsFrom/0'", "does not match"},
+		"gateways: [public]":                                          {"at '/gateways/0'", "does not match"},
+		"targetAddresses: [Private]":                                  {"at '/targetAddresses/0'", "does not match"},
 		"namespaces: [Staging]":                                       {"at '/namespaces/0'", "does not match"},
 		"namespaces: [a, a]":                                          {"at '/namespaces'", "equal"},
 		"allowedHosts: ['a.com,b.com']":                               {"at '/allowedHosts/0'", "does not match"},

@@ -33,6 +33,7 @@ func receiverConfig(in Input) (config.Config, error) {
 		Retention:     config.Retention{DeadLetters: config.Duration(deadLetters), DeadLetterLimit: ptr.Deref(spec.Retention.DeadLetterLimit, 0)},
 		Paused:        spec.Paused,
 		LogLevel:      string(spec.Receiver.LogLevel),
+		Addresses:     config.Addresses{DenyPrivate: in.TargetAddresses.Public, AllowNetworks: in.TargetAddresses.AndNetworks},
 	}
 	if p := spec.Token.PreviousSecretKeyRef; p != nil {
 		c.TokenFiles = append(c.TokenFiles, previousToken(*p).file())

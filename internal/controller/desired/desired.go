@@ -63,6 +63,10 @@ type Input struct {
 	OwnRedisURL string
 	// Image of the receiver.
 	Image string
+	// TargetAddresses say where targets may be.
+	TargetAddresses TargetAddresses
+	// Gateways are those that an HTTPRoute attaches to which names none.
+	Gateways []v1alpha1.GatewayReference
 	// KEDA says that the cluster has ScaledObjects.
 	KEDA bool
 	// FirstReplicas says that the Deployment is to have a number of replicas although an autoscaler will choose it: one
@@ -72,6 +76,14 @@ type Input struct {
 	IngressClass string
 	// NetworkPolicy asks for a NetworkPolicy; nil means none.
 	NetworkPolicy *NetworkPolicy
+}
+
+// TargetAddresses say where targets may be, besides what no receiver sends to. The zero value is anywhere.
+type TargetAddresses struct {
+	// Public refuses private ranges.
+	Public bool
+	// AndNetworks (CIDR) are allowed in spite of Public.
+	AndNetworks []string
 }
 
 // Objects are the children, in the order in which they are applied.
@@ -134,7 +146,7 @@ func Build(in Input) (Objects, error) {
 	}
 	switch exposure := in.Webhook.Spec.Exposure; {
 	case in.Conflict:
-	case exposure.Type == v1alpha1.ExposureHTTPRoute && exposure.HTTPRoute != nil:
+	case exposure.Type == v1alpha1.ExposureHTTPRoute && len(ParentRefs(in.Webhook, in.Gateways)) > 0:
 		o.HTTPRoute = httpRoute(in)
 	case exposure.Type != v1alpha1.ExposureHTTPRoute && exposure.Type != v1alpha1.ExposureNone:
 		o.Ingress = ingress(in)

@@ -174,6 +174,25 @@ func TestConfigurationIsThatOfRelease010(t *testing.T) {
 	}
 }
 
+func TestReceiverIsToldWhereTargetsMayBe(t *testing.T) {
+	t.Parallel()
+	for _, tc := range []struct {
+		from TargetAddresses
+		want config.Addresses
+	}{
+		{TargetAddresses{}, config.Addresses{}},
+		{TargetAddresses{Public: true, AndNetworks: []string{"10.96.0.0/12"}}, config.Addresses{DenyPrivate: true, AllowNetworks: []string{"10.96.0.0/12"}}},
+	} {
+		c, err := config.Decode(build(t, input(t, "smallest", Input{TargetAddresses: tc.from})).ConfigSecret.Data[KeyConfig])
+		if err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff(tc.want, c.Addresses); diff != "" {
+			t.Errorf("%+v: %s", tc.from, diff)
+		}
+	}
+}
+
 func TestBuildRefusesWhatNoReceiverTakes(t *testing.T) {
 	t.Parallel()
 	for name, tc := range map[string]struct {

@@ -16,7 +16,7 @@ var HTTPRouteKind = schema.GroupVersionKind{Group: "gateway.networking.k8s.io", 
 // httpRoute routes what ingress routes. It spells out the API's defaults, so that it compares as equal to what comes back.
 func httpRoute(in Input) *unstructured.Unstructured {
 	var parents []any
-	for _, p := range in.Webhook.Spec.Exposure.HTTPRoute.ParentRefs {
+	for _, p := range ParentRefs(in.Webhook, in.Gateways) {
 		parents = append(parents, parentRef(p))
 	}
 	spec := map[string]any{
@@ -35,6 +35,14 @@ func httpRoute(in Input) *unstructured.Unstructured {
 		spec["hostnames"] = []any{in.Host}
 	}
 	return extension(in, HTTPRouteKind, spec)
+}
+
+// ParentRefs are the Gateways that the HTTPRoute of w attaches to, given the operator's default.
+func ParentRefs(w *v1alpha1.HeymarketWebhook, operatorDefault []v1alpha1.GatewayReference) []v1alpha1.GatewayReference {
+	if r := w.Spec.Exposure.HTTPRoute; r != nil {
+		return r.ParentRefs
+	}
+	return operatorDefault
 }
 
 func parentRef(p v1alpha1.GatewayReference) map[string]any {

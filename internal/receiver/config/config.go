@@ -230,6 +230,8 @@ type Addresses struct {
 	AllowLoopback bool `json:"allowLoopback,omitzero"`
 	// DenyPrivate refuses private ranges as well.
 	DenyPrivate bool `json:"denyPrivate,omitzero"`
+	// AllowNetworks (CIDR) are allowed in spite of DenyPrivate, which they need; nothing else is.
+	AllowNetworks []string `json:"allowNetworks,omitempty"`
 }
 
 // Encode renders c as the bytes that a receiver mounts: deterministic, indented for people.

@@ -30,7 +30,7 @@ func largest() Config {
 	c.WebhookID = &id
 	c.EventTypes = []string{"message_recieved", "chat_closed"}
 	c.Deduplication.Window = Duration(time.Hour)
-	c.Addresses = Addresses{AllowLoopback: true, DenyPrivate: true}
+	c.Addresses = Addresses{AllowLoopback: true, DenyPrivate: true, AllowNetworks: []string{"10.96.0.0/12", "fd00:10::/112"}}
 	c.MaxBodyBytes, c.MaxBacklog = 4096, 99
 	c.Deduplication.Key = `event.type + string(event.event_data.id)`
 	c.Retention = Retention{Duration(time.Hour), 7}
@@ -222,6 +222,10 @@ func TestValidate(t *testing.T) {
 		{"a negative retention", func(c *Config) { c.Retention.DeadLetters = -1 }, "deduplication.window, maxBodyBytes, maxBacklog and retention must not be negative"},
 		{"a negative limit of dead letters", func(c *Config) { c.Retention.DeadLetterLimit = -1 }, "deduplication.window, maxBodyBytes, maxBacklog and retention must not be negative"},
 		{"a log level", func(c *Config) { c.LogLevel = "loud" }, `logLevel "loud" is not one of debug, info, warn, error`},
+		{"a network that is none", func(c *Config) {
+			c.Addresses = Addresses{DenyPrivate: true, AllowNetworks: []string{"10.0.0.0/8", "10.0.0.1"}}
+		}, `addresses.allowNetworks[1] "10.0.0.1" is not a network such as 10.96.0.0/12`},
+		{"a network that is allowed anyway", func(c *Config) { c.Addresses.AllowNetworks = []string{"10.0.0.0/8"} }, "addresses.allowNetworks has no effect without denyPrivate; set both, or neither"},
 		{"a proxy that is no network", func(c *Config) { c.TrustedProxies = []string{"10.0.0.0/8", "10.0.0.1"} }, `trustedProxies[1] "10.0.0.1" is not a network such as 10.0.0.0/8`},
 		{"a format", func(c *Config) { c.Targets[0].Format = "XML" }, `targets[0] "crm": format "XML" is not one of Heymarket, CloudEvents, CloudEventsStructured`},
 		{"an order", func(c *Config) { c.Targets[0].Order = "FIFO" }, `targets[0] "crm": order "FIFO" is not one of None, Conversation`},
@@ -383,7 +387,7 @@ func FuzzRoundTrip(f *testing.F) {
 		c := Config{
 			Version: 1, Webhook: Webhook{namespace, name}, Paths: []string{path}, TokenFiles: []string{tokenFile},
 			RedisURLFile: redisFile, EventTypes: []string{eventType}, MaxBodyBytes: a, MaxBacklog: b,
-			Deduplication: Deduplication{Duration(a), name}, Retention: Retention{Duration(b), a}, Paused: flag, Addresses: Addresses{flag, !flag},
+			Deduplication: Deduplication{Duration(a), name}, Retention: Retention{Duration(b), a}, Paused: flag, Addresses: Addresses{AllowLoopback: flag, DenyPrivate: !flag},
 			Targets: []Target{{
 				Name: target, URL: url, EventTypes: []string{eventType, eventType}, Timeout: Duration(b), MaxInFlight: n,
 				RatePerSecond: n, Filter: name, SigningKeyFiles: []string{path}, Headers: []Header{{Name: path, Value: eventType}},

@@ -64,6 +64,14 @@ func (c Config) Validate() error {
 			wrong("trustedProxies[%d] %q is not a network such as 10.0.0.0/8", i, p)
 		}
 	}
+	for i, n := range c.Addresses.AllowNetworks {
+		if _, err := netip.ParsePrefix(n); err != nil {
+			wrong("addresses.allowNetworks[%d] %q is not a network such as 10.96.0.0/12", i, n)
+		}
+	}
+	if len(c.Addresses.AllowNetworks) > 0 && !c.Addresses.DenyPrivate {
+		wrong("addresses.allowNetworks has no effect without denyPrivate; set both, or neither")
+	}
 	var names []string
 	for i, t := range c.Targets {
 		for _, err := range t.validate() {

@@ -14,6 +14,9 @@ type AddressPolicy struct {
 	AllowLoopback bool
 	// DenyPrivate refuses private ranges as well (RFC 1918, RFC 4193, RFC 6598, and RFC 3879's deprecated one).
 	DenyPrivate bool
+	// AllowNetworks are allowed in spite of DenyPrivate, such as that of a cluster's Services. What is refused for another
+	// reason stays refused.
+	AllowNetworks []netip.Prefix
 }
 
 // Places that hand out an instance's credentials, where they are not link-local already.
@@ -49,11 +52,15 @@ func (p AddressPolicy) Check(a netip.Addr) error {
 			return refused("multicast or reserved")
 		case slices.Contains(metadata, a):
 			return refused("cloud metadata")
-		case p.DenyPrivate && (a.IsPrivate() || sharedAddressSpace.Contains(a) || siteLocal.Contains(a)):
+		case p.DenyPrivate && isPrivate(a) && !slices.ContainsFunc(p.AllowNetworks, func(n netip.Prefix) bool { return n.Contains(a) }):
 			return refused("private")
 		}
 	}
 	return nil
+}
+
+func isPrivate(a netip.Addr) bool {
+	return a.IsPrivate() || sharedAddressSpace.Contains(a) || siteLocal.Contains(a)
 }
 
 func refused(kind string) error {

@@ -76,10 +76,9 @@ type Target struct {
 
 // New returns a Target that opens no connection before the first Send.
 func New(o Options) *Target {
-	dialer := &net.Dialer{Timeout: o.Timeout, KeepAlive: 30 * time.Second, Control: o.Addresses.control}
 	transport := &http.Transport{
 		Proxy:                 nil, // a proxy from the environment would be dialed instead of the checked address
-		DialContext:           dialer.DialContext,
+		DialContext:           o.dialer().DialContext,
 		MaxIdleConnsPerHost:   o.MaxInFlight,
 		MaxIdleConns:          o.MaxInFlight,
 		IdleConnTimeout:       60 * time.Second,
@@ -102,6 +101,11 @@ func New(o Options) *Target {
 		url: o.URL, timeout: o.Timeout, format: o.Format, source: o.Source, keys: o.SigningKeys, headers: headers,
 		transport: transport,
 	}
+}
+
+// dialer asks the policy about every address, after resolution and before each connection.
+func (o Options) dialer() *net.Dialer {
+	return &net.Dialer{Timeout: o.Timeout, KeepAlive: 30 * time.Second, Control: o.Addresses.control}
 }
 
 // Send makes one attempt. It returns when the answer is read, when the timeout is over, or when ctx ends.
