@@ -9,7 +9,8 @@ import (
 )
 
 // A line for every request, each written by itself, would cost as much as the rest of taking an event in. So lines are
-// gathered, for so long at most and up to so many bytes.
+// gathered, for so long at most and up to so many bytes. Whoever reads them may be slow, and no request shall wait for
+// that: while some are written the next ones gather, up to twice as many.
 const (
 	logDelay = 100 * time.Millisecond
 	logBytes = 32 << 10
@@ -17,47 +18,59 @@ const (
 
 // logBuffer gathers lines and writes them together. Its methods may be called concurrently.
 type logBuffer struct {
+	out io.Writer
+
 	mu    sync.Mutex
-	out   io.Writer
 	lines []byte
 	timer *time.Timer
-	armed bool
+	armed bool // to write after logDelay
+	full  bool // to write at once
+
+	writing chan struct{} // holds one while somebody writes, who may take mu
+	written []byte        // the room of lines that have been written, for the next ones
 }
 
 func newLogBuffer(out io.Writer) *logBuffer {
-	b := &logBuffer{out: out, lines: make([]byte, 0, logBytes)}
+	b := &logBuffer{out: out, writing: make(chan struct{}, 1)}
 	b.timer = time.AfterFunc(time.Hour, b.Flush)
 	b.timer.Stop()
 	return b
 }
 
-// Write keeps one line, which is written at the latest after logDelay.
+// Write keeps one line, which is written at the latest after logDelay. Where too many wait it waits for them to be written.
 func (b *logBuffer) Write(line []byte) (int, error) {
 	b.mu.Lock()
-	defer b.mu.Unlock()
-	if len(b.lines)+len(line) > logBytes {
-		b.flush()
-	}
 	b.lines = append(b.lines, line...)
-	if !b.armed {
+	n := len(b.lines)
+	switch {
+	case n >= logBytes && !b.full:
+		b.armed, b.full = true, true
+		b.timer.Reset(0) // in a goroutine of its own
+	case !b.armed:
 		b.armed = true
 		b.timer.Reset(logDelay)
+	}
+	b.mu.Unlock()
+	if n >= 2*logBytes {
+		b.Flush()
 	}
 	return len(line), nil
 }
 
 // Flush writes what has been gathered.
 func (b *logBuffer) Flush() {
+	b.writing <- struct{}{}
+	defer func() { <-b.writing }()
 	b.mu.Lock()
-	defer b.mu.Unlock()
-	b.armed = false
-	b.flush()
-}
-
-func (b *logBuffer) flush() {
-	if len(b.lines) > 0 {
-		_, _ = b.out.Write(b.lines) // there is nowhere to say that the log cannot be written
-		b.lines = b.lines[:0]
+	lines := b.lines
+	b.lines, b.armed, b.full = b.written[:0], false, false
+	b.mu.Unlock()
+	if len(lines) > 0 {
+		_, _ = b.out.Write(lines) // there is nowhere to say that the log cannot be written
+	}
+	b.written = lines
+	if cap(lines) > 4*logBytes { // one huge line shall not be remembered for ever
+		b.written = nil
 	}
 }
 

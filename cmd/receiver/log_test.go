@@ -77,19 +77,70 @@ func TestLogIsBounded(t *testing.T) {
 			if n, err := buffer.Write(line); n != len(line) || err != nil {
 				t.Fatal(n, err)
 			}
-		}
-		if written := len(out.String()); written < 100*len(line)-logBytes {
-			t.Errorf("%d bytes are written, more than %d wait", written, logBytes)
+			synctest.Wait() // whoever writes has caught up
+			if waiting := len(buffer.lines); waiting > logBytes {
+				t.Fatalf("%d bytes wait, and nobody writes them", waiting)
+			}
 		}
 		buffer.Flush()
 		if want := 100 * len(line); len(out.String()) != want {
 			t.Errorf("%d bytes are written, want %d", len(out.String()), want)
 		}
-		huge := bytes.Repeat([]byte("y"), 2*logBytes) // no line is too long to be written
+		huge := bytes.Repeat([]byte("y"), 5*logBytes) // no line is too long to be written
 		_, _ = buffer.Write(huge)
 		buffer.Flush()
 		if !strings.HasSuffix(out.String(), string(huge)) {
 			t.Error("a line that is longer than the buffer is lost")
+		}
+	})
+}
+
+// slowReader takes what is written to it when it is told to.
+type slowReader struct {
+	written
+	ready chan struct{}
+}
+
+func (s *slowReader) Write(p []byte) (int, error) {
+	<-s.ready
+	return s.written.Write(p)
+}
+
+// While the log's reader is slow lines wait, not those who write them; and when too many wait, those do.
+func TestASlowReaderOfTheLogHoldsUpNobodyForAWhile(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		out := slowReader{ready: make(chan struct{})}
+		buffer := newLogBuffer(&out)
+		line := []byte(strings.Repeat("x", 1023) + "\n")
+		const first, second = logBytes / 1024, 2*logBytes/1024 - 1
+		begin := time.Now()
+		for range first {
+			_, _ = buffer.Write(line)
+		}
+		synctest.Wait() // the first lines are being written
+		for range second {
+			_, _ = buffer.Write(line)
+		}
+		if took := time.Since(begin); took != 0 {
+			t.Errorf("%d lines took %v", first+second, took)
+		}
+		over := make(chan struct{})
+		go func() {
+			_, _ = buffer.Write(line)
+			close(over)
+		}()
+		synctest.Wait()
+		select {
+		case <-over:
+			t.Error("nobody bounds what waits")
+		default:
+		}
+		close(out.ready)
+		<-over
+		buffer.Flush()
+		if want := (first + second + 1) * len(line); len(out.String()) != want {
+			t.Errorf("%d bytes are written, want %d", len(out.String()), want)
 		}
 	})
 }

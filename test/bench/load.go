@@ -17,7 +17,7 @@ import (
 // connections is how many keep-alive connections the generator uses, in both kinds of load.
 const connections = 64
 
-// load drives one HTTP server over keep-alive connections from a single thread: one epoll loop, prebuilt request bytes
+// load drives one server, of HTTP or the product's Redis, over keep-alive connections from a single thread: one epoll loop, prebuilt request bytes
 // of which only an id is written anew, no goroutine and no allocation for a request. Everything shares one machine, so
 // what the generator costs is taken from what it measures; every product and every control gets the same one.
 type load struct {
@@ -183,6 +183,7 @@ func (l load) run(d time.Duration) (result, error) {
 var (
 	headerEnd     = []byte("\r\n\r\n")
 	statusOK      = []byte("HTTP/1.1 200")
+	storedAnswer  = []byte(":1\r\n")
 	contentLength = []byte("Content-Length: ")
 )
 
@@ -198,6 +199,9 @@ func (c *conn) read() (done, ok bool, err error) {
 		return false, false, errors.New("connection closed")
 	}
 	c.got += n
+	if c.in[0] == ':' || c.in[0] == '-' { // an answer of Redis, see script.request
+		return c.in[c.got-1] == '\n', bytes.Equal(c.in[:c.got], storedAnswer), nil
+	}
 	header, length, complete := message(c.in[:c.got])
 	if !complete {
 		if c.got == len(c.in) {

@@ -3,6 +3,7 @@ package main
 import (
 	"bufio"
 	"context"
+	"crypto/sha1"
 	"errors"
 	"fmt"
 	"net"
@@ -63,6 +64,9 @@ func (l *lab) captureScript(r *redis) (script, error) {
 	if err != nil {
 		return script{}, err
 	}
+	if err := appendOne(s); err != nil { // the first call loads the script and opens the account
+		return script{}, err
+	}
 	monitor, err := net.Dial("tcp", r.addr)
 	if err != nil {
 		return script{}, err
@@ -74,25 +78,22 @@ func (l *lab) captureScript(r *redis) (script, error) {
 	}
 	in := bufio.NewScanner(monitor)
 	in.Buffer(nil, 1<<20)
-	in.Scan() // +OK
+	in.Scan()                                     // +OK
+	digest := fmt.Sprintf("%x", sha1.Sum(source)) // as Redis names scripts
 	var calls [][]string
 	for range 2 {
-		key, e, err := stored(nextID())
-		if err != nil {
-			return script{}, err
-		}
-		if _, err := s.Append(context.Background(), key, e, []string{target}, limits); err != nil {
+		if err := appendOne(s); err != nil {
 			return script{}, err
 		}
 		for in.Scan() {
-			if call := monitored(in.Text()); len(call) > 4 && strings.EqualFold(call[0], "EVALSHA") {
+			if call := monitored(in.Text()); len(call) > 4 && strings.EqualFold(call[0], "EVALSHA") && call[1] == digest {
 				calls = append(calls, call[1:])
 				break
 			}
 		}
 	}
 	if len(calls) != 2 {
-		return script{}, errors.New("the store did not call its script by EVALSHA; the controls in script.go have to follow")
+		return script{}, errors.New("the store did not call append.lua by EVALSHA; the controls in script.go have to follow")
 	}
 	a, b := calls[0][2], calls[1][2]
 	common := 0
@@ -100,6 +101,15 @@ func (l *lab) captureScript(r *redis) (script, error) {
 		common++
 	}
 	return script{source: string(source), args: calls[1], unique: common}, nil
+}
+
+func appendOne(s *stream.Store) error {
+	key, e, err := stored(nextID())
+	if err != nil {
+		return err
+	}
+	_, err = s.Append(context.Background(), key, e, []string{target}, limits)
+	return err
 }
 
 // monitored reads one line of MONITOR; nil for a command that a script ran.
@@ -131,6 +141,21 @@ func (s script) call(id int64) []string {
 	room := len(args[2]) - s.unique
 	args[2] = args[2][:s.unique] + key[max(0, len(key)-room):] + strings.Repeat("x", max(0, room-len(key)))
 	return args
+}
+
+// request is the script's call as the generator sends it to Redis itself, each with a marker of its own.
+func (s script) request() request {
+	args := append([]string{"EVALSHA"}, s.args...)
+	args[3] = s.args[2][:s.unique] + strconv.FormatInt(firstID, 10)
+	out := fmt.Appendf(nil, "*%d\r\n", len(args))
+	id := 0
+	for i, a := range args {
+		out = fmt.Appendf(out, "$%d\r\n%s\r\n", len(a), a)
+		if i == 3 {
+			id = len(out) - len("\r\n") - idDigits
+		}
+	}
+	return request{out, id}
 }
 
 // benchmark runs redis-benchmark with the script for about d and returns its requests a second.

@@ -45,6 +45,8 @@ type Observer interface {
 const (
 	pollInterval    = time.Second
 	errorInterval   = time.Second // between attempts to reach a queue that fails
+	takePatience    = time.Millisecond
+	takeShare       = 4 // of all slots, which are worth a take while there is a backlog
 	leaseMargin     = 15 * time.Second
 	tidyInterval    = 10 * time.Minute
 	consumerSilence = time.Hour
@@ -77,14 +79,14 @@ type Worker struct {
 	Options
 	queue Queue
 	wake  chan struct{}
-	slots chan struct{}
+	slots *slots
 	busy  sync.WaitGroup
 	held  held
 }
 
 // NewWorker returns a Worker that does nothing before Run.
 func NewWorker(q Queue, o Options) *Worker {
-	return &Worker{Options: o, queue: q, wake: make(chan struct{}, 1), slots: make(chan struct{}, o.MaxInFlight)}
+	return &Worker{Options: o, queue: q, wake: make(chan struct{}, 1), slots: newSlots(o.MaxInFlight)}
 }
 
 // Wake tells the worker that its queue has something new. It never blocks.
@@ -104,14 +106,15 @@ func (w *Worker) Run(taking, sending context.Context) {
 	defer stop()
 	defer w.busy.Wait()
 	var lastReclaim, lastTidy time.Time
+	worthwhile := 1
 	for {
-		free, ok := w.awaitSlot(taking)
-		if !ok {
+		free := w.slots.claim(taking, worthwhile, takePatience)
+		if free == 0 {
 			return
 		}
 		admitted, wait := w.Gate.Admit(free, time.Now())
 		if admitted == 0 {
-			w.release(free)
+			w.slots.release(free)
 			sleep(taking, wait)
 			continue
 		}
@@ -125,7 +128,8 @@ func (w *Worker) Run(taking, sending context.Context) {
 			w.start(sending, l)
 		}
 		w.Gate.Return(admitted - len(leases))
-		w.release(free - len(leases))
+		w.slots.release(free - len(leases))
+		worthwhile = 1
 		if time.Since(lastTidy) >= tidyInterval && err == nil {
 			lastTidy = time.Now()
 			if err := w.queue.Tidy(taking, consumerSilence); err != nil {
@@ -140,35 +144,9 @@ func (w *Worker) Run(taking, sending context.Context) {
 			sleep(taking, errorInterval)
 		case len(leases) < admitted: // the queue is empty for now
 			w.awaitWork(taking, nextDue)
+		default: // there is a backlog, so that a take for each slot that comes free would be most of the work
+			worthwhile = w.MaxInFlight / takeShare
 		}
-	}
-}
-
-// awaitSlot blocks until an attempt may be made and claims every slot that is free. ok is false when ctx has ended.
-func (w *Worker) awaitSlot(ctx context.Context) (free int, ok bool) {
-	select {
-	case <-ctx.Done():
-		return 0, false
-	case w.slots <- struct{}{}:
-		free = 1
-	}
-	if ctx.Err() != nil { // both were ready, and select chose by lot
-		w.release(free)
-		return 0, false
-	}
-	for {
-		select {
-		case w.slots <- struct{}{}:
-			free++
-		default:
-			return free, true
-		}
-	}
-}
-
-func (w *Worker) release(n int) {
-	for range n {
-		<-w.slots
 	}
 }
 
@@ -189,7 +167,7 @@ func (w *Worker) awaitWork(ctx context.Context, nextDue time.Duration) {
 func (w *Worker) start(ctx context.Context, l event.Lease) {
 	w.held.add(l)
 	w.busy.Go(func() {
-		defer w.release(1)
+		defer w.slots.release(1)
 		defer w.held.remove(l)
 		w.deliver(ctx, l)
 	})
@@ -263,24 +241,34 @@ func (w *Worker) finish(ctx context.Context, l event.Lease, attempt int, outcome
 // settle tells the queue what follows. It tries a few times where the queue fails: an event that is delivered but not
 // settled would be delivered again. Shutdown does not interrupt it.
 func (w *Worker) settle(ctx context.Context, l event.Lease, attempt int, o event.Outcome, d retry.Decision) (settled bool, err error) {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), settleTimeout)
+	ctx = context.WithoutCancel(ctx)
+	begin := time.Now()
+	if settled, err = w.settleOnce(ctx, l, attempt, o, d); err == nil {
+		return settled, nil
+	}
+	ctx, cancel := context.WithDeadline(ctx, begin.Add(settleTimeout))
 	defer cancel()
-	for try := 0; ; try++ {
-		if try > 0 {
-			sleep(ctx, settleInterval<<try)
-		}
-		switch d.Verdict {
-		case retry.Done:
-			settled, err = w.queue.Done(ctx, l)
-		case retry.Again:
-			settled, err = w.queue.Later(ctx, l, attempt+1, d.Delay)
-		case retry.GiveUp:
-			settled, err = w.queue.Dead(ctx, l, o, d.Reason)
-		}
-		if err == nil || ctx.Err() != nil {
+	for try := 1; ; try++ {
+		sleep(ctx, settleInterval<<try)
+		if ctx.Err() != nil {
 			return settled, err
 		}
+		if settled, err = w.settleOnce(ctx, l, attempt, o, d); err == nil {
+			return settled, nil
+		}
 	}
+}
+
+func (w *Worker) settleOnce(ctx context.Context, l event.Lease, attempt int, o event.Outcome, d retry.Decision) (settled bool, err error) {
+	switch d.Verdict {
+	case retry.Done:
+		return w.queue.Done(ctx, l)
+	case retry.Again:
+		return w.queue.Later(ctx, l, attempt+1, d.Delay)
+	case retry.GiveUp:
+		return w.queue.Dead(ctx, l, o, d.Reason)
+	}
+	return false, nil
 }
 
 func (w *Worker) logAttempt(e event.Event, attempt int, o event.Outcome, d retry.Decision, took time.Duration) {
@@ -291,6 +279,9 @@ func (w *Worker) logAttempt(e event.Event, attempt int, o event.Outcome, d retry
 	case retry.GiveUp:
 		level, message = slog.LevelError, "given up, kept as a dead letter"
 	case retry.Done:
+	}
+	if !w.Log.Enabled(context.Background(), level) {
+		return
 	}
 	attrs := []slog.Attr{
 		slog.String("target", w.Target), slog.String("event", e.ID), slog.String("type", e.Type),
@@ -305,7 +296,9 @@ func (w *Worker) logAttempt(e event.Event, attempt int, o event.Outcome, d retry
 	if d.Reason != "" {
 		attrs = append(attrs, slog.String("reason", d.Reason))
 	}
-	w.Log.LogAttrs(context.Background(), level, message, attrs...)
+	line := slog.NewRecord(time.Now(), level, message, 0) // LogAttrs would look for its caller, which costs as much as the line
+	line.AddAttrs(attrs...)
+	_ = w.Log.Handler().Handle(context.Background(), line)
 }
 
 // sleep waits for d or until ctx ends.

@@ -64,7 +64,8 @@ type Queue struct {
 	options QueueOptions
 	// keys are those of the scripts: the queue, its retries, its heads, its parked events, the account of its target and
 	// the dead letters of its target. Each script is given as many of them as it uses.
-	keys []string
+	keys       []string
+	deliveries deliveries
 }
 
 // Queue returns the queue of a target and lane.
@@ -110,19 +111,6 @@ func (q *Queue) makeGroup(ctx context.Context) error {
 		return fmt.Errorf("make consumer group: %w", err)
 	}
 	return nil
-}
-
-// Done settles a delivered event. It reports false where it had been settled before.
-func (q *Queue) Done(ctx context.Context, l event.Lease) (bool, error) {
-	reply, err := q.store.accounted(ctx, []string{q.target}, doneScript, q.keys[:5], []string{group, l.Entry, l.Conversation})
-	if err != nil {
-		return false, fmt.Errorf("settle delivered event: %w", err)
-	}
-	settled, err := reply.AsIntSlice()
-	if err != nil || len(settled) != 1 {
-		return false, fmt.Errorf("settle delivered event: %w", errReply)
-	}
-	return settled[0] == 1, nil
 }
 
 // Later settles a failed attempt: the event comes back after delay, as attempt number attempt. It reports false where

@@ -87,6 +87,7 @@ func (s *Store) Connect(ctx context.Context, url string, ca []byte) error {
 	options.DisableRetry = true // a quick 503 serves a sender better than an answer that comes after it has given up
 	options.Dialer.Timeout = dialTimeout
 	options.ConnWriteTimeout = callTimeout
+	options.MaxFlushDelay = 20 * time.Microsecond
 	options.PipelineMultiplex = -1         // one connection: commands of all goroutines share its pipeline
 	options.RingScaleEachConn = 9          // 512 commands under way
 	options.ReadBufferEachConn = 64 << 10  // bodies are small; the library's half MiB is most of an idle receiver

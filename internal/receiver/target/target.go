@@ -65,7 +65,8 @@ type Options struct {
 
 // Target is one downstream service. Its methods may be called concurrently.
 type Target struct {
-	url       string
+	// request is what each attempt is a copy of; nil: the URL is no URL.
+	request   *http.Request
 	timeout   time.Duration
 	format    Format
 	source    string
@@ -97,8 +98,12 @@ func New(o Options) *Target {
 	headers := make(http.Header, len(o.Headers)+1)
 	maps.Copy(headers, o.Headers)
 	headers["User-Agent"] = []string{o.UserAgent}
+	request, err := http.NewRequestWithContext(context.Background(), http.MethodPost, o.URL, nil)
+	if err != nil {
+		request = nil
+	}
 	return &Target{
-		url: o.URL, timeout: o.Timeout, format: o.Format, source: o.Source, keys: o.SigningKeys, headers: headers,
+		request: request, timeout: o.Timeout, format: o.Format, source: o.Source, keys: o.SigningKeys, headers: headers,
 		transport: transport,
 	}
 }
@@ -129,11 +134,15 @@ func (t *Target) Send(ctx context.Context, e event.Event, attempt int) event.Out
 	if len(t.keys) > 0 {
 		header[HeaderSignature] = []string{sign(t.keys, e.ID, now, body)}
 	}
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, t.url, bytes.NewReader(body))
-	if err != nil {
+	if t.request == nil {
 		return event.Outcome{Err: errors.New("the target's URL cannot be requested")}
 	}
+	req := t.request.WithContext(ctx)
 	req.Header = header
+	if req.ContentLength = int64(len(body)); len(body) > 0 {
+		req.GetBody = func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(body)), nil }
+		req.Body, _ = req.GetBody()
+	}
 	// Not by an http.Client: it follows redirects, and an event belongs at no address but the declared one.
 	resp, err := t.transport.RoundTrip(req)
 	if err != nil {
@@ -141,8 +150,11 @@ func (t *Target) Send(ctx context.Context, e event.Event, attempt int) event.Out
 	}
 	defer resp.Body.Close()
 	// The status decides; what follows it is read for the dead letters and to give the connection back.
-	excerpt, _ := io.ReadAll(io.LimitReader(resp.Body, excerptBytes))
-	_, _ = io.CopyN(io.Discard, resp.Body, drainBytes)
+	var excerpt []byte
+	if resp.Body != http.NoBody {
+		excerpt, _ = io.ReadAll(io.LimitReader(resp.Body, excerptBytes))
+		_, _ = io.CopyN(io.Discard, resp.Body, drainBytes)
+	}
 	out := event.Outcome{Status: resp.StatusCode, RetryAfter: retryAfter(resp.Header.Get("Retry-After"), time.Now())}
 	if !out.Delivered() {
 		out.Excerpt = string(excerpt)

@@ -1,0 +1,73 @@
+package forward
+
+import (
+	"context"
+	"sync"
+	"time"
+)
+
+// slots counts the attempts that may begin now. Attempts give theirs back one by one; one goroutine claims them, all that
+// are free at once. Where it has reason to, it waits for a number of them, and is woken once for all.
+type slots struct {
+	mu     sync.Mutex
+	free   int
+	wanted int           // how many a claim waits for; 0: none does
+	enough chan struct{} // tells that claim that there are so many
+}
+
+func newSlots(n int) *slots { return &slots{free: n, enough: make(chan struct{}, 1)} }
+
+// release gives back n slots.
+func (s *slots) release(n int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.free += n
+	if s.wanted > 0 && s.free >= s.wanted {
+		s.wanted = 0
+		s.enough <- struct{}{} // never blocks: one claim waits, and it is told once
+	}
+}
+
+// claim takes all free slots as soon as there is one. While there are fewer than worthwhile it waits for more, for up to
+// patience. It returns 0 when ctx has ended.
+func (s *slots) claim(ctx context.Context, worthwhile int, patience time.Duration) int {
+	if !s.await(ctx, 1, nil) {
+		return 0
+	}
+	if worthwhile > 1 {
+		timer := time.NewTimer(patience)
+		defer timer.Stop()
+		if !s.await(ctx, worthwhile, timer.C) {
+			return 0
+		}
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	n := s.free
+	s.free = 0
+	return n
+}
+
+// await blocks until n slots are free or enough has been waited. It reports false when ctx has ended.
+func (s *slots) await(ctx context.Context, n int, over <-chan time.Time) bool {
+	s.mu.Lock()
+	if s.free >= n {
+		s.mu.Unlock()
+		return ctx.Err() == nil
+	}
+	s.wanted = n
+	s.mu.Unlock()
+	select {
+	case <-s.enough:
+		return ctx.Err() == nil
+	case <-ctx.Done():
+	case <-over:
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.wanted == 0 { // it came at the same moment
+		<-s.enough
+	}
+	s.wanted = 0
+	return ctx.Err() == nil
+}

@@ -1,0 +1,95 @@
+package stream
+
+import (
+	"context"
+	"fmt"
+	"sync"
+
+	"heymarket.dev/operator/internal/receiver/event"
+)
+
+// deliveries are delivered events that are to be settled. While one call of the script is under way the next ones gather,
+// and go together with the call after it. So a single event waits for nobody, and under load one call settles many.
+type deliveries struct {
+	mu      sync.Mutex
+	waiting []delivered
+	sending bool
+}
+
+type delivered struct {
+	lease  event.Lease
+	answer chan<- settled // with room for one: who asked may have gone
+}
+
+// settled is what became of one of them; ok is false where it had been settled before.
+type settled struct {
+	ok  bool
+	err error
+}
+
+// gatherAtMost keeps one call short.
+const gatherAtMost = 128
+
+// Done settles a delivered event. It reports false where it had been settled before.
+func (q *Queue) Done(ctx context.Context, l event.Lease) (bool, error) {
+	answer := make(chan settled, 1)
+	q.deliveries.mu.Lock()
+	q.deliveries.waiting = append(q.deliveries.waiting, delivered{l, answer})
+	if !q.deliveries.sending {
+		q.deliveries.sending = true
+		go q.settleDelivered()
+	}
+	q.deliveries.mu.Unlock()
+	select {
+	case s := <-answer:
+		return s.ok, s.err
+	case <-ctx.Done():
+		return false, fmt.Errorf("settle delivered event: %w: %w", ErrUnavailable, ctx.Err())
+	}
+}
+
+// settleDelivered settles what waits, until nothing does.
+func (q *Queue) settleDelivered() {
+	for batch := q.deliveries.next(); batch != nil; batch = q.deliveries.next() {
+		ok, err := q.done(batch)
+		for i, d := range batch {
+			s := settled{err: err}
+			if err == nil {
+				s.ok = ok[i] == 1
+			}
+			d.answer <- s
+		}
+	}
+}
+
+// next returns what waits, up to gatherAtMost, or nil, and then there is nobody who sends.
+func (d *deliveries) next() []delivered {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if len(d.waiting) == 0 {
+		d.sending = false
+		return nil
+	}
+	n := min(len(d.waiting), gatherAtMost)
+	batch := d.waiting[:n:n]
+	d.waiting = d.waiting[n:]
+	return batch
+}
+
+func (q *Queue) done(batch []delivered) ([]int64, error) {
+	args := make([]string, 1, 1+2*len(batch))
+	args[0] = group
+	for _, d := range batch {
+		args = append(args, d.lease.Entry, d.lease.Conversation)
+	}
+	// Nobody's own context: it settles for all.
+	reply, err := q.store.accounted(context.Background(), []string{q.target}, doneScript, q.keys[:5], args)
+	if err != nil {
+		return nil, fmt.Errorf("settle delivered events: %w", err)
+	}
+	ok, err := reply.AsIntSlice()
+	if err != nil || len(ok) != len(batch) {
+		return nil, fmt.Errorf("settle delivered events: %w", errReply)
+	}
+	return ok, nil
+}
