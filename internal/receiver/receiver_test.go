@@ -666,7 +666,7 @@ func TestNewNamesWhatIsWrong(t *testing.T) {
 		"no file":     {filepath.Join(dir, "none"), "--config"},
 		"no JSON":     {file("a", "{"), "receiver configuration"},
 		"unknown":     {file("b", `{"version":1,"surprise":1}`), "surprise"},
-		"version":     {file("c", `{"version":99}`), "version is 99"},
+		"version":     {file("c", `{"version":0}`), "version is 0"},
 		"no token":    {file("d", encoded(func(c *config.Config) { c.TokenFiles = []string{filepath.Join(dir, "gone")} })), "gone"},
 		"empty token": {file("e", encoded(func(c *config.Config) { c.TokenFiles = []string{file("empty", "\n")} })), "empty"},
 		"no Redis":    {file("f", encoded(func(c *config.Config) { c.RedisURLFile = filepath.Join(dir, "gone") })), "Redis URL"},

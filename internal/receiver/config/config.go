@@ -29,7 +29,7 @@ import (
 )
 
 // Version is the highest format that this build knows.
-const Version = 1
+const Version = 2
 
 // Bounds and defaults. The CRD repeats the ones that a user can set; a test keeps the two equal.
 const (

@@ -12,7 +12,9 @@ import (
 
 // introduced says in which format a member of the configuration came, such as "targets[].colour": 2. What is not listed
 // is of format 1, which is what release 0.1.0 understands.
-var introduced = map[string]int{}
+var introduced = map[string]int{
+	"addresses.allowNetworks": 2,
+}
 
 // formatOf is the lowest format that has every member of an encoded configuration.
 func formatOf(encoded []byte, introduced map[string]int) (int, error) {
