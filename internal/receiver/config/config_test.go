@@ -25,6 +25,7 @@ func smallest() Config {
 func largest() Config {
 	id := int64(9007199254740993)
 	c := smallest()
+	c.Version = 2 // that of addresses.allowNetworks
 	c.Paths = append(c.Paths, "/staging/support/older")
 	c.TokenFiles = append(c.TokenFiles, "/etc/heymarket/token/previous")
 	c.WebhookID = &id
@@ -166,13 +167,13 @@ func TestDecodeIsStrict(t *testing.T) {
 		"an unknown member":            {replaced(`"version"`, `"colour": "red", "version"`), "colour"},
 		"an unknown member of targets": {replaced(`"timeout"`, `"timeOut": "1s", "timeout"`), "timeOut"},
 		"a member in other case":       {replaced(`"redisURLFile"`, `"redisUrlFile"`), "redisUrlFile"},
-		"a member twice":               {replaced(`"version": 1`, `"version": 1, "version": 1`), "version"},
-		"a wrong type":                 {replaced(`"version": 1`, `"version": "1"`), "version"},
+		"a member twice":               {replaced(`"version": 2`, `"version": 2, "version": 2`), "version"},
+		"a wrong type":                 {replaced(`"version": 2`, `"version": "1"`), "version"},
 		"a number for a duration":      {replaced(`"1.5s"`, `15`), "timeout"},
 		"a duration without unit":      {replaced(`"1.5s"`, `"15"`), `"15" is not a duration such as 10s or 96h`},
 		"an empty duration":            {replaced(`"1.5s"`, `""`), "is not a duration"},
 		"invalid UTF-8":                {replaced("support", "sup\xff"), "UTF-8"},
-		"an older version":             {replaced(`"version": 1`, `"version": 0`), "version is 0"},
+		"an older version":             {replaced(`"version": 2`, `"version": 0`), "version is 0"},
 	} {
 		if _, err := Decode([]byte(tc.in)); err == nil || !strings.Contains(err.Error(), tc.want) {
 			t.Errorf("%s: Decode: %v, want an error with %q", name, err, tc.want)
