@@ -10,6 +10,8 @@ VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 TORTURE_SECONDS ?= 300
 SIEGE_CONNECTIONS ?= 10000
 FUZZ_TIME ?= 60s
+MUTATIONS ?= 10000
+FAULTS ?= 0
 IMAGE ?= heymarket.dev/operator:$(VERSION)
 
 # Tools run here, in the versions of their own module.
@@ -68,6 +70,16 @@ torture: ## Kill receivers and Redis at random under load for TORTURE_SECONDS (3
 .PHONY: siege
 siege: ## Hold a receiver under SIEGE_CONNECTIONS (10000) slow and hostile connections while good events go on. Needs a quiet machine; two minutes.
 	SIEGE_CONNECTIONS=$(SIEGE_CONNECTIONS) HEYMARKET_REQUIRE_ALL=1 go test ./test/siege -count=1 -v
+
+.PHONY: mutations
+mutations: ## Change resources MUTATIONS (10000) times and hold each state against a fresh one. MUTATIONS_SEED repeats a run.
+	@KUBEBUILDER_ASSETS=$$($(CLUSTER) assets) HEYMARKET_REQUIRE_ALL=1 MUTATIONS=$(MUTATIONS) MUTATIONS_SEED=$(MUTATIONS_SEED) \
+		go test ./test/mutations -count=1 -v -parallel=4 -timeout=0
+
+.PHONY: faults
+faults: ## Let every write, watch event and cached read of the operator go wrong, one and two at a time. FAULTS (0: all), FAULTS_SEED, FAULTS_PLAN choose.
+	@KUBEBUILDER_ASSETS=$$($(CLUSTER) assets) HEYMARKET_REQUIRE_ALL=1 FAULTS=$(FAULTS) FAULTS_SEED=$(FAULTS_SEED) FAULTS_PLAN='$(FAULTS_PLAN)' \
+		go test ./test/faults -count=1 -v -timeout=0
 
 .PHONY: bench
 bench: ## Measure the receiver beside its controls: speed, latency, memory. Needs a quiet machine; six minutes. BENCH=-quick for a look.

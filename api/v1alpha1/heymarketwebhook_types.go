@@ -643,10 +643,12 @@ type Receiver struct {
 	// affinity of the Pods. Default: none.
 	// +optional
 	Affinity *corev1.Affinity `json:"affinity,omitempty"`
-	// topologySpreadConstraints of the Pods, at most 8; they replace the default as a whole. One without labelSelector
-	// selects the Pods of this receiver. Default: spread over nodes where possible.
+	// topologySpreadConstraints of the Pods, at most 8, each with another topologyKey or whenUnsatisfiable; they replace the
+	// default as a whole. One without labelSelector selects the Pods of this receiver. Default: spread over nodes where possible.
 	// +optional
-	// +listType=atomic
+	// +listType=map
+	// +listMapKey=topologyKey
+	// +listMapKey=whenUnsatisfiable
 	// +kubebuilder:validation:MaxItems=8
 	TopologySpreadConstraints []corev1.TopologySpreadConstraint `json:"topologySpreadConstraints,omitempty"`
 	// priorityClassName of the Pods. Default: that of the cluster.

@@ -180,6 +180,8 @@ var rules = []struct {
 	{name: "autoscaling by both without a CPU request", spec: more("receiver: {autoscaling: {maxReplicas: 3, backlogPerReplica: 1, targetCPUUtilization: 80}, resources: {requests: {memory: 50Mi}}}"), want: "autoscaling needs resources.requests.cpu"},
 	{name: "autoscaling by no backlog at all", spec: more("receiver: {autoscaling: {maxReplicas: 3, backlogPerReplica: 0}}"), want: "backlogPerReplica"},
 	{name: "autoscaling without a CPU request", spec: more("receiver: {autoscaling: {maxReplicas: 3}, resources: {requests: {memory: 50Mi}}}"), want: "autoscaling needs resources.requests.cpu"},
+	{name: "spread hard over zones and softly over nodes", spec: more("receiver: {topologySpreadConstraints: [{maxSkew: 1, topologyKey: zone, whenUnsatisfiable: DoNotSchedule}, {maxSkew: 1, topologyKey: zone, whenUnsatisfiable: ScheduleAnyway}]}")},
+	{name: "the same spread twice", spec: more("receiver: {topologySpreadConstraints: [{maxSkew: 1, topologyKey: zone, whenUnsatisfiable: DoNotSchedule}, {maxSkew: 2, topologyKey: zone, whenUnsatisfiable: DoNotSchedule}]}"), want: "Duplicate value"},
 	{name: "all of placement", spec: more("receiver: {nodeSelector: {a: b}, tolerations: [{operator: Exists}], affinity: {}, topologySpreadConstraints: [{maxSkew: 1, topologyKey: zone, whenUnsatisfiable: DoNotSchedule}], priorityClassName: important, podAnnotations: {example.com/a: b}, podLabels: {example.com/a: b}, imagePullSecrets: [{name: registry}]}")},
 	{name: "a priority class with a space", spec: more("receiver: {priorityClassName: 'a b'}"), want: "priorityClassName must be the name of a PriorityClass"},
 	{name: "a Pod annotation without a name", spec: more("receiver: {podAnnotations: {'a b': c}}"), want: "the keys of podAnnotations must be names"},

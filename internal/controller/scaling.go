@@ -30,7 +30,11 @@ func (r *Reconciler) handOverReplicas(ctx context.Context, now *round, want desi
 	if err != nil {
 		return fmt.Errorf("read what the operator owns of Deployment %s: %w", is.Name, err)
 	}
-	if owned.Spec == nil || owned.Spec.Replicas == nil {
+	given, err := appsv1ac.ExtractDeployment(is, replicasOwner)
+	if err != nil {
+		return fmt.Errorf("read who owns the replicas of Deployment %s: %w", is.Name, err)
+	}
+	if owned.Spec == nil || owned.Spec.Replicas == nil || given.Spec != nil && given.Spec.Replicas != nil {
 		return nil
 	}
 	keep := appsv1ac.Deployment(is.Name, is.Namespace).WithUID(is.UID).

@@ -1,6 +1,7 @@
 package controller
 
 import (
+	corev1 "k8s.io/api/core/v1"
 	"slices"
 	"strings"
 	"testing"
@@ -12,6 +13,30 @@ import (
 )
 
 // From a cluster without KEDA to one with it, and back to a HorizontalPodAutoscaler.
+// A Deployment that the API server refuses is tried again with each change around it. That the replicas are handed over
+// is written once.
+func TestReplicasAreHandedOverOnce(t *testing.T) {
+	t.Parallel()
+	w := settled(t)
+	change(w, w.hook(), func(h *v1alpha1.HeymarketWebhook) {
+		h.Spec.Receiver.Autoscaling = &v1alpha1.Autoscaling{MaxReplicas: 3}
+		h.Spec.Receiver.Tolerations = []corev1.Toleration{{Key: "no/valid/key"}}
+	})
+	w.writes.take()
+	for range 3 {
+		if _, err := w.tryReconcile(); err == nil {
+			t.Fatal("the Deployment is not refused")
+		}
+	}
+	// The first handed over and tried, the others tried; and the status was told once.
+	if n := count(w.writes.take(), "PATCH deployments/support-receiver"); n != 4 {
+		t.Errorf("%d writes to the Deployment, want 4", n)
+	}
+	if n := *w.deployment().Spec.Replicas; n != 2 {
+		t.Errorf("%d replicas, want 2", n)
+	}
+}
+
 func TestScalingByBacklog(t *testing.T) {
 	t.Parallel()
 	installExtensions(t)
