@@ -99,7 +99,7 @@ func (r *Receiver) notReady() string {
 
 // accounts returns the account of each target in force.
 func (r *Receiver) accounts() (map[string]stream.Account, error) {
-	ctx, cancel := context.WithTimeout(context.Background(), backlogReadLimit)
+	ctx, cancel := context.WithTimeout(context.Background(), accountsReadLimit)
 	defer cancel()
 	names := r.targetNames()
 	read, err := r.store.Accounts(ctx, names)
@@ -109,20 +109,6 @@ func (r *Receiver) accounts() (map[string]stream.Account, error) {
 	out := make(map[string]stream.Account, len(names))
 	for i, a := range read {
 		out[names[i]] = a
-	}
-	return out, nil
-}
-
-type backlog struct{ pending, deadLetters int64 }
-
-func (r *Receiver) backlogs() (map[string]backlog, error) {
-	all, err := r.accounts()
-	if err != nil {
-		return nil, err
-	}
-	out := make(map[string]backlog, len(all))
-	for name, a := range all {
-		out[name] = backlog{a.Pending, a.DeadLetters}
 	}
 	return out, nil
 }
@@ -140,7 +126,7 @@ func (r *Receiver) targetNames() []string {
 func (r *Receiver) status(context.Context) Status {
 	f := r.inForce.Load()
 	s := Status{Version: r.Version, ConfigDigest: f.digest, Redis: "ok", Targets: []TargetStatus{}}
-	all, err := r.backlogs()
+	all, err := r.accounts()
 	if err != nil {
 		s.Redis = err.Error()
 	} else {
@@ -153,12 +139,12 @@ func (r *Receiver) status(context.Context) Status {
 		s.Tokens = append(s.Tokens, TokenStatus{Name: u.Name, LastUsed: u.LastUsed})
 	}
 	for _, t := range f.config.Targets {
-		b := all[t.Name]
+		account := all[t.Name]
 		if s.Backlog != nil {
-			*s.Backlog += b.pending
+			*s.Backlog += account.Pending
 		}
 		s.Targets = append(s.Targets, TargetStatus{
-			Name: t.Name, Pending: b.pending, DeadLetters: b.deadLetters, Circuit: string(r.circuit(t.Name)), LastDelivered: r.taken.last(t.Name),
+			Name: t.Name, Pending: account.Pending, DeadLetters: account.DeadLetters, Circuit: string(r.circuit(t.Name)), LastDelivered: r.taken.last(t.Name),
 		})
 	}
 	return s

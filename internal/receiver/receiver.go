@@ -68,9 +68,9 @@ const (
 	// housekeeping is how often Redis is asked what it promises, and told which targets are wanted.
 	housekeeping = time.Minute
 	// targetGrace is how long the backlog of a target outlives it: long enough to mend a mistaken edit.
-	targetGrace      = 24 * time.Hour
-	backlogReadLimit = 2 * time.Second
-	lastSpans        = 2 * time.Second
+	targetGrace       = 24 * time.Hour
+	accountsReadLimit = 2 * time.Second
+	lastSpans         = 2 * time.Second
 )
 
 // Receiver serves one webhook.

@@ -162,7 +162,7 @@ func isNoGroup(err error) bool {
 	return ok && strings.Contains(redisError.Error(), "NOGROUP")
 }
 
-var errReply = errors.New("Redis answered in a shape that this version does not know")
+var errReply = errors.New("the answer of Redis has a shape that this version does not know")
 
 // decodeTaken reads the reply of take.lua.
 func decodeTaken(reply rueidis.RedisMessage) ([]event.Lease, time.Duration, error) {
