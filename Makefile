@@ -12,6 +12,7 @@ SIEGE_CONNECTIONS ?= 10000
 FUZZ_TIME ?= 60s
 MUTATIONS ?= 10000
 FAULTS ?= 0
+READERS_BODIES ?= 1000000
 IMAGE ?= heymarket.dev/operator:$(VERSION)
 
 # Tools run here, in the versions of their own module.
@@ -92,6 +93,10 @@ picture: ## Draw the dashboard over a minute of live scrapes of a receiver under
 .PHONY: fuzz
 fuzz: ## Run every fuzz target for FUZZ_TIME (60s).
 	@FUZZ_TIME=$(FUZZ_TIME) hack/fuzz.sh
+
+.PHONY: readers
+readers: ## Hold the envelopes that a receiver accepts against seven other JSON readers, READERS_BODIES (1000000) mutants of them.
+	READERS_BODIES=$(READERS_BODIES) go -C test/readers test -count=1 -v -timeout=0 .
 
 .PHONY: lint
 lint: ## Lint with golangci-lint, the arrows between packages included. Its first run compiles it: minutes.

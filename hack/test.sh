@@ -33,3 +33,4 @@ sum product -race -timeout 20m "$@" ./api/... ./cmd/... ./internal/... ./hack/..
 sum proofs -timeout 20m "$@" ./test/...
 (cd hack/cluster && sum cluster . ./image)
 (cd test/chart/rules && sum rules .)
+(cd test/readers && sum readers .)

@@ -583,37 +583,6 @@ func TestAShutdownUnderLoadLosesNothing(t *testing.T) {
 	}
 }
 
-func TestNothingSecretLeaves(t *testing.T) {
-	t.Parallel()
-	redis, to := redistest.Start(t), newSink(t)
-	to.answer(func() int { return http.StatusTeapot })
-	p := start(t, redis.URL(), newConfig(crm(to)))
-	p.awaitReady()
-	p.wantPost(sample(1), http.StatusOK)
-	p.wantPost(sample(2)+"x", http.StatusBadRequest)
-	p.wantPost(strings.Replace(sample(3), `"token"`, `"Token"`, 1), http.StatusBadRequest)
-	until(t, "a dead letter", func() bool { _, s := p.get("/status"); return strings.Contains(s, `"deadLetters":1`) })
-	_, metrics := p.get("/metrics")
-	_, status := p.get("/status")
-	for what, said := range map[string]string{"logs": p.logs.String(), "metrics": metrics, "status": status} {
-		for _, canary := range []string{token, text, phone, path[len("/staging/support/"):]} {
-			if strings.Contains(said, canary) {
-				t.Errorf("%s tell %q", what, canary)
-			}
-		}
-		if !strings.Contains(said, "crm") {
-			t.Errorf("%s do not name the target: is this the right text?\n%s", what, said)
-		}
-	}
-	dump, err := os.ReadFile(redis.AppendOnlyFile())
-	if err != nil {
-		t.Fatal(err)
-	}
-	if bytes.Contains(dump, []byte(token)) || !bytes.Contains(dump, []byte(text)) {
-		t.Error("Redis must hold the event and not the token")
-	}
-}
-
 func TestTheAccountAddsUp(t *testing.T) {
 	t.Parallel()
 	redis, to := redistest.Start(t), newSink(t)

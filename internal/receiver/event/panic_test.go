@@ -14,12 +14,13 @@ func TestPanickedNamesThePlaceAndNoValue(t *testing.T) {
 		return nil
 	}
 	var none []int
+	first := 0
 	for _, tc := range []struct {
 		name string
 		f    func()
 		want string
 	}{
-		{"by the runtime", func() { none[len(none)] = 1 }, "runtime error: index out of range [0] with length 0 at "},
+		{"by the runtime", func() { none[first] = 1 }, "runtime error: index out of range [0] with length 0 at "},
 		{"with a text", func() { panic("canary-of-the-text") }, "panic at "},
 		{"with an error", func() { panic(errors.New("canary-of-the-text")) }, "panic at "},
 	} {

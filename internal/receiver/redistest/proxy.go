@@ -1,6 +1,7 @@
 package redistest
 
 import (
+	"context"
 	"io"
 	"net"
 	"sync"
@@ -86,7 +87,8 @@ func (p *Proxy) serve(client net.Conn) {
 	p.track(client, true)
 	defer p.track(client, false)
 	defer func() { _ = client.Close() }()
-	redis, err := net.Dial("tcp", p.upstream)
+	var dialer net.Dialer
+	redis, err := dialer.DialContext(context.Background(), "tcp", p.upstream) // it ends with its client
 	if err != nil {
 		return
 	}

@@ -35,7 +35,7 @@ func BeginMove(nodes []*Server, key string, from, to int) {
 func EndMove(nodes []*Server, key string, from, to int) {
 	slot := nodes[from].MustDo("CLUSTER", "KEYSLOT", key)
 	for {
-		keys := nodes[from].mustSpeak("CLUSTER", "GETKEYSINSLOT", slot, "100")
+		keys := nodes[from].Speak("CLUSTER", "GETKEYSINSLOT", slot, "100")
 		if len(keys) == 0 {
 			break
 		}
@@ -52,12 +52,12 @@ func (s *Server) migrate(to *Server, keys ...string) {
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	s.mustSpeak(append([]string{"MIGRATE", host, port, "", "0", "5000", "KEYS"}, keys...)...)
+	s.Speak(append([]string{"MIGRATE", host, port, "", "0", "5000", "KEYS"}, keys...)...)
 }
 
-// mustSpeak runs one command whose arguments may be any bytes, which redis-cli cannot be given. It returns the strings that
+// Speak runs one command whose arguments may be any bytes, which redis-cli cannot be given. It returns the strings that
 // Redis answers.
-func (s *Server) mustSpeak(args ...string) []string {
+func (s *Server) Speak(args ...string) []string {
 	s.t.Helper()
 	answer, err := s.speak(args)
 	if err != nil {
