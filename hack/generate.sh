@@ -32,6 +32,10 @@ if [[ ! -s $out/role.yaml ]]; then
 fi
 mkdir -p config/rbac
 cat "$out/role.yaml" >config/rbac/role.yaml
+# The ClusterRole, which comes first, as the Role of a single namespace.
+mkdir -p config/namespaced/rights
+awk '/^---$/ { n++ } n == 1' config/rbac/role.yaml |
+    sed -e 's/^kind: ClusterRole$/kind: Role/' -e 's/^  name: heymarket-operator$/&-webhooks/' >config/namespaced/rights/role.yaml
 
 # The renderer leaves blanks at line ends, runs of empty lines, empty braces behind Optional and Required, and "<name>" for a browser to
 # take for a tag.

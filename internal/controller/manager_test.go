@@ -54,6 +54,41 @@ func operator(t *testing.T, name string) *rest.Config {
 	return cfg
 }
 
+// operatorIn returns a way to the API server for the operator's ServiceAccount, which has the Roles of config/namespaced
+// in these namespaces, and no other right.
+func operatorIn(t *testing.T, namespaces ...string) *rest.Config {
+	t.Helper()
+	root, err := apiserver.Root()
+	if err != nil {
+		t.Fatal(err)
+	}
+	admin := newClient(t, apiserver.Config(t))
+	var binding rbacv1.RoleBinding
+	for _, ns := range namespaces {
+		var role rbacv1.Role
+		for file, obj := range map[string]client.Object{"role.yaml": &role, "role_binding.yaml": &binding} {
+			text, err := os.ReadFile(filepath.Join(root, "config", "namespaced", "rights", file))
+			if err != nil {
+				t.Fatal(err)
+			}
+			obj.SetResourceVersion("")
+			if err := yaml.UnmarshalStrict(text, obj); err != nil {
+				t.Fatal(err)
+			}
+			obj.SetNamespace(ns)
+			if err := admin.Create(t.Context(), obj); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	account := binding.Subjects[0]
+	cfg := apiserver.User(t, "system:serviceaccount:"+account.Namespace+":"+account.Name)
+	if err := newClient(t, cfg).List(t.Context(), &corev1.ServiceList{}); !apierrors.IsForbidden(err) {
+		t.Fatalf("the ServiceAccount has rights in all namespaces: %v", err)
+	}
+	return cfg
+}
+
 func clusterRole(t *testing.T) rbacv1.ClusterRole {
 	t.Helper()
 	root, err := apiserver.Root()
@@ -202,11 +237,12 @@ func TestManager(t *testing.T) {
 	}
 }
 
-// Limited to namespaces, the manager leaves the others alone, and the watch on Secrets covers each of its own.
+// Limited to namespaces, the manager leaves the others alone, needs no rights there, and the watch on Secrets covers each
+// of its own.
 func TestManagerInNamespaces(t *testing.T) {
 	t.Parallel()
 	first, second, other := newWorld(t), newWorld(t), newWorld(t)
-	first.manage(operator(t, "namespaces-test"), first.namespace, second.namespace)
+	first.manage(operatorIn(t, first.namespace, second.namespace), first.namespace, second.namespace)
 	other.webhook(smallest)
 	other.secret("heymarket", map[string]string{"token": canary})
 	for _, w := range []*world{first, second} {

@@ -96,7 +96,7 @@ func TestRights(t *testing.T) {
 	w.r.Keys = RedisKeysFunc(func(context.Context, string, []byte, string, string) (int, error) { return 0, nil })
 	w.r.Settings.NetworkPolicy = &NetworkPolicy{OperatorNamespace: "heymarket-system"}
 	seen := &rights{used: map[string]bool{}}
-	w.manage(seen.record(operator(t, "rights-test")), w.namespace)
+	w.manage(seen.record(operatorIn(t, w.namespace)), w.namespace) // The same rules as those of the ClusterRole.
 
 	w.webhook(smallest + "deletionPolicy: Delete\nexposure: {type: HTTPRoute, httpRoute: {parentRefs: [{name: public}]}}\n" +
 		"receiver: {autoscaling: {maxReplicas: 3, backlogPerReplica: 100}}")

@@ -23,12 +23,12 @@ import (
 	"sigs.k8s.io/kustomize/kyaml/filesys"
 )
 
-// kustomized are the objects of config/default, built by kustomize itself.
-func kustomized(t *testing.T) []client.Object {
+// kustomized are the objects of a folder of config/, built by kustomize itself.
+func kustomized(t *testing.T, folder string) []client.Object {
 	t.Helper()
-	built, err := krusty.MakeKustomizer(krusty.MakeDefaultOptions()).Run(filesys.MakeFsOnDisk(), filepath.Join(root, "config", "default"))
+	built, err := krusty.MakeKustomizer(krusty.MakeDefaultOptions()).Run(filesys.MakeFsOnDisk(), filepath.Join(root, "config", folder))
 	if err != nil {
-		t.Fatalf("kustomize config/default: %v", err)
+		t.Fatalf("kustomize config/%s: %v", folder, err)
 	}
 	text, err := built.AsYaml()
 	if err != nil {
@@ -45,7 +45,7 @@ func kustomized(t *testing.T) []client.Object {
 // comes with the chart, the namespace that comes with config/, and the image, of which kustomize users set the name by images:.
 func TestChartAndConfigInstallTheSame(t *testing.T) {
 	t.Parallel()
-	chart, config := installed(rendered(t, "")), kustomized(t)
+	chart, config := installed(rendered(t, "")), kustomized(t, "default")
 
 	crd, want := find[*apiextensionsv1.CustomResourceDefinition](t, chart, ""), find[*apiextensionsv1.CustomResourceDefinition](t, config, "")
 	if crd.Annotations["helm.sh/resource-policy"] != "keep" {
@@ -113,7 +113,7 @@ func names[T client.Object](objects []client.Object) []string {
 func TestNamedNamespacesHaveTheSameRules(t *testing.T) {
 	t.Parallel()
 	objects := installed(rendered(t, "namespaces: [staging, production]"))
-	want := find[*rbacv1.ClusterRole](t, kustomized(t), "heymarket-operator").Rules
+	want := find[*rbacv1.ClusterRole](t, kustomized(t, "default"), "heymarket-operator").Rules
 	given := map[string]bool{}
 	for _, object := range objects {
 		role, ok := object.(*rbacv1.Role)
@@ -132,7 +132,7 @@ func TestNamedNamespacesHaveTheSameRules(t *testing.T) {
 
 	namespaced := []string{
 		"secrets", "services", "configmaps", "events", "pods", "deployments", "replicasets", "endpointslices", "heymarketwebhooks", "heymarketwebhooks/status", "heymarketwebhooks/finalizers",
-		"ingresses", "httproutes", "gateways", "horizontalpodautoscalers", "poddisruptionbudgets", "networkpolicies", "serviceaccounts", "leases",
+		"ingresses", "httproutes", "gateways", "horizontalpodautoscalers", "scaledobjects", "poddisruptionbudgets", "networkpolicies", "serviceaccounts", "leases",
 	}
 	for _, rule := range want {
 		for _, resource := range rule.Resources {
@@ -141,6 +141,40 @@ func TestNamedNamespacesHaveTheSameRules(t *testing.T) {
 			}
 		}
 	}
+}
+
+// config/namespaced is config/default with a Role in each namespace instead of the ClusterRole, and with nothing else changed.
+func TestConfigForNamespaces(t *testing.T) {
+	t.Parallel()
+	all, some := kustomized(t, "default"), kustomized(t, "namespaced")
+	const name, inside = "heymarket-operator", "heymarket-operator-webhooks"
+	account := find[*corev1.ServiceAccount](t, some, "")
+	same(t, "the rules in a namespace", find[*rbacv1.ClusterRole](t, all, name).Rules, find[*rbacv1.Role](t, some, inside).Rules)
+	binding := find[*rbacv1.RoleBinding](t, some, inside)
+	if binding.RoleRef.Kind != "Role" || binding.RoleRef.Name != inside || binding.Namespace != "staging" || find[*rbacv1.Role](t, some, inside).Namespace != "staging" {
+		t.Errorf("the RoleBinding in %q is for %+v", binding.Namespace, binding.RoleRef)
+	}
+	same(t, "who has the Role", []rbacv1.Subject{{Kind: "ServiceAccount", Name: account.Name, Namespace: account.Namespace}}, binding.Subjects)
+
+	deployment := find[*appsv1.Deployment](t, some, "")
+	args := &deployment.Spec.Template.Spec.Containers[0].Args
+	if last := (*args)[len(*args)-1]; last != "--namespaces=staging" {
+		t.Errorf("the manager's last argument is %s", last)
+	}
+	*args = (*args)[:len(*args)-1]
+	rest := func(objects []client.Object) []client.Object {
+		return slices.DeleteFunc(objects, func(o client.Object) bool {
+			switch o.(type) {
+			case *rbacv1.ClusterRole, *rbacv1.ClusterRoleBinding:
+				return o.GetName() == name
+			}
+			return o.GetName() == inside
+		})
+	}
+	if len(names[*rbacv1.ClusterRoleBinding](some)) != 0 || slices.Contains(names[*rbacv1.ClusterRole](some), name) {
+		t.Error("the manager still has rights in all namespaces")
+	}
+	same(t, "the rest", rest(all), rest(some))
 }
 
 // `make generate` copies them and `make verify` says when they are stale, but this is where one looks first.
