@@ -25,16 +25,21 @@ scratch=$(mktemp -d "${TMPDIR:-/tmp}/heymarket-release.XXXXXX")
 trap 'chmod -R u+w "$scratch"; rm -rf "$scratch"' EXIT
 
 echo "release: version $version of $commit"
-(unset GOOS && go -C hack/cluster build -o "$scratch/cluster" . && go build -o "$scratch/" ./hack/sbom ./hack/manifest)
-helm=$(unset GOOS && go tool -n -modfile=hack/tools/go.mod helm)
+for clone in first/here second/and/further/down; do
+    git clone --quiet --no-checkout --no-local "file://$root" "$scratch/$clone"
+    git -C "$scratch/$clone" checkout --quiet --detach "$commit"
+done
+# What works on the release is the commit's as well, not what happens to be in the working tree.
+(
+    unset GOOS
+    cd "$scratch/first/here"
+    go -C hack/cluster build -o "$scratch/cluster" .
+    go build -o "$scratch/" ./hack/sbom ./hack/manifest
+)
+helm=$(unset GOOS && cd "$scratch/first/here" && go tool -n -modfile=hack/tools/go.mod helm)
 
 make_all() { # a clone's directory, and where to write
     local here=$1 out=$2 arch command files=()
-    git clone --quiet --no-local --depth=1 "file://$root" "$here"
-    if [[ $(git -C "$here" rev-parse HEAD) != "$commit" ]]; then
-        echo "release: the clone is not at $commit: check out a branch" >&2
-        exit 1
-    fi
     mkdir -p "$out" "$here/dist"
     for arch in "${architectures[@]}"; do
         for command in "${commands[@]}"; do
