@@ -50,6 +50,10 @@ image: build ## Pack manager and receiver into the image archive dist/image.tar,
 	@mkdir -p dist
 	$(CLUSTER) image -z -o $(CURDIR)/dist/image.tar -t $(IMAGE) -e /manager $(CURDIR)/bin/manager=/manager $(CURDIR)/bin/receiver=/receiver
 
+.PHONY: release
+release: ## Make a release of the commit in dist/release: binaries, image for amd64 and arm64, SBOM, chart, checksums; twice, and compare. RELEASE_CACHE=shared is quicker.
+	@hack/release.sh
+
 .PHONY: clean
 clean: ## Remove bin/ and dist/. Go's caches and a running demo stay.
 	rm -rf bin dist

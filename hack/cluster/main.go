@@ -26,8 +26,9 @@ const usage = `cluster: a one-node Kubernetes on this machine, in namespaces of 
 
   cluster build [NAME…]                  build into the cache: kube, coredns, traefik, pause, redis (all without a NAME)
   cluster assets                         print a directory with etcd, kube-apiserver and kubectl, for KUBEBUILDER_ASSETS
-  cluster image -o FILE -t TAG [-e ENTRYPOINT] [-z] SOURCE=/PATH…
-                                         write a container image of files; "{digest}" in TAG becomes its own
+  cluster image -o FILE -t TAG [-e ENTRYPOINT] [-z] [-a ARCH,ARCH] SOURCE=/PATH…
+                                         write a container image of files; "{digest}" in TAG becomes its own; for each ARCH one, with it for "{arch}" in SOURCE
+  cluster digest FILE                    print the digest of such an image
   cluster compile -o DIR PACKAGE…        go build static programs of the module here, with progress
   cluster exec [--name N] COMMAND…       run a command in its network namespace
 
@@ -59,6 +60,7 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 	flags.SetOutput(io.Discard)
 	name := flags.String("name", "demo", "")
 	file, tag, entrypoint, gz := flags.String("o", "", ""), flags.String("t", "", ""), flags.String("e", "", ""), flags.Bool("z", false, "")
+	architectures := flags.String("a", "", "")
 	if err := flags.Parse(args[1:]); errors.Is(err, flag.ErrHelp) {
 		fmt.Fprint(out, usage)
 		return err
@@ -79,7 +81,16 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 		}
 		return err
 	case "image":
-		return commandImage(out, *file, *tag, *entrypoint, *gz, rest)
+		return commandImage(out, *file, *tag, *entrypoint, *architectures, *gz, rest)
+	case "digest":
+		if len(rest) != 1 {
+			return errors.New("digest takes the file of an image")
+		}
+		_, digest, err := image.Inspect(rest[0])
+		if err == nil {
+			fmt.Fprintln(out, digest)
+		}
+		return err
 	case "compile":
 		return commandCompile(ctx, *file, rest)
 	case "up":
@@ -104,13 +115,16 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 	return fmt.Errorf("%q is no command; `cluster help` lists what there is", args[0])
 }
 
-func commandImage(out io.Writer, file, tag, entrypoint string, gz bool, pairs []string) error {
+func commandImage(out io.Writer, file, tag, entrypoint, architectures string, gz bool, pairs []string) error {
 	if file == "" || tag == "" || len(pairs) == 0 {
 		return errors.New("an image takes -o FILE, -t TAG and at least one SOURCE=/PATH")
 	}
 	spec := image.Spec{Tag: tag, Gzip: gz, Files: map[string]string{}}
 	if entrypoint != "" {
 		spec.Entrypoint = []string{entrypoint}
+	}
+	if architectures != "" {
+		spec.Architectures = strings.Split(architectures, ",")
 	}
 	for _, pair := range pairs {
 		source, path, ok := strings.Cut(pair, "=")

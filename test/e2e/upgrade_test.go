@@ -92,7 +92,7 @@ func values(image, namespace string) []string {
 	repository, tag, _ := strings.Cut(image, ":")
 	return []string{
 		"--set=image.repository=" + repository, "--set-string=image.tag=" + tag, "--set=redis.bundled.image=heymarket.dev/cluster/redis:dev",
-		"--set=namespaces={" + namespace + "}", "--set=hostTemplate={{.Namespace}}.hooks.heymarket.test",
+		"--set=namespaces={" + namespace + "}", "--set-literal=hostTemplate={{.Namespace}}.hooks.heymarket.test",
 		// The CRD is there already, and is another field manager's.
 		"--take-ownership", "--force-conflicts", "--wait", "--timeout=120s",
 	}

@@ -34,6 +34,9 @@ type Spec struct {
 	Env        []string          // NAME=value
 	Files      map[string]string // path in the image → path of the regular file it is copied from; its executable bit is kept
 	Gzip       bool              // compress the layer: for publishing; a local load is faster without
+	// Architectures, such as amd64 and arm64, make an image index with an image for each; "{arch}" in the paths that are copied from gives way to its name.
+	// None: an image of this machine's, which Docker of every kind loads; an index takes one that keeps its images in containerd.
+	Architectures []string
 }
 
 // Write writes the image as a tar archive and returns its full name.
@@ -41,14 +44,98 @@ func Write(w io.Writer, spec Spec) (string, error) {
 	if spec.Tag == "" || len(spec.Files) == 0 {
 		return "", errors.New("an image needs a tag and at least one file")
 	}
-	plain, err := layer(spec.Files)
+	var contents []blobbed
+	var docker []any
+	var root map[string]any
+	if len(spec.Architectures) == 0 {
+		one, err := build(spec, runtime.GOARCH)
+		if err != nil {
+			return "", err
+		}
+		contents, root = one.blobs(), one.descriptor()
+		docker = []any{map[string]any{"Config": blob(one.config), "Layers": []string{blob(one.layer)}}}
+	} else {
+		var manifests []any
+		for _, architecture := range spec.Architectures {
+			one, err := build(spec, architecture)
+			if err != nil {
+				return "", err
+			}
+			contents = append(contents, one.blobs()...)
+			entry := one.descriptor()
+			entry["platform"] = map[string]string{"os": "linux", "architecture": architecture}
+			manifests = append(manifests, entry)
+		}
+		index, err := json.Marshal(map[string]any{"schemaVersion": 2, "mediaType": indexType, "manifests": manifests})
+		if err != nil {
+			return "", err
+		}
+		contents, root = append(contents, blobbed{blob(index), index}), descriptor(indexType, index, nil)
+	}
+	name := strings.ReplaceAll(spec.Tag, "{digest}", strings.TrimPrefix(root["digest"].(string), "sha256:")[:12])
+	_, tag, _ := strings.Cut(name[strings.LastIndex(name, "/")+1:], ":")
+	root["annotations"] = map[string]string{"io.containerd.image.name": name, "org.opencontainers.image.ref.name": tag}
+	index, err := json.Marshal(map[string]any{"schemaVersion": 2, "mediaType": indexType, "manifests": []any{root}})
 	if err != nil {
 		return "", err
 	}
-	stored, layerType := plain, "application/vnd.oci.image.layer.v1.tar"
-	if spec.Gzip {
-		if stored, err = compress(plain); err != nil {
+	contents = append([]blobbed{{"oci-layout", []byte(`{"imageLayoutVersion":"1.0.0"}`)}, {"index.json", index}}, contents...)
+	if docker != nil {
+		docker[0].(map[string]any)["RepoTags"] = []string{name}
+		manifest, err := json.Marshal(docker)
+		if err != nil {
 			return "", err
+		}
+		contents = append(contents, blobbed{"manifest.json", manifest})
+	}
+	archive := tar.NewWriter(w)
+	written := map[string]bool{}
+	for _, f := range contents {
+		if written[f.name] {
+			continue // two images may share a layer
+		}
+		written[f.name] = true
+		if err := add(archive, f.name, 0o644, int64(len(f.data)), bytes.NewReader(f.data)); err != nil {
+			return "", err
+		}
+	}
+	return name, archive.Close()
+}
+
+const (
+	indexType    = "application/vnd.oci.image.index.v1+json"
+	manifestType = "application/vnd.oci.image.manifest.v1+json"
+)
+
+// blobbed is a file of the archive.
+type blobbed struct {
+	name string
+	data []byte
+}
+
+// single is an image for one architecture.
+type single struct{ manifest, config, layer []byte }
+
+func (s single) blobs() []blobbed {
+	return []blobbed{{blob(s.manifest), s.manifest}, {blob(s.config), s.config}, {blob(s.layer), s.layer}}
+}
+
+func (s single) descriptor() map[string]any { return descriptor(manifestType, s.manifest, nil) }
+
+func build(spec Spec, architecture string) (single, error) {
+	files := map[string]string{}
+	for path, source := range spec.Files {
+		files[path] = strings.ReplaceAll(source, "{arch}", architecture)
+	}
+	plain, err := layer(files)
+	if err != nil {
+		return single{}, err
+	}
+	s := single{layer: plain}
+	layerType := "application/vnd.oci.image.layer.v1.tar"
+	if spec.Gzip {
+		if s.layer, err = compress(plain); err != nil {
+			return single{}, err
 		}
 		layerType += "+gzip"
 	}
@@ -56,9 +143,9 @@ func Write(w io.Writer, spec Spec) (string, error) {
 	if user == "" {
 		user = User
 	}
-	config, err := json.Marshal(map[string]any{
+	s.config, err = json.Marshal(map[string]any{
 		"created":      time.Unix(0, 0).UTC().Format(time.RFC3339),
-		"architecture": runtime.GOARCH,
+		"architecture": architecture,
 		"os":           "linux",
 		"config": map[string]any{
 			"User": user, "Entrypoint": spec.Entrypoint, "WorkingDir": "/",
@@ -68,50 +155,15 @@ func Write(w io.Writer, spec Spec) (string, error) {
 		"history": []map[string]any{{"created": time.Unix(0, 0).UTC().Format(time.RFC3339), "created_by": "hack/cluster image"}},
 	})
 	if err != nil {
-		return "", err
+		return single{}, err
 	}
-	manifest, err := json.Marshal(map[string]any{
+	s.manifest, err = json.Marshal(map[string]any{
 		"schemaVersion": 2,
-		"mediaType":     "application/vnd.oci.image.manifest.v1+json",
-		"config":        descriptor("application/vnd.oci.image.config.v1+json", config, nil),
-		"layers":        []any{descriptor(layerType, stored, nil)},
+		"mediaType":     manifestType,
+		"config":        descriptor("application/vnd.oci.image.config.v1+json", s.config, nil),
+		"layers":        []any{descriptor(layerType, s.layer, nil)},
 	})
-	if err != nil {
-		return "", err
-	}
-	name := strings.ReplaceAll(spec.Tag, "{digest}", strings.TrimPrefix(digest(manifest), "sha256:")[:12])
-	_, tag, _ := strings.Cut(name[strings.LastIndex(name, "/")+1:], ":")
-	index, err := json.Marshal(map[string]any{
-		"schemaVersion": 2,
-		"mediaType":     "application/vnd.oci.image.index.v1+json",
-		"manifests": []any{descriptor("application/vnd.oci.image.manifest.v1+json", manifest, map[string]string{
-			"io.containerd.image.name": name, "org.opencontainers.image.ref.name": tag,
-		})},
-	})
-	if err != nil {
-		return "", err
-	}
-	docker, err := json.Marshal([]any{map[string]any{"Config": blob(config), "RepoTags": []string{name}, "Layers": []string{blob(stored)}}})
-	if err != nil {
-		return "", err
-	}
-	archive := tar.NewWriter(w)
-	for _, f := range []struct {
-		name string
-		data []byte
-	}{
-		{"oci-layout", []byte(`{"imageLayoutVersion":"1.0.0"}`)},
-		{"index.json", index},
-		{"manifest.json", docker},
-		{blob(manifest), manifest},
-		{blob(config), config},
-		{blob(stored), stored},
-	} {
-		if err := add(archive, f.name, 0o644, int64(len(f.data)), bytes.NewReader(f.data)); err != nil {
-			return "", err
-		}
-	}
-	return name, archive.Close()
+	return s, err
 }
 
 // Inspect reads the name of an image and the digest of its manifest from an archive that Write made.

@@ -3,6 +3,8 @@ package image
 import (
 	"archive/tar"
 	"bytes"
+	"compress/gzip"
+	"encoding/json"
 	"errors"
 	"io"
 	"os"
@@ -66,6 +68,89 @@ func TestInspectReadsWhatWriteWrote(t *testing.T) {
 	}
 	if short := strings.TrimPrefix(digest, "sha256:")[:12]; name != "heymarket.dev/sample:dev-"+short {
 		t.Errorf("name %q does not end with the digest %s", name, digest)
+	}
+}
+
+// An index names an image for each architecture, made of the files for it; what they share is there once, and nothing that is named is missing.
+func TestWriteForSeveralArchitectures(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	for _, architecture := range []string{"amd64", "arm64"} {
+		if err := os.WriteFile(filepath.Join(dir, architecture), []byte("program for "+architecture), 0o700); err != nil {
+			t.Fatal(err)
+		}
+	}
+	spec := Spec{Tag: "heymarket.dev/sample:1", Files: map[string]string{"/program": filepath.Join(dir, "{arch}")}, Gzip: true, Architectures: []string{"amd64", "arm64"}}
+	var first, second bytes.Buffer
+	for _, out := range []*bytes.Buffer{&first, &second} {
+		if name, err := Write(out, spec); err != nil || name != "heymarket.dev/sample:1" {
+			t.Fatalf("name %q, %v", name, err)
+		}
+	}
+	if !bytes.Equal(first.Bytes(), second.Bytes()) {
+		t.Error("the same files gave two different archives")
+	}
+	files := map[string][]byte{}
+	for archive := tar.NewReader(&first); ; {
+		header, err := archive.Next()
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		if files[header.Name], err = io.ReadAll(archive); err != nil {
+			t.Fatal(err)
+		}
+	}
+	type entry struct {
+		Digest   string
+		Size     int
+		Platform struct{ OS, Architecture string }
+	}
+	type list struct {
+		Manifests, Layers []entry
+		Config            entry
+	}
+	open := func(e entry, into any) []byte {
+		t.Helper()
+		data, there := files["blobs/sha256/"+strings.TrimPrefix(e.Digest, "sha256:")]
+		if !there || len(data) != e.Size || digest(data) != e.Digest {
+			t.Fatalf("%s is named, and there are %d bytes of it", e.Digest, len(data))
+		}
+		if into != nil {
+			if err := json.Unmarshal(data, into); err != nil {
+				t.Fatal(err)
+			}
+		}
+		return data
+	}
+	var root, index list
+	if err := json.Unmarshal(files["index.json"], &root); err != nil || len(root.Manifests) != 1 {
+		t.Fatalf("index.json names %d, %v", len(root.Manifests), err)
+	}
+	open(root.Manifests[0], &index)
+	if len(index.Manifests) != 2 {
+		t.Fatalf("the index names %d images", len(index.Manifests))
+	}
+	for _, image := range index.Manifests {
+		var manifest list
+		open(image, &manifest)
+		var config struct {
+			Architecture string
+			Config       struct{ User string }
+		}
+		open(manifest.Config, &config)
+		if image.Platform.OS != "linux" || config.Architecture != image.Platform.Architecture || config.Config.User != User {
+			t.Errorf("the image for %+v has the configuration %+v", image.Platform, config)
+		}
+		unpacked, err := gzip.NewReader(bytes.NewReader(open(manifest.Layers[0], nil)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if text, err := io.ReadAll(unpacked); err != nil || !bytes.Contains(text, []byte("program for "+image.Platform.Architecture)) {
+			t.Errorf("the image for %s holds another program, %v", image.Platform.Architecture, err)
+		}
 	}
 }
 
