@@ -47,6 +47,31 @@ func TestDocumentation(t *testing.T) {
 	}
 }
 
+// TestInstalling executes docs/install.md on a cluster without the operator.
+//
+// It is not parallel: the operator that the other tests use is away meanwhile.
+func TestInstalling(t *testing.T) {
+	book := openBook(t)
+	if err := os.Symlink(newRelease(t).helm, filepath.Join(book.programs, "helm")); err != nil {
+		t.Fatal(err)
+	}
+	remove := func(ctx context.Context) {
+		t.Helper()
+		if _, err := cluster.RunKubectl(ctx, "", "delete", "--ignore-not-found", "--kustomize", filepath.Join(book.root, "config", "default")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	remove(t.Context())
+	defer func() {
+		ctx := context.WithoutCancel(t.Context())
+		remove(ctx)
+		if err := cluster.InstallOperator(ctx); err != nil {
+			t.Fatal(err)
+		}
+	}()
+	book.play(t, book.pages[slices.IndexFunc(book.pages, func(p docs.Page) bool { return p.Path == "docs/install.md" })])
+}
+
 // book is the documentation and what its reader has: a checkout, and programs on the PATH.
 type book struct {
 	root     string
@@ -82,7 +107,12 @@ var pageNamespaces = regexp.MustCompile(`\b(staging|production)\b`)
 func (b book) play(t *testing.T, page docs.Page) {
 	t.Helper()
 	mark := fmt.Sprintf("doc-%s-%d-", page.Name(), ids.Add(1)%1_000_000)
-	in := func(text string) string { return pageNamespaces.ReplaceAllString(text, mark+"$1") }
+	repository, tag, _ := strings.Cut(cluster.Images.Operator, ":")
+	stands := strings.NewReplacer(
+		"registry.example.com/heymarket-operator", repository,
+		"redis://:password@redis.example.com:6379/0", "redis://redis.redis.svc.cluster.local:6379/0",
+	)
+	in := func(text string) string { return pageNamespaces.ReplaceAllString(stands.Replace(text), mark+"$1") }
 	out := func(text string) string { return strings.ReplaceAll(text, mark, "") }
 	staging := mark + journey.QuickstartNamespace
 	t.Cleanup(func() {
@@ -104,7 +134,7 @@ func (b book) play(t *testing.T, page docs.Page) {
 	}
 
 	dir, home := t.TempDir(), t.TempDir()
-	b.checkOut(t, dir, in)
+	b.checkOut(t, dir, tag, in)
 	kubeconfig, err := os.ReadFile(cluster.Kubeconfig) // a copy: pages set its namespace
 	if err != nil {
 		t.Fatal(err)
@@ -158,8 +188,10 @@ func perform(ctx context.Context, session *docs.Session, block docs.Block, comma
 	return session.Run(ctx, commands)
 }
 
+var appVersion = regexp.MustCompile(`(?m)^appVersion: .*$`)
+
 // checkOut copies what pages use of the checkout, with the names of images that the cluster has.
-func (b book) checkOut(t *testing.T, dir string, in func(string) string) {
+func (b book) checkOut(t *testing.T, dir, tag string, in func(string) string) {
 	t.Helper()
 	for _, part := range []string{"examples", "charts", "config"} {
 		err := filepath.WalkDir(filepath.Join(b.root, part), func(path string, entry fs.DirEntry, err error) error {
@@ -179,8 +211,12 @@ func (b book) checkOut(t *testing.T, dir string, in func(string) string) {
 				return err
 			}
 			text := cluster.Images.In(string(data))
-			if part == "examples" {
+			switch part {
+			case "examples":
 				text = in(text)
+			case "charts":
+				text = appVersion.ReplaceAllLiteralString(text, "appVersion: "+tag)
+				text = strings.ReplaceAll(text, "docker.io/library/redis:8.2", "heymarket.dev/cluster/redis:dev")
 			}
 			return os.WriteFile(to, []byte(text), 0o600)
 		})
