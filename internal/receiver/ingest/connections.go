@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"sync"
 	"sync/atomic"
+	"time"
 )
 
 // Connections bounds how many connections are served at once, and never turns a newcomer away for those who keep theirs
@@ -31,6 +32,10 @@ type Connections struct {
 	held    int64
 	closed  bool
 }
+
+// grace is how long every connection may wait, however many want its room. Without it, a burst of newcomers would push each
+// other out before any of them had a turn. Beyond that, newcomers wait in the kernel's queue, in the order in which they came.
+const grace = 100 * time.Millisecond
 
 // maxHeld bounds the bytes of half-read bodies together, those of up to trustedLength aside.
 const maxHeld = 16 << 20
@@ -104,9 +109,11 @@ type connection struct {
 	all   *Connections
 	state atomic.Int32
 
-	proved bool // only its own goroutine looks
+	ended  atomic.Bool // its last answer is sent, and what is left is politeness
+	proved bool        // only its own goroutine looks
 
 	// The others are guarded by all.mu.
+	since   time.Time  // when it began to wait
 	among   *list.List // nil: it has left
 	place   *list.Element
 	holding *list.Element // nil: it holds nothing
@@ -141,33 +148,59 @@ func (a *Connections) add(c *connection) (victim *connection, ok bool) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	for a.open() >= a.max {
-		if victim = a.displace(&a.strangers, &a.proven); victim != nil {
+		if victim = a.displace((*connection).isIdle, a.candidates()); victim != nil {
 			break
 		}
 		if a.closed {
 			return nil, false
 		}
+		wake := time.AfterFunc(grace/10, a.room.Signal) // somebody's grace may be over by then
 		a.room.Wait()
+		wake.Stop()
 	}
-	c.among = &a.strangers
+	c.among, c.since = &a.strangers, time.Now()
 	c.place = c.among.PushBack(c)
 	return victim, true
 }
 
-// displace takes out the first connection of lists that waits, or returns nil. The caller has the lock, and closes what it
-// gets after giving it back.
-func (a *Connections) displace(lists ...*list.List) *connection {
-	for _, l := range lists {
-		for e := l.Front(); e != nil; e = e.Next() {
-			if c := e.Value.(*connection); c.state.CompareAndSwap(waiting, displaced) {
-				a.forget(c)
-				a.displaced.Add(1)
-				return c
-			}
+// longestLook bounds how many connections are looked at for one that may go.
+const longestLook = 64
+
+// candidates are those who make room: the proven only where no other waits.
+func (a *Connections) candidates() *list.List {
+	for e := a.strangers.Front(); e != nil; e = e.Next() {
+		if e.Value.(*connection).state.Load() == waiting {
+			return &a.strangers
+		}
+	}
+	return &a.proven
+}
+
+// displace takes out the first connection of a list that waits and may go, or returns nil. The caller has the lock, and closes
+// what it gets after giving it back.
+func (a *Connections) displace(mayGo func(*connection) bool, from *list.List) *connection {
+	look := longestLook
+	for e := from.Front(); e != nil && look > 0; e = e.Next() {
+		c := e.Value.(*connection)
+		if c.state.Load() != waiting {
+			continue
+		}
+		look--
+		if mayGo(c) && c.state.CompareAndSwap(waiting, displaced) {
+			a.forget(c)
+			a.displaced.Add(1)
+			return c
 		}
 	}
 	return nil
 }
+
+// isIdle says that c has had its grace, and waits for the other side: one that has sent something waits for us.
+func (c *connection) isIdle() bool {
+	return c.ended.Load() || time.Since(c.since) >= grace && !hasSent(c.Conn)
+}
+
+func whoever(*connection) bool { return true }
 
 func (a *Connections) forget(c *connection) {
 	if c.among == nil {
@@ -197,6 +230,7 @@ func (a *Connections) wait(c *connection) {
 	}
 	a.letGo(c)
 	c.among.MoveToBack(c.place)
+	c.since = time.Now()
 	c.state.Store(waiting)
 	a.room.Signal()
 }
@@ -244,7 +278,7 @@ func (a *Connections) grow(c *connection, n int64) (victims []*connection, stays
 	c.held += n
 	a.held += n
 	for a.held > maxHeld {
-		victim := a.displace(&a.holders)
+		victim := a.displace(whoever, &a.holders)
 		if victim == nil {
 			break
 		}
@@ -263,6 +297,8 @@ func (c *connection) Close() error {
 
 // CloseWrite lets net/http end a connection so that the other side still reads the answer.
 func (c *connection) CloseWrite() error {
+	c.ended.Store(true)
+	c.state.CompareAndSwap(busy, waiting)
 	if tcp, ok := c.Conn.(interface{ CloseWrite() error }); ok {
 		return tcp.CloseWrite()
 	}

@@ -231,6 +231,48 @@ func TestTheEndDoesNotWaitForRoom(t *testing.T) {
 	}
 }
 
+// Where the processor is short, it is not the other side that is slow.
+func TestWhoHasSentSomethingStaysUntilItIsRead(t *testing.T) {
+	t.Parallel()
+	all := NewConnections(1)
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	bounded := all.Listen(l)
+	defer bounded.Close()
+	accepted := make(chan net.Conn, 2)
+	go func() {
+		for {
+			c, err := bounded.Accept()
+			if err != nil {
+				return
+			}
+			accepted <- c
+		}
+	}()
+	for range 2 {
+		conn, err := net.Dial("tcp", l.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close()
+		if _, err := io.WriteString(conn, "x"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	first := <-accepted
+	select {
+	case <-accepted:
+		t.Fatal("the first has made room though nobody has read what it sent")
+	case <-time.After(3 * grace):
+	}
+	if _, err := io.ReadFull(first, make([]byte, 1)); err != nil {
+		t.Fatal(err)
+	}
+	<-accepted
+}
+
 // Many half-read bodies would be a gigabyte. What is sent slowly makes room for what is sent quickly.
 func TestHalfReadBodiesShareABound(t *testing.T) {
 	t.Parallel()

@@ -1,0 +1,27 @@
+//go:build unix
+
+package ingest
+
+import (
+	"net"
+	"syscall"
+)
+
+// hasSent says whether the other side has sent something that waits to be read. It takes nothing out.
+func hasSent(c net.Conn) bool {
+	socket, ok := c.(syscall.Conn)
+	if !ok {
+		return false
+	}
+	raw, err := socket.SyscallConn()
+	if err != nil {
+		return false
+	}
+	n := 0
+	if err := raw.Control(func(fd uintptr) {
+		n, _, _ = syscall.Recvfrom(int(fd), make([]byte, 1), syscall.MSG_PEEK|syscall.MSG_DONTWAIT)
+	}); err != nil {
+		return false
+	}
+	return n > 0
+}
