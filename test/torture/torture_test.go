@@ -23,6 +23,7 @@ import (
 
 	"heymarket.dev/operator/internal/receiver/config"
 	"heymarket.dev/operator/internal/receiver/redistest"
+	"heymarket.dev/operator/internal/receiver/stream"
 	"heymarket.dev/operator/internal/receiver/target"
 )
 
@@ -87,6 +88,8 @@ func TestNothingAcknowledgedIsLost(t *testing.T) {
 				t.Error("this variant loses events, and the account did not see it")
 			case !s.loses && r.lost != 0:
 				t.Errorf("%d acknowledged events are lost", r.lost)
+			case !s.loses && (r.kept.Unaccounted() != 0 || r.kept.Stored < int64(r.acknowledged)):
+				t.Errorf("the account in Redis does not add up, or lacks some: %+v", r.kept)
 			}
 		})
 	}
@@ -99,6 +102,7 @@ type account struct {
 	lost                                 int // acknowledged, and neither delivered nor dead
 	deliveries                           int // those of one event counted each
 	refusals                             int64
+	kept                                 stream.Account // by the receivers
 }
 
 func (a account) String() string {
@@ -184,7 +188,25 @@ func run(t *testing.T, s scenario, length time.Duration) account {
 	if s.loses && result.lost > 0 {
 		result.lost -= pending(redis) // those are late, not lost
 	}
+	if !s.loses {
+		result.kept = kept(t, redis)
+	}
 	return result
+}
+
+// kept is the account that the receivers kept in Redis.
+func kept(t *testing.T, redis *redistest.Server) stream.Account {
+	t.Helper()
+	s := stream.New("ns", "hook", "auditor")
+	if err := s.Connect(t.Context(), redis.URL(), nil); err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	all, err := s.Accounts(t.Context(), []string{"crm"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return all[0]
 }
 
 func (a *account) count(acknowledged map[string]bool, target *moodyTarget, dead map[string]bool) {

@@ -106,8 +106,10 @@ func TestSentinelLeadsToThePrimaryAfterAFailover(t *testing.T) {
 	t.Cleanup(s.Close)
 	conform(t, s)
 	appendTo(t, s, 500, target)
-	if got := primary.MustDo("WAIT", "1", "5000"); got != "1" { // replication is asynchronous
-		t.Fatalf("WAIT says %s replicas", got)
+	for deadline := time.Now().Add(10 * time.Second); replica.MustDo("XLEN", queueKey) != "1"; { // replication is asynchronous
+		if time.Now().After(deadline) {
+			t.Fatal("the replica does not get what the primary has")
+		}
 	}
 	primary.Kill()
 	for deadline := time.Now().Add(30 * time.Second); ; time.Sleep(50 * time.Millisecond) {
