@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"flag"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -149,9 +150,7 @@ func (m misconfiguration) resource(w *world) *unstructured.Unstructured {
 	spec, mistake := map[string]any{}, map[string]any{}
 	w.do(yaml.Unmarshal([]byte(smallest), &spec))
 	w.do(yaml.Unmarshal([]byte(m.spec), &mistake))
-	for k, v := range mistake {
-		spec[k] = v
-	}
+	maps.Copy(spec, mistake)
 	u := &unstructured.Unstructured{Object: map[string]any{"spec": spec}}
 	u.SetGroupVersionKind(v1alpha1.GroupVersion.WithKind("HeymarketWebhook"))
 	u.SetNamespace(w.namespace)
