@@ -36,7 +36,8 @@ done
     go -C hack/cluster build -o "$scratch/cluster" .
     go build -o "$scratch/" ./hack/sbom ./hack/manifest
 )
-helm=$(unset GOOS && cd "$scratch/first/here" && go tool -n -modfile=hack/tools/go.mod helm)
+# With cgo or without as everywhere else, so that it is found compiled.
+helm=$(unset GOOS CGO_ENABLED && cd "$scratch/first/here" && go tool -n -modfile=hack/tools/go.mod helm)
 
 make_all() { # a clone's directory, and where to write
     local here=$1 out=$2 arch command files=()

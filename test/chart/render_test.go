@@ -9,6 +9,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -113,21 +114,19 @@ var choices = [][]string{
 	{"", "commonAnnotations: {example.com/owner: messaging, helm.sh/resource-policy: delete}"},
 }
 
-// Every choice alone, and combinations of all of them, give objects that the API server's types know to the last field, Pods that the
-// restricted standard lets in, and no two objects of one name.
-func TestEveryRenderingIsSound(t *testing.T) {
-	t.Parallel()
-	needHelm(t)
-	sets := []string{""}
+// renderings are sets of values: the default and every choice alone, and combinations of all of them, more than 500 together; fewer where something may be left
+// out.
+func renderings() (alone, combined []string) {
+	alone = []string{""}
 	for _, line := range choices {
-		sets = append(sets, line[1:]...)
+		alone = append(alone, line[1:]...)
 	}
 	total := 150
 	if os.Getenv("HEYMARKET_REQUIRE_ALL") == "1" {
 		total = 520
 	}
 	random := rand.New(rand.NewPCG(4711, 0)) // the same combinations each time
-	for len(sets) < total {
+	for len(alone)+len(combined) < total {
 		var picked []string
 		for _, line := range choices {
 			picked = append(picked, line[random.IntN(len(line))])
@@ -136,8 +135,38 @@ func TestEveryRenderingIsSound(t *testing.T) {
 		if strings.Contains(set, "replicas: 3") && strings.Contains(set, "leaderElection") {
 			continue
 		}
-		sets = append(sets, set)
+		combined = append(combined, set)
 	}
+	return alone, combined
+}
+
+var once sync.Map // set of values → what it renders, in YAML
+
+// renderedOnce is rendered for those tests that look at the same many sets: rendering is what takes their time.
+func renderedOnce(t *testing.T, set string) []client.Object {
+	t.Helper()
+	text, there := once.Load(set)
+	if !there {
+		var err error
+		if text, err = render(t, chartDir, set); err != nil {
+			t.Fatalf("render: %v\nwith\n%s", err, set)
+		}
+		once.Store(set, text)
+	}
+	objects, err := decode(text.(string))
+	if err != nil {
+		t.Fatalf("%v\nwith\n%s", err, set)
+	}
+	return objects
+}
+
+// Every choice alone, and combinations of all of them, give objects that the API server's types know to the last field, Pods that the
+// restricted standard lets in, and no two objects of one name.
+func TestEveryRenderingIsSound(t *testing.T) {
+	t.Parallel()
+	needHelm(t)
+	alone, combined := renderings()
+	sets := append(alone, combined...)
 	standard, err := policy.NewEvaluator(policy.DefaultChecks(), nil)
 	if err != nil {
 		t.Fatal(err)
@@ -145,7 +174,7 @@ func TestEveryRenderingIsSound(t *testing.T) {
 	for i, set := range sets {
 		t.Run(fmt.Sprint(i), func(t *testing.T) {
 			t.Parallel()
-			objects := rendered(t, set)
+			objects := renderedOnce(t, set)
 			checkObjects(t, objects, set)
 			for name, template := range templates(objects) {
 				for _, result := range standard.EvaluatePod(api.LevelVersion{Level: api.LevelRestricted, Version: api.LatestVersion()}, &template.ObjectMeta, &template.Spec) {
