@@ -110,6 +110,8 @@ func run(ctx context.Context, opts options, logger logr.Logger) error {
 		Gateways:      opts.gateways,
 
 		TargetAddresses: opts.targets,
+
+		MaxConcurrentRollouts: opts.maxRollouts,
 	}, redis, controller.NewHTTPPodStatus(), controller.RedisKeysFunc(stream.Remove)); err != nil {
 		return fmt.Errorf("set up the controller: %w", err)
 	}

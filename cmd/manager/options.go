@@ -26,6 +26,7 @@ type options struct {
 	namespaces     []string
 	gateways       controller.Gateways
 	targets        controller.TargetAddresses
+	maxRollouts    int
 	networkPolicy  *controller.NetworkPolicy
 	leaderElect    bool
 	metricsAddress string
@@ -51,6 +52,7 @@ func parseOptions(args []string, out io.Writer) (options, error) {
 	f.StringVar(&gateways, "gateway", "", "comma separated `list` of Gateways, each namespace/name, for resources of exposure type HTTPRoute that name none. Default: they have to name one.")
 	f.StringVar(&targets, "target-addresses", "Any", "`addresses` that targets may have: Any, or Public, which refuses private ranges, or Public and networks that are allowed besides, such as Public,10.96.0.0/12 with the cluster's Services. Loopback, link-local and clouds' metadata addresses are always refused.")
 	f.StringVar(&namespaces, "namespaces", "", "comma separated `list` of namespaces to work in. Default: all.")
+	f.IntVar(&o.maxRollouts, "max-concurrent-rollouts", 10, "how `many` receivers roll at a time when this version of the operator replaces the Pods of another one; 0 for all at once.")
 	f.BoolVar(&networkPolicies, "network-policies", false, "shut receivers off by NetworkPolicies: in come events and questions for figures, out go the ways to Redis, targets and DNS. Needs POD_NAMESPACE.")
 	f.StringVar(&eventsFrom, "network-policy-events-from", "", "comma separated `list` of the namespaces from which events reach receivers, such as that of the ingress controller. Default: from anywhere.")
 	f.StringVar(&operationsFrom, "network-policy-operations-from", "", "comma separated `list` of the namespaces, besides the operator's own, that may reach the receivers' operations port, such as those of Prometheus and KEDA. Default: none.")
@@ -81,6 +83,9 @@ func parseOptions(args []string, out io.Writer) (options, error) {
 	}
 	if err := o.logLevel.UnmarshalText([]byte(level)); err != nil || !slices.Contains([]string{"debug", "info", "warn", "error"}, level) {
 		return o, fmt.Errorf("--log-level is %q; set debug, info, warn or error", level)
+	}
+	if o.maxRollouts < 0 {
+		return o, fmt.Errorf("--max-concurrent-rollouts is %d; set 1 or more, or 0 for no limit", o.maxRollouts)
 	}
 	if o.logFormat != "json" && o.logFormat != "text" {
 		return o, fmt.Errorf("--log-format is %q; set json or text", o.logFormat)

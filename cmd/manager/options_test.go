@@ -27,6 +27,7 @@ func TestBadFlagsEndWithASentence(t *testing.T) {
 		{[]string{"--leader-elect=maybe"}, []string{"leader-elect", "maybe"}},
 		{[]string{"--redis-url-file=f", "extra"}, []string{`"extra"`, "--help"}},
 		{[]string{"--redis-url-file=f", "--log-level=loud"}, []string{"--log-level", "loud", "debug"}},
+		{[]string{"--redis-url-file=f", "--max-concurrent-rollouts=-1"}, []string{"--max-concurrent-rollouts", "-1", "no limit"}},
 		{[]string{"--redis-url-file=f", "--log-format=xml"}, []string{"--log-format", "xml", "json"}},
 		{[]string{"--redis-url-file=f", "--metrics-bind-address=8080"}, []string{"--metrics-bind-address", "8080", ":port"}},
 		{[]string{"--redis-url-file=f", "--health-probe-bind-address=x"}, []string{"--health-probe-bind-address", ":port"}},
@@ -91,13 +92,13 @@ func TestOptions(t *testing.T) {
 	t.Parallel()
 	o, err := parseOptions([]string{
 		"--redis-url-file=f", "--namespaces= a,b,,a", "--log-level=debug", "--log-format=text",
-		"--host-template={{.Name}}.example.com", "--metrics-bind-address=0", "--leader-elect",
+		"--host-template={{.Name}}.example.com", "--metrics-bind-address=0", "--leader-elect", "--max-concurrent-rollouts=3",
 		"--gateway=gateways/public, gateways/internal", "--target-addresses=Public, 10.96.0.0/12,fd00:10::/112",
 	}, &bytes.Buffer{})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if !slices.Equal(o.namespaces, []string{"a", "b"}) || o.logLevel != slog.LevelDebug || !o.leaderElect || o.metricsAddress != "0" {
+	if !slices.Equal(o.namespaces, []string{"a", "b"}) || o.logLevel != slog.LevelDebug || !o.leaderElect || o.metricsAddress != "0" || o.maxRollouts != 3 {
 		t.Errorf("options: %+v", o)
 	}
 	if want := (controller.Gateways{{Namespace: "gateways", Name: "public"}, {Namespace: "gateways", Name: "internal"}}); !slices.Equal(o.gateways, want) {

@@ -43,11 +43,7 @@ func (r *Reconciler) apply(ctx context.Context, now *round, want desired.Objects
 			return err
 		}
 	}
-	if err := r.handOverReplicas(ctx, now, want); err != nil {
-		return err
-	}
-	var err error
-	if now.rolled, err = applyChild(ctx, r, now, is.deployment, want.Deployment, appsv1ac.ExtractDeployment); err != nil {
+	if err := r.applyDeployment(ctx, now, want); err != nil {
 		return err
 	}
 	if want.DisruptionBudget != nil {
@@ -67,6 +63,18 @@ func (r *Reconciler) apply(ctx context.Context, now *round, want desired.Objects
 		return r.applyExtension(ctx, now, is.route, want.HTTPRoute, "parentRefs", "hostnames")
 	}
 	return nil
+}
+
+func (r *Reconciler) applyDeployment(ctx context.Context, now *round, want desired.Objects) error {
+	if now.held {
+		return nil
+	}
+	if err := r.handOverReplicas(ctx, now, want); err != nil {
+		return err
+	}
+	var err error
+	now.rolled, err = applyChild(ctx, r, now, now.children.deployment, want.Deployment, appsv1ac.ExtractDeployment)
+	return err
 }
 
 // applyConfiguration is what the generated apply configurations have in common.

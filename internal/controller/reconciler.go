@@ -49,6 +49,8 @@ type Reconciler struct {
 	Pods PodStatus
 	// Keys removes what a webhook has stored in Redis.
 	Keys RedisKeys
+	// Rollouts lets receivers roll upon an upgrade; nil means at once.
+	Rollouts *Rollouts
 	// Claimants returns the HeymarketWebhooks that claim a host and path, see Settings.claims.
 	Claimants func(ctx context.Context, claim string) ([]*v1alpha1.HeymarketWebhook, error)
 	// RedisURL returns the URL to hand to receivers.
@@ -74,7 +76,10 @@ func (r *Reconciler) Reconcile(ctx context.Context, hook *v1alpha1.HeymarketWebh
 	if err != nil {
 		return reconcile.Result{}, err
 	}
-	want := now.desired()
+	want, err := r.hold(ctx, now, now.desired())
+	if err != nil {
+		return reconcile.Result{}, err
+	}
 	if err := r.apply(ctx, now, want); err != nil {
 		return reconcile.Result{}, err
 	}

@@ -50,6 +50,8 @@ type round struct {
 	unwatched bool
 	// trouble is an error to return once the status is written.
 	trouble error
+	// held says that the receiver stays on the version that it runs, for now.
+	held bool
 	// rolled says that this round has changed the Deployment, so what is known of its status is out of date.
 	rolled bool
 }

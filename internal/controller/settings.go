@@ -30,6 +30,8 @@ type Settings struct {
 	TargetAddresses TargetAddresses
 	// NetworkPolicy shuts receivers off by NetworkPolicies; nil means that the operator makes none.
 	NetworkPolicy *NetworkPolicy
+	// MaxConcurrentRollouts bounds how many receivers roll at a time because the operator is a new version; 0 means no bound.
+	MaxConcurrentRollouts int
 	// Namespaces to work in; empty means all.
 	Namespaces []string
 

@@ -123,7 +123,12 @@ func Setup(ctx context.Context, mgr manager.Manager, settings Settings, redis *R
 			return claimants(ctx, mgr.GetCache(), claim)
 		},
 	}
-	return ctrl.NewControllerManagedBy(mgr).
+	c := ctrl.NewControllerManagedBy(mgr)
+	if n := settings.MaxConcurrentRollouts; n > 0 {
+		r.Rollouts = newRollouts(n, settings.ReceiverImage, mgr.GetCache())
+		c.WatchesRawSource(r.Rollouts)
+	}
+	return c.
 		Named("heymarketwebhook").
 		For(&v1alpha1.HeymarketWebhook{}, builder.WithPredicates(predicate.Or(predicate.GenerationChangedPredicate{}, finalizersChanged))).
 		Watches(&v1alpha1.HeymarketWebhook{}, wakeRivals(mgr.GetCache(), settings), builder.WithPredicates(predicate.GenerationChangedPredicate{})).

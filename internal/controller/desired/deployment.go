@@ -146,7 +146,7 @@ func place(in Input, spec *corev1ac.PodSpecApplyConfiguration) error {
 func container(in Input) *corev1ac.ContainerApplyConfiguration {
 	res := resources(in.Webhook.Spec.Receiver)
 	c := corev1ac.Container().
-		WithName("receiver").
+		WithName(ContainerName).
 		WithImage(in.Image).
 		WithCommand("/receiver").
 		WithArgs("--config="+configMount+"/"+KeyConfig).

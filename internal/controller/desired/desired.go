@@ -5,6 +5,7 @@ package desired
 
 import (
 	"fmt"
+	"strings"
 
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	appsv1ac "k8s.io/client-go/applyconfigurations/apps/v1"
@@ -40,6 +41,9 @@ const (
 
 // OpsPort is the port on which a receiver Pod answers /status, /readyz, /healthz and /metrics.
 const OpsPort = 8081
+
+// ContainerName is the name of the receiver's container in its Pod.
+const ContainerName = "receiver"
 
 const httpPort = 8080
 
@@ -156,6 +160,9 @@ func Build(in Input) (Objects, error) {
 
 // ReceiverName is the name of all children but the Secret with the URL.
 func ReceiverName(webhook string) string { return webhook + "-receiver" }
+
+// WebhookOfReceiver is the name of the webhook whose children but one have the given name.
+func WebhookOfReceiver(receiver string) string { return strings.TrimSuffix(receiver, "-receiver") }
 
 // URLSecretName is the name of the Secret with the URL.
 func URLSecretName(webhook string) string { return webhook + "-url" }

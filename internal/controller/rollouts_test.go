@@ -1,0 +1,303 @@
+package controller
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"heymarket.dev/operator/api/v1alpha1"
+	"heymarket.dev/operator/internal/controller/desired"
+)
+
+const (
+	earlier = "heymarket.dev/operator:v1"
+	present = "heymarket.dev/operator:v2"
+)
+
+// deployments is a cache that holds no other kind.
+type deployments []*appsv1.Deployment
+
+func (all deployments) List(_ context.Context, list client.ObjectList, _ ...client.ListOption) error {
+	for _, d := range all {
+		list.(*appsv1.DeploymentList).Items = append(list.(*appsv1.DeploymentList).Items, *d)
+	}
+	return nil
+}
+
+func (deployments) Get(context.Context, client.ObjectKey, client.Object, ...client.GetOption) error {
+	return errors.ErrUnsupported
+}
+
+// receivers are Deployments; each word is the state of one.
+func receivers(t *testing.T, states string) (all deployments) {
+	t.Helper()
+	for i, state := range strings.Fields(states) {
+		d := deploymentOf(fmt.Sprintf("hook-%d", i), earlier)
+		complete(d)
+		switch state {
+		case "earlier":
+		case "rolling", "stuck", "done":
+			d.Spec.Template.Spec.Containers[0].Image = present
+			d.Generation = 2
+			if state == "rolling" {
+				d.Status.Conditions[0].Reason = "ReplicaSetUpdated"
+			}
+			if state == "stuck" {
+				d.Status.Conditions[0].Status, d.Status.Conditions[0].Reason = corev1.ConditionFalse, "ProgressDeadlineExceeded"
+			}
+			if state != "rolling" {
+				d.Status.ObservedGeneration = 2
+			}
+		default:
+			t.Fatalf("no such state: %s", state)
+		}
+		all = append(all, d)
+	}
+	return all
+}
+
+func deploymentOf(webhook, image string) *appsv1.Deployment {
+	return &appsv1.Deployment{
+		ObjectMeta: metav1.ObjectMeta{
+			Namespace: "staging", Name: desired.ReceiverName(webhook), Generation: 1, Labels: map[string]string{desired.LabelManagedBy: desired.ManagedByValue},
+		},
+		Spec: appsv1.DeploymentSpec{
+			Replicas: new(int32(2)),
+			Selector: &metav1.LabelSelector{MatchLabels: map[string]string{"a": "b"}},
+			Template: corev1.PodTemplateSpec{
+				ObjectMeta: metav1.ObjectMeta{Labels: map[string]string{"a": "b"}},
+				Spec:       corev1.PodSpec{Containers: []corev1.Container{{Name: desired.ContainerName, Image: image}}},
+			},
+		},
+	}
+}
+
+// complete plays the Deployment controller: all Pods are of the present template, and ready.
+func complete(d *appsv1.Deployment) {
+	d.Status = appsv1.DeploymentStatus{
+		ObservedGeneration: d.Generation, Replicas: 2, UpdatedReplicas: 2, ReadyReplicas: 2, AvailableReplicas: 2,
+		Conditions: []appsv1.DeploymentCondition{{Type: appsv1.DeploymentProgressing, Status: corev1.ConditionTrue, Reason: "NewReplicaSetAvailable"}},
+	}
+}
+
+func TestRolloutPlaces(t *testing.T) {
+	t.Parallel()
+	for name, tc := range map[string]struct {
+		limit  int
+		states string
+		free   int
+	}{
+		"none has begun":               {2, "earlier earlier earlier", 2},
+		"one is rolling":               {2, "rolling earlier earlier", 1},
+		"as many as may":               {2, "rolling rolling earlier", 0},
+		"the first is done":            {2, "done rolling earlier", 1},
+		"more than may, by hand":       {2, "rolling rolling rolling earlier", -1},
+		"the whole first wave stuck":   {2, "stuck stuck earlier", 0},
+		"one of the first wave stuck":  {2, "stuck rolling earlier", 0},
+		"one stuck, another succeeded": {2, "stuck done earlier", 2},
+		"more stuck than succeeded":    {3, "stuck stuck done earlier", 2},
+		"one stuck at fault by itself": {2, "stuck done done rolling earlier", 1},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			r := newRollouts(tc.limit, present, receivers(t, tc.states))
+			if err := r.recount(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			if got := r.free(); got != tc.free {
+				t.Errorf("%d places are free, want %d", got, tc.free)
+			}
+		})
+	}
+}
+
+// Everybody gets a place in the end, never more at a time than there are, whatever the caches have not seen yet.
+func TestRolloutsInTurn(t *testing.T) {
+	t.Parallel()
+	const limit = 3
+	all := receivers(t, strings.Repeat("earlier ", 20))
+	r := newRollouts(limit, present, all)
+	r.period = 0
+	waiting, rolling := slices.Clone(all), deployments{}
+	rolled := 0
+	for round := 0; len(waiting)+len(rolling) > 0; round++ {
+		if round > 100 {
+			t.Fatalf("%d wait, %d roll, and nothing moves", len(waiting), len(rolling))
+		}
+		var refused deployments
+		for _, d := range waiting {
+			switch free, err := r.Admit(t.Context(), d); {
+			case err != nil:
+				t.Fatal(err)
+			case free:
+				rolling = append(rolling, d)
+			default:
+				refused = append(refused, d)
+			}
+		}
+		waiting = refused
+		if len(rolling) > limit {
+			t.Fatalf("%d roll at a time", len(rolling))
+		}
+		if next, err := r.next(t.Context()); err != nil || len(next) > limit-len(rolling) {
+			t.Fatalf("%d are woken for %d places, %v", len(next), limit-len(rolling), err)
+		}
+		// One is still out of sight, another one is seen to roll, and the first one completes.
+		for i, d := range rolling[:min(2, len(rolling))] {
+			d.Spec.Template.Spec.Containers[0].Image, d.Generation = present, 2
+			if i == 0 {
+				complete(d)
+			}
+		}
+		rolling, rolled = rolling[min(1, len(rolling)):], rolled+min(1, len(rolling))
+	}
+	if rolled != 20 {
+		t.Errorf("%d were rolled, want 20", rolled)
+	}
+}
+
+// Whoever was let in and then did not roll gives the place back, and those who wait are woken by the name of their webhook.
+func TestRolloutPlaceIsNotLost(t *testing.T) {
+	t.Parallel()
+	all := receivers(t, "earlier earlier")
+	r := newRollouts(1, present, all)
+	r.period = 0
+	admit := func(d *appsv1.Deployment, want bool) {
+		t.Helper()
+		if free, err := r.Admit(t.Context(), d); err != nil || free != want {
+			t.Fatalf("Admit = %v, %v; want %v", free, err, want)
+		}
+	}
+	admit(all[0], true)
+	admit(all[0], true) // It may ask again, after a write that failed.
+	admit(all[1], false)
+	next, err := r.next(t.Context())
+	if err != nil || len(next) != 0 {
+		t.Errorf("woken for no place: %v, %v", next, err)
+	}
+	key := client.ObjectKeyFromObject(all[0])
+	r.admitted[key] = admission{generation: 1, at: time.Now().Add(-2 * admissionPatience)}
+	next, err = r.next(t.Context())
+	if diff := cmp.Diff([]client.ObjectKey{{Namespace: "staging", Name: "hook-1"}}, next); diff != "" || err != nil {
+		t.Errorf("woken (-want +got): %v\n%s", err, diff)
+	}
+	admit(all[1], true)
+}
+
+// upgraded is a settled and Ready world whose operator is a new version, with one place for roll-outs, which another
+// Deployment has taken.
+func upgraded(t *testing.T) (w *world, other *appsv1.Deployment) {
+	t.Helper()
+	w = settled(t)
+	w.rollOut(2)
+	w.serve("10.1.0.1", "10.1.0.2")
+	w.admit("203.0.113.7")
+	w.reconcile()
+	w.condition(v1alpha1.ConditionReady, true, v1alpha1.ReasonReady)
+
+	other = deploymentOf("other", present)
+	other.Namespace, other.Generation = w.namespace, 0
+	other.Spec.Template.Spec = w.deployment().Spec.Template.Spec
+	other.Spec.Template.Spec.Containers[0].Image = present
+	w.do(w.person.Create(t.Context(), other))
+	w.r.Settings.ReceiverImage = present
+	w.r.Rollouts = newRollouts(1, present, client.NewNamespacedClient(w.person, w.namespace))
+	w.r.Rollouts.period = 0
+	w.recorded()
+	return w, other
+}
+
+func (w *world) image() string { return w.deployment().Spec.Template.Spec.Containers[0].Image }
+
+func TestUpgradeWaitsForItsTurn(t *testing.T) {
+	t.Parallel()
+	w, other := upgraded(t)
+	before, status := w.configSecret().Data[desired.KeyConfig], w.hook().Status
+	w.quiet()
+	if w.image() != earlier {
+		t.Fatal("rolled although another one has the place")
+	}
+	if diff := cmp.Diff(status, w.hook().Status); diff != "" {
+		t.Errorf("the status tells of it (-before +after):\n%s", diff)
+	}
+	if got := w.recorded(); len(got) != 0 {
+		t.Errorf("events: %v", got)
+	}
+
+	// What does not touch the version goes on: a new URL of Redis, a child that was deleted.
+	w.redis = "redis://another.example.com:6379/0"
+	w.do(w.person.Delete(t.Context(), w.service()))
+	w.reconcile()
+	if got := w.configSecret().Data; string(got[desired.KeyRedisURL]) != w.redis || string(got[desired.KeyConfig]) != string(before) {
+		t.Error("want the new URL of Redis, and the configuration as it was")
+	}
+	if got := w.exist(); got != allChildren {
+		t.Errorf("children: %s", got)
+	}
+	// A configuration that somebody has changed is mended.
+	change(w, w.configSecret(), func(s *corev1.Secret) { s.Data[desired.KeyConfig] = []byte("{}") })
+	w.reconcile()
+	if got := len(w.config().Targets); got != 1 || w.image() != earlier {
+		t.Errorf("%d targets and image %s, want the configuration mended and the version as it was", got, w.image())
+	}
+	w.quiet()
+
+	complete(other)
+	w.do(w.person.Status().Update(t.Context(), other))
+	w.reconcile()
+	if w.image() != present {
+		t.Error("not rolled although the place is free")
+	}
+	w.condition(v1alpha1.ConditionReady, false, v1alpha1.ReasonRolloutInProgress)
+	w.quiet()
+}
+
+// What a person changes is never held up, and neither is the mending of a mistake.
+func TestUpgradeHoldsNoPersonUp(t *testing.T) {
+	t.Parallel()
+	for name, act := range map[string]func(*world){
+		"a change of the spec": func(w *world) {
+			change(w, w.hook(), func(h *v1alpha1.HeymarketWebhook) { h.Spec.WebhookID = new(int64(7)) })
+		},
+		"a mended mistake": func(w *world) {
+			w.do(w.person.Delete(w.t.Context(), get(w, "heymarket", &corev1.Secret{})))
+			w.reconcile()
+			w.condition(v1alpha1.ConditionAccepted, false, v1alpha1.ReasonTokenSecretNotFound)
+			w.secret("heymarket", map[string]string{"token": canary})
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w, _ := upgraded(t)
+			act(w)
+			w.reconcile()
+			if w.image() != present {
+				t.Error("held up")
+			}
+		})
+	}
+}
+
+// A manager wakes those who wait as soon as a place is free.
+func TestManagerGivesPlacesAway(t *testing.T) {
+	t.Parallel()
+	w, other := upgraded(t)
+	w.r.Settings.MaxConcurrentRollouts = 1
+	w.manage(operator(t, "rollouts-test"), w.namespace)
+	w.settle()
+	if w.image() != earlier {
+		t.Fatal("rolled although another one has the place")
+	}
+	w.do(w.person.Delete(t.Context(), other))
+	w.eventually("the roll-out", func() bool { return w.image() == present })
+}
