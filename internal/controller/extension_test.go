@@ -14,111 +14,11 @@ import (
 	"k8s.io/utils/ptr"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/envtest"
-	"sigs.k8s.io/yaml"
 
 	"heymarket.dev/operator/api/v1alpha1"
 	"heymarket.dev/operator/internal/controller/desired"
 	"heymarket.dev/operator/test/apiserver"
 )
-
-// httpRouteCRD has the defaults of the Gateway API's own, and knows no more.
-const httpRouteCRD = `
-metadata:
-  name: httproutes.gateway.networking.k8s.io
-  annotations: {api-approved.kubernetes.io: https://github.com/kubernetes-sigs/gateway-api/pull/3328}
-spec:
-  group: gateway.networking.k8s.io
-  names: {kind: HTTPRoute, listKind: HTTPRouteList, plural: httproutes, singular: httproute}
-  scope: Namespaced
-  versions:
-  - name: v1
-    served: true
-    storage: true
-    subresources: {status: {}}
-    schema:
-      openAPIV3Schema:
-        type: object
-        properties:
-          status: {type: object, x-kubernetes-preserve-unknown-fields: true}
-          spec:
-            type: object
-            properties:
-              hostnames: {type: array, items: {type: string}}
-              parentRefs:
-                type: array
-                items:
-                  type: object
-                  properties:
-                    group: {type: string, default: gateway.networking.k8s.io}
-                    kind: {type: string, default: Gateway}
-                    namespace: {type: string}
-                    name: {type: string}
-                    sectionName: {type: string}
-                    port: {type: integer, format: int32}
-              rules:
-                type: array
-                items:
-                  type: object
-                  x-kubernetes-preserve-unknown-fields: true
-                  properties:
-                    timeouts: {type: object, default: {}, properties: {request: {type: string, default: 10s}}}
-`
-
-// scaledObjectCRD has the fields of KEDA's own that are used, and knows no more.
-const scaledObjectCRD = `
-metadata:
-  name: scaledobjects.keda.sh
-spec:
-  group: keda.sh
-  names: {kind: ScaledObject, listKind: ScaledObjectList, plural: scaledobjects, singular: scaledobject}
-  scope: Namespaced
-  versions:
-  - name: v1alpha1
-    served: true
-    storage: true
-    subresources: {status: {}}
-    schema:
-      openAPIV3Schema:
-        type: object
-        required: [spec]
-        properties:
-          status: {type: object, x-kubernetes-preserve-unknown-fields: true}
-          spec:
-            type: object
-            required: [scaleTargetRef, triggers]
-            properties:
-              scaleTargetRef:
-                type: object
-                required: [name]
-                properties:
-                  apiVersion: {type: string}
-                  kind: {type: string}
-                  name: {type: string}
-              minReplicaCount: {type: integer, format: int32}
-              maxReplicaCount: {type: integer, format: int32}
-              triggers:
-                type: array
-                items:
-                  type: object
-                  required: [metadata, type]
-                  properties:
-                    type: {type: string}
-                    metricType: {type: string}
-                    metadata: {type: object, additionalProperties: {type: string}}
-`
-
-func extensionCRDs(t *testing.T) envtest.CRDInstallOptions {
-	t.Helper()
-	var out envtest.CRDInstallOptions
-	for _, text := range []string{httpRouteCRD, scaledObjectCRD} {
-		crd := &apiextensionsv1.CustomResourceDefinition{}
-		if err := yaml.UnmarshalStrict([]byte(text), crd); err != nil {
-			t.Fatal(err)
-		}
-		out.CRDs = append(out.CRDs, crd)
-	}
-	return out
-}
 
 var installed sync.Once
 
@@ -127,7 +27,7 @@ func installExtensions(t *testing.T) {
 	t.Helper()
 	cfg := apiserver.Config(t)
 	installed.Do(func() {
-		if _, err := envtest.InstallCRDs(cfg, extensionCRDs(t)); err != nil {
+		if _, err := envtest.InstallCRDs(cfg, apiserver.ExtensionCRDs(t)); err != nil {
 			t.Error(err)
 		}
 	})
@@ -136,7 +36,7 @@ func installExtensions(t *testing.T) {
 // removeExtensions takes them from all tests. They go in their own time, with their objects.
 func (w *world) removeExtensions() {
 	w.t.Helper()
-	crds := extensionCRDs(w.t)
+	crds := apiserver.ExtensionCRDs(w.t)
 	w.do(envtest.UninstallCRDs(apiserver.Config(w.t), crds))
 	installed = sync.Once{}
 	w.eventually("a cluster without them", func() bool {
@@ -184,7 +84,7 @@ receiver: {autoscaling: {minReplicas: 3, maxReplicas: 10, backlogPerReplica: 100
 	}
 	w.eventually("that both are missing", missing)
 
-	_, err := envtest.InstallCRDs(apiserver.Config(t), extensionCRDs(t))
+	_, err := envtest.InstallCRDs(apiserver.Config(t), apiserver.ExtensionCRDs(t))
 	w.do(err)
 	present := func() bool {
 		return w.reason(v1alpha1.ConditionExposed) == v1alpha1.ReasonRoutePending && w.reason(v1alpha1.ConditionScaled) == v1alpha1.ReasonScaledObjectPending

@@ -5,6 +5,7 @@ package children
 import (
 	"bytes"
 	"context"
+	"encoding/base64"
 	"encoding/json"
 	"fmt"
 	"os"
@@ -35,8 +36,9 @@ type State struct {
 	Children map[string]map[string]any
 	// Objects are the children as they were read.
 	Objects []*unstructured.Unstructured
-	// Segment is the secret part of the URL, "" if there is none.
-	Segment string
+	// Paths are those at which events are accepted, the present one first, with their secret segments. In the normalised
+	// objects the segments are called SEGMENT, PREVIOUS1 and so on.
+	Paths []string
 }
 
 // Kinds are those that the operator may create, by config/rbac, and that the API server knows: a kind of child that is
@@ -105,8 +107,8 @@ func Read(ctx context.Context, c client.Reader, kinds []schema.GroupVersionKind,
 		}
 	}
 	for _, obj := range s.Objects {
-		if obj.GetKind() == "Secret" && obj.GetName() == desired.URLSecretName(key.Name) {
-			s.Segment, _, _ = unstructured.NestedString(decoded(obj).Object, "data", desired.KeySegment)
+		if obj.GetKind() == "Secret" && obj.GetName() == desired.ReceiverName(key.Name) {
+			s.Paths = desired.ServedPaths(secretData(obj))
 		}
 	}
 	names := strings.NewReplacer(s.replacements(key.Namespace)...)
@@ -126,8 +128,23 @@ func Read(ctx context.Context, c client.Reader, kinds []schema.GroupVersionKind,
 
 func (s State) replacements(namespace string) []string {
 	out := []string{namespace, "NAMESPACE"}
-	if s.Segment != "" {
-		out = append(out, s.Segment, "SEGMENT")
+	for i, path := range s.Paths {
+		name := "SEGMENT"
+		if i > 0 {
+			name = fmt.Sprintf("PREVIOUS%d", i)
+		}
+		out = append(out, path[strings.LastIndexByte(path, '/')+1:], name)
+	}
+	return out
+}
+
+func secretData(obj *unstructured.Unstructured) map[string][]byte {
+	out := map[string][]byte{}
+	encoded, _, _ := unstructured.NestedStringMap(obj.Object, "data")
+	for k, v := range encoded {
+		if b, err := base64.StdEncoding.DecodeString(v); err == nil {
+			out[k] = b
+		}
 	}
 	return out
 }
@@ -143,18 +160,21 @@ func isChild(obj *unstructured.Unstructured, hook string) bool {
 	return l[desired.LabelManagedBy] == desired.ManagedByValue && l[desired.LabelInstance] == hook
 }
 
-// decoded turns the data of a Secret into text, so that names in it can be replaced and a difference can be read.
+// decoded turns the data of a Secret into text, and JSON in it into what it says, so that a difference can be read.
 func decoded(obj *unstructured.Unstructured) *unstructured.Unstructured {
 	obj = obj.DeepCopy()
-	if data, _, _ := unstructured.NestedMap(obj.Object, "data"); obj.GetKind() == "Secret" && data != nil {
-		for k, v := range data {
-			var b []byte
-			if json.Unmarshal([]byte(`"`+v.(string)+`"`), &b) == nil {
-				data[k] = string(b)
-			}
-		}
-		obj.Object["data"] = data
+	if obj.GetKind() != "Secret" {
+		return obj
 	}
+	data := map[string]any{}
+	for k, v := range secretData(obj) {
+		data[k] = string(v)
+		var says any
+		if bytes.ContainsAny(v[:min(1, len(v))], "{[") && json.Unmarshal(v, &says) == nil {
+			data[k] = says
+		}
+	}
+	obj.Object["data"] = data
 	return obj
 }
 

@@ -54,17 +54,18 @@ func newCluster(t *testing.T, cfg *rest.Config) *cluster {
 		t.Fatal(err)
 	}
 	ours := cache.ByObject{Label: labels.SelectorFromSet(labels.Set{desired.LabelManagedBy: desired.ManagedByValue})}
-	route := &metav1.PartialObjectMetadata{}
+	route, scaled := &metav1.PartialObjectMetadata{}, &metav1.PartialObjectMetadata{}
 	route.SetGroupVersionKind(desired.HTTPRouteKind)
+	scaled.SetGroupVersionKind(desired.ScaledObjectKind)
 	c.seen, err = cache.New(cfg, cache.Options{Scheme: controller.Scheme(), Mapper: c.person.RESTMapper(), ByObject: map[client.Object]cache.ByObject{
-		&appsv1.Deployment{}: ours, &networkingv1.Ingress{}: ours, route: ours,
+		&appsv1.Deployment{}: ours, &networkingv1.Ingress{}: ours, route: ours, scaled: ours,
 	}})
 	if err != nil {
 		t.Fatal(err)
 	}
 	queue := workqueue.NewTypedRateLimitingQueue(workqueue.DefaultTypedControllerRateLimiter[client.ObjectKey]())
 	c.watch(t, &v1alpha1.HeymarketWebhook{}, func(obj client.Object) { queue.Add(client.ObjectKeyFromObject(obj)) })
-	for _, obj := range []client.Object{&appsv1.Deployment{}, &networkingv1.Ingress{}, route} {
+	for _, obj := range []client.Object{&appsv1.Deployment{}, &networkingv1.Ingress{}, route, scaled} {
 		c.watch(t, obj, func(obj client.Object) {
 			queue.Add(client.ObjectKey{Namespace: obj.GetNamespace(), Name: obj.GetLabels()[desired.LabelInstance]})
 		})

@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/go-logr/logr"
@@ -37,6 +38,8 @@ type play struct {
 	stop func() error
 	// file holds the URL of Redis.
 	file string
+	// purges counts how often the keys have been removed from Redis.
+	purges atomic.Int64
 }
 
 func (c *cluster) newPlay(ctx context.Context, dir string, faults ...fault) (*play, error) {
@@ -106,7 +109,11 @@ func (p *play) newManager(ctx context.Context) (*process, ctrl.Manager, error) {
 		return nil, nil, err
 	}
 	settings := controller.Settings{ReceiverImage: "heymarket.dev/operator:v1", HostTemplate: template, Namespaces: namespaces}
-	if err := controller.Setup(proc.dead, mgr, settings, redis, p.stage); err != nil {
+	keys := controller.RedisKeysFunc(func(context.Context, string, []byte, string, string) (int, error) {
+		p.purges.Add(1)
+		return 1, nil
+	})
+	if err := controller.Setup(proc.dead, mgr, settings, redis, p.stage, keys); err != nil {
 		return nil, nil, fmt.Errorf("set up the controller: %w", err)
 	}
 	return proc, mgr, nil
@@ -148,10 +155,10 @@ func (p *play) ready(ctx context.Context) bool {
 // difference is "" for states that are equal, as far as they do not depend on which of two figures came first: those
 // are told once a minute.
 func difference(a, b children.State) string {
-	return cmp.Diff(comparable(a), comparable(b))
+	return cmp.Diff(compared(a), compared(b))
 }
 
-func comparable(s children.State) map[string]any {
+func compared(s children.State) map[string]any {
 	out := map[string]any{"children": s.Children}
 	if s.Webhook != nil {
 		hook := map[string]any{"metadata": s.Webhook["metadata"]}

@@ -28,6 +28,8 @@ type scenario struct {
 	act func(ctx context.Context, p *play) error
 	// gone means that nothing is left in the end.
 	gone bool
+	// purged means that the keys have been removed from Redis.
+	purged bool
 	// renewed means that the URL is another one in the end. Otherwise not even a fault may change it.
 	renewed bool
 }
@@ -45,7 +47,7 @@ var scenarios = []scenario{
 		}
 		return p.secret(ctx, "heymarket", map[string]string{"token": "first"})
 	}},
-	{name: "update", before: smallest, act: updated(`
+	{name: "update", before: smallest, act: withService(`
 token: {secretKeyRef: {name: heymarket}}
 targets:
 - {name: crm, url: 'http://crm.example.com/other', filter: 'event.type == "message_sent"'}
@@ -75,6 +77,8 @@ targets: [{name: crm, url: 'http://crm.example.com/in'}]
 		`exposure: {host: hooks.example.com, path: /support}`)},
 	{name: "another host", before: smallest, act: updated(smallest + `exposure: {host: hooks.example.com, path: /other}`)},
 	{name: "autoscale", before: smallest, act: updated(smallest + `receiver: {autoscaling: {minReplicas: 3, maxReplicas: 9}}`)},
+	{name: "autoscale by the backlog", before: smallest + `receiver: {autoscaling: {maxReplicas: 9}}`, act: updated(smallest + `receiver: {autoscaling: {maxReplicas: 9, backlogPerReplica: 100}}`)},
+	{name: "renew the URL", before: smallest, renewed: true, act: updated(smallest + `exposure: {urlRevision: 1}`)},
 	{name: "autoscale no more", before: smallest + `receiver: {autoscaling: {maxReplicas: 9}}`, act: updated(smallest + `receiver: {replicas: 1}`)},
 	{name: "a Redis of its own", before: smallest, act: func(ctx context.Context, p *play) error {
 		if err := p.secret(ctx, "redis", map[string]string{"url": "redis://own.example.com:6379"}); err != nil {
@@ -92,6 +96,8 @@ targets: [{name: crm, url: 'http://crm.example.com/in'}]
 	}},
 	{name: "restart", before: smallest, restarted: true, act: func(context.Context, *play) error { return nil }},
 	{name: "delete", before: smallest, gone: true, act: deleted},
+	{name: "delete with its keys", before: smallest + `deletionPolicy: Delete`, gone: true, purged: true, act: deleted},
+	{name: "keep the keys after all", before: smallest + `deletionPolicy: Delete`, act: updated(smallest)},
 	{name: "delete and create again", before: smallest, renewed: true, act: func(ctx context.Context, p *play) error {
 		if err := deleted(ctx, p); err != nil {
 			return err
@@ -102,6 +108,19 @@ targets: [{name: crm, url: 'http://crm.example.com/in'}]
 
 func token(p *play) *corev1.Secret {
 	return &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: p.hook.Namespace, Name: "heymarket"}}
+}
+
+// withService creates the Service "erp", which the spec names.
+func withService(spec string) func(context.Context, *play) error {
+	return func(ctx context.Context, p *play) error {
+		if err := p.person.Create(ctx, &corev1.Service{
+			ObjectMeta: metav1.ObjectMeta{Namespace: p.hook.Namespace, Name: "erp"},
+			Spec:       corev1.ServiceSpec{ClusterIP: corev1.ClusterIPNone},
+		}); err != nil {
+			return err
+		}
+		return p.update(ctx, spec)
+	}
 }
 
 func updated(spec string) func(context.Context, *play) error {

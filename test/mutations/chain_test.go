@@ -15,6 +15,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime"
 	"sigs.k8s.io/yaml"
 
 	"heymarket.dev/operator/api/v1alpha1"
@@ -44,7 +45,7 @@ func (t *tally) add(what string) {
 }
 
 func TestChains(t *testing.T) {
-	apiserver.InstallGatewayAPI(t)
+	apiserver.InstallExtensions(t)
 	changes := number(t, "MUTATIONS", sampled)
 	// Every day another sample; what failed yesterday is repeated by its seed.
 	now := time.Now().UTC()
@@ -97,6 +98,9 @@ type chain struct {
 	steps         []string
 	counts        *tally
 	refusedBefore string
+	// had are the paths that the URL has had, and revision is the latest urlRevision that the operator has followed.
+	had      map[string]bool
+	revision int64
 }
 
 // memory is a spec that was accepted, and what it came to.
@@ -116,7 +120,10 @@ func newChain(t *testing.T, sch schema, seed uint64, counts *tally) *chain {
 		}
 		settings.HostTemplate = template
 	}
-	c := &chain{t: t, generator: generator{random(seed)}, schema: sch, counts: counts}
+	if seed%2 > 0 {
+		settings.NetworkPolicy = &controller.NetworkPolicy{OperatorNamespace: "heymarket-system"}
+	}
+	c := &chain{t: t, had: map[string]bool{}, generator: generator{random(seed)}, schema: sch, counts: counts}
 	for i := range c.worlds {
 		c.worlds[i] = newWorld(t, settings)
 	}
@@ -233,9 +240,18 @@ func (c *chain) rollBack() {
 		return
 	}
 	m := c.remembered[c.generator.IntN(len(c.remembered))]
+	c.counts.add("rolled back")
+	if now, then := urlRevision(c.spec), urlRevision(m.spec); now > then {
+		// A URL does not come back; all else does.
+		c.step("roll back, but for urlRevision %d", now)
+		spec := runtime.DeepCopyJSON(m.spec)
+		c.do("keep urlRevision", unstructured.SetNestedField(spec, now, "exposure", "urlRevision"))
+		c.do("roll back", c.own().put(c.t.Context(), spec))
+		c.settled(spec, nil)
+		return
+	}
 	c.step("roll back")
 	c.do("roll back", c.own().put(c.t.Context(), m.spec))
-	c.counts.add("rolled back")
 	c.settled(m.spec, &m)
 }
 
@@ -299,12 +315,46 @@ func (c *chain) settled(spec map[string]any, remembered *memory) {
 	if wrong := compare(before, c.state, m.fresh, autoscaled(spec), m.played); wrong != "" {
 		c.t.Fatal(wrong)
 	}
+	c.followURL(before)
 	c.refusedBefore = unaccepted(c.state)
 	if c.refusedBefore == "" {
 		c.remembered = append(c.remembered, m)
 	} else {
 		c.counts.add("not accepted: " + c.refusedBefore)
 	}
+}
+
+// followURL says whether the URL and those before it are the resource's own.
+func (c *chain) followURL(before children.State) {
+	c.t.Helper()
+	if len(c.state.Paths) == 0 {
+		return
+	}
+	for _, previous := range c.state.Paths[1:] {
+		if !c.had[previous] {
+			c.t.Errorf("%s is accepted, and was never the URL's path", previous)
+		}
+	}
+	renewed := unaccepted(c.state) == "" && urlRevision(c.spec) > c.revision
+	if len(before.Paths) > 0 && !renewed && segment(before) != segment(c.state) {
+		c.t.Errorf("the URL is another one, and nobody has asked for that")
+	}
+	if renewed {
+		c.revision = urlRevision(c.spec)
+		if len(before.Paths) > 0 && segment(before) == segment(c.state) {
+			c.t.Errorf("urlRevision has risen to %d, and the URL is the same", c.revision)
+		}
+	}
+	c.had[c.state.Paths[0]] = true
+}
+
+func segment(s children.State) string {
+	return s.Paths[0][strings.LastIndexByte(s.Paths[0], '/')+1:]
+}
+
+func urlRevision(spec map[string]any) int64 {
+	n, _, _ := unstructured.NestedInt64(spec, "exposure", "urlRevision")
+	return n
 }
 
 func (c *chain) bringUp(ctx context.Context, w *world, play bool, put func() error) children.State {

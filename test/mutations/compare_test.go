@@ -14,15 +14,21 @@ import (
 // The rules by which a state that has a history is held against one that has none. Everything else must be equal, the
 // fields that the operator owns included.
 //
-//  1. The URL's secret segment belongs to the resource: it has been normalised, and a chain must not change it.
+//  1. The URL's secret segment belongs to the resource: it is normalised, and a chain may change it only when urlRevision
+//     rises. The paths that the URL had before are history too: each must have been the chain's once.
 //  2. Under an autoscaler the number of replicas is what it was before: the autoscaler's.
 //  3. A spec that is not accepted changes no child: the chain's are those of the step before, where a fresh one has none.
 //     Where the API server refuses a child, those before it may have been written: each is as before, or as a fresh one.
+//     What is not accepted for a target's Service alone holds nothing up, and is compared like what is.
 //  4. The figures of the status may change once a minute, so they are as old as that.
 //  5. What others say of children (Available, Exposed, Durable, and so Ready) is compared where others have played in both
 //     worlds; otherwise a Deployment that was rolled out before is held against one that was not.
 
-const deployment = "Deployment/support-receiver"
+const (
+	deployment   = "Deployment/support-receiver"
+	urlSecret    = "Secret/support-url"
+	configSecret = "Secret/support-receiver"
+)
 
 func unaccepted(s children.State) string {
 	for _, c := range conditions(s) {
@@ -42,14 +48,19 @@ func conditions(s children.State) []map[string]any {
 	return out
 }
 
+// heldUp is why a fresh resource has not got what it asks for, or "".
+func heldUp(fresh children.State) string {
+	if reason := unaccepted(fresh); reason == "ChildRefused" || len(fresh.Children) == 0 {
+		return reason
+	}
+	return ""
+}
+
 // compare says what is wrong with now, or "". before is the chain's state at the step before, fresh that of the fresh
-// resource, and played says that the cluster has been played in both worlds.
+// resource, autoscaled says whether an autoscaler is asked for, and played that the cluster has been played in both worlds.
 func compare(before, now, fresh children.State, autoscaled, played bool) string {
 	var wrong strings.Builder
-	if before.Segment != "" && now.Segment != before.Segment {
-		fmt.Fprintln(&wrong, "The segment of the URL has changed.")
-	}
-	refused := unaccepted(fresh)
+	refused := heldUp(fresh)
 	is, want := maps.Clone(now.Children), maps.Clone(fresh.Children)
 	switch refused {
 	case "":
@@ -66,6 +77,9 @@ func compare(before, now, fresh children.State, autoscaled, played bool) string 
 		}
 	default:
 		want = before.Children
+	}
+	for _, name := range []string{urlSecret, configSecret} {
+		is[name], want[name] = withoutPrevious(is[name]), withoutPrevious(want[name])
 	}
 	if autoscaled {
 		was, existed := before.Children[deployment]
@@ -88,6 +102,20 @@ func replicas(d map[string]any) any {
 	return n
 }
 
+// withoutPrevious leaves out the paths that the URL had before.
+func withoutPrevious(secret map[string]any) map[string]any {
+	if secret == nil {
+		return nil
+	}
+	secret = (&unstructured.Unstructured{Object: secret}).DeepCopy().Object
+	unstructured.RemoveNestedField(secret, "data", "previous")
+	unstructured.RemoveNestedField(secret, "owned by heymarket-operator", "f:data", "f:previous")
+	if paths, found, _ := unstructured.NestedSlice(secret, "data", "config.json", "paths"); found {
+		_ = unstructured.SetNestedSlice(secret, paths[:1], "data", "config.json", "paths")
+	}
+	return secret
+}
+
 // withoutReplicas leaves out the number of replicas, and that the operator owns it, which it does of a Deployment that
 // it has just created.
 func withoutReplicas(d map[string]any) map[string]any {
@@ -105,7 +133,7 @@ func status(s children.State, refused string, played bool) map[string]any {
 	out := map[string]any{}
 	out["finalizers"], _, _ = unstructured.NestedFieldNoCopy(s.Webhook, "metadata", "finalizers")
 	fields, _, _ := unstructured.NestedMap(s.Webhook, "status")
-	for _, figure := range []string{"targets", "pending", "deadLetters", "countTime"} {
+	for _, figure := range []string{"targets", "pending", "deadLetters", "countTime", "previousURLUntil"} {
 		delete(fields, figure)
 	}
 	delete(fields, "conditions")

@@ -44,7 +44,9 @@ func violations(s *apiextensionsv1.JSONSchemaProps, path string, v any, set func
 			}
 		}
 		if lo, hi, ok := durations(s); ok {
-			add("less than the least duration", (lo / 2).String())
+			if lo > 0 {
+				add("less than the least duration", (lo / 2).String())
+			}
 			add("more than the longest duration", (2 * hi).String())
 		}
 	case int64:

@@ -1,6 +1,7 @@
 package mutations
 
 import (
+	"cmp"
 	"fmt"
 	"math/rand/v2"
 	"regexp"
@@ -139,7 +140,7 @@ func (g generator) text(s *apiextensionsv1.JSONSchemaProps) any {
 		case 1:
 			return short(hi)
 		}
-		return short((lo + time.Duration(g.Int64N(int64(hi-lo)))).Truncate(min(time.Second, lo)))
+		return short((lo + time.Duration(g.Int64N(int64(hi-lo)))).Truncate(min(time.Second, cmp.Or(lo, time.Second))))
 	}
 	lo, hi := 0, 100
 	if s.MinLength != nil {

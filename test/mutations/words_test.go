@@ -1,6 +1,7 @@
 package mutations
 
 import (
+	"cmp"
 	"fmt"
 	"math/rand/v2"
 	"regexp"
@@ -86,8 +87,9 @@ func inRanges(ranges []rune, c rune) bool {
 var (
 	// matchesRule finds the pattern in a rule such as self.matches('…') or self.all(k, k.matches('…')).
 	matchesRule = regexp.MustCompile(`(?:^|[^!\w])(?:self|k)\.matches\('((?:[^'\\]|\\.)*)'\)`)
-	// durationRule finds the bounds in duration(self) >= duration('1m') && duration(self) <= duration('720h').
-	durationRule = regexp.MustCompile(`^duration\(self\) >= duration\('(\w+)'\) && duration\(self\) <= duration\('(\w+)'\)$`)
+	// durationRule finds the bounds in duration(self) >= duration('1m') && duration(self) <= duration('720h'); the first may
+	// be missing.
+	durationRule = regexp.MustCompile(`^(?:duration\(self\) >= duration\('(\w+)'\) && )?duration\(self\) <= duration\('(\w+)'\)$`)
 )
 
 // pattern is the one that a string, or the keys of a map, must match: OpenAPI's, or that of a rule.
@@ -110,7 +112,7 @@ func pattern(s *apiextensionsv1.JSONSchemaProps) string {
 func durations(s *apiextensionsv1.JSONSchemaProps) (lo, hi time.Duration, ok bool) {
 	for _, v := range s.XValidations {
 		if m := durationRule.FindStringSubmatch(v.Rule); m != nil {
-			lo, err := time.ParseDuration(m[1])
+			lo, err := time.ParseDuration(cmp.Or(m[1], "0s"))
 			hi, err2 := time.ParseDuration(m[2])
 			return lo, hi, err == nil && err2 == nil
 		}

@@ -1,5 +1,5 @@
 // Package stage plays those parts of a cluster that an API server alone lacks, as far as the operator looks at them:
-// Deployments roll out, receiver Pods answer, ingress controller and Gateway admit, and the garbage collector collects.
+// Deployments roll out, receiver Pods answer, ingress controller and Gateway admit, KEDA scales, and the garbage collector collects.
 // Everything succeeds and takes no time.
 package stage
 
@@ -18,6 +18,8 @@ import (
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/utils/ptr"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -44,7 +46,7 @@ func New(c client.Client) *Stage {
 // Play brings the status of the children of one HeymarketWebhook to what a good cluster would say by now. It writes only
 // what differs.
 func (s *Stage) Play(ctx context.Context, hook client.ObjectKey) error {
-	for _, part := range []func(context.Context, client.ObjectKey) error{s.rollOut, s.admitIngress, s.admitRoute} {
+	for _, part := range []func(context.Context, client.ObjectKey) error{s.rollOut, s.admitIngress, s.admitRoute, s.takeScaling} {
 		if err := part(ctx, hook); client.IgnoreNotFound(err) != nil && !meta.IsNoMatchError(err) {
 			return fmt.Errorf("play the cluster of %s: %w", hook, err)
 		}
@@ -60,6 +62,10 @@ func (s *Stage) rollOut(ctx context.Context, hook client.ObjectKey) error {
 	d := &appsv1.Deployment{}
 	if err := s.c.Get(ctx, receiver(hook), d); err != nil {
 		return err
+	}
+	if !d.DeletionTimestamp.IsZero() {
+		// Deleted in the foreground, and there are no Pods to wait for.
+		return s.c.Patch(ctx, d, client.RawPatch(types.MergePatchType, []byte(`{"metadata":{"finalizers":null}}`)))
 	}
 	n := ptr.Deref(d.Spec.Replicas, 1)
 	if err := s.publish(ctx, hook, d, int(n)); err != nil {
@@ -171,29 +177,46 @@ func (s *Stage) admitIngress(ctx context.Context, hook client.ObjectKey) error {
 }
 
 func (s *Stage) admitRoute(ctx context.Context, hook client.ObjectKey) error {
-	route := &unstructured.Unstructured{}
-	route.SetGroupVersionKind(desired.HTTPRouteKind)
-	if err := s.c.Get(ctx, receiver(hook), route); err != nil {
-		return err
-	}
-	refs, _, _ := unstructured.NestedSlice(route.Object, "spec", "parentRefs")
-	var parents []any
-	for _, ref := range refs {
-		var conditions []any
-		for _, t := range []string{"Accepted", "ResolvedRefs"} {
-			conditions = append(conditions, map[string]any{
-				"type": t, "status": "True", "reason": t, "message": "Good.", "observedGeneration": route.GetGeneration(),
-				"lastTransitionTime": "2026-01-01T00:00:00Z",
+	return s.say(ctx, hook, desired.HTTPRouteKind, func(route *unstructured.Unstructured) map[string]any {
+		refs, _, _ := unstructured.NestedSlice(route.Object, "spec", "parentRefs")
+		var parents []any
+		for _, ref := range refs {
+			parents = append(parents, map[string]any{
+				"controllerName": "example.com/gateway", "parentRef": ref,
+				"conditions": []any{good("Accepted", route.GetGeneration()), good("ResolvedRefs", route.GetGeneration())},
 			})
 		}
-		parents = append(parents, map[string]any{"controllerName": "example.com/gateway", "parentRef": ref, "conditions": conditions})
+		return map[string]any{"parents": parents}
+	})
+}
+
+// takeScaling plays KEDA.
+func (s *Stage) takeScaling(ctx context.Context, hook client.ObjectKey) error {
+	return s.say(ctx, hook, desired.ScaledObjectKind, func(obj *unstructured.Unstructured) map[string]any {
+		return map[string]any{"conditions": []any{good("Ready", obj.GetGeneration())}}
+	})
+}
+
+func good(condition string, generation int64) map[string]any {
+	return map[string]any{
+		"type": condition, "status": "True", "reason": condition, "message": "Good.", "observedGeneration": generation,
+		"lastTransitionTime": "2026-01-01T00:00:00Z",
 	}
-	before := route.DeepCopy()
-	route.Object["status"] = map[string]any{"parents": parents}
-	if equality.Semantic.DeepEqual(before.Object["status"], route.Object["status"]) {
+}
+
+// say gives a child of another one's kind a status.
+func (s *Stage) say(ctx context.Context, hook client.ObjectKey, kind schema.GroupVersionKind, status func(*unstructured.Unstructured) map[string]any) error {
+	obj := &unstructured.Unstructured{}
+	obj.SetGroupVersionKind(kind)
+	if err := s.c.Get(ctx, receiver(hook), obj); err != nil {
+		return err
+	}
+	before, now := obj.Object["status"], status(obj)
+	if equality.Semantic.DeepEqual(before, any(now)) {
 		return nil
 	}
-	return s.c.Status().Update(ctx, route)
+	obj.Object["status"] = now
+	return s.c.Status().Update(ctx, obj)
 }
 
 // Collect plays the garbage collector for objects: it deletes those whose owners are all gone.
