@@ -261,7 +261,7 @@ var misconfigurations = []struct {
 	},
 	{
 		title: "Available",
-		lead:  "The reason is that of the condition `Available`, and of the event.",
+		lead:  "The reason is that of the condition `Available`, and of the event; the last one is no event, because for a moment it is true of every Pod that is replaced.",
 		cases: []misconfiguration{
 			{
 				mistake: "The image cannot be pulled",
@@ -291,7 +291,7 @@ var misconfigurations = []struct {
 				words: []string{`Deployment "support-receiver"`, "no PriorityClass with name importent", "spec.receiver"},
 			},
 			{
-				mistake:   "A NetworkPolicy keeps the operator from the Pods",
+				mistake: "A NetworkPolicy keeps the operator from the Pods", silent: true,
 				after:     func(w *world) { w.rollOut(2) },
 				condition: v1alpha1.ConditionAvailable, reason: v1alpha1.ReasonStatusUnreachable,
 				words: []string{`Deployment "support-receiver"`, "does not tell", "NetworkPolicy", "port 8081"},

@@ -36,7 +36,9 @@ import (
 )
 
 const (
-	workers = 8
+	// workers is how many resources are reconciled at once. Most of a reconcile is waiting for the API server, whose own
+	// priority and fairness bounds what it takes from one client.
+	workers = 32
 	// roundTimeout bounds one reconcile, so that an API server that hangs cannot hold a worker for ever.
 	roundTimeout = time.Minute
 )
@@ -51,23 +53,22 @@ func Scheme() *runtime.Scheme {
 
 // CacheOptions limit the caches to the given namespaces (none means all) and to the operator's own children.
 func CacheOptions(namespaces []string) cache.Options {
-	ours := cache.ByObject{Label: labels.SelectorFromSet(labels.Set{desired.LabelManagedBy: desired.ManagedByValue})}
-	slim := ours
-	slim.Transform = cache.TransformStripManagedFields()
+	ours := cache.ByObject{Label: labels.SelectorFromSet(labels.Set{desired.LabelManagedBy: desired.ManagedByValue}), Transform: slim}
+	bare := ours
+	bare.Transform = cache.TransformStripManagedFields()
 	opts := cache.Options{
 		ByObject: map[client.Object]cache.ByObject{
-			// Children keep their managed fields: they tell what the operator owns.
 			&appsv1.Deployment{}:          ours,
 			&corev1.Secret{}:              ours,
 			&corev1.Service{}:             ours,
 			&networkingv1.Ingress{}:       ours,
 			&networkingv1.NetworkPolicy{}: ours,
-			&discoveryv1.EndpointSlice{}:  slim,
+			&discoveryv1.EndpointSlice{}:  bare,
 
 			&policyv1.PodDisruptionBudget{}:          ours,
 			&autoscalingv2.HorizontalPodAutoscaler{}: ours,
 
-			&v1alpha1.HeymarketWebhook{}: {Label: labels.Everything(), Transform: cache.TransformStripManagedFields()},
+			&v1alpha1.HeymarketWebhook{}: {Label: labels.Everything(), Transform: slimWebhook},
 		},
 		// For the metadata of kinds that not every cluster has: they cannot be named above, where each has to exist.
 		DefaultLabelSelector: ours.Label,

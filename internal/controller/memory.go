@@ -1,0 +1,88 @@
+package controller
+
+import (
+	"reflect"
+	"slices"
+	"unique"
+
+	appsv1 "k8s.io/api/apps/v1"
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"heymarket.dev/operator/api/v1alpha1"
+)
+
+// What the caches keep of an object. Most of what the operator holds is the same words a thousand times: labels, owners,
+// the template of the receiver's Pods, the messages of conditions.
+
+// slim strips a child of the managed fields of others; those of the operator tell what it has applied. The rest shares
+// its words with other objects.
+func slim(in any) (any, error) {
+	obj, err := meta.Accessor(in)
+	if err != nil {
+		return in, nil // A tombstone, which is on its way out.
+	}
+	fields := slices.DeleteFunc(obj.GetManagedFields(), func(f metav1.ManagedFieldsEntry) bool { return f.Manager != FieldOwner })
+	labels, owners := obj.GetLabels(), obj.GetOwnerReferences()
+	share(reflect.ValueOf(&fields))
+	share(reflect.ValueOf(&labels))
+	share(reflect.ValueOf(&owners))
+	obj.SetManagedFields(fields)
+	obj.SetLabels(labels)
+	obj.SetOwnerReferences(owners)
+	if d, ok := in.(*appsv1.Deployment); ok {
+		share(reflect.ValueOf(&d.Spec.Template))
+	}
+	return in, nil
+}
+
+// slimWebhook strips a HeymarketWebhook of all managed fields: the operator writes no part of its spec.
+func slimWebhook(in any) (any, error) {
+	if hook, ok := in.(*v1alpha1.HeymarketWebhook); ok {
+		hook.ManagedFields = nil
+		share(reflect.ValueOf(&hook.Status.Conditions))
+	}
+	return in, nil
+}
+
+// share replaces every string below v, a pointer, by the one copy that all equal strings share. The copy goes when
+// nothing uses it any more.
+func share(v reflect.Value) {
+	switch v.Kind() {
+	case reflect.String:
+		if v.CanSet() {
+			v.SetString(unique.Make(v.String()).Value())
+		}
+	case reflect.Pointer:
+		if !v.IsNil() {
+			share(v.Elem())
+		}
+	case reflect.Struct:
+		for i := range v.NumField() {
+			share(v.Field(i))
+		}
+	case reflect.Slice:
+		if v.Type().Elem().Kind() == reflect.Uint8 {
+			return
+		}
+		for i := range v.Len() {
+			share(v.Index(i))
+		}
+	case reflect.Map:
+		if v.Len() == 0 || !v.CanSet() || v.Type().Key().Kind() != reflect.String {
+			return
+		}
+		// A key stays the string that it was first set with, so the map is made anew.
+		shared := reflect.MakeMapWithSize(v.Type(), v.Len())
+		for entry := v.MapRange(); entry.Next(); {
+			key, value := reflect.New(v.Type().Key()).Elem(), reflect.New(v.Type().Elem()).Elem()
+			key.Set(entry.Key())
+			value.Set(entry.Value())
+			share(key)
+			share(value)
+			shared.SetMapIndex(key, value)
+		}
+		v.Set(shared)
+	default: // Numbers, truth values, and what Kubernetes' types do not hold.
+	}
+}
