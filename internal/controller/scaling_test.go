@@ -1,18 +1,17 @@
 package controller
 
 import (
-	corev1 "k8s.io/api/core/v1"
 	"slices"
 	"strings"
 	"testing"
 
+	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
 	"heymarket.dev/operator/api/v1alpha1"
 	"heymarket.dev/operator/internal/controller/desired"
 )
 
-// From a cluster without KEDA to one with it, and back to a HorizontalPodAutoscaler.
 // A Deployment that the API server refuses is tried again with each change around it. That the replicas are handed over
 // is written once.
 func TestReplicasAreHandedOverOnce(t *testing.T) {

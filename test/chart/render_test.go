@@ -166,7 +166,7 @@ func TestEveryRenderingIsSound(t *testing.T) {
 	t.Parallel()
 	needHelm(t)
 	alone, combined := renderings()
-	sets := append(alone, combined...)
+	sets := slices.Concat(alone, combined)
 	standard, err := policy.NewEvaluator(policy.DefaultChecks(), nil)
 	if err != nil {
 		t.Fatal(err)
