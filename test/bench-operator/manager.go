@@ -130,10 +130,16 @@ func (m *manager) reconciledAll(ctx context.Context, n int) error {
 	})
 }
 
-// collected waits for a garbage collection that begins from now on; the runtime forces one every two minutes.
+// collected waits for two garbage collections that begin from now on: what is pooled survives the first. The runtime
+// forces one every two minutes.
 func (m *manager) collected(ctx context.Context) error {
-	from := float64(time.Now().Unix() + 1)
-	return m.until(ctx, "a garbage collection", func(f figures) bool { return f[lastGC] > from })
+	for range 2 {
+		from := float64(time.Now().Unix() + 1)
+		if err := m.until(ctx, "a garbage collection", func(f figures) bool { return f[lastGC] > from }); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func (m *manager) until(ctx context.Context, what string, good func(figures) bool) error {

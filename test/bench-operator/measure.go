@@ -272,7 +272,7 @@ func (b *bench) collect(ctx context.Context, m *manager) error {
 	if b.quick {
 		return nil
 	}
-	b.say("waiting for a garbage collection")
+	b.say("waiting for two garbage collections")
 	return m.collected(ctx)
 }
 
