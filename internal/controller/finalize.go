@@ -137,15 +137,19 @@ func (r *Reconciler) endReceiver(ctx context.Context, hook *v1alpha1.HeymarketWe
 	if err := pruneChild(ctx, r, "HTTPRoute", &route, false); err != nil {
 		return begun, false, err
 	}
-	deployment, err := readChild(ctx, r, now, "Deployment", key, &appsv1.Deployment{}, true)
+	// From the API server: a cache that has missed the end of a Deployment would be waited for, for ever.
+	deployment := &appsv1.Deployment{}
+	err = r.Live.Get(ctx, key, deployment)
 	switch {
-	case err != nil:
-		return begun, false, err
-	case deployment != nil && !deployment.DeletionTimestamp.IsZero():
+	case client.IgnoreNotFound(err) != nil:
+		return begun, false, fmt.Errorf("read Deployment %s: %w", key.Name, err)
+	case err != nil || !metav1.IsControlledBy(deployment, hook): // It is gone, or another's.
+	case !deployment.DeletionTimestamp.IsZero():
 		return deployment.DeletionTimestamp.Time, false, nil
-	case deployment != nil:
+	default:
 		// In the foreground: it stays until its ReplicaSets are gone, which could make Pods until then.
-		err := r.Client.Delete(ctx, deployment, client.Preconditions{UID: new(deployment.UID)}, client.PropagationPolicy(metav1.DeletePropagationForeground))
+		err := r.Client.Delete(ctx, deployment, client.Preconditions{UID: new(deployment.UID)},
+			client.PropagationPolicy(metav1.DeletePropagationForeground), client.DisableReadYourWritesConsistency)
 		if client.IgnoreNotFound(err) != nil {
 			return begun, false, fmt.Errorf("delete Deployment %s: %w", deployment.Name, err)
 		}

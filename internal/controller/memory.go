@@ -58,8 +58,10 @@ func share(v reflect.Value) {
 			share(v.Elem())
 		}
 	case reflect.Struct:
-		for _, field := range v.Fields() {
-			share(field)
+		for field, value := range v.Fields() {
+			if field.IsExported() { // What is not may be anybody's, such as the zone of a time.
+				share(value)
+			}
 		}
 	case reflect.Slice:
 		if v.Type().Elem().Kind() == reflect.Uint8 {

@@ -131,7 +131,7 @@ func Setup(ctx context.Context, mgr manager.Manager, settings Settings, redis *R
 	}
 	return c.
 		Named("heymarketwebhook").
-		For(&v1alpha1.HeymarketWebhook{}, builder.WithPredicates(predicate.Or(predicate.GenerationChangedPredicate{}, finalizersChanged))).
+		For(&v1alpha1.HeymarketWebhook{}, builder.WithPredicates(predicate.Or(predicate.GenerationChangedPredicate{}, finalizersChanged, conditionsChanged))).
 		Watches(&v1alpha1.HeymarketWebhook{}, wakeRivals(mgr.GetCache(), settings), builder.WithPredicates(predicate.GenerationChangedPredicate{})).
 		Owns(&appsv1.Deployment{}).
 		Owns(&corev1.Service{}).
@@ -165,6 +165,13 @@ var ownersChanged = predicate.Funcs{UpdateFunc: func(e event.UpdateEvent) bool {
 // finalizersChanged lets a resource through whose finalizers somebody has changed.
 var finalizersChanged = predicate.Funcs{UpdateFunc: func(e event.UpdateEvent) bool {
 	return !slices.Equal(e.ObjectOld.GetFinalizers(), e.ObjectNew.GetFinalizers())
+}}
+
+// conditionsChanged lets a resource through whose conditions have changed, by the operator itself too: it may have judged by
+// an old view, because the answer to its last write was lost or a cache was behind, and nothing else would wake it.
+var conditionsChanged = predicate.Funcs{UpdateFunc: func(e event.UpdateEvent) bool {
+	was, is := e.ObjectOld.(*v1alpha1.HeymarketWebhook), e.ObjectNew.(*v1alpha1.HeymarketWebhook)
+	return !equality.Semantic.DeepEqual(was.Status.Conditions, is.Status.Conditions)
 }}
 
 // webhookOfEndpointSlice reads the label that EndpointSlices inherit from their Service.

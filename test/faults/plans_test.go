@@ -152,6 +152,9 @@ func TestFaults(t *testing.T) {
 	if s := os.Getenv("FAULTS_PLAN"); s != "" {
 		only := regexp.MustCompile(s)
 		plans = slices.DeleteFunc(plans, func(p plan) bool { return !only.MatchString(p.String()) })
+		if len(plans) == 0 {
+			t.Fatalf("FAULTS_PLAN=%s chooses none of them", s)
+		}
 	}
 	if count > 0 {
 		plans = plans[:min(count, len(plans))]
