@@ -29,8 +29,11 @@ sum() { # name, then arguments of go test
 }
 
 # The race detector where the product's own code runs; what looks at it from outside goes without, and twice as fast.
-sum product -race -timeout 20m "$@" ./api/... ./cmd/... ./internal/... ./hack/...
-sum proofs -timeout 20m "$@" ./test/...
-(cd hack/cluster && sum cluster . ./image)
-(cd test/chart/rules && sum rules .)
-(cd test/readers && sum readers .)
+# All of them run, also after one has failed.
+failed=0
+sum product -race -timeout 20m "$@" ./api/... ./cmd/... ./internal/... ./hack/... || failed=1
+sum proofs -timeout 20m "$@" ./test/... || failed=1
+(cd hack/cluster && sum cluster . ./image) || failed=1
+(cd test/chart/rules && sum rules .) || failed=1
+(cd test/readers && sum readers .) || failed=1
+exit $failed
