@@ -110,6 +110,7 @@ func run(ctx context.Context, opts options, logger logr.Logger) error {
 		Gateways:      opts.gateways,
 
 		TargetAddresses: opts.targets,
+		TrustedProxies:  opts.trustedProxies,
 
 		MaxConcurrentRollouts: opts.maxRollouts,
 	}, redis, controller.NewHTTPPodStatus(), controller.RedisKeysFunc(stream.Remove)); err != nil {

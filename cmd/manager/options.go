@@ -26,6 +26,7 @@ type options struct {
 	namespaces     []string
 	gateways       controller.Gateways
 	targets        controller.TargetAddresses
+	trustedProxies []string
 	maxRollouts    int
 	networkPolicy  *controller.NetworkPolicy
 	leaderElect    bool
@@ -40,7 +41,7 @@ type options struct {
 // the flag and the remedy.
 func parseOptions(args []string, out io.Writer) (options, error) {
 	var o options
-	var hostTemplate, allowedHosts, gateways, targets, namespaces, eventsFrom, operationsFrom, level string
+	var hostTemplate, allowedHosts, gateways, targets, proxies, namespaces, eventsFrom, operationsFrom, level string
 	var networkPolicies bool
 	f := flag.NewFlagSet("manager", flag.ContinueOnError)
 	f.SetOutput(io.Discard) // The caller says what is wrong, in one sentence.
@@ -50,6 +51,7 @@ func parseOptions(args []string, out io.Writer) (options, error) {
 	f.StringVar(&allowedHosts, "allowed-hosts", "", "comma separated `list` of the hosts that resources may name, with .Namespace; *. in front means any name below. For example {{.Namespace}}.hooks.example.com,*.{{.Namespace}}.example.com. Default: any host.")
 	f.StringVar(&o.ingressClass, "ingress-class", "", "IngressClass `name` for resources that name none. Default: the cluster's default class.")
 	f.StringVar(&gateways, "gateway", "", "comma separated `list` of Gateways, each namespace/name, for resources of exposure type HTTPRoute that name none. Default: they have to name one.")
+	f.StringVar(&proxies, "trusted-proxies", "", "comma separated `list` of the networks of the ingress controller and what stands before it, such as 10.244.0.0/16. Whose address failed tokens count against is read from the headers that these write, and from nobody else's. Default: none.")
 	f.StringVar(&targets, "target-addresses", "Any", "`addresses` that targets may have: Any, or Public, which refuses private ranges, or Public and networks that are allowed besides, such as Public,10.96.0.0/12 with the cluster's Services. Loopback, link-local and clouds' metadata addresses are always refused.")
 	f.StringVar(&namespaces, "namespaces", "", "comma separated `list` of namespaces to work in. Default: all.")
 	f.IntVar(&o.maxRollouts, "max-concurrent-rollouts", 10, "how `many` receivers roll at a time when this version of the operator replaces the Pods of another one; 0 for all at once.")
@@ -113,6 +115,9 @@ func parseOptions(args []string, out io.Writer) (options, error) {
 	}
 	if o.targets, err = controller.ParseTargetAddresses(targets); err != nil {
 		return o, fmt.Errorf("--target-addresses is %q: %w; set Any, Public, or Public and networks such as Public,10.96.0.0/12", targets, err)
+	}
+	if o.trustedProxies, err = controller.ParseNetworks(proxies); err != nil {
+		return o, fmt.Errorf("--trusted-proxies is not usable: %w; set a list such as 10.244.0.0/16", err)
 	}
 	if o.allowedHosts, err = controller.ParseAllowedHosts(allowedHosts); err != nil {
 		return o, fmt.Errorf("--allowed-hosts is not usable: %w; set a list such as *.{{.Namespace}}.hooks.example.com", err)

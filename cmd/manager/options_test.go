@@ -39,6 +39,7 @@ func TestBadFlagsEndWithASentence(t *testing.T) {
 		{[]string{"--redis-url-file=f", "--gateway=gateways/public,internal"}, []string{"--gateway", `"internal"`, "gateways/public"}},
 		{[]string{"--redis-url-file=f", "--gateway=a/b/c"}, []string{"--gateway", `"a/b/c"`}},
 		{[]string{"--redis-url-file=f", "--target-addresses=Private"}, []string{"--target-addresses", "Private", "Public"}},
+		{[]string{"--redis-url-file=f", "--trusted-proxies=10.0.0.0/8,10.0.0.1"}, []string{"--trusted-proxies", `"10.0.0.1"`, "10.244.0.0/16"}},
 		{[]string{"--redis-url-file=f", "--target-addresses="}, []string{"--target-addresses", "Any"}},
 		{[]string{"--redis-url-file=f", "--target-addresses=Any,10.0.0.0/8"}, []string{"--target-addresses", "Any,10.0.0.0/8"}},
 		{[]string{"--redis-url-file=f", "--target-addresses=Public,10.96.0.1/12"}, []string{"--target-addresses", `"10.96.0.1/12"`, "Public,10.96.0.0/12"}},
@@ -93,7 +94,7 @@ func TestOptions(t *testing.T) {
 	o, err := parseOptions([]string{
 		"--redis-url-file=f", "--namespaces= a,b,,a", "--log-level=debug", "--log-format=text",
 		"--host-template={{.Name}}.example.com", "--metrics-bind-address=0", "--leader-elect", "--max-concurrent-rollouts=3",
-		"--gateway=gateways/public, gateways/internal", "--target-addresses=Public, 10.96.0.0/12,fd00:10::/112",
+		"--gateway=gateways/public, gateways/internal", "--target-addresses=Public, 10.96.0.0/12,fd00:10::/112", "--trusted-proxies=10.244.0.0/16, fd00::/8",
 	}, &bytes.Buffer{})
 	if err != nil {
 		t.Fatal(err)
@@ -106,6 +107,9 @@ func TestOptions(t *testing.T) {
 	}
 	if want := (controller.TargetAddresses{Public: true, AndNetworks: []string{"10.96.0.0/12", "fd00:10::/112"}}); !cmp.Equal(o.targets, want) {
 		t.Errorf("target addresses: %+v", o.targets)
+	}
+	if !slices.Equal(o.trustedProxies, []string{"10.244.0.0/16", "fd00::/8"}) {
+		t.Errorf("trusted proxies: %q", o.trustedProxies)
 	}
 	if host, err := o.hostTemplate.Host("ns", "n"); err != nil || host != "n.example.com" {
 		t.Errorf("host %q, %v", host, err)

@@ -84,6 +84,7 @@ func (r *Reconciler) resolve(ctx context.Context, hook *v1alpha1.HeymarketWebhoo
 		Gateways:      r.Settings.Gateways,
 
 		TargetAddresses: r.Settings.TargetAddresses,
+		TrustedProxies:  r.Settings.TrustedProxies,
 
 		KEDA:          r.Extensions.Served(desired.ScaledObjectKind),
 		FirstReplicas: now.children.deployment == nil,

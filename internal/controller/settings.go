@@ -28,6 +28,8 @@ type Settings struct {
 	Gateways Gateways
 	// TargetAddresses say where targets may be.
 	TargetAddresses TargetAddresses
+	// TrustedProxies are the networks (CIDR) whose word receivers take for a sender's address; empty means nobody's.
+	TrustedProxies []string
 	// NetworkPolicy shuts receivers off by NetworkPolicies; nil means that the operator makes none.
 	NetworkPolicy *NetworkPolicy
 	// MaxConcurrentRollouts bounds how many receivers roll at a time because the operator is a new version; 0 means no bound.
@@ -61,6 +63,22 @@ func ParseTargetAddresses(s string) (TargetAddresses, error) {
 		default:
 			out.AndNetworks = append(out.AndNetworks, n.String())
 		}
+	}
+	return out, nil
+}
+
+// ParseNetworks reads a comma separated list of networks such as 10.244.0.0/16. An error says what is wrong with it.
+func ParseNetworks(s string) ([]string, error) {
+	var out []string
+	for part := range strings.SplitSeq(s, ",") {
+		if part = strings.TrimSpace(part); part == "" {
+			continue
+		}
+		n, err := netip.ParsePrefix(part)
+		if err != nil || n != n.Masked() {
+			return nil, fmt.Errorf("%q is no network", part)
+		}
+		out = append(out, n.String())
 	}
 	return out, nil
 }

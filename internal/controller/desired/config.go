@@ -23,17 +23,18 @@ func receiverConfig(in Input) (config.Config, error) {
 		return config.Config{}, fmt.Errorf("retention.deadLetters: %w", err)
 	}
 	c := config.Config{
-		Webhook:       config.Webhook{Namespace: in.Webhook.Namespace, Name: in.Webhook.Name},
-		Paths:         paths(in),
-		TokenFiles:    []string{currentToken(in.Webhook).file()},
-		RedisURLFile:  configMount + "/" + KeyRedisURL,
-		WebhookID:     spec.WebhookID,
-		EventTypes:    eventTypes(spec.EventTypes),
-		Deduplication: config.Deduplication{Window: config.Duration(window), Key: spec.Deduplication.Key},
-		Retention:     config.Retention{DeadLetters: config.Duration(deadLetters), DeadLetterLimit: ptr.Deref(spec.Retention.DeadLetterLimit, 0)},
-		Paused:        spec.Paused,
-		LogLevel:      string(spec.Receiver.LogLevel),
-		Addresses:     config.Addresses{DenyPrivate: in.TargetAddresses.Public, AllowNetworks: in.TargetAddresses.AndNetworks},
+		Webhook:        config.Webhook{Namespace: in.Webhook.Namespace, Name: in.Webhook.Name},
+		Paths:          paths(in),
+		TokenFiles:     []string{currentToken(in.Webhook).file()},
+		RedisURLFile:   configMount + "/" + KeyRedisURL,
+		WebhookID:      spec.WebhookID,
+		EventTypes:     eventTypes(spec.EventTypes),
+		Deduplication:  config.Deduplication{Window: config.Duration(window), Key: spec.Deduplication.Key},
+		Retention:      config.Retention{DeadLetters: config.Duration(deadLetters), DeadLetterLimit: ptr.Deref(spec.Retention.DeadLetterLimit, 0)},
+		Paused:         spec.Paused,
+		LogLevel:       string(spec.Receiver.LogLevel),
+		Addresses:      config.Addresses{DenyPrivate: in.TargetAddresses.Public, AllowNetworks: in.TargetAddresses.AndNetworks},
+		TrustedProxies: in.TrustedProxies,
 	}
 	if p := spec.Token.PreviousSecretKeyRef; p != nil {
 		c.TokenFiles = append(c.TokenFiles, previousToken(*p).file())

@@ -69,6 +69,8 @@ type Input struct {
 	Image string
 	// TargetAddresses say where targets may be.
 	TargetAddresses TargetAddresses
+	// TrustedProxies are the networks (CIDR) whose word receivers take for a sender's address.
+	TrustedProxies []string
 	// Gateways are those that an HTTPRoute attaches to which names none.
 	Gateways []v1alpha1.GatewayReference
 	// KEDA says that the cluster has ScaledObjects.

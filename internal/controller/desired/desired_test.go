@@ -174,6 +174,18 @@ func TestConfigurationIsThatOfRelease010(t *testing.T) {
 	}
 }
 
+func TestReceiverIsToldWhichProxiesToBelieve(t *testing.T) {
+	t.Parallel()
+	want := []string{"10.244.0.0/16"}
+	c, err := config.Decode(build(t, input(t, "smallest", Input{TrustedProxies: want})).ConfigSecret.Data[KeyConfig])
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(want, c.TrustedProxies); diff != "" {
+		t.Error(diff)
+	}
+}
+
 func TestReceiverIsToldWhereTargetsMayBe(t *testing.T) {
 	t.Parallel()
 	for _, tc := range []struct {
