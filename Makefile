@@ -14,6 +14,8 @@ MUTATIONS ?= 10000
 FAULTS ?= 0
 READERS_BODIES ?= 1000000
 IMAGE ?= heymarket.dev/operator:$(VERSION)
+# The certificate authorities by which receivers verify https targets: those of this machine.
+ROOTS ?= $(firstword $(wildcard /etc/ssl/certs/ca-certificates.crt /etc/pki/tls/certs/ca-bundle.crt /etc/ssl/cert.pem))
 
 # Tools run here, in the versions of their own module.
 TOOL := go tool -modfile=hack/tools/go.mod
@@ -47,8 +49,10 @@ build: ## Build bin/manager, bin/receiver and the plugin bin/kubectl-heymarket, 
 
 .PHONY: image
 image: build ## Pack manager and receiver into the image archive dist/image.tar, without Docker. Load it with docker load or ctr.
+	@test -n "$(ROOTS)" || { echo "image: this machine has no certificate authorities, by which receivers verify targets; name a file of them: make image ROOTS=FILE" >&2; exit 1; }
 	@mkdir -p dist
-	$(CLUSTER) image -z -o $(CURDIR)/dist/image.tar -t $(IMAGE) -e /manager $(CURDIR)/bin/manager=/manager $(CURDIR)/bin/receiver=/receiver
+	$(CLUSTER) image -z -o $(CURDIR)/dist/image.tar -t $(IMAGE) -e /manager $(CURDIR)/bin/manager=/manager $(CURDIR)/bin/receiver=/receiver \
+		$(ROOTS)=/etc/ssl/certs/ca-certificates.crt
 
 .PHONY: release
 release: ## Make a release of the commit in dist/release: binaries, image for amd64 and arm64, SBOM, chart, checksums; twice, and compare. RELEASE_CACHE=shared is quicker.

@@ -52,7 +52,7 @@ make_all() { # a clone's directory, and where to write
     done
     for command in manager receiver; do files+=("$here/dist/{arch}/$command=/$command"); done
     # Targets with https:// URLs are verified by the roots that the building machine trusts; the second build has the same.
-    if [[ -e /etc/ssl/certs/ca-certificates.crt ]]; then files+=(/etc/ssl/certs/ca-certificates.crt=/etc/ssl/certs/ca-certificates.crt); fi
+    files+=("${ROOTS:-/etc/ssl/certs/ca-certificates.crt}=/etc/ssl/certs/ca-certificates.crt")
     "$scratch/cluster" image -z -a "$(IFS=,; echo "${architectures[*]}")" -o "$out/heymarket-operator_${version}_image.tar" -t "$image" -e /manager "${files[@]}" >/dev/null
     "$scratch/cluster" digest "$out/heymarket-operator_${version}_image.tar" >"$out/image.digest"
     for arch in "${architectures[@]}"; do
