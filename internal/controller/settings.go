@@ -50,7 +50,6 @@ func ParseTargetAddresses(s string) (TargetAddresses, error) {
 	var out TargetAddresses
 	for i, part := range strings.Split(s, ",") {
 		part = strings.TrimSpace(part)
-		n, err := netip.ParsePrefix(part)
 		switch {
 		case i == 0 && part == "Any" && part == strings.TrimSpace(s):
 			return out, nil
@@ -58,10 +57,12 @@ func ParseTargetAddresses(s string) (TargetAddresses, error) {
 			out.Public = true
 		case i == 0:
 			return TargetAddresses{}, errors.New("it begins neither with Public nor is it Any alone")
-		case err != nil || n != n.Masked():
-			return TargetAddresses{}, fmt.Errorf("%q is no network", part)
 		default:
-			out.AndNetworks = append(out.AndNetworks, n.String())
+			n, err := network(part)
+			if err != nil {
+				return TargetAddresses{}, err
+			}
+			out.AndNetworks = append(out.AndNetworks, n)
 		}
 	}
 	return out, nil
@@ -74,13 +75,22 @@ func ParseNetworks(s string) ([]string, error) {
 		if part = strings.TrimSpace(part); part == "" {
 			continue
 		}
-		n, err := netip.ParsePrefix(part)
-		if err != nil || n != n.Masked() {
-			return nil, fmt.Errorf("%q is no network", part)
+		n, err := network(part)
+		if err != nil {
+			return nil, err
 		}
-		out = append(out, n.String())
+		out = append(out, n)
 	}
 	return out, nil
+}
+
+// network reads a network such as 10.96.0.0/12; 10.96.0.1/12 is none.
+func network(s string) (string, error) {
+	n, err := netip.ParsePrefix(s)
+	if err != nil || n != n.Masked() {
+		return "", fmt.Errorf("%q is no network", s)
+	}
+	return n.String(), nil
 }
 
 // Gateways are what HTTPRoutes attach to.
