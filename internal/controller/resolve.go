@@ -340,8 +340,10 @@ func (r *Reconciler) resolveAddress(ctx context.Context, now *round) error {
 	if !now.accepted() {
 		return nil
 	}
-	if s := now.children.urlSecret; s != nil && address.Revision < max(told, now.hook.Spec.Exposure.URLRevision) {
-		// The cache may not have seen yet that the URL has been renewed.
+	served := desired.ServedPaths(configData)
+	renewed := address.Revision < max(told, now.hook.Spec.Exposure.URLRevision)
+	if s := now.children.urlSecret; s != nil && (renewed || address.Misses(now.hook, served)) {
+		// The cache may not have seen yet that the URL is another one, and what it was before is kept nowhere else.
 		fresh := &corev1.Secret{}
 		if err := r.Live.Get(ctx, client.ObjectKeyFromObject(s), fresh); err != nil {
 			return fmt.Errorf("read Secret %s: %w", s.Name, err)
@@ -350,11 +352,11 @@ func (r *Reconciler) resolveAddress(ctx context.Context, now *round) error {
 		address = desired.FindAddress(fresh.Data, configData, at)
 	}
 	address.Revision = max(address.Revision, told) // The Secret may have lost it.
-	served := ""
-	if paths := desired.ServedPaths(configData); len(paths) > 0 {
-		served = paths[0]
+	latest := ""
+	if len(served) > 0 {
+		latest = served[0]
 	}
-	address, err := address.Follow(now.hook, served, at)
+	address, err := address.Follow(now.hook, latest, at)
 	if err != nil {
 		now.refuse(v1alpha1.ReasonInvalidConfiguration, "%s", err)
 		return nil

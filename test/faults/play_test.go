@@ -177,11 +177,10 @@ func compared(s children.State) map[string]any {
 }
 
 // rest wakes the resource, again and again, until two rounds in a row have written nothing. That a round comes shows that
-// the watch works again; that nothing is written shows that the end is one.
+// the watch works again; that nothing is written shows that the end is one. An informer that has to list anew may wait
+// seconds for it, and until then the operator tries what conflicts.
 func (p *play) rest(ctx context.Context) error {
-	const most = 8
-	var late []string
-	for range most {
+	for began := time.Now(); ; {
 		p.wire.take()
 		for range 2 {
 			asked := p.stage.Asked(p.hook)
@@ -193,11 +192,14 @@ func (p *play) rest(ctx context.Context) error {
 				return fmt.Errorf("a change of the token's Secret does not wake the operator: %w", err)
 			}
 		}
-		if late = p.wire.take(); len(late) == 0 {
+		late := p.wire.take()
+		switch {
+		case len(late) == 0:
 			return nil
+		case time.Since(began) > bound:
+			return fmt.Errorf("writes and does not come to rest: %s", strings.Join(late, ", "))
 		}
 	}
-	return fmt.Errorf("writes and does not come to rest: %s", strings.Join(late, ", "))
 }
 
 func (p *play) touch(ctx context.Context) error {

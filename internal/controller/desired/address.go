@@ -85,6 +85,14 @@ func (a Address) NeedsSegment(w *v1alpha1.HeymarketWebhook) bool {
 	return a.Segment == "" || w.Spec.Exposure.URLRevision > a.Revision
 }
 
+// Misses says whether receivers of w have been given a path that a does not know. Then a was read before that path was
+// replaced, or the Secret has lost it.
+func (a Address) Misses(w *v1alpha1.HeymarketWebhook, served []string) bool {
+	return slices.ContainsFunc(served, func(path string) bool {
+		return path != PathPrefix(w)+a.Segment && !slices.ContainsFunc(a.Previous, func(p PreviousPath) bool { return p.Path == path })
+	})
+}
+
 // Follow returns the address that w asks for. It makes up a segment if a has none or the revision has risen. served is
 // the path that receivers have been given last, or "": if it is no longer the URL's, it becomes a previous one now.
 func (a Address) Follow(w *v1alpha1.HeymarketWebhook, served string, now time.Time) (Address, error) {

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"heymarket.dev/operator/api/v1alpha1"
 )
@@ -58,6 +59,28 @@ func TestNewSegment(t *testing.T) {
 			t.Fatalf("NewSegment made %q", s)
 		}
 		seen[s] = true
+	}
+}
+
+func TestMisses(t *testing.T) {
+	t.Parallel()
+	w := &v1alpha1.HeymarketWebhook{ObjectMeta: metav1.ObjectMeta{Namespace: "n", Name: "s"}}
+	segment := strings.Repeat("o", 26)
+	a := Address{Segment: segment, Previous: []PreviousPath{{Path: "/before/" + segment}}}
+	for name, tc := range map[string]struct {
+		served []string
+		want   bool
+	}{
+		"nothing is served":           {nil, false},
+		"what it says":                {[]string{"/n/s/" + segment, "/before/" + segment}, false},
+		"less than it says":           {[]string{"/before/" + segment}, false},
+		"a path that it has not":      {[]string{"/n/s/" + segment, "/before/that/" + segment}, true},
+		"a segment that it has not":   {[]string{"/n/s/" + strings.Repeat("p", 26)}, true},
+		"a path from before all that": {[]string{"/before/that/" + segment}, true},
+	} {
+		if got := a.Misses(w, tc.served); got != tc.want {
+			t.Errorf("%s: %t", name, got)
+		}
 	}
 }
 
