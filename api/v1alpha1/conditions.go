@@ -63,6 +63,10 @@ const (
 	ReasonServing = "Serving"
 	// ReasonNotDeployed: there is no receiver yet, because Accepted is not True.
 	ReasonNotDeployed = "NotDeployed"
+	// ReasonChildFailed: the API server fails to store a child object, such as when an admission webhook does not answer.
+	// The message is the API server's own. Heals by itself when it succeeds. Where the child is an Ingress or HTTPRoute,
+	// the reason is that of ConditionExposed.
+	ReasonChildFailed = "ChildFailed"
 	// ReasonRolloutInProgress: the Deployment is replacing its Pods.
 	ReasonRolloutInProgress = "RolloutInProgress"
 	// ReasonPodsRefused: the API server refuses the Deployment's Pods, because of a quota, a policy, or something that the

@@ -16,7 +16,6 @@ import (
 	policyv1ac "k8s.io/client-go/applyconfigurations/policy/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/log"
-	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
 	"heymarket.dev/operator/api/v1alpha1"
 	"heymarket.dev/operator/internal/controller/desired"
@@ -86,12 +85,12 @@ type applyConfiguration interface {
 
 // applyChild applies want unless is, as far as the operator owns it, already says the same. A change by another manager
 // takes the ownership of the changed field away, so it shows here too; a default or an addition of another manager does
-// not. It returns whether it has written. What the API server refuses for good is noted in now, and stops the round's
-// further writes.
+// not. It returns whether it has written. What the API server refuses or fails to store is noted in now, and stops the
+// round's further writes.
 func applyChild[L client.Object, A applyConfiguration](
 	ctx context.Context, r *Reconciler, now *round, is L, want A, extract func(L, string) (A, error),
 ) (bool, error) {
-	if !now.accepted() {
+	if !now.writes() {
 		return false, nil
 	}
 	kind, name := *want.GetKind(), *want.GetName()
@@ -111,10 +110,19 @@ func applyChild[L client.Object, A applyConfiguration](
 	return wrote, err
 }
 
-const refusedChild = "The API server refused %s %q; change the part of the spec, the quota or the policy that it names: %s"
+// failure is a child that the API server could not store.
+type failure struct {
+	kind string
+	verdict
+}
 
-// applied tells success from what the API server refuses for good, which is noted, and from what is worth another try,
-// which is returned.
+const (
+	refusedChild = "The API server refused %s %q; change the part of the spec, the quota or the policy that it names: %s"
+	failedChild  = "The API server fails to store %s %q, and the operator tries again. If it lasts, repair what the answer names: %s"
+)
+
+// applied tells success from what is noted, because a person may have to do something, and from what is worth another
+// try at once, which is returned. Of what is noted nothing tells when it changes, so that is tried again too.
 func (now *round) applied(err error, kind, name string) (bool, error) {
 	switch {
 	case err == nil:
@@ -123,23 +131,22 @@ func (now *round) applied(err error, kind, name string) (bool, error) {
 		// The resource goes away with its namespace in a moment.
 		now.refuse(v1alpha1.ReasonChildRefused, "The namespace is being deleted.")
 		return false, nil
-	case apierrors.IsInvalid(err):
+	case apierrors.IsInvalid(err), apierrors.IsForbidden(err), apierrors.IsBadRequest(err):
+		// A value in the spec, a quota, an admission policy or webhook, or a right that the operator lacks.
 		now.refuse(v1alpha1.ReasonChildRefused, refusedChild, kind, name, bounded(err.Error()))
-		now.trouble = reconcile.TerminalError(fmt.Errorf("apply %s %s: %w", kind, name, err))
-		return false, nil
-	case apierrors.IsForbidden(err):
-		// A quota, a policy, or a right that the operator lacks: none of them tells when it changes.
-		now.refuse(v1alpha1.ReasonChildRefused, refusedChild, kind, name, bounded(err.Error()))
-		now.trouble = fmt.Errorf("apply %s %s: %w", kind, name, err)
-		return false, nil
+	case apierrors.IsInternalError(err):
+		// An admission webhook that does not answer, or no address left for a Service.
+		now.failure = &failure{kind, verdict{reason: v1alpha1.ReasonChildFailed, message: fmt.Sprintf(failedChild, kind, name, bounded(err.Error()))}}
 	default:
 		return false, fmt.Errorf("apply %s %s: %w", kind, name, err)
 	}
+	now.trouble = fmt.Errorf("apply %s %s: %w", kind, name, err)
+	return false, nil
 }
 
 // prune deletes what is no longer wanted. A person's mistake never deletes anything.
 func (r *Reconciler) prune(ctx context.Context, now *round, want desired.Objects) error {
-	if !now.accepted() {
+	if !now.writes() {
 		return nil
 	}
 	is := &now.children

@@ -47,7 +47,7 @@ func (r *Reconciler) readExtension(
 // applyExtension applies want unless is says the same. lists are the fields of the spec that are lists with one owner
 // each; elsewhere others may have added.
 func (r *Reconciler) applyExtension(ctx context.Context, now *round, is, want *unstructured.Unstructured, lists ...string) error {
-	if !now.accepted() || is != nil && says(is, want, lists) {
+	if !now.writes() || is != nil && says(is, want, lists) {
 		return nil
 	}
 	err := r.Client.Apply(ctx, client.ApplyConfigurationFromUnstructured(want), client.FieldOwner(FieldOwner), client.ForceOwnership)

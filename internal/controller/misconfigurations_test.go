@@ -120,7 +120,7 @@ func (m misconfiguration) make(w *world) string {
 	}
 	w.writes.take()
 	_, _ = w.tryReconcile()
-	if got := w.writes.take(); m.reason != v1alpha1.ReasonChildRefused && len(got) != 0 {
+	if got := w.writes.take(); m.reason != v1alpha1.ReasonChildRefused && m.reason != v1alpha1.ReasonChildFailed && len(got) != 0 {
 		w.t.Errorf("the same again was written: %v", got)
 	}
 	if got := w.recorded(); len(got) != 0 {

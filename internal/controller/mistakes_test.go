@@ -257,6 +257,12 @@ var misconfigurations = []struct {
 				condition: v1alpha1.ConditionAccepted, reason: v1alpha1.ReasonChildRefused,
 				words: []string{`Service "support-receiver"`, "exceeded quota: objects", "quota"},
 			},
+			{
+				mistake:   "An admission webhook denies a child; here that of an ingress controller, because another Ingress has the host and path",
+				before:    denyingWebhook(`host "staging.hooks.example.com" and path "/staging/support" is already defined in ingress staging/old`),
+				condition: v1alpha1.ConditionAccepted, reason: v1alpha1.ReasonChildRefused,
+				words: []string{`Ingress "support-receiver"`, "denied the request", "is already defined in ingress staging/old", "policy"},
+			},
 		},
 	},
 	{
@@ -271,6 +277,12 @@ var misconfigurations = []struct {
 				}),
 				condition: v1alpha1.ConditionAvailable, reason: v1alpha1.ReasonRolloutStuck,
 				words: []string{`Deployment "support-receiver"`, `"heymarket.dev/operator:v1"`, "do not become ready", "spec.receiver.imagePullSecrets", "kubectl describe pods"},
+			},
+			{
+				mistake:   "An admission webhook of the cluster does not answer",
+				before:    deadWebhook,
+				condition: v1alpha1.ConditionAvailable, reason: v1alpha1.ReasonChildFailed,
+				words: []string{`Service "support-receiver"`, `failed calling webhook "validate.example.com"`, "tries again", "repair what the answer names"},
 			},
 			{
 				mistake: "A quota forbids the Pods",

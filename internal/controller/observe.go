@@ -49,6 +49,13 @@ func (r *Reconciler) observe(ctx context.Context, now *round, want desired.Objec
 	now.unwatched = now.unwatched || seen.scaled != nil && !seen.scaled.ok && seen.scaled.reason != v1alpha1.ReasonKEDAMissing
 	reports := askPods(ctx, r.Pods, pods.ready)
 	seen.available, seen.ask = observeReceiver(now, want, reports)
+	if f := now.failure; f != nil {
+		if f.kind == "Ingress" || f.kind == desired.HTTPRouteKind.Kind {
+			seen.exposed = f.verdict
+		} else {
+			seen.available = f.verdict
+		}
+	}
 	if len(pods.ready) == 0 {
 		// Pods that are not ready may know why.
 		reports = askPods(ctx, r.Pods, pods.waiting)

@@ -131,7 +131,7 @@ func (r *Reconciler) tell(hook *v1alpha1.HeymarketWebhook, before, after *v1alph
 		return reason == v1alpha1.ReasonNotDurable || reason == v1alpha1.ReasonRedisUnreachable
 	})
 	r.tellCondition(hook, before, after, v1alpha1.ConditionAvailable, "RollOut", func(reason string) bool {
-		return reason == v1alpha1.ReasonPodsRefused || reason == v1alpha1.ReasonRolloutStuck
+		return reason == v1alpha1.ReasonPodsRefused || reason == v1alpha1.ReasonRolloutStuck || reason == v1alpha1.ReasonChildFailed
 	})
 	r.tellCondition(hook, before, after, v1alpha1.ConditionExposed, "Expose", func(reason string) bool {
 		// What is pending is on its way, and what is not exposed yet has its own event.

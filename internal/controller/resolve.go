@@ -40,6 +40,8 @@ type round struct {
 	// missing is the first thing that the resource refers to and that is not there, without which a receiver can work
 	// all the same; nil if there is none.
 	missing *verdict
+	// failure is the first child that the API server could not store, nil if there is none.
+	failure *failure
 	// rival is the resource that keeps the host and path which this one claims, nil if there is none.
 	rival *v1alpha1.HeymarketWebhook
 	// noGateways says that the cluster has no Gateway API.
@@ -116,6 +118,9 @@ func (now *round) refuse(reason, format string, args ...any) {
 }
 
 func (now *round) accepted() bool { return now.refusal == nil }
+
+// writes says whether the round may go on to change children.
+func (now *round) writes() bool { return now.accepted() && now.failure == nil }
 
 // desired returns the children that are wanted; the zero Objects if nothing can be said about them.
 func (now *round) desired() desired.Objects {

@@ -23,7 +23,7 @@ const replicasOwner = FieldOwner + "-replicas"
 // wants to. A field that its last owner leaves out is removed, and a Deployment without it gets one replica.
 func (r *Reconciler) handOverReplicas(ctx context.Context, now *round, want desired.Objects) error {
 	is := now.children.deployment
-	if !now.accepted() || is == nil || want.Deployment.Spec.Replicas != nil {
+	if !now.writes() || is == nil || want.Deployment.Spec.Replicas != nil {
 		return nil
 	}
 	owned, err := appsv1ac.ExtractDeployment(is, FieldOwner)
@@ -49,7 +49,7 @@ func (r *Reconciler) handOverReplicas(ctx context.Context, now *round, want desi
 // HorizontalPodAutoscaler, and of two HorizontalPodAutoscalers, KEDA's among them, neither works. Meanwhile the number
 // stays as it is.
 func (r *Reconciler) applyScaler(ctx context.Context, now *round, want desired.Objects) error {
-	if !now.accepted() {
+	if !now.writes() {
 		return nil
 	}
 	if want.Autoscaler != nil || want.ScaledObject != nil {

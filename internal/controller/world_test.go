@@ -59,6 +59,10 @@ func certificate(t *testing.T) string {
 	t.Helper()
 	s := httptest.NewTLSServer(nil)
 	defer s.Close()
+	return inPEM(s)
+}
+
+func inPEM(s *httptest.Server) string {
 	return string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: s.Certificate().Raw}))
 }
 

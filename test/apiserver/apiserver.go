@@ -77,6 +77,8 @@ func start() {
 		CRDDirectoryPaths:     []string{filepath.Join(root, "config", "crd")},
 		ErrorIfCRDPathMissing: true,
 	}
+	// Enough addresses for the Services of some thousand plans.
+	env.ControlPlane.GetAPIServer().Configure().Set("service-cluster-ip-range", "10.64.0.0/16")
 	cfg, err := env.Start()
 	shared.env = env // Even a failed start may have left a process behind, which Main stops.
 	if err != nil {
