@@ -72,10 +72,10 @@ func status(now *round, want desired.Objects, seen observation, at time.Time) v1
 		URLRevision:        before.URLRevision,
 		PreviousURLUntil:   before.PreviousURLUntil,
 	}
-	// What is not accepted is not what the Pods serve.
+	// What is not accepted, or not stored, is not what the Pods serve.
 	after.Token, after.LastEventTime = before.Token, before.LastEventTime
 	figures(now.hook, &after, seen.reports, at)
-	if now.accepted() && want.Deployment != nil {
+	if now.writes() && want.Deployment != nil {
 		tokens(now.hook, &after, seen.reports, want.ConfigDigest, at)
 		after.URL = desired.MaskedURL(now.input)
 		after.Host = now.input.Host

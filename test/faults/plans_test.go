@@ -38,6 +38,9 @@ var learnt = map[string][][]fault{
 	"expose by Ingress": {
 		{{stale, "GET Secret/support-url #1"}, {delayed, "MODIFIED ingresses/support-receiver #1"}}, // Likewise.
 	},
+	"renew the URL": {
+		{{failed, "PATCH secrets/support-url #1"}}, // The status said that it was renewed, so it never was.
+	},
 	"expose no more": {
 		{{lost, "PATCH heymarketwebhooks/support/status #1"}, {dropped, "MODIFIED heymarketwebhooks/support #2"}}, // The informer waits before it lists.
 	},
