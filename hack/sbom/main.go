@@ -5,13 +5,15 @@ package main
 import (
 	"cmp"
 	"debug/buildinfo"
-	"encoding/json"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"runtime/debug"
 	"slices"
 	"strings"
+
+	"github.com/CycloneDX/cyclonedx-go"
 )
 
 func main() {
@@ -19,13 +21,14 @@ func main() {
 		fmt.Fprintln(os.Stderr, "sbom: takes a version and the paths of binaries")
 		os.Exit(2)
 	}
-	if err := run(os.Args[1], os.Args[2:]); err != nil {
+	if err := run(os.Stdout, os.Args[1], os.Args[2:]); err != nil {
 		fmt.Fprintf(os.Stderr, "sbom: %v\n", err)
 		os.Exit(1)
 	}
 }
 
-func run(version string, paths []string) error {
+// run writes the bill of what a version's binaries hold, which lie at the paths.
+func run(out io.Writer, version string, paths []string) error {
 	var binaries []binary
 	for _, path := range paths {
 		info, err := buildinfo.ReadFile(path)
@@ -34,10 +37,7 @@ func run(version string, paths []string) error {
 		}
 		binaries = append(binaries, binary{filepath.Base(path), info})
 	}
-	out := json.NewEncoder(os.Stdout)
-	out.SetEscapeHTML(false)
-	out.SetIndent("", "  ")
-	return out.Encode(bill(version, binaries))
+	return cyclonedx.NewBOMEncoder(out, cyclonedx.BOMFileFormatJSON).SetPretty(true).SetEscapeHTML(false).EncodeVersion(bill(version, binaries), cyclonedx.SpecVersion1_6)
 }
 
 type binary struct {
@@ -45,60 +45,41 @@ type binary struct {
 	info *debug.BuildInfo
 }
 
-// document is as much of CycloneDX 1.6 as is used here. It leaves out the serial number and the time, which would differ each time.
-type document struct {
-	Format       string       `json:"bomFormat"`
-	SpecVersion  string       `json:"specVersion"`
-	Version      int          `json:"version"`
-	Metadata     metadata     `json:"metadata"`
-	Components   []component  `json:"components"`
-	Dependencies []dependency `json:"dependencies"`
-}
-
-type metadata struct {
-	Component component `json:"component"`
-}
-
-type component struct {
-	Type    string `json:"type"`
-	Ref     string `json:"bom-ref"`
-	Name    string `json:"name"`
-	Version string `json:"version,omitempty"`
-	PURL    string `json:"purl,omitempty"`
-}
-
-type dependency struct {
-	Ref       string   `json:"ref"`
-	DependsOn []string `json:"dependsOn"`
-}
-
-// bill lists the binaries as parts of the product, and as parts of each what was linked into it.
-func bill(version string, binaries []binary) document {
-	product := component{Type: "container", Ref: "heymarket-operator", Name: "heymarket-operator", Version: version}
-	d := document{Format: "CycloneDX", SpecVersion: "1.6", Version: 1, Metadata: metadata{product}}
-	whole := dependency{Ref: product.Ref}
+// bill lists the binaries as parts of the product, and as parts of each what was linked into it. It leaves out the serial number and the time, which would
+// differ each time.
+func bill(version string, binaries []binary) *cyclonedx.BOM {
+	const product = "heymarket-operator"
+	var whole []string
+	var components []cyclonedx.Component
+	var parts []cyclonedx.Dependency
 	known := map[string]bool{}
 	for _, b := range binaries {
-		d.Components = append(d.Components, component{Type: "application", Ref: b.name, Name: b.name, Version: version})
-		whole.DependsOn = append(whole.DependsOn, b.name)
-		part := dependency{Ref: b.name}
+		whole = append(whole, b.name)
+		components = append(components, cyclonedx.Component{Type: cyclonedx.ComponentTypeApplication, BOMRef: b.name, Name: b.name, Version: version})
+		var linked []string
 		for _, c := range modules(b.info) {
-			part.DependsOn = append(part.DependsOn, c.Ref)
-			if !known[c.Ref] {
-				known[c.Ref] = true
-				d.Components = append(d.Components, c)
+			linked = append(linked, c.BOMRef)
+			if !known[c.BOMRef] {
+				known[c.BOMRef] = true
+				components = append(components, c)
 			}
 		}
-		d.Dependencies = append(d.Dependencies, part)
+		parts = append(parts, cyclonedx.Dependency{Ref: b.name, Dependencies: &linked})
 	}
-	d.Dependencies = append([]dependency{whole}, d.Dependencies...)
-	slices.SortStableFunc(d.Components, func(a, b component) int { return cmp.Or(cmp.Compare(a.Type, b.Type), cmp.Compare(a.Ref, b.Ref)) })
-	return d
+	parts = append([]cyclonedx.Dependency{{Ref: product, Dependencies: &whole}}, parts...)
+	slices.SortStableFunc(components, func(a, b cyclonedx.Component) int {
+		return cmp.Or(cmp.Compare(a.Type, b.Type), cmp.Compare(a.BOMRef, b.BOMRef))
+	})
+
+	bom := cyclonedx.NewBOM()
+	bom.Metadata = &cyclonedx.Metadata{Component: &cyclonedx.Component{Type: cyclonedx.ComponentTypeContainer, BOMRef: product, Name: product, Version: version}}
+	bom.Components, bom.Dependencies = &components, &parts
+	return bom
 }
 
 // modules are those that a binary was linked from, the standard library included.
-func modules(info *debug.BuildInfo) []component {
-	all := []component{library("std", strings.TrimPrefix(info.GoVersion, "go"))}
+func modules(info *debug.BuildInfo) []cyclonedx.Component {
+	all := []cyclonedx.Component{library("std", strings.TrimPrefix(info.GoVersion, "go"))}
 	for _, m := range info.Deps {
 		if m.Replace != nil {
 			m = m.Replace
@@ -108,7 +89,7 @@ func modules(info *debug.BuildInfo) []component {
 	return all
 }
 
-func library(path, version string) component {
+func library(path, version string) cyclonedx.Component {
 	purl := "pkg:golang/" + strings.ToLower(path) + "@" + strings.ReplaceAll(version, "+", "%2B")
-	return component{Type: "library", Ref: purl, Name: path, Version: version, PURL: purl}
+	return cyclonedx.Component{Type: cyclonedx.ComponentTypeLibrary, BOMRef: purl, Name: path, Version: version, PackageURL: purl}
 }

@@ -68,16 +68,15 @@ func TestRedisURLFile(t *testing.T) {
 func TestHostTemplate(t *testing.T) {
 	t.Parallel()
 	for template, want := range map[string]string{
-		"{{.Namespace}}.hooks.example.com":          "staging.hooks.example.com",
-		"{{.Name}}-{{.Namespace}}.example.com":      "support-staging.example.com",
-		"hooks.example.com":                         "hooks.example.com",
-		"{{if .Name}}a{{else}}b{{end}}.example.com": "a.example.com",
+		"{{.Namespace}}.hooks.example.com":       "staging.hooks.example.com",
+		"{{.Name}}-{{ .Namespace }}.example.com": "support-staging.example.com",
+		"hooks.example.com":                      "hooks.example.com",
 	} {
 		if got, err := hostTemplate(t, template).Host("staging", "support"); err != nil || got != want {
 			t.Errorf("%s: %q, %v, want %q", template, got, err, want)
 		}
 	}
-	for _, bad := range []string{"", "{{.Host}}", "{{", "https://{{.Name}}", "{{.Name}}_x", "*.example.com"} {
+	for _, bad := range []string{"", "{{.Host}}", "{{.Names}}.example.com", "{{if .Name}}a{{end}}.example.com", "{{.Name}.example.com", "{{", "https://{{.Name}}", "{{.Name}}_x", "*.example.com"} {
 		if _, err := ParseHostTemplate(bad); err == nil {
 			t.Errorf("%q was accepted", bad)
 		}

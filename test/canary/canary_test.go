@@ -4,7 +4,6 @@ package canary
 
 import (
 	"bytes"
-	"context"
 	"encoding/base64"
 	"fmt"
 	"io"
@@ -12,8 +11,6 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
-	"os/exec"
-	"path/filepath"
 	"strings"
 	"sync"
 	"syscall"
@@ -22,6 +19,7 @@ import (
 
 	"heymarket.dev/operator/internal/receiver/config"
 	"heymarket.dev/operator/internal/receiver/redistest"
+	"heymarket.dev/operator/test/pod"
 )
 
 // What occurs nowhere else. The secrets must not get into Redis either; text and phone number have to, since events are
@@ -69,16 +67,16 @@ func TestNothingSecretLeavesAReceiver(t *testing.T) {
 	everyOutcome(t, r)
 	everyFailureOfRedis(t, r, redis)
 	rotate(t, r)
-	_, metrics := r.get("/metrics")
-	_, status := r.get("/status")
+	_, metrics := r.Get("/metrics")
+	_, status := r.Get("/status")
 	arguments, environment := r.proc("cmdline"), r.proc("environ")
-	r.end(syscall.SIGTERM)
+	r.End(syscall.SIGTERM)
 
 	// A crash in the middle of an attempt: what Go prints of it goes to the log as well.
 	r.start()
 	r.post(path, "application/json", event(99))
 	<-r.hanging
-	r.end(syscall.SIGQUIT)
+	r.End(syscall.SIGQUIT)
 
 	for _, told := range []struct{ where, what, knows string }{
 		{"the log", r.log.String(), `"target":"refuses"`}, // and it is the right one: this stands in it
@@ -156,7 +154,7 @@ func everyOutcome(t *testing.T, r *receiver) {
 		`heymarket_receiver_events_dead_total{target="hangs"} 3`,
 		`heymarket_receiver_events_dead_total{target="filters"} 1`,
 	} {
-		eventually(t, line, func() bool { _, metrics := r.get("/metrics"); return strings.Contains(metrics, line+"\n") })
+		eventually(t, line, func() bool { _, metrics := r.Get("/metrics"); return strings.Contains(metrics, line+"\n") })
 	}
 }
 
@@ -181,34 +179,27 @@ func everyFailureOfRedis(t *testing.T, r *receiver, redis *redistest.Server) {
 // rotate changes the token, with a mistake on the way.
 func rotate(t *testing.T, r *receiver) {
 	t.Helper()
-	r.write("signing", "whsec_"+text)
+	r.Write("signing", "whsec_"+text)
 	eventually(t, "the mistake is told", func() bool { return strings.Contains(r.log.String(), "changed files are not taken over") })
-	r.write("signing", "whsec_"+encodedKey)
-	r.write("token", previousToken+"-renewed")
+	r.Write("signing", "whsec_"+encodedKey)
+	r.Write("token", previousToken+"-renewed")
 	eventually(t, "the old token is refused", func() bool { return r.post(path, "application/json", event(60)) == http.StatusUnauthorized })
-	r.write("token", token)
+	r.Write("token", token)
 	eventually(t, "the old token counts again", func() bool { return r.post(path, "application/json", event(60)) == http.StatusOK })
 }
 
-// receiver is a process with the files that a Pod would mount, and with a target for each way in which an attempt can end.
+// receiver has a target for each way in which an attempt can end.
 type receiver struct {
-	t                        *testing.T
-	dir, binary, events, ops string
-	collector                string
-	log                      *buffer
-	hanging                  chan struct{} // something came to the target that hangs
-	cmd                      *exec.Cmd
+	*pod.Pod
+	t       *testing.T
+	log     *buffer
+	hanging chan struct{} // something came to the target that hangs
 }
 
 func newReceiver(t *testing.T, redis *redistest.Server, collector string) *receiver {
 	t.Helper()
-	r := &receiver{
-		t: t, dir: t.TempDir(), events: free(t), ops: free(t), collector: collector, log: &buffer{}, hanging: make(chan struct{}, 100),
-	}
-	r.binary = filepath.Join(r.dir, "receiver")
-	if out, err := exec.CommandContext(t.Context(), "go", "build", "-o", r.binary, "heymarket.dev/operator/cmd/receiver").CombinedOutput(); err != nil {
-		t.Fatalf("build the receiver: %v\n%s", err, out)
-	}
+	r := &receiver{Pod: pod.New(t, pod.Build(t)), t: t, log: &buffer{}, hanging: make(chan struct{}, 100)}
+	r.Log, r.Env = r.log, []string{"OTEL_EXPORTER_OTLP_ENDPOINT=" + collector}
 	answers := func(status int) string {
 		return serve(t, func(w http.ResponseWriter, _ *http.Request) {
 			w.Header().Set("Location", "http://127.0.0.1/"+targetPath)
@@ -224,105 +215,51 @@ func newReceiver(t *testing.T, redis *redistest.Server, collector string) *recei
 	id := int64(41)
 	c := config.Config{
 		Webhook: config.Webhook{Namespace: "staging", Name: "support"}, Paths: []string{path}, WebhookID: &id,
-		TokenFiles:   []string{r.write("token", token), r.write("previous", previousToken)},
-		RedisURLFile: r.write("redis-url", "redis://staging:"+password+"@"+redis.Addr()),
-		EventTypes:   []string{"message_recieved"}, MaxBodyBytes: 4096, LogLevel: "debug",
-		Addresses: config.Addresses{AllowLoopback: true},
+		TokenFiles: []string{r.Write("token", token), r.Write("previous", previousToken)},
+		EventTypes: []string{"message_recieved"}, MaxBodyBytes: 4096, LogLevel: "debug",
 	}
 	for _, tgt := range []config.Target{
 		{Name: "takes", URL: answers(200), Format: config.FormatCloudEventsStructured},
 		{Name: "refuses", URL: answers(422)},
 		{Name: "redirects", URL: answers(307)},
-		{Name: "away", URL: "http://" + free(t)},
+		{Name: "away", URL: "http://" + redistest.FreeAddress(t)},
 		{Name: "hangs", URL: hangs},
 		{Name: "filters", URL: answers(200), Filter: `!has(event.data.odd) || event.data.odd > 5`},
 	} {
 		tgt.URL += "/" + targetPath
 		tgt.Timeout = config.Duration(500 * time.Millisecond)
 		tgt.Retry = config.Retry{MaxAttempts: 2, MinBackoff: config.Duration(time.Millisecond), MaxBackoff: config.Duration(time.Millisecond)}
-		tgt.SigningKeyFiles = []string{r.write("signing", "whsec_"+encodedKey)}
-		tgt.Headers = []config.Header{{Name: "Authorization", ValueFile: r.write("header", "Bearer "+headerValue)}}
+		tgt.SigningKeyFiles = []string{r.Write("signing", "whsec_"+encodedKey)}
+		tgt.Headers = []config.Header{{Name: "Authorization", ValueFile: r.Write("header", "Bearer "+headerValue)}}
 		c.Targets = append(c.Targets, tgt)
 	}
-	raw, err := config.Encode(c)
-	if err != nil {
-		t.Fatal(err)
-	}
-	r.write("config.json", string(raw))
+	r.Configure(c, "redis://staging:"+password+"@"+redis.Addr())
 	return r
-}
-
-// write replaces a file at once, as the kubelet does.
-func (r *receiver) write(name, content string) string {
-	r.t.Helper()
-	file := filepath.Join(r.dir, name)
-	if err := os.WriteFile(file+".new", []byte(content), 0o600); err != nil {
-		r.t.Fatal(err)
-	}
-	if err := os.Rename(file+".new", file); err != nil {
-		r.t.Fatal(err)
-	}
-	return file
 }
 
 func (r *receiver) start() {
 	r.t.Helper()
-	r.cmd = exec.CommandContext(context.Background(), r.binary, "--config", filepath.Join(r.dir, "config.json"), "--listen", r.events,
-		"--ops-listen", r.ops, "--admin-listen", "", "--drain-delay", "0s", "--reread-interval", "20ms")
-	r.cmd.Stdout, r.cmd.Stderr = r.log, r.log
-	r.cmd.Env = append(os.Environ(), "OTEL_EXPORTER_OTLP_ENDPOINT="+r.collector)
-	if err := r.cmd.Start(); err != nil {
-		r.t.Fatal(err)
-	}
-	r.t.Cleanup(func() {
-		_ = r.cmd.Process.Kill()
-		_ = r.cmd.Wait()
-	})
-	eventually(r.t, "ready", func() bool { status, _ := r.get("/readyz"); return status == http.StatusOK })
-}
-
-func (r *receiver) end(by os.Signal) {
-	_ = r.cmd.Process.Signal(by)
-	_ = r.cmd.Wait() // after SIGQUIT it says that it crashed, which it was asked to
+	r.Start("--reread-interval", "20ms")
+	r.AwaitReady()
 }
 
 func (r *receiver) proc(file string) string {
 	r.t.Helper()
-	raw, err := os.ReadFile(fmt.Sprintf("/proc/%d/%s", r.cmd.Process.Pid, file))
+	raw, err := os.ReadFile(fmt.Sprintf("/proc/%d/%s", r.PID(), file))
 	if err != nil {
 		r.t.Fatal(err)
 	}
 	return string(raw)
 }
 
-func (r *receiver) get(where string) (int, string) {
-	return do(r.t, http.MethodGet, "http://"+r.ops+where, "", "")
-}
-
-func (r *receiver) post(where, contentType, body string) int {
-	status, said := do(r.t, http.MethodPost, "http://"+r.events+where, contentType, body)
+func (r *receiver) post(where, contentType, event string) int {
+	status, said, _ := r.Post(http.DefaultClient, where, contentType, event)
 	for _, canary := range append(secrets, contents...) {
 		if strings.Contains(said, canary) {
 			r.t.Errorf("an answer with status %d repeats %q: %s", status, canary, said)
 		}
 	}
 	return status
-}
-
-func do(t *testing.T, method, url, contentType, body string) (int, string) {
-	t.Helper()
-	req, err := http.NewRequestWithContext(context.Background(), method, url, strings.NewReader(body))
-	if err != nil {
-		t.Fatal(err)
-	}
-	req.Header.Set("Content-Type", contentType)
-	resp, err := http.DefaultClient.Do(req)
-	if err != nil {
-		return 0, ""
-	}
-	defer func() { _ = resp.Body.Close() }()
-	said, _ := io.ReadAll(resp.Body)
-	return resp.StatusCode, string(said)
 }
 
 func serve(t *testing.T, handler http.HandlerFunc) (url string) {
@@ -403,15 +340,4 @@ func eventually(t *testing.T, what string, f func() bool) {
 			t.Fatalf("not within 20 seconds: %s", what)
 		}
 	}
-}
-
-func free(t *testing.T) string {
-	t.Helper()
-	var lc net.ListenConfig
-	l, err := lc.Listen(t.Context(), "tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = l.Close() }()
-	return l.Addr().String()
 }

@@ -76,7 +76,7 @@ var choices = [][]string{
 	{"", "imagePullSecrets: [{name: registry}]"},
 	{"", "receiver: {image: 'registry.example.com/heymarket@sha256:" + strings.Repeat("cd", 32) + "'}"},
 	{"", "namespaces: [staging]", "namespaces: [staging, production, heymarket-system]"},
-	{"", "hostTemplate: '{{.Namespace}}.hooks.example.com'", `hostTemplate: '{{.Name}}-{{ printf "%s" .Namespace }}.example.com'`},
+	{"", "hostTemplate: '{{.Namespace}}.hooks.example.com'", "hostTemplate: '{{.Name}}-{{ .Namespace }}.example.com'"},
 	{"", "allowedHosts: ['{{.Namespace}}.example.com']", "allowedHosts: [hooks.example.com, '*.{{.Namespace}}.example.com']"},
 	{"", "ingressClass: traefik"},
 	{"", "log: {level: debug}", "log: {level: warn, format: text}"},

@@ -9,7 +9,6 @@ import (
 	"regexp"
 	"runtime"
 	"slices"
-	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -21,6 +20,7 @@ import (
 
 	"heymarket.dev/operator/test/apiserver"
 	"heymarket.dev/operator/test/children"
+	"heymarket.dev/operator/test/knob"
 )
 
 const (
@@ -157,9 +157,9 @@ func keep(first, second error) error {
 
 func TestFaults(t *testing.T) {
 	apiserver.InstallExtensions(t)
-	count := number(t, "FAULTS", sampled)
+	count := knob.Number(t, "FAULTS", sampled, 0)
 	now := time.Now().UTC()
-	seed := number(t, "FAULTS_SEED", now.Year()*1000+now.YearDay())
+	seed := knob.Number(t, "FAULTS_SEED", now.Year()*1000+now.YearDay(), 0)
 	t.Logf("FAULTS=%d FAULTS_SEED=%d", count, seed)
 	c := newCluster(t, apiserver.Config(t))
 
@@ -260,17 +260,4 @@ func (c *cluster) plans(t *testing.T, seed uint64) []plan {
 	}
 	r.Shuffle(len(all), func(i, j int) { all[i], all[j] = all[j], all[i] })
 	return append(first, all...)
-}
-
-func number(t *testing.T, variable string, otherwise int) int {
-	t.Helper()
-	s := os.Getenv(variable)
-	if s == "" {
-		return otherwise
-	}
-	n, err := strconv.Atoi(s)
-	if err != nil {
-		t.Fatalf("%s: %v", variable, err)
-	}
-	return n
 }

@@ -3,7 +3,6 @@ package mutations
 import (
 	"context"
 	"fmt"
-	"os"
 	"strconv"
 	"strings"
 	"sync"
@@ -23,6 +22,7 @@ import (
 	"heymarket.dev/operator/internal/controller/desired"
 	"heymarket.dev/operator/test/apiserver"
 	"heymarket.dev/operator/test/children"
+	"heymarket.dev/operator/test/knob"
 )
 
 const (
@@ -46,10 +46,10 @@ func (t *tally) add(what string) {
 
 func TestChains(t *testing.T) {
 	apiserver.InstallExtensions(t)
-	changes := number(t, "MUTATIONS", sampled)
+	changes := knob.Number(t, "MUTATIONS", sampled, 1)
 	// Every day another sample; what failed yesterday is repeated by its seed.
 	now := time.Now().UTC()
-	seed := number(t, "MUTATIONS_SEED", now.Year()*1000+now.YearDay())
+	seed := knob.Number(t, "MUTATIONS_SEED", now.Year()*1000+now.YearDay(), 0)
 	t.Logf("MUTATIONS=%d MUTATIONS_SEED=%d", changes, seed)
 	sch := readSchema(t)
 	counts := &tally{counts: map[string]int{}}
@@ -71,19 +71,6 @@ func TestChains(t *testing.T) {
 			}
 		}
 	}
-}
-
-func number(t *testing.T, variable string, otherwise int) int {
-	t.Helper()
-	s := os.Getenv(variable)
-	if s == "" {
-		return otherwise
-	}
-	n, err := strconv.Atoi(s)
-	if err != nil {
-		t.Fatalf("%s: %v", variable, err)
-	}
-	return n
 }
 
 // chain is a resource through its changes, beside a place where a fresh one is made of each spec.

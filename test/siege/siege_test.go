@@ -4,15 +4,11 @@ package siege
 
 import (
 	"bytes"
-	"context"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
-	"os/exec"
-	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -23,6 +19,8 @@ import (
 
 	"heymarket.dev/operator/internal/receiver/config"
 	"heymarket.dev/operator/internal/receiver/redistest"
+	"heymarket.dev/operator/test/knob"
+	"heymarket.dev/operator/test/pod"
 )
 
 const (
@@ -43,13 +41,9 @@ type plan struct {
 }
 
 func thePlan(t *testing.T) plan {
-	text := os.Getenv("SIEGE_CONNECTIONS")
-	if text == "" {
+	n := knob.Number(t, "SIEGE_CONNECTIONS", 0, 100)
+	if n == 0 {
 		return plan{connections: 1000, bound: 200, interval: 20 * time.Millisecond, phase: 1500 * time.Millisecond, slack: 250 * time.Millisecond}
-	}
-	n, err := strconv.Atoi(text)
-	if err != nil || n < 100 {
-		t.Fatalf("SIEGE_CONNECTIONS=%q is not a number of at least 100", text)
 	}
 	return plan{connections: n, interval: 5 * time.Millisecond, phase: 20 * time.Second}
 }
@@ -72,7 +66,7 @@ func TestGoodDeliveriesPassASiege(t *testing.T) {
 	s.send(time.Second) // what is done once is done now
 	quiet := s.send(p.phase)
 	idle := r.memory("VmRSS")
-	siege := besiege(t, r.address, p.connections)
+	siege := besiege(t, r.Events, p.connections)
 	siege.awaitAll()
 	under := s.send(p.phase)
 	attempts, open := siege.attempts.Load(), siege.open.Load()
@@ -160,85 +154,41 @@ func (s *sender) send(length time.Duration) latencies {
 	return all
 }
 
-// receiver is a process with the files that a Pod would mount.
+// receiver is the one under siege.
 type receiver struct {
-	t            *testing.T
-	pid          int
-	address, ops string
+	*pod.Pod
+	t *testing.T
 }
 
 func startReceiver(t *testing.T, redisURL, targetURL string, bound int) *receiver {
 	t.Helper()
-	dir := t.TempDir()
-	binary := filepath.Join(dir, "receiver")
-	build := exec.CommandContext(t.Context(), "go", "build", "-o", binary, "heymarket.dev/operator/cmd/receiver")
-	if out, err := build.CombinedOutput(); err != nil {
-		t.Fatalf("build the receiver: %v\n%s", err, out)
-	}
-	raw, err := config.Encode(config.Config{
-		Webhook: config.Webhook{Namespace: "ns", Name: "hook"}, Paths: []string{path},
-		TokenFiles: []string{filepath.Join(dir, "token")}, RedisURLFile: filepath.Join(dir, "redis-url"),
-		Addresses: config.Addresses{AllowLoopback: true}, Targets: []config.Target{{Name: "crm", URL: targetURL}},
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	for name, content := range map[string]string{"token": token, "redis-url": redisURL, "config.json": string(raw)} {
-		if err := os.WriteFile(filepath.Join(dir, name), []byte(content), 0o600); err != nil {
-			t.Fatal(err)
-		}
-	}
-	r := &receiver{t: t, address: free(t), ops: free(t)}
-	args := []string{"--config", filepath.Join(dir, "config.json"), "--listen", r.address, "--ops-listen", r.ops, "--admin-listen", "", "--drain-delay", "0s"}
+	p := pod.New(t, pod.Build(t))
+	p.Configure(config.Config{
+		Webhook: config.Webhook{Namespace: "ns", Name: "hook"}, Paths: []string{path}, TokenFiles: []string{p.Write("token", token)},
+		Targets: []config.Target{{Name: "crm", URL: targetURL}},
+	}, redisURL)
+	var flags []string
 	if bound > 0 {
-		args = append(args, "--max-connections", strconv.Itoa(bound))
+		flags = []string{"--max-connections", strconv.Itoa(bound)}
 	}
-	cmd := exec.CommandContext(context.Background(), binary, args...)
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	r.pid = cmd.Process.Pid
-	t.Cleanup(func() {
-		_ = cmd.Process.Kill()
-		_ = cmd.Wait()
-	})
-	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(10 * time.Millisecond) {
-		resp, err := http.Get("http://" + r.ops + "/readyz")
-		if err == nil {
-			_ = resp.Body.Close()
-			if resp.StatusCode == http.StatusOK {
-				return r
-			}
-		}
-		if time.Now().After(deadline) {
-			t.Fatalf("the receiver is not ready: %v", err)
-		}
-	}
+	p.Start(flags...)
+	p.AwaitReady()
+	return &receiver{Pod: p, t: t}
 }
 
 func (r *receiver) post(client *http.Client, id int64) error {
 	body := fmt.Sprintf(`{"type":"message_sent","id":1,"token":%q,"event_data":{"id":%d,"text":"good"}}`, token, id)
-	req, err := http.NewRequestWithContext(context.Background(), http.MethodPost, "http://"+r.address+path, strings.NewReader(body))
-	if err != nil {
-		return err
+	status, _, err := r.Post(client, path, "application/json", body)
+	if err == nil && status != http.StatusOK {
+		err = fmt.Errorf("answer %d", status)
 	}
-	req.Header.Set("Content-Type", "application/json")
-	resp, err := client.Do(req)
-	if err != nil {
-		return err
-	}
-	defer func() { _ = resp.Body.Close() }()
-	_, _ = io.Copy(io.Discard, resp.Body)
-	if resp.StatusCode != http.StatusOK {
-		return fmt.Errorf("answer %d", resp.StatusCode)
-	}
-	return nil
+	return err
 }
 
 // memory returns a figure of /proc/PID/status in bytes: VmRSS is what the process has now, VmHWM the most that it had.
 func (r *receiver) memory(figure string) int64 {
 	r.t.Helper()
-	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", r.pid))
+	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", r.PID()))
 	if err != nil {
 		r.t.Fatal(err)
 	}
@@ -255,13 +205,8 @@ func (r *receiver) memory(figure string) int64 {
 
 func (r *receiver) metric(name string) string {
 	r.t.Helper()
-	resp, err := http.Get("http://" + r.ops + "/metrics")
-	if err != nil {
-		r.t.Fatal(err)
-	}
-	defer func() { _ = resp.Body.Close() }()
-	text, _ := io.ReadAll(resp.Body)
-	_, after, _ := strings.Cut(string(text), "\nheymarket_receiver_"+name+" ")
+	_, text := r.Get("/metrics")
+	_, after, _ := strings.Cut(text, "\nheymarket_receiver_"+name+" ")
 	value, _, _ := strings.Cut(after, "\n")
 	return value
 }
@@ -277,15 +222,4 @@ func (r *receiver) awaitConnections(most int) {
 			r.t.Fatalf("30 seconds after the siege %v connections are open, want at most %d", n, most)
 		}
 	}
-}
-
-func free(t *testing.T) string {
-	t.Helper()
-	var lc net.ListenConfig
-	l, err := lc.Listen(t.Context(), "tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = l.Close() }()
-	return l.Addr().String()
 }

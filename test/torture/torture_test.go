@@ -8,11 +8,9 @@ import (
 	"fmt"
 	"io"
 	"math/rand/v2"
-	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -25,6 +23,8 @@ import (
 	"heymarket.dev/operator/internal/receiver/redistest"
 	"heymarket.dev/operator/internal/receiver/stream"
 	"heymarket.dev/operator/internal/receiver/target"
+	"heymarket.dev/operator/test/knob"
+	"heymarket.dev/operator/test/pod"
 )
 
 const (
@@ -66,13 +66,7 @@ func TestNothingAcknowledgedIsLost(t *testing.T) {
 	if testing.Short() {
 		t.Skip("left out: torture takes a minute; run without -short")
 	}
-	seconds := 6
-	if s := os.Getenv("TORTURE_SECONDS"); s != "" {
-		var err error
-		if seconds, err = strconv.Atoi(s); err != nil || seconds < 1 {
-			t.Fatalf("TORTURE_SECONDS=%q is not a number of seconds", s)
-		}
-	}
+	seconds := knob.Number(t, "TORTURE_SECONDS", 6, 1)
 	for _, s := range scenarios {
 		t.Run(s.name, func(t *testing.T) {
 			length := time.Duration(seconds) * time.Second
@@ -117,9 +111,9 @@ func run(t *testing.T, s scenario, length time.Duration) account {
 	redis := redistest.Start(t, s.redis...)
 	target := newMoodyTarget(t, seed)
 	binary := build(t, s.script)
-	pods := make([]*pod, receivers)
+	pods := make([]*receiver, receivers)
 	for i := range pods {
-		pods[i] = newPod(t, binary, redis.URL(), target.URL)
+		pods[i] = newReceiver(t, binary, redis.URL(), target.URL)
 		pods[i].start()
 	}
 
@@ -162,7 +156,7 @@ func run(t *testing.T, s scenario, length time.Duration) account {
 		case <-time.After(pause):
 		}
 		if victim := chance.IntN(receivers + 1); victim < receivers {
-			pods[victim].kill()
+			pods[victim].End(os.Kill)
 			pods[victim].start()
 		} else {
 			redis.Kill()
@@ -301,122 +295,54 @@ func pending(redis *redistest.Server) int {
 	return n
 }
 
-// pod is one receiver process with the files that a Pod would mount.
-type pod struct {
-	t       *testing.T
-	binary  string
-	dir     string
-	address string
-	mu      sync.Mutex
-	cmd     *exec.Cmd
-	client  *http.Client
+// receiver is one of those that are killed.
+type receiver struct {
+	*pod.Pod
+	t      *testing.T
+	client *http.Client
 }
 
-func newPod(t *testing.T, binary, redisURL, targetURL string) *pod {
-	p := &pod{t: t, binary: binary, dir: t.TempDir(), address: free(t), client: &http.Client{Timeout: 10 * time.Second}}
-	c := config.Config{
-		Webhook: config.Webhook{Namespace: "ns", Name: "hook"}, Paths: []string{path}, MaxBacklog: backlog,
-		TokenFiles: []string{filepath.Join(p.dir, "token")}, RedisURLFile: filepath.Join(p.dir, "redis-url"),
-		Addresses: config.Addresses{AllowLoopback: true},
+func newReceiver(t *testing.T, binary, redisURL, targetURL string) *receiver {
+	p := pod.New(t, binary)
+	p.Configure(config.Config{
+		Webhook: config.Webhook{Namespace: "ns", Name: "hook"}, Paths: []string{path}, MaxBacklog: backlog, TokenFiles: []string{p.Write("token", "t")},
 		Targets: []config.Target{{
 			Name: "crm", URL: targetURL, Timeout: config.Duration(time.Second),
 			Retry: config.Retry{MinBackoff: config.Duration(20 * time.Millisecond), MaxBackoff: config.Duration(time.Second), MaxAttempts: 100},
 		}},
-	}
-	raw, err := config.Encode(c)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for name, content := range map[string]string{"token": "t", "redis-url": redisURL, "config.json": string(raw)} {
-		if err := os.WriteFile(filepath.Join(p.dir, name), []byte(content), 0o600); err != nil {
-			t.Fatal(err)
-		}
-	}
-	t.Cleanup(p.kill)
-	return p
+	}, redisURL)
+	return &receiver{Pod: p, t: t, client: &http.Client{Timeout: 10 * time.Second}}
 }
 
-func (p *pod) start() {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	log, err := os.OpenFile(filepath.Join(p.dir, "log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
-	if err != nil {
-		p.t.Fatal(err)
-	}
-	defer func() { _ = log.Close() }()
-	p.cmd = exec.CommandContext(context.Background(), p.binary, "--config", filepath.Join(p.dir, "config.json"),
-		"--listen", p.address, "--ops-listen", "127.0.0.1:0", "--admin-listen", "", "--log-level", "error")
-	p.cmd.Stdout, p.cmd.Stderr = log, log
-	if err := p.cmd.Start(); err != nil {
-		p.t.Fatal(err)
-	}
-}
-
-func (p *pod) kill() {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.cmd != nil {
-		_ = p.cmd.Process.Kill()
-		_ = p.cmd.Wait()
-		p.cmd = nil
-	}
-}
+func (r *receiver) start() { r.Start("--log-level", "error") }
 
 // post sends one event and says whether it was acknowledged.
-func (p *pod) post(id int64, text string) bool {
+func (r *receiver) post(id int64, text string) bool {
 	body := fmt.Sprintf(`{"type":"message_sent","id":1,"token":"t","event_data":{"id":%d,"text":%q}}`, id, text)
-	req, err := http.NewRequestWithContext(context.Background(), http.MethodPost, "http://"+p.address+path, strings.NewReader(body))
-	if err != nil {
-		p.t.Error(err)
-		return false
-	}
-	req.Header.Set("Content-Type", "application/json")
-	resp, err := p.client.Do(req)
-	if err != nil {
-		return false
-	}
-	defer func() { _ = resp.Body.Close() }()
-	_, _ = io.Copy(io.Discard, resp.Body)
-	return resp.StatusCode == http.StatusOK
-}
-
-func free(t *testing.T) string {
-	t.Helper()
-	var lc net.ListenConfig
-	l, err := lc.Listen(t.Context(), "tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = l.Close() }()
-	return l.Addr().String()
+	status, _, _ := r.Post(r.client, path, "application/json", body)
+	return status == http.StatusOK
 }
 
 // build compiles the receiver, with another append script where one is given.
 func build(t *testing.T, script string) string {
 	t.Helper()
+	if script == "" {
+		return pod.Build(t)
+	}
+	original, err := filepath.Abs("../../internal/receiver/stream/append.lua")
+	if err != nil {
+		t.Fatal(err)
+	}
 	dir := t.TempDir()
-	binary := filepath.Join(dir, "receiver")
-	args := []string{"build", "-o", binary}
-	if script != "" {
-		original, err := filepath.Abs("../../internal/receiver/stream/append.lua")
-		if err != nil {
+	broken, overlay := filepath.Join(dir, "append.lua"), filepath.Join(dir, "overlay.json")
+	replace, err := json.Marshal(map[string]map[string]string{"Replace": {original: broken}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, content := range map[string][]byte{broken: []byte(script), overlay: replace} {
+		if err := os.WriteFile(name, content, 0o600); err != nil {
 			t.Fatal(err)
 		}
-		broken, overlay := filepath.Join(dir, "append.lua"), filepath.Join(dir, "overlay.json")
-		replace, err := json.Marshal(map[string]map[string]string{"Replace": {original: broken}})
-		if err != nil {
-			t.Fatal(err)
-		}
-		for name, content := range map[string][]byte{broken: []byte(script), overlay: replace} {
-			if err := os.WriteFile(name, content, 0o600); err != nil {
-				t.Fatal(err)
-			}
-		}
-		args = append(args, "-overlay", overlay)
 	}
-	cmd := exec.CommandContext(t.Context(), "go", append(args, "heymarket.dev/operator/cmd/receiver")...)
-	if out, err := cmd.CombinedOutput(); err != nil {
-		t.Fatalf("build the receiver: %v\n%s", err, out)
-	}
-	return binary
+	return pod.Build(t, "-overlay", overlay)
 }

@@ -36,7 +36,7 @@ func Start(t testing.TB, args ...string) *Server {
 		}
 		t.Skip("left out: redis-server is missing; `make test` installs it and leaves nothing out")
 	}
-	return start(t, freeAddress(t), args...)
+	return start(t, FreeAddress(t), args...)
 }
 
 func start(t testing.TB, address string, args ...string) *Server {
@@ -147,7 +147,8 @@ func (s *Server) MustDo(args ...string) string {
 	return out
 }
 
-func freeAddress(t testing.TB) string {
+// FreeAddress returns a host and a port on loopback that nobody listens on.
+func FreeAddress(t testing.TB) string {
 	t.Helper()
 	var listen net.ListenConfig
 	l, err := listen.Listen(t.Context(), "tcp", "127.0.0.1:0")

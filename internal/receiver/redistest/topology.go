@@ -50,7 +50,7 @@ func StartSentinel(t testing.TB) (primary, replica *Server, url string) {
 	replica = Start(t, "--replicaof", host+" "+port)
 	replica.await("master_link_status:up", "INFO", "replication")
 
-	sentinel := &Server{t: t, addr: freeAddress(t), dir: t.TempDir()}
+	sentinel := &Server{t: t, addr: FreeAddress(t), dir: t.TempDir()}
 	conf := filepath.Join(sentinel.dir, "sentinel.conf")
 	lines := []string{
 		"sentinel monitor main " + host + " " + port + " 1",
@@ -100,7 +100,7 @@ func StartTLS(t testing.TB) (url string, ca []byte) {
 			t.Fatal(err)
 		}
 	}
-	address := freeAddress(t)
+	address := FreeAddress(t)
 	_, port, err := net.SplitHostPort(address)
 	if err != nil {
 		t.Fatal(err)
@@ -128,7 +128,7 @@ func (s *Server) await(text string, command ...string) {
 func lowAddress(t testing.TB) string {
 	t.Helper()
 	for {
-		address := freeAddress(t)
+		address := FreeAddress(t)
 		_, port, _ := strings.Cut(address, ":")
 		if len(port) == 5 && bytes.Compare([]byte(port), []byte("55000")) < 0 {
 			return address

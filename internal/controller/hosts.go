@@ -1,0 +1,87 @@
+package controller
+
+import (
+	"errors"
+	"fmt"
+	"regexp"
+	"strings"
+
+	"k8s.io/apimachinery/pkg/util/validation"
+)
+
+// HostTemplate makes a host from a namespace and a name.
+type HostTemplate struct {
+	text string
+}
+
+// blank is what a HostTemplate fills in. It is not text/template: that calls methods by name, so that the linker would have to keep every exported method of
+// all that is linked, half as much again.
+var blank = regexp.MustCompile(`{{\s*\.(Namespace|Name)\s*}}`)
+
+// ParseHostTemplate reads a host with {{.Namespace}} and {{.Name}} in it, such as {{.Namespace}}.hooks.example.com.
+// An error says what is wrong with it.
+func ParseHostTemplate(s string) (*HostTemplate, error) {
+	if strings.Contains(blank.ReplaceAllLiteralString(s, ""), "{{") {
+		return nil, fmt.Errorf("%q holds more than {{.Namespace}} and {{.Name}} in braces", s)
+	}
+	h := &HostTemplate{text: s}
+	if _, err := h.Host("namespace", "name"); err != nil {
+		return nil, err
+	}
+	return h, nil
+}
+
+// Host returns the host of one resource. It returns an error if that is not a DNS name.
+func (h *HostTemplate) Host(namespace, name string) (string, error) {
+	host := blank.ReplaceAllStringFunc(h.text, func(s string) string {
+		if strings.Contains(s, ".Namespace") {
+			return namespace
+		}
+		return name
+	})
+	if problems := validation.IsDNS1123Subdomain(host); len(problems) > 0 {
+		return "", fmt.Errorf("%q is no DNS name: %w", host, errors.New(strings.Join(problems, "; ")))
+	}
+	return host, nil
+}
+
+// AllowedHosts are templates of hosts, some with "*." in front. The zero value allows every host.
+type AllowedHosts []allowedHost
+
+type allowedHost struct {
+	template *HostTemplate
+	// below says that names below the template's host are meant, and not the host itself.
+	below bool
+}
+
+// ParseAllowedHosts reads a comma separated list of templates like those of ParseHostTemplate; "*." in front of one
+// stands for one or more labels. An error says what is wrong with it.
+func ParseAllowedHosts(s string) (AllowedHosts, error) {
+	var out AllowedHosts
+	for part := range strings.SplitSeq(s, ",") {
+		if part = strings.TrimSpace(part); part == "" {
+			continue
+		}
+		rest, below := strings.CutPrefix(part, "*.")
+		t, err := ParseHostTemplate(rest)
+		if err != nil {
+			return nil, fmt.Errorf("%q: %w", part, err)
+		}
+		out = append(out, allowedHost{template: t, below: below})
+	}
+	return out, nil
+}
+
+// Allow says whether the resource with this namespace and name may ask for the host.
+func (a AllowedHosts) Allow(namespace, name, host string) bool {
+	for _, allowed := range a {
+		pattern, err := allowed.template.Host(namespace, name)
+		if err != nil {
+			continue
+		}
+		if host == pattern && !allowed.below || allowed.below && strings.HasSuffix(host, "."+pattern) {
+			return true
+		}
+	}
+	return len(a) == 0
+}
