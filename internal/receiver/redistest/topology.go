@@ -68,9 +68,9 @@ func StartSentinel(t testing.TB) (primary, replica *Server, url string) {
 	return primary, replica, "redis://" + sentinel.addr + "?master_set=main"
 }
 
-// StartTLS runs a Redis that speaks TLS alone until the test ends, and returns its URL and the PEM of the authority that
-// signed its certificate.
-func StartTLS(t testing.TB) (url string, ca []byte) {
+// StartTLS runs a Redis until the test ends, and returns it, the URL at which it speaks TLS, and the PEM of the authority
+// that signed its certificate.
+func StartTLS(t testing.TB) (s *Server, url string, ca []byte) {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
@@ -105,9 +105,9 @@ func StartTLS(t testing.TB) (url string, ca []byte) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	Start(t, "--tls-port", port, "--tls-cert-file", filepath.Join(dir, "ca.pem"), "--tls-key-file", filepath.Join(dir, "key.pem"),
+	s = Start(t, "--tls-port", port, "--tls-cert-file", filepath.Join(dir, "ca.pem"), "--tls-key-file", filepath.Join(dir, "key.pem"),
 		"--tls-ca-cert-file", filepath.Join(dir, "ca.pem"), "--tls-auth-clients", "no")
-	return "rediss://" + address, files["ca.pem"]
+	return s, "rediss://" + address, files["ca.pem"]
 }
 
 // await asks until the answer holds text.

@@ -130,7 +130,7 @@ func TestSentinelLeadsToThePrimaryAfterAFailover(t *testing.T) {
 
 func TestTLS(t *testing.T) {
 	t.Parallel()
-	url, ca := redistest.StartTLS(t)
+	_, url, ca := redistest.StartTLS(t)
 	s := stream.New("staging", "support", "a")
 	if err := s.Connect(t.Context(), url, nil); err == nil {
 		t.Error("a certificate that nobody vouches for was taken")
