@@ -82,6 +82,7 @@ var choices = [][]string{
 	{"", "log: {level: debug}", "log: {level: warn, format: text}"},
 	{
 		"", "redis: {url: 'redis://:p:@s%20s@redis.example.com:6379/0'}", "redis: {url: 'rediss://a:26379?master_set=main&addr=b:26379'}", "redis: {existingSecret: {name: my-redis}}",
+		"redis: {url: 'rediss://redis.example.com:6379/0', caSecret: {name: authority}}", "redis: {existingSecret: {name: my-redis}, caSecret: {name: my-redis, key: root.pem}}",
 		"redis: {existingSecret: {name: my-redis, key: some.key}}", "redis: {bundled: {password: abcdefghijklmnop0123}}",
 		"redis: {bundled: {persistence: {mode: Always, size: 20Gi}}}", "redis: {bundled: {persistence: {storageClass: fast}}}", "redis: {bundled: {persistence: {mode: Never}}}",
 		"redis: {bundled: {image: 'registry.example.com/redis:7.0', pullPolicy: Never, maxMemory: 1gb, resources: {}, nodeSelector: {disk: ssd}, tolerations: [{operator: Exists}]}}",
@@ -387,6 +388,38 @@ func TestOwnRedisReplacesTheBundledOne(t *testing.T) {
 		got.DefaultMode = nil
 		if diff := cmp.Diff(want, got); diff != "" {
 			t.Errorf("%s: the manager mounts (-want +got):\n%s", values, diff)
+		}
+	}
+}
+
+// Certificates for Redis are mounted for the manager, wherever the URL comes from, and no other key of their Secret is.
+func TestCertificatesForRedisAreMounted(t *testing.T) {
+	t.Parallel()
+	const where = "/etc/heymarket/redis-ca"
+	for values, want := range map[string]*corev1.SecretVolumeSource{
+		"":                                    nil,
+		"redis: {url: 'rediss://redis:6379'}": nil,
+		"redis: {existingSecret: {name: r}}":  nil,
+		"redis: {url: 'rediss://redis:6379', caSecret: {name: authority}}":              {SecretName: "authority", Items: []corev1.KeyToPath{{Key: "ca.crt", Path: "ca.crt"}}},
+		"redis: {existingSecret: {name: r}, caSecret: {name: r, key: root.pem}}":        {SecretName: "r", Items: []corev1.KeyToPath{{Key: "root.pem", Path: "ca.crt"}}},
+		"redis: {existingSecret: {name: r}, caSecret: {name: authority, key: tls.pem}}": {SecretName: "authority", Items: []corev1.KeyToPath{{Key: "tls.pem", Path: "ca.crt"}}},
+	} {
+		pod := find[*appsv1.Deployment](t, rendered(t, values), "").Spec.Template.Spec
+		var got *corev1.SecretVolumeSource
+		for _, volume := range pod.Volumes {
+			if volume.Name == "redis-ca" {
+				got = volume.Secret
+				got.DefaultMode = nil
+			}
+		}
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Errorf("%s: the manager mounts (-want +got):\n%s", values, diff)
+		}
+		container := pod.Containers[0]
+		told := slices.Contains(container.Args, "--redis-ca-file="+where+"/ca.crt")
+		mounted := slices.ContainsFunc(container.VolumeMounts, func(m corev1.VolumeMount) bool { return m.Name == "redis-ca" && m.MountPath == where && m.ReadOnly })
+		if told != (want != nil) || mounted != (want != nil) {
+			t.Errorf("%s: told of the file: %v, mounted: %v", values, told, mounted)
 		}
 	}
 }
