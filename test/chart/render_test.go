@@ -205,6 +205,9 @@ func checkObjects(t *testing.T, objects []client.Object, set string) {
 		if object.GetLabels()["app.kubernetes.io/managed-by"] != "Helm" || object.GetLabels()["app.kubernetes.io/instance"] != release {
 			t.Errorf("%s has the labels %v", id, object.GetLabels())
 		}
+		if strings.Contains(set, "commonLabels: {team: messaging}") && object.GetLabels()["team"] != "messaging" {
+			t.Errorf("%s has not the common labels", id)
+		}
 		if strings.Contains(set, "commonAnnotations") && object.GetAnnotations()["example.com/owner"] != "messaging" {
 			t.Errorf("%s has not the common annotations", id)
 		}
@@ -268,6 +271,28 @@ func templates(objects []client.Object) map[string]workload {
 		}
 	}
 	return found
+}
+
+// Upgrades bring the CRD, and uninstalling leaves it, unless somebody wants it otherwise.
+func TestCRDIsBroughtAndKept(t *testing.T) {
+	t.Parallel()
+	for values, want := range map[string]string{
+		"": "keep", "commonAnnotations: {helm.sh/resource-policy: delete}": "keep", "crds: {keep: false}": "goes", "crds: {enabled: false}": "none",
+	} {
+		got := "none"
+		for _, object := range rendered(t, values) {
+			crd, ok := object.(*apiextensionsv1.CustomResourceDefinition)
+			if !ok {
+				continue
+			}
+			if got = "goes"; crd.Annotations["helm.sh/resource-policy"] == "keep" {
+				got = "keep"
+			}
+		}
+		if got != want {
+			t.Errorf("%q: the CRD: %s, want %s", values, got, want)
+		}
+	}
 }
 
 // The names of cluster-wide objects and of those in the release's namespace follow the release, so that two releases do not meet.
@@ -446,8 +471,10 @@ func TestNotesSayTheNextCommand(t *testing.T) {
 	helmPath := needHelm(t)
 	for values, want := range map[string][]string{
 		"": {"rollout status deployment/heymarket-operator", "helm test heymarket-operator --namespace heymarket-system", "create namespace staging", "secret generic heymarket", "kind: HeymarketWebhook", "EVALUATION REDIS", "emptyDir", "redis.url"},
-		"redis: {bundled: {persistence: {mode: Always}}}":              {"EVALUATION REDIS", "PersistentVolumeClaim heymarket-operator-redis"},
-		"namespaces: [production]\nredis: {existingSecret: {name: r}}": {"for production", "--namespace production apply", "crm.production.svc"},
+		"redis: {bundled: {persistence: {mode: Always}}}": {"EVALUATION REDIS", "PersistentVolumeClaim heymarket-operator-redis"},
+		"namespaces: [production]\nredis: {existingSecret: {name: r, key: k}}": {
+			"for production", "--namespace heymarket-system create secret generic r --from-file=k=/dev/stdin", "--namespace production apply", "crm.production.svc",
+		},
 	} {
 		text, err := helm(t.Context(), helmPath, t.TempDir(), values, "install", release, chartDir, "--namespace", namespace, "--values", "-", "--dry-run=client")
 		if err != nil {

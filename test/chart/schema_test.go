@@ -82,6 +82,8 @@ func TestWrongValuesAreRefused(t *testing.T) {
 		"redis: {url: 'redis://a:1', caSecret: {name: ca}}":               {"redis.caSecret.name", "begins with redis://", "begin it with rediss://"},
 		"replicas: 2\nleaderElection: {enabled: false}":                   {"replicas is 2", "leaderElection.enabled"},
 		"receiver: {networkPolicy: {eventsFrom: [traefik]}}":              {"receiver.networkPolicy.enabled", "eventsFrom"},
+		"targetAddresses: [10.0.0.0/8]":                                   {"targetAddresses is [10.0.0.0/8]", "[Public]"},
+		"targetAddresses: [Any, Public]":                                  {"targetAddresses is [Any, Public]", "[Any]"},
 		"serviceAccount: {create: false}":                                 {"serviceAccount.create", "serviceAccount.name"},
 		"redis: {bundled: {persistence: {mode: Never, storageClass: s}}}": {"redis.bundled.persistence.mode", "redis.bundled.persistence.storageClass"},
 	} {

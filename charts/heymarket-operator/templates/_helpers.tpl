@@ -109,6 +109,10 @@ Not empty where the bundled Redis has a claim. What was chosen at first stays: R
 {{- if and (gt (int .Values.replicas) 1) (not .Values.leaderElection.enabled) }}
 {{- fail (printf "replicas is %d and leaderElection.enabled is false: with more than one manager, one has to be elected" (int .Values.replicas)) }}
 {{- end }}
+{{- $addresses := .Values.targetAddresses }}
+{{- if or (not (has (first $addresses) (list "Any" "Public"))) (and (has "Any" $addresses) (gt (len $addresses) 1)) }}
+{{- fail (printf "targetAddresses is [%s]: write [Any], [Public], or [Public] with networks after it" (join ", " $addresses)) }}
+{{- end }}
 {{- with .Values.receiver.networkPolicy }}
 {{- if and (or .eventsFrom .operationsFrom) (not .enabled) }}
 {{- fail "receiver.networkPolicy.enabled is false, so eventsFrom and operationsFrom beside it have no effect: set it, or leave them out" }}
