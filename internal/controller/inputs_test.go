@@ -89,7 +89,7 @@ func TestRedisFilesWithCertificates(t *testing.T) {
 	second += second
 	write(ca, first)
 	write(url, "REDIS://:secret@one:6379/0")
-	if _, err := OpenRedisFiles(url, ca); err == nil || !strings.Contains(err.Error(), url+" begins with redis://: begin it with rediss://") || strings.Contains(err.Error(), "secret") {
+	if _, err := OpenRedisFiles(url, ca); err == nil || !strings.Contains(err.Error(), "--redis-url-file: "+url+" begins with redis://, so that --redis-ca-file has no effect") || strings.Contains(err.Error(), "secret") {
 		t.Errorf("certificates without TLS: %v", err)
 	}
 	write(url, "rediss://:secret@one:6379/0")

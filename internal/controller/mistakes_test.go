@@ -183,6 +183,12 @@ var misconfigurations = []struct {
 				words: []string{`Key "url"`, "spec.redis.secretKeyRef", "names no host", "redis://user:password@host:6379/0"},
 			},
 			{
+				mistake: "A private CA for an own Redis that is not reached by TLS", spec: "redis: {secretKeyRef: {name: redis, key: url}, caSecretKeyRef: {name: redis, key: ca.crt}}",
+				before:    secret("redis", "url", "redis://redis:6379"),
+				condition: v1alpha1.ConditionAccepted, reason: v1alpha1.ReasonSecretValueInvalid,
+				words: []string{`Key "url"`, "begins with redis://", "spec.redis.caSecretKeyRef has no effect", "begin it with rediss://"},
+			},
+			{
 				mistake: "A filter asks for a member that events do not have", spec: "targets:\n- {name: crm, url: 'http://crm', filter: event.typ == \"chat_closed\"}",
 				condition: v1alpha1.ConditionAccepted, reason: v1alpha1.ReasonFilterInvalid,
 				words: []string{"spec.targets[crm].filter has a mistake at line:column 1:6", "undefined field 'typ'", "kubectl explain hmw.spec.targets.filter"},
@@ -459,7 +465,7 @@ var misconfigurations = []struct {
 					t.Helper()
 					return desired.SharedRedis{URL: "redis://redis:6379", CA: []byte(certificate(t))}
 				},
-				words: []string{"--redis-ca-file has no effect", "/redis/url", "begin it with rediss://", "leave the flag out"},
+				words: []string{"--redis-url-file", "/redis/url", "begins with redis://", "begin it with rediss://", "leave --redis-ca-file out"},
 			},
 			{
 				mistake: "The certificates are those of a whole system",

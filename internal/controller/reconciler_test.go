@@ -284,6 +284,9 @@ func TestOwnRedis(t *testing.T) {
 		h.Spec.Redis.CASecretKeyRef = &v1alpha1.SecretKeyReference{Name: "redis", Key: "ca.crt"}
 	})
 	w.reconcile()
+	w.condition(v1alpha1.ConditionAccepted, false, v1alpha1.ReasonSecretValueInvalid, "spec.redis.caSecretKeyRef has no effect", "rediss://")
+	change(w, get(w, "redis", &corev1.Secret{}), func(s *corev1.Secret) { s.Data["url"] = []byte("rediss://user:" + canary + "@redis") })
+	w.reconcile()
 	w.condition(v1alpha1.ConditionAccepted, false, v1alpha1.ReasonSecretKeyNotFound, "spec.redis.caSecretKeyRef")
 	change(w, get(w, "redis", &corev1.Secret{}), func(s *corev1.Secret) { s.Data["ca.crt"] = []byte(certificate(t)) })
 	w.reconcile()

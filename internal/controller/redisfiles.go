@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"strings"
 	"sync"
 	"time"
 
@@ -56,7 +55,11 @@ func (f *RedisFiles) Redis() desired.SharedRedis {
 }
 
 func (f *RedisFiles) read() (desired.SharedRedis, error) {
-	url, err := readRedisURL(f.url)
+	caFlag := ""
+	if f.ca != "" {
+		caFlag = "--redis-ca-file"
+	}
+	url, err := readRedisURL(f.url, caFlag)
 	if err != nil {
 		return desired.SharedRedis{}, fmt.Errorf("--redis-url-file: %w", err)
 	}
@@ -67,13 +70,10 @@ func (f *RedisFiles) read() (desired.SharedRedis, error) {
 	if err != nil {
 		return desired.SharedRedis{}, fmt.Errorf("--redis-ca-file: %w", err)
 	}
-	if scheme, _, _ := strings.Cut(url, ":"); !strings.EqualFold(scheme, "rediss") {
-		return desired.SharedRedis{}, fmt.Errorf("--redis-ca-file has no effect, because the URL in %s begins with redis://: begin it with rediss://, or leave the flag out", f.url)
-	}
 	return desired.SharedRedis{URL: url, CA: ca}, nil
 }
 
-func readRedisURL(file string) (string, error) {
+func readRedisURL(file, caFlag string) (string, error) {
 	b, err := os.ReadFile(file)
 	if err != nil {
 		return "", fmt.Errorf("read the URL of Redis: %w", err)
@@ -82,7 +82,7 @@ func readRedisURL(file string) (string, error) {
 	if s == "" {
 		return "", fmt.Errorf("%s is empty: put the URL of Redis into it, such as redis://redis.example.com:6379/0", file)
 	}
-	if err := desired.CheckRedisURL(s); err != nil {
+	if err := desired.CheckRedisURL(s, caFlag); err != nil {
 		return "", fmt.Errorf("%s %w", file, err)
 	}
 	return s, nil

@@ -97,11 +97,15 @@ func token(field string, r v1alpha1.TokenReference) Reference {
 }
 
 func redisURL(r v1alpha1.Redis) Reference {
+	ca := ""
+	if r.CASecretKeyRef != nil {
+		ca = "spec.redis.caSecretKeyRef"
+	}
 	return Reference{
 		Field: "spec.redis.secretKeyRef", Secret: r.SecretKeyRef.Name, Key: r.SecretKeyRef.Key,
 		Content: "the URL of Redis", Redis: true,
 		check: func(value []byte) error {
-			if err := CheckRedisURL(string(bytes.TrimSpace(value))); err != nil {
+			if err := CheckRedisURL(string(bytes.TrimSpace(value)), ca); err != nil {
 				return fmt.Errorf("the URL %w", err)
 			}
 			return nil

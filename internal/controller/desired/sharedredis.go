@@ -13,7 +13,7 @@ import (
 // SharedRedis is the Redis of all resources without one of their own. How it is reached is copied to each receiver: a Pod
 // cannot mount a Secret of another namespace.
 type SharedRedis struct {
-	// URL is one that CheckRedisURL takes.
+	// URL is one that CheckRedisURL lets pass.
 	URL string
 	// CA holds the certificates, in PEM form, that are trusted for rediss:// instead of the system's authorities; nil means
 	// those.
@@ -25,9 +25,10 @@ func (r SharedRedis) Equal(other SharedRedis) bool {
 	return r.URL == other.URL && bytes.Equal(r.CA, other.CA)
 }
 
-// CheckRedisURL says whether a receiver could use the URL. Its error continues a sentence that names where the URL is,
-// and repeats no part of it, because it may hold a password.
-func CheckRedisURL(s string) error {
+// CheckRedisURL says whether a receiver could use the URL. Ca is the field or flag that names certificates to verify it by,
+// empty for none. An error continues a sentence that names where the URL is, and repeats no part of it, because it may hold
+// a password.
+func CheckRedisURL(s, ca string) error {
 	u, err := url.Parse(s)
 	switch {
 	case err != nil:
@@ -36,6 +37,8 @@ func CheckRedisURL(s string) error {
 		return errors.New("must begin with redis:// or rediss://")
 	case u.Hostname() == "":
 		return errors.New("names no host: write it as redis://user:password@host:6379/0")
+	case u.Scheme == "redis" && ca != "":
+		return fmt.Errorf("begins with redis://, so that %s has no effect: begin it with rediss://, or leave %s out", ca, ca)
 	}
 	return nil
 }
