@@ -232,7 +232,7 @@ func (w *world) putSecret(ctx context.Context, name string) error {
 var contents = []string{
 	"canary-7f3a9c51e2",
 	"whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSwcanary00",
-	"redis://another.example.com:6379/1",
+	"rediss://another.example.com:6379/1",
 	certificate(),
 }
 
