@@ -48,8 +48,10 @@ func TestRedisCertificates(t *testing.T) {
 		"nothing": {nil, "no certificate in PEM form"},
 		"DER":     {mustDecode(t, one), "openssl x509 -inform der"},
 		"a key":   {key, "no certificate in PEM form"},
-		"too many": {bytes.Repeat(one, maxCertificates/len(one)+1),
-			"keep those of the authority that signed the certificate of Redis"},
+		"too many": {
+			bytes.Repeat(one, maxCertificates/len(one)+1),
+			"keep those of the authority that signed the certificate of Redis",
+		},
 	} {
 		if _, err := RedisCertificates(tc.text); err == nil || !strings.Contains(err.Error(), tc.want) || strings.Contains(err.Error(), "secret") {
 			t.Errorf("%s: %v, want %q", name, err, tc.want)
