@@ -66,9 +66,9 @@ func realMain(ctx context.Context, args []string, stdout, stderr io.Writer) int 
 }
 
 func run(ctx context.Context, opts options, logger logr.Logger) error {
-	redis, err := controller.OpenRedisURLFile(opts.redisURLFile)
+	redis, err := controller.OpenRedisFiles(opts.redisURLFile, opts.redisCAFile)
 	if err != nil {
-		return fmt.Errorf("--redis-url-file: %w", err)
+		return err
 	}
 	cfg, err := ctrl.GetConfig()
 	if err != nil {

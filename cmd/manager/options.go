@@ -19,6 +19,7 @@ import (
 // options are the flags, checked.
 type options struct {
 	redisURLFile   string
+	redisCAFile    string
 	receiverImage  string
 	hostTemplate   *controller.HostTemplate
 	allowedHosts   controller.AllowedHosts
@@ -46,6 +47,7 @@ func parseOptions(args []string, out io.Writer) (options, error) {
 	f := flag.NewFlagSet("manager", flag.ContinueOnError)
 	f.SetOutput(io.Discard) // The caller says what is wrong, in one sentence.
 	f.StringVar(&o.redisURLFile, "redis-url-file", "", "`file` that holds the URL of Redis (redis:// or rediss://); read again when it changes. Required.")
+	f.StringVar(&o.redisCAFile, "redis-ca-file", "", "`file` of certificates in PEM form that are trusted for rediss:// instead of the system's authorities; read again when it changes. Default: the system's.")
 	f.StringVar(&o.receiverImage, "receiver-image", "", "`image` of the receivers. Default: the image of the Pod that the manager runs in.")
 	f.StringVar(&hostTemplate, "host-template", "", "`template` of the host of resources that name none, with .Namespace and .Name, such as {{.Namespace}}.hooks.example.com. Default: the address that the Ingress gets.")
 	f.StringVar(&allowedHosts, "allowed-hosts", "", "comma separated `list` of the hosts that resources may name, with .Namespace; *. in front means any name below. For example {{.Namespace}}.hooks.example.com,*.{{.Namespace}}.example.com. Default: any host.")

@@ -79,6 +79,24 @@ func TestBadRedisURLFileEndsWithASentence(t *testing.T) {
 	}
 }
 
+func TestBadRedisCAFileEndsWithASentence(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	url, ca := filepath.Join(dir, "url"), filepath.Join(dir, "ca.crt")
+	for file, content := range map[string]string{url: "rediss://:secret@redis", ca: "0\x82\x01\x0a"} {
+		if err := os.WriteFile(file, []byte(content), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var stderr bytes.Buffer
+	if code := realMain(t.Context(), []string{"--redis-url-file=" + url, "--redis-ca-file=" + ca}, &bytes.Buffer{}, &stderr); code != exitFailure {
+		t.Errorf("exit code %d, want %d", code, exitFailure)
+	}
+	if said := stderr.String(); !strings.Contains(said, "--redis-ca-file: "+ca) || !strings.Contains(said, "no certificate in PEM form") || strings.Count(said, "\n") != 1 {
+		t.Errorf("said %q", said)
+	}
+}
+
 func TestHelpAndVersion(t *testing.T) {
 	t.Parallel()
 	for arg, want := range map[string]string{"--help": "--redis-url-file", "--version": "heymarket-operator manager dev"} {

@@ -63,7 +63,7 @@ func (t *target) await(ctx context.Context, id int64) error {
 		select {
 		case <-change:
 		case <-limited.Done():
-			return fmt.Errorf("the accepted event did not reach its target within %s: the receiver's log says what its attempts came to; does a NetworkPolicy keep receivers from the Pod of this check?", arrival)
+			return fmt.Errorf("the accepted event did not reach its target within %s: the receiver's log says what its attempts came to; does a NetworkPolicy keep receivers from the Pod of this check, or --target-addresses from its address?", arrival)
 		}
 	}
 }

@@ -211,7 +211,7 @@ func observeDurability(deployed bool, reports []PodReport) verdict {
 	for _, r := range reports {
 		switch {
 		case !r.redisWorks():
-			return verdict{reason: v1alpha1.ReasonRedisUnreachable, message: "A receiver cannot use Redis: check that Redis runs, that its URL, user and password are right, and that no NetworkPolicy is in between. The log of the receiver says more."}
+			return verdict{reason: v1alpha1.ReasonRedisUnreachable, message: "A receiver cannot use Redis: check that Redis runs, that its URL, user and password are right, that its certificate is signed by an authority that the receiver trusts, and that no NetworkPolicy is in between. The log of the receiver says more."}
 		case !r.Durable && len(r.DurabilityProblems) == 0:
 			unknown = true
 		case !r.Durable:

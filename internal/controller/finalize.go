@@ -181,7 +181,7 @@ func (r *Reconciler) removeKeys(ctx context.Context, hook *v1alpha1.HeymarketWeb
 		log.FromContext(ctx).Error(err, "Cannot remove the keys of a deleted HeymarketWebhook from Redis")
 		return &verdict{
 			reason: v1alpha1.ReasonRedisKeysLeft,
-			message: "The keys cannot be removed from Redis: check that it runs, that its user may use SCAN and UNLINK, and that no NetworkPolicy keeps the operator from it; " +
+			message: "The keys cannot be removed from Redis: check that it runs, that its certificate is signed by an authority that the operator trusts, that its user may use SCAN and UNLINK, and that no NetworkPolicy keeps the operator from it; " +
 				"the log of the operator says more. After five minutes the resource goes without that.",
 		}, nil
 	}
@@ -199,7 +199,8 @@ func (m missingSecret) Error() string {
 // redisOf returns what to reach the Redis of a resource by. A missingSecret is the only error that time will not heal.
 func (r *Reconciler) redisOf(ctx context.Context, hook *v1alpha1.HeymarketWebhook) (url string, ca []byte, err error) {
 	if hook.Spec.Redis == nil {
-		return r.RedisURL(), nil, nil
+		shared := r.Redis()
+		return shared.URL, shared.CA, nil
 	}
 	for i, ref := range desired.RedisReferences(hook) {
 		secret := &corev1.Secret{}

@@ -25,9 +25,12 @@ func (r *Reconciler) hold(ctx context.Context, now *round, want desired.Objects)
 	if err != nil {
 		return want, err
 	}
-	data := map[string][]byte{desired.KeyConfig: kept}
-	if kept != nil && !slices.Equal(desired.ServedPaths(data), desired.ServedPaths(want.ConfigSecret.Data)) {
+	configured := map[string][]byte{desired.KeyConfig: kept}
+	if kept != nil && !slices.Equal(desired.ServedPaths(configured), desired.ServedPaths(want.ConfigSecret.Data)) {
 		return want, nil // A URL is to be withdrawn, which cannot wait.
+	}
+	if _, had := data(now.children.configSecret)[desired.KeyRedisCA]; had != (want.ConfigSecret.Data[desired.KeyRedisCA] != nil) {
+		return want, nil // A receiver that was not told of certificates, or whose file of them goes, would lose Redis.
 	}
 	free, err := r.Rollouts.Admit(ctx, now.children.deployment)
 	if err != nil || free {
@@ -37,7 +40,7 @@ func (r *Reconciler) hold(ctx context.Context, now *round, want desired.Objects)
 	now.input.Image = receiverImage(now.children.deployment)
 	if kept != nil {
 		want.ConfigSecret.Data[desired.KeyConfig] = kept
-		want.ConfigDigest = desired.DigestOf(data)
+		want.ConfigDigest = desired.DigestOf(configured)
 	}
 	return want, nil
 }

@@ -30,6 +30,8 @@ import (
 
 	"heymarket.dev/operator/api/v1alpha1"
 	"heymarket.dev/operator/internal/controller/desired"
+	"heymarket.dev/operator/internal/receiver/redistest"
+	"heymarket.dev/operator/internal/receiver/stream"
 	"heymarket.dev/operator/test/apiserver"
 )
 
@@ -113,12 +115,18 @@ func clusterRole(t *testing.T) rbacv1.ClusterRole {
 	return role
 }
 
-// manage runs the whole manager for the world until the test ends. It returns the file with the URL of Redis.
+// manage runs the whole manager for the world until the test ends. It returns the file with the URL of Redis; beside it, if
+// the world has some, are the certificates in caFile.
 func (w *world) manage(cfg *rest.Config, namespaces ...string) string {
 	w.t.Helper()
 	file := filepath.Join(w.t.TempDir(), "url")
 	w.do(os.WriteFile(file, []byte(w.redis+"\n"), 0o600))
-	redis, err := OpenRedisURLFile(file)
+	ca := ""
+	if w.redisCA != nil {
+		ca = filepath.Join(filepath.Dir(file), caFile)
+		w.do(os.WriteFile(ca, w.redisCA, 0o600))
+	}
+	redis, err := OpenRedisFiles(file, ca)
 	w.do(err)
 	redis.period = 20 * time.Millisecond
 
@@ -147,6 +155,8 @@ func (w *world) manage(cfg *rest.Config, namespaces ...string) string {
 	})
 	return file
 }
+
+const caFile = "ca.crt"
 
 func (w *world) eventually(what string, condition func() bool) {
 	w.t.Helper()
@@ -314,6 +324,53 @@ targets: [{name: crm, service: {name: crm, port: 80}}]
 	change(w, service, func(s *corev1.Service) { s.Spec.Ports[0].Port = 8080 })
 	w.eventually("the missing port", func() bool { return w.reason(v1alpha1.ConditionAccepted) == v1alpha1.ReasonTargetPortNotFound })
 	w.eventually("impatience", func() bool { return w.reason(v1alpha1.ConditionExposed) == v1alpha1.ReasonAddressMissing })
+}
+
+// Behind a private authority, receivers are given its certificates, and the manager itself reaches Redis by them. Others
+// are taken over while it runs.
+func TestManagerTrustsAPrivateAuthority(t *testing.T) {
+	t.Parallel()
+	redis, url, right := redistest.StartTLS(t)
+	wrong := []byte(certificate(t))
+	w := newWorld(t)
+	w.redis, w.redisCA = url, wrong
+	file := filepath.Join(filepath.Dir(w.manage(operator(t, "authority-test"), w.namespace)), caFile)
+	w.secret("heymarket", map[string]string{"token": canary})
+	w.webhook(smallest + "deletionPolicy: Delete")
+	connect := func(ca []byte) error {
+		t.Helper()
+		w.eventually("the certificates", func() bool {
+			return w.exist() == allChildren && bytes.Equal(w.configSecret().Data[desired.KeyRedisCA], ca)
+		})
+		s := stream.New(w.namespace, "support", "a")
+		defer s.Close()
+		given := w.configSecret().Data
+		return s.Connect(t.Context(), string(given[desired.KeyRedisURL]), given[desired.KeyRedisCA])
+	}
+	if err := connect(wrong); err == nil {
+		t.Error("a receiver would trust another authority than the one that is named")
+	}
+	w.do(os.WriteFile(file, right, 0o600))
+	if err := connect(right); err != nil {
+		t.Errorf("a receiver cannot use what it is given: %v", err)
+	}
+
+	w.do(os.WriteFile(file, wrong, 0o600))
+	if err := connect(wrong); err == nil {
+		t.Error("a receiver would still trust the authority that was named before")
+	}
+	w.stored(redis)
+	w.do(w.person.Delete(t.Context(), w.hook()))
+	w.collectGarbage()
+	w.eventually("the refusal of the certificate", func() bool { return w.reason(v1alpha1.ConditionReady) == v1alpha1.ReasonRedisKeysLeft })
+	if n := redis.MustDo("DBSIZE"); n != "4" {
+		t.Errorf("%s keys, want 4", n)
+	}
+	w.do(os.WriteFile(file, right, 0o600))
+	w.eventually("the end of the resource", func() bool { return w.gone("support") })
+	if n := redis.MustDo("DBSIZE"); n != "1" {
+		t.Errorf("%s keys are left, want that of the neighbour", n)
+	}
 }
 
 // Whoever waits for a host and path is woken when the other lets go.

@@ -2,6 +2,7 @@ package controller
 
 import (
 	"bytes"
+	"errors"
 	"flag"
 	"fmt"
 	"maps"
@@ -33,6 +34,9 @@ type misconfiguration struct {
 	mistake string
 	// spec is laid over the smallest one, field by field. The row shows it.
 	spec string
+	// shared makes a mistake of who installs the operator, in how the shared Redis is reached: it returns URL and certificates.
+	// nil for a mistake in a resource.
+	shared func(*testing.T) desired.SharedRedis
 	// before prepares the cluster. nil means that the Secret of the smallest spec exists.
 	before func(*world)
 	// after is what the cluster makes of the children.
@@ -61,6 +65,10 @@ func TestMisconfigurations(t *testing.T) {
 			for i, m := range section.cases {
 				t.Run(m.mistake, func(t *testing.T) {
 					t.Parallel()
+					if m.shared != nil {
+						said[i] = m.start(t)
+						return
+					}
 					w := newWorld(t)
 					w.serves[desired.HTTPRouteKind] = section.gateways
 					said[i] = m.make(w)
@@ -129,6 +137,34 @@ func (m misconfiguration) make(w *world) string {
 	return fmt.Sprintf("`%s`: %s", c.Reason, textOf(w, c.Message))
 }
 
+// start starts the operator with the mistake, and returns what it ends with as a cell of the page.
+func (m misconfiguration) start(t *testing.T) string {
+	t.Helper()
+	dir := t.TempDir()
+	redis := m.shared(t)
+	url, ca := filepath.Join(dir, "redis", "url"), ""
+	files := map[string][]byte{url: []byte(redis.URL)}
+	if redis.CA != nil {
+		ca = filepath.Join(dir, "redis-ca", "ca.crt")
+		files[ca] = redis.CA
+	}
+	for file, content := range files {
+		if err := errors.Join(os.Mkdir(filepath.Dir(file), 0o700), os.WriteFile(file, content, 0o600)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	_, err := OpenRedisFiles(url, ca)
+	if err == nil {
+		t.Fatal("it starts")
+	}
+	for _, word := range m.words {
+		if !strings.Contains(err.Error(), word) {
+			t.Errorf("the operator says %q, want it to name %q", err, word)
+		}
+	}
+	return cell.Replace(strings.ReplaceAll(err.Error(), dir, "/etc/heymarket"))
+}
+
 func (m misconfiguration) refused(w *world, err error) string {
 	w.t.Helper()
 	if !apierrors.IsInvalid(err) && !apierrors.IsBadRequest(err) {
@@ -162,9 +198,10 @@ func (m misconfiguration) resource(w *world) *unstructured.Unstructured {
 
 // textOf makes what was said fit for a cell of a table, the same in every run.
 func textOf(w *world, said string) string {
-	said = strings.ReplaceAll(said, w.namespace, "staging")
-	return strings.NewReplacer("|", `\|`, "<", "&lt;", ">", "&gt;", "*", `\*`).Replace(said)
+	return cell.Replace(strings.ReplaceAll(said, w.namespace, "staging"))
 }
+
+var cell = strings.NewReplacer("|", `\|`, "<", "&lt;", ">", "&gt;", "*", `\*`)
 
 // cellOf shows lines of YAML below each other in a cell.
 func cellOf(spec string) string {

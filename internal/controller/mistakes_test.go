@@ -1,6 +1,9 @@
 package controller
 
 import (
+	"bytes"
+	"testing"
+
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	apiresource "k8s.io/apimachinery/pkg/api/resource"
@@ -178,6 +181,12 @@ var misconfigurations = []struct {
 				before:    secret("redis", "url", "redis:///0"),
 				condition: v1alpha1.ConditionAccepted, reason: v1alpha1.ReasonSecretValueInvalid,
 				words: []string{`Key "url"`, "spec.redis.secretKeyRef", "names no host", "redis://user:password@host:6379/0"},
+			},
+			{
+				mistake: "A private CA for an own Redis that is not reached by TLS", spec: "redis: {secretKeyRef: {name: redis, key: url}, caSecretKeyRef: {name: redis, key: ca.crt}}",
+				before:    secret("redis", "url", "redis://redis:6379"),
+				condition: v1alpha1.ConditionAccepted, reason: v1alpha1.ReasonSecretValueInvalid,
+				words: []string{`Key "url"`, "begins with redis://", "spec.redis.caSecretKeyRef has no effect", "begin it with rediss://"},
 			},
 			{
 				mistake: "A filter asks for a member that events do not have", spec: "targets:\n- {name: crm, url: 'http://crm', filter: event.typ == \"chat_closed\"}",
@@ -430,7 +439,41 @@ var misconfigurations = []struct {
 				mistake:   "The password of Redis is wrong, or Redis cannot be reached",
 				after:     redisSays(func(p *PodReport) { p.Redis = "WRONGPASS" }),
 				condition: v1alpha1.ConditionDurable, reason: v1alpha1.ReasonRedisUnreachable,
-				words: []string{"cannot use Redis", "URL, user and password", "NetworkPolicy"},
+				words: []string{"cannot use Redis", "URL, user and password", "an authority that the receiver trusts", "NetworkPolicy"},
+			},
+		},
+	},
+	{
+		title: "The shared Redis",
+		lead:  "The operator does not start: the log of its Pod ends with the sentence. While it runs, it logs the same and keeps to what was good before.",
+		cases: []misconfiguration{
+			{
+				mistake: "The URL begins with http://",
+				shared:  func(*testing.T) desired.SharedRedis { return desired.SharedRedis{URL: "http://redis:6379"} },
+				words:   []string{"--redis-url-file", "/redis/url", "must begin with redis:// or rediss://"},
+			},
+			{
+				mistake: "The certificates are in DER form, and not in PEM",
+				shared: func(*testing.T) desired.SharedRedis {
+					return desired.SharedRedis{URL: "rediss://redis:6379", CA: []byte("0\x82\x01\x0a")}
+				},
+				words: []string{"--redis-ca-file", "/redis-ca/ca.crt", "no certificate in PEM form", "openssl x509"},
+			},
+			{
+				mistake: "There are certificates, and the URL begins with redis://",
+				shared: func(t *testing.T) desired.SharedRedis {
+					t.Helper()
+					return desired.SharedRedis{URL: "redis://redis:6379", CA: []byte(certificate(t))}
+				},
+				words: []string{"--redis-url-file", "/redis/url", "begins with redis://", "begin it with rediss://", "leave --redis-ca-file out"},
+			},
+			{
+				mistake: "The certificates are those of a whole system",
+				shared: func(t *testing.T) desired.SharedRedis {
+					t.Helper()
+					return desired.SharedRedis{URL: "rediss://redis:6379", CA: bytes.Repeat([]byte(certificate(t)), 200)}
+				},
+				words: []string{"--redis-ca-file", "every receiver gets a copy", "keep those of the authority"},
 			},
 		},
 	},

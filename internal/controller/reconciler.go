@@ -10,6 +10,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
 	"heymarket.dev/operator/api/v1alpha1"
+	"heymarket.dev/operator/internal/controller/desired"
 )
 
 // FieldOwner is the field manager of everything that the operator writes.
@@ -53,8 +54,8 @@ type Reconciler struct {
 	Rollouts *Rollouts
 	// Claimants returns the HeymarketWebhooks that claim a host and path, see Settings.claims.
 	Claimants func(ctx context.Context, claim string) ([]*v1alpha1.HeymarketWebhook, error)
-	// RedisURL returns the URL to hand to receivers.
-	RedisURL func() string
+	// Redis returns how the shared Redis is reached, to hand it to receivers.
+	Redis func() desired.SharedRedis
 	// Extensions tells which of the kinds that not every cluster has there are.
 	Extensions Extensions
 	// Settings are the operator's own.

@@ -1,6 +1,7 @@
 package controller
 
 import (
+	"bytes"
 	"errors"
 	"slices"
 	"strings"
@@ -283,6 +284,9 @@ func TestOwnRedis(t *testing.T) {
 		h.Spec.Redis.CASecretKeyRef = &v1alpha1.SecretKeyReference{Name: "redis", Key: "ca.crt"}
 	})
 	w.reconcile()
+	w.condition(v1alpha1.ConditionAccepted, false, v1alpha1.ReasonSecretValueInvalid, "spec.redis.caSecretKeyRef has no effect", "rediss://")
+	change(w, get(w, "redis", &corev1.Secret{}), func(s *corev1.Secret) { s.Data["url"] = []byte("rediss://user:" + canary + "@redis") })
+	w.reconcile()
 	w.condition(v1alpha1.ConditionAccepted, false, v1alpha1.ReasonSecretKeyNotFound, "spec.redis.caSecretKeyRef")
 	change(w, get(w, "redis", &corev1.Secret{}), func(s *corev1.Secret) { s.Data["ca.crt"] = []byte(certificate(t)) })
 	w.reconcile()
@@ -302,6 +306,50 @@ func TestOwnRedis(t *testing.T) {
 		t.Error("the shared URL did not come back")
 	}
 	w.quiet()
+}
+
+// Certificates for the shared Redis go to the receiver beside its URL, without a restart, and leave with the flag that names
+// them, or when a resource takes a Redis of its own.
+func TestCertificatesOfTheSharedRedis(t *testing.T) {
+	t.Parallel()
+	w := settled(t)
+	generation := w.deployment().Generation
+	given := func(ca []byte, file string) {
+		t.Helper()
+		w.reconcile()
+		if diff := cmp.Diff(string(ca), string(w.configSecret().Data[desired.KeyRedisCA])); diff != "" {
+			t.Errorf("certificates (-want +got):\n%s", diff)
+		}
+		if _, found := w.configSecret().Data[desired.KeyRedisCA]; found != (ca != nil) {
+			t.Errorf("the key is there: %v", found)
+		}
+		if got := w.config().RedisCAFile; got != file {
+			t.Errorf("redisCAFile = %q, want %q", got, file)
+		}
+		w.quiet()
+	}
+	const file = "/etc/heymarket/config/redis-ca.crt"
+	w.redis, w.redisCA = "rediss://redis.example.com:6379/0", []byte(certificate(t))
+	given(w.redisCA, file)
+	w.redisCA = bytes.Repeat(w.redisCA, 2)
+	digest := desired.DigestOf(w.configSecret().Data)
+	given(w.redisCA, file)
+	if desired.DigestOf(w.configSecret().Data) != digest {
+		t.Error("other certificates change the configuration, which only names their file")
+	}
+	w.redisCA = nil
+	given(nil, "")
+	if got := w.deployment().Generation; got != generation {
+		t.Error("certificates restart the receiver")
+	}
+
+	w.redisCA = []byte(certificate(t))
+	given(w.redisCA, file)
+	w.secret("redis", map[string]string{"url": "redis://redis"})
+	change(w, w.hook(), func(h *v1alpha1.HeymarketWebhook) {
+		h.Spec.Redis = &v1alpha1.Redis{SecretKeyRef: v1alpha1.SecretKeyReference{Name: "redis", Key: "url"}}
+	})
+	given(nil, "")
 }
 
 func TestBadExpressionIsACondition(t *testing.T) {

@@ -79,7 +79,7 @@ func (r *Reconciler) resolve(ctx context.Context, hook *v1alpha1.HeymarketWebhoo
 	}
 	now.input = desired.Input{
 		Webhook:       hook,
-		RedisURL:      r.RedisURL(),
+		SharedRedis:   r.Redis(),
 		Image:         r.Settings.ReceiverImage,
 		IngressClass:  r.Settings.IngressClass,
 		NetworkPolicy: r.Settings.NetworkPolicy,

@@ -262,12 +262,15 @@ func TestUpgradeWaitsForItsTurn(t *testing.T) {
 	w.quiet()
 }
 
-// What a person changes is never held up, and neither is the mending of a mistake.
+// What a person changes is never held up, and neither is the mending of a mistake, nor what a receiver needs to reach Redis.
 func TestUpgradeHoldsNoPersonUp(t *testing.T) {
 	t.Parallel()
 	for name, act := range map[string]func(*world){
 		"a change of the spec": func(w *world) {
 			change(w, w.hook(), func(h *v1alpha1.HeymarketWebhook) { h.Spec.WebhookID = new(int64(7)) })
+		},
+		"certificates for Redis": func(w *world) {
+			w.redis, w.redisCA = "rediss://redis.example.com:6379/0", []byte(certificate(w.t))
 		},
 		"a mended mistake": func(w *world) {
 			w.do(w.person.Delete(w.t.Context(), get(w, "heymarket", &corev1.Secret{})))

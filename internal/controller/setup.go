@@ -90,7 +90,7 @@ func ClientOptions(namespaces []string) client.Options {
 }
 
 // Setup adds the controller to a manager that was made with CacheOptions and ClientOptions.
-func Setup(ctx context.Context, mgr manager.Manager, settings Settings, redis *RedisURLFile, pods PodStatus, keys RedisKeys) error {
+func Setup(ctx context.Context, mgr manager.Manager, settings Settings, redis *RedisFiles, pods PodStatus, keys RedisKeys) error {
 	if err := mgr.GetFieldIndexer().IndexField(ctx, &v1alpha1.HeymarketWebhook{}, indexSecret, secretsOf); err != nil {
 		return fmt.Errorf("index HeymarketWebhooks by Secret: %w", err)
 	}
@@ -116,7 +116,7 @@ func Setup(ctx context.Context, mgr manager.Manager, settings Settings, redis *R
 		Events:   mgr.GetEventRecorder(FieldOwner),
 		Pods:     pods,
 		Keys:     keys,
-		RedisURL: redis.URL,
+		Redis:    redis.Redis,
 		Settings: settings,
 
 		Extensions: extensions,
@@ -144,7 +144,7 @@ func Setup(ctx context.Context, mgr manager.Manager, settings Settings, redis *R
 		WatchesRawSource(&referenceWatch{metadata: meta, resource: "secrets", index: indexSecret, namespaces: settings.Namespaces, webhooks: mgr.GetCache()}).
 		WatchesRawSource(&referenceWatch{metadata: meta, resource: "services", index: indexService, namespaces: settings.Namespaces, webhooks: mgr.GetCache()}).
 		WatchesRawSource(extensions).
-		WatchesRawSource(redisURLChanges{file: redis, webhooks: mgr.GetCache()}).
+		WatchesRawSource(redisChanges{files: redis, webhooks: mgr.GetCache()}).
 		WatchesRawSource(podPoll{
 			webhooks: mgr.GetCache(), pods: pods,
 			period:   cmp.Or(settings.pollPeriod, pollPeriod),

@@ -82,7 +82,9 @@ type world struct {
 	events *events.FakeRecorder
 	pods   *fakePods
 	redis  string
-	logs   *syncBuffer
+	// redisCA is nil for the system's authorities.
+	redisCA []byte
+	logs    *syncBuffer
 	// serves are the kinds that not every cluster has, for the reconciler that is called directly.
 	serves served
 }
@@ -106,12 +108,12 @@ func newWorld(t *testing.T) *world {
 	w.person = newClient(t, cfg)
 	counted := newClient(t, w.writes.count(cfg))
 	w.r = &Reconciler{
-		Client:   counted,
-		Live:     counted,
-		Events:   w.events,
-		Pods:     w.pods,
-		Keys:     RedisKeysFunc(stream.Remove),
-		RedisURL: func() string { return w.redis },
+		Client: counted,
+		Live:   counted,
+		Events: w.events,
+		Pods:   w.pods,
+		Keys:   RedisKeysFunc(stream.Remove),
+		Redis:  func() desired.SharedRedis { return desired.SharedRedis{URL: w.redis, CA: w.redisCA} },
 
 		Extensions: w.serves,
 		Settings:   Settings{ReceiverImage: "heymarket.dev/operator:v1", HostTemplate: hostTemplate(t, "{{.Namespace}}.hooks.example.com")},

@@ -11,7 +11,7 @@ import (
 
 func TestRedisBehindAPrivateAuthority(t *testing.T) {
 	t.Parallel()
-	url, ca := redistest.StartTLS(t)
+	_, url, ca := redistest.StartTLS(t)
 	to := newSink(t)
 	c := newConfig(crm(to))
 	c.RedisCAFile = filepath.Join(t.TempDir(), "ca.crt")

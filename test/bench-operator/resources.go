@@ -113,7 +113,7 @@ func controls(hooks []*v1alpha1.HeymarketWebhook) ([]creation, error) {
 			return nil, err
 		}
 		o, err := desired.Build(desired.Input{
-			Webhook: h, Address: desired.Address{Segment: desired.NewSegment()}, Host: host, HostRequested: true, RedisURL: redisURL, Image: image,
+			Webhook: h, Address: desired.Address{Segment: desired.NewSegment()}, Host: host, HostRequested: true, SharedRedis: desired.SharedRedis{URL: redisURL}, Image: image,
 		})
 		if err != nil {
 			return nil, err

@@ -2,6 +2,7 @@ package chart
 
 import (
 	"bytes"
+	"fmt"
 	"go/ast"
 	"go/parser"
 	"go/token"
@@ -23,18 +24,37 @@ import (
 	"sigs.k8s.io/kustomize/kyaml/filesys"
 )
 
-// kustomized are the objects of a folder of config/, built by kustomize itself.
-func kustomized(t *testing.T, folder string) []client.Object {
+// kustomized are the objects of a folder of config/, built by kustomize itself. Components are other folders of it.
+func kustomized(t *testing.T, folder string, components ...string) []client.Object {
 	t.Helper()
-	built, err := krusty.MakeKustomizer(krusty.MakeDefaultOptions()).Run(filesys.MakeFsOnDisk(), filepath.Join(root, "config", folder))
-	if err != nil {
-		t.Fatalf("kustomize config/%s: %v", folder, err)
-	}
-	text, err := built.AsYaml()
+	config, err := filepath.Abs(filepath.Join(root, "config"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	objects, err := decode(string(text))
+	overlay, err := filepath.EvalSymlinks(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	from, err := filepath.Rel(overlay, config) // kustomize takes no absolute paths
+	if err != nil {
+		t.Fatal(err)
+	}
+	text := fmt.Sprintf("resources: [%s]\ncomponents:\n", filepath.Join(from, folder))
+	for _, component := range components {
+		text += fmt.Sprintf("- %s\n", filepath.Join(from, component))
+	}
+	if err := os.WriteFile(filepath.Join(overlay, "kustomization.yaml"), []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	built, err := krusty.MakeKustomizer(krusty.MakeDefaultOptions()).Run(filesys.MakeFsOnDisk(), overlay)
+	if err != nil {
+		t.Fatalf("kustomize config/%s: %v", folder, err)
+	}
+	made, err := built.AsYaml()
+	if err != nil {
+		t.Fatal(err)
+	}
+	objects, err := decode(string(made))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -177,6 +197,22 @@ func TestConfigForNamespaces(t *testing.T) {
 	same(t, "the rest", rest(all), rest(some))
 }
 
+// The component config/redis-ca does what redis.caSecret does, with either base.
+func TestConfigForAPrivateAuthority(t *testing.T) {
+	t.Parallel()
+	pods := func(objects []client.Object) corev1.PodSpec {
+		pod := find[*appsv1.Deployment](t, objects, "").Spec.Template.Spec
+		slices.Sort(pod.Containers[0].Args)
+		pod.Containers[0].Image, pod.Containers[0].ImagePullPolicy = "", ""
+		pod.Volumes[0].Secret.Items = nil // config/ mounts the whole Secret with the URL
+		return pod
+	}
+	const redis = "redis: {existingSecret: {name: heymarket-redis}, caSecret: {name: heymarket-redis-ca}}\n"
+	for base, values := range map[string]string{"default": redis, "namespaced": redis + "namespaces: [staging]"} {
+		same(t, "the Pods of "+base, pods(kustomized(t, base, "redis-ca")), pods(rendered(t, values)))
+	}
+}
+
 // `make generate` copies them and `make verify` says when they are stale, but this is where one looks first.
 func TestFilesOfTheChartAreThoseOfConfig(t *testing.T) {
 	t.Parallel()
@@ -207,7 +243,7 @@ func TestEveryFlagHasAValue(t *testing.T) {
 		"version": "it prints and ends",
 	}
 	set := map[string]bool{}
-	for _, values := range []string{"", file(t, "testdata/rich.values.yaml")} {
+	for _, values := range []string{"", file(t, "testdata/rich.values.yaml"), file(t, "testdata/own-redis.values.yaml")} {
 		for _, arg := range find[*appsv1.Deployment](t, rendered(t, values), "").Spec.Template.Spec.Containers[0].Args {
 			name, _, _ := strings.Cut(strings.TrimPrefix(arg, "--"), "=")
 			if !slices.Contains(flags, name) {
@@ -218,7 +254,7 @@ func TestEveryFlagHasAValue(t *testing.T) {
 	}
 	for _, name := range flags {
 		if !set[name] && unset[name] == "" {
-			t.Errorf("--%s of cmd/manager has no value: give it one in values.yaml, values.schema.json, templates/deployment.yaml and testdata/rich.values.yaml, or a reason here", name)
+			t.Errorf("--%s of cmd/manager has no value: give it one in values.yaml, values.schema.json, templates/deployment.yaml and the values of a golden in testdata, or a reason here", name)
 		}
 	}
 }

@@ -167,6 +167,36 @@ func TestInstallUpgradeUninstall(t *testing.T) {
 	c.run(ns, "", "uninstall", "heymarket-operator")
 }
 
+// The CRD is that of the chart's version, whichever way one goes.
+func TestUpgradeBringsTheCRDAlong(t *testing.T) {
+	c := newCluster(t)
+	const ns = "upgrade"
+	knows := func(field string) bool {
+		var crd apiextensionsv1.CustomResourceDefinition
+		c.get(&crd, "", "heymarketwebhooks.heymarket.dev")
+		_, there := crd.Spec.Versions[0].Schema.OpenAPIV3Schema.Properties["spec"].Properties[field]
+		return there
+	}
+	// The CRD belongs to the API server's own installation, or to the other test's.
+	c.run(ns, "", "install", "heymarket-operator", filepath.Join("testdata", "heymarket-operator-0.1.0.tgz"), "--create-namespace", "--take-ownership", "--force-conflicts")
+	if knows("deletionPolicy") || !knows("targets") {
+		t.Error("the CRD is not that of 0.1.0")
+	}
+	c.upgrade(ns, "")
+	if !knows("deletionPolicy") {
+		t.Error("the upgrade leaves the CRD behind")
+	}
+	c.run(ns, "", "rollback", "heymarket-operator", "1")
+	if knows("deletionPolicy") {
+		t.Error("the rollback leaves the CRD of the upgrade")
+	}
+	c.upgrade(ns, "")
+	c.run(ns, "", "uninstall", "heymarket-operator")
+	if !knows("deletionPolicy") {
+		t.Error("uninstalling takes the CRD away")
+	}
+}
+
 // Auto takes a volume where the cluster has a default StorageClass at the first installation, and keeps to what was chosen then.
 func TestAutoPersistence(t *testing.T) {
 	c := newCluster(t)

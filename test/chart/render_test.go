@@ -82,6 +82,7 @@ var choices = [][]string{
 	{"", "log: {level: debug}", "log: {level: warn, format: text}"},
 	{
 		"", "redis: {url: 'redis://:p:@s%20s@redis.example.com:6379/0'}", "redis: {url: 'rediss://a:26379?master_set=main&addr=b:26379'}", "redis: {existingSecret: {name: my-redis}}",
+		"redis: {url: 'rediss://redis.example.com:6379/0', caSecret: {name: authority}}", "redis: {existingSecret: {name: my-redis}, caSecret: {name: my-redis, key: root.pem}}",
 		"redis: {existingSecret: {name: my-redis, key: some.key}}", "redis: {bundled: {password: abcdefghijklmnop0123}}",
 		"redis: {bundled: {persistence: {mode: Always, size: 20Gi}}}", "redis: {bundled: {persistence: {storageClass: fast}}}", "redis: {bundled: {persistence: {mode: Never}}}",
 		"redis: {bundled: {image: 'registry.example.com/redis:7.0', pullPolicy: Never, maxMemory: 1gb, resources: {}, nodeSelector: {disk: ssd}, tolerations: [{operator: Exists}]}}",
@@ -204,6 +205,9 @@ func checkObjects(t *testing.T, objects []client.Object, set string) {
 		if object.GetLabels()["app.kubernetes.io/managed-by"] != "Helm" || object.GetLabels()["app.kubernetes.io/instance"] != release {
 			t.Errorf("%s has the labels %v", id, object.GetLabels())
 		}
+		if strings.Contains(set, "commonLabels: {team: messaging}") && object.GetLabels()["team"] != "messaging" {
+			t.Errorf("%s has not the common labels", id)
+		}
 		if strings.Contains(set, "commonAnnotations") && object.GetAnnotations()["example.com/owner"] != "messaging" {
 			t.Errorf("%s has not the common annotations", id)
 		}
@@ -267,6 +271,28 @@ func templates(objects []client.Object) map[string]workload {
 		}
 	}
 	return found
+}
+
+// Upgrades bring the CRD, and uninstalling leaves it, unless somebody wants it otherwise.
+func TestCRDIsBroughtAndKept(t *testing.T) {
+	t.Parallel()
+	for values, want := range map[string]string{
+		"": "keep", "commonAnnotations: {helm.sh/resource-policy: delete}": "keep", "crds: {keep: false}": "goes", "crds: {enabled: false}": "none",
+	} {
+		got := "none"
+		for _, object := range rendered(t, values) {
+			crd, ok := object.(*apiextensionsv1.CustomResourceDefinition)
+			if !ok {
+				continue
+			}
+			if got = "goes"; crd.Annotations["helm.sh/resource-policy"] == "keep" {
+				got = "keep"
+			}
+		}
+		if got != want {
+			t.Errorf("%q: the CRD: %s, want %s", values, got, want)
+		}
+	}
 }
 
 // The names of cluster-wide objects and of those in the release's namespace follow the release, so that two releases do not meet.
@@ -391,6 +417,38 @@ func TestOwnRedisReplacesTheBundledOne(t *testing.T) {
 	}
 }
 
+// Certificates for Redis are mounted for the manager, wherever the URL comes from, and no other key of their Secret is.
+func TestCertificatesForRedisAreMounted(t *testing.T) {
+	t.Parallel()
+	const where = "/etc/heymarket/redis-ca"
+	for values, want := range map[string]*corev1.SecretVolumeSource{
+		"":                                    nil,
+		"redis: {url: 'rediss://redis:6379'}": nil,
+		"redis: {existingSecret: {name: r}}":  nil,
+		"redis: {url: 'rediss://redis:6379', caSecret: {name: authority}}":              {SecretName: "authority", Items: []corev1.KeyToPath{{Key: "ca.crt", Path: "ca.crt"}}},
+		"redis: {existingSecret: {name: r}, caSecret: {name: r, key: root.pem}}":        {SecretName: "r", Items: []corev1.KeyToPath{{Key: "root.pem", Path: "ca.crt"}}},
+		"redis: {existingSecret: {name: r}, caSecret: {name: authority, key: tls.pem}}": {SecretName: "authority", Items: []corev1.KeyToPath{{Key: "tls.pem", Path: "ca.crt"}}},
+	} {
+		pod := find[*appsv1.Deployment](t, rendered(t, values), "").Spec.Template.Spec
+		var got *corev1.SecretVolumeSource
+		for _, volume := range pod.Volumes {
+			if volume.Name == "redis-ca" {
+				got = volume.Secret
+				got.DefaultMode = nil
+			}
+		}
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Errorf("%s: the manager mounts (-want +got):\n%s", values, diff)
+		}
+		container := pod.Containers[0]
+		told := slices.Contains(container.Args, "--redis-ca-file="+where+"/ca.crt")
+		mounted := slices.ContainsFunc(container.VolumeMounts, func(m corev1.VolumeMount) bool { return m.Name == "redis-ca" && m.MountPath == where && m.ReadOnly })
+		if told != (want != nil) || mounted != (want != nil) {
+			t.Errorf("%s: told of the file: %v, mounted: %v", values, told, mounted)
+		}
+	}
+}
+
 // Argo CD and others render without a cluster: with a password, two renderings are the same.
 func TestRenderingWithAPasswordIsStable(t *testing.T) {
 	t.Parallel()
@@ -413,8 +471,10 @@ func TestNotesSayTheNextCommand(t *testing.T) {
 	helmPath := needHelm(t)
 	for values, want := range map[string][]string{
 		"": {"rollout status deployment/heymarket-operator", "helm test heymarket-operator --namespace heymarket-system", "create namespace staging", "secret generic heymarket", "kind: HeymarketWebhook", "EVALUATION REDIS", "emptyDir", "redis.url"},
-		"redis: {bundled: {persistence: {mode: Always}}}":              {"EVALUATION REDIS", "PersistentVolumeClaim heymarket-operator-redis"},
-		"namespaces: [production]\nredis: {existingSecret: {name: r}}": {"for production", "--namespace production apply", "crm.production.svc"},
+		"redis: {bundled: {persistence: {mode: Always}}}": {"EVALUATION REDIS", "PersistentVolumeClaim heymarket-operator-redis"},
+		"namespaces: [production]\nredis: {existingSecret: {name: r, key: k}}": {
+			"for production", "--namespace heymarket-system create secret generic r --from-file=k=/dev/stdin", "--namespace production apply", "crm.production.svc",
+		},
 	} {
 		text, err := helm(t.Context(), helmPath, t.TempDir(), values, "install", release, chartDir, "--namespace", namespace, "--values", "-", "--dry-run=client")
 		if err != nil {

@@ -8,7 +8,7 @@
 //	E2E_KUBECONFIG  its kubeconfig. It needs an ingress controller with a default IngressClass, and a default StorageClass
 //	E2E_CA          the file with the CA that the Ingress's certificate is verified by
 //	E2E_LOAD        a command that loads an image archive, which is put after it: "kind load image-archive", "docker load --input"
-//	E2E_PREVIOUS    a checkout of the previous release, whose image the test of upgrades begins with. Default: this clone's history, if it goes back so far
+//	E2E_PREVIOUS    a checkout of the previous release, whose image the test of upgrades begins with. Default: what testdata keeps of it
 //	E2E_KEEP=1      leaves the cluster named "e2e" standing, to look at it
 package e2e
 

@@ -23,25 +23,23 @@ import (
 	"heymarket.dev/operator/test/journey"
 )
 
-// The release before this one: its chart is kept in test/chart/testdata, its image is built from the history.
-const (
-	previousVersion  = "0.1.0"
-	previousRevision = "6a2bba2"
-)
+// The release before this one. Its chart is kept in test/chart/testdata, and what its image is built from in testdata here, because a shallow clone has no
+// history to take it from. The latter is made by
+//
+//	git archive --format=tar.gz --output=test/e2e/testdata/operator-0.1.0.tar.gz 6a2bba2 api cmd internal go.mod go.sum \
+//		':(exclude,glob)**/*_test.go' ':(exclude,glob)**/testdata/**' ':(exclude)internal/receiver/redistest'
+const previousVersion = "0.1.0"
 
-// previousImage is the operator's image of the previous release, built from the checkout E2E_PREVIOUS, or from the history. A shallow clone has none of it: the
-// previous chart then runs the image of this checkout, and what is tested is the chart alone.
+// previousImage is the operator's image of the previous release, built from the checkout E2E_PREVIOUS, or from what is kept of that release.
 func previousImage(t *testing.T) string {
 	t.Helper()
 	if checkout := os.Getenv("E2E_PREVIOUS"); checkout != "" {
 		return imageOf(t, checkout)
 	}
 	dir := t.TempDir()
-	unpack := exec.CommandContext(t.Context(), "bash", "-euo", "pipefail", "-c", `git archive "$0" api cmd internal go.mod go.sum | tar --extract --directory="$1"`, previousRevision, dir)
-	unpack.Dir = driver.Root
-	if out, err := unpack.CombinedOutput(); err != nil {
-		t.Logf("the history of this clone lacks %s: version %s of the chart runs the image of this checkout (%s)", previousRevision, previousVersion, bytes.TrimSpace(out))
-		return cluster.Images.Operator
+	archive := filepath.Join(driver.Root, "test", "e2e", "testdata", "operator-"+previousVersion+".tar.gz")
+	if out, err := exec.CommandContext(t.Context(), "tar", "--extract", "--gzip", "--file="+archive, "--directory="+dir).CombinedOutput(); err != nil {
+		t.Fatalf("unpack %s: %v: %s", archive, err, bytes.TrimSpace(out))
 	}
 	return imageOf(t, dir)
 }

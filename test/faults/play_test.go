@@ -85,7 +85,7 @@ func (p *play) start(ctx context.Context) error {
 
 func (p *play) newManager(ctx context.Context) (*process, ctrl.Manager, error) {
 	proc := p.wire.newProcess(ctx)
-	redis, err := controller.OpenRedisURLFile(p.file)
+	redis, err := controller.OpenRedisFiles(p.file, "")
 	if err != nil {
 		return nil, nil, err
 	}

@@ -56,11 +56,11 @@ func newWorld(t *testing.T, settings controller.Settings) *world {
 	counted := newClient(t, w.count(cfg))
 	w.stage = stage.New(w.person)
 	w.reconciler = &controller.Reconciler{
-		Client:   counted,
-		Live:     counted,
-		Events:   &events.FakeRecorder{},
-		Pods:     w.stage,
-		RedisURL: func() string { return "redis://redis.example.com:6379/0" },
+		Client: counted,
+		Live:   counted,
+		Events: &events.FakeRecorder{},
+		Pods:   w.stage,
+		Redis:  func() desired.SharedRedis { return desired.SharedRedis{URL: "redis://redis.example.com:6379/0"} },
 		Keys: controller.RedisKeysFunc(func(context.Context, string, []byte, string, string) (int, error) {
 			return 0, errors.New("no resource of a chain is deleted by the operator")
 		}),
@@ -232,7 +232,7 @@ func (w *world) putSecret(ctx context.Context, name string) error {
 var contents = []string{
 	"canary-7f3a9c51e2",
 	"whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSwcanary00",
-	"redis://another.example.com:6379/1",
+	"rediss://another.example.com:6379/1",
 	certificate(),
 }
 

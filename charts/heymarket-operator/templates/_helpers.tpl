@@ -99,8 +99,19 @@ Not empty where the bundled Redis has a claim. What was chosen at first stays: R
 {{- if and .Values.redis.url .Values.redis.existingSecret.name }}
 {{- fail "redis.url and redis.existingSecret.name are both set: keep the one that is to be used" }}
 {{- end }}
+{{- if .Values.redis.caSecret.name }}
+{{- if include "heymarket-operator.redisBundled" . }}
+{{- fail "redis.caSecret.name is set, and the bundled Redis has no TLS: name a Redis of your own by redis.url or redis.existingSecret.name, or leave it out" }}
+{{- else if hasPrefix "redis://" .Values.redis.url }}
+{{- fail "redis.caSecret.name is set, and redis.url begins with redis://, so nothing is verified: begin it with rediss://, or leave redis.caSecret.name out" }}
+{{- end }}
+{{- end }}
 {{- if and (gt (int .Values.replicas) 1) (not .Values.leaderElection.enabled) }}
 {{- fail (printf "replicas is %d and leaderElection.enabled is false: with more than one manager, one has to be elected" (int .Values.replicas)) }}
+{{- end }}
+{{- $addresses := .Values.targetAddresses }}
+{{- if or (not (has (first $addresses) (list "Any" "Public"))) (and (has "Any" $addresses) (gt (len $addresses) 1)) }}
+{{- fail (printf "targetAddresses is [%s]: write [Any], [Public], or [Public] with networks after it" (join ", " $addresses)) }}
 {{- end }}
 {{- with .Values.receiver.networkPolicy }}
 {{- if and (or .eventsFrom .operationsFrom) (not .enabled) }}

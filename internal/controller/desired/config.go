@@ -39,11 +39,14 @@ func receiverConfig(in Input) (config.Config, error) {
 	if p := spec.Token.PreviousSecretKeyRef; p != nil {
 		c.TokenFiles = append(c.TokenFiles, previousToken(*p).file())
 	}
-	if spec.Redis != nil {
+	switch {
+	case spec.Redis != nil:
 		c.RedisURLFile = redisURL(*spec.Redis).file()
 		if ca := spec.Redis.CASecretKeyRef; ca != nil {
 			c.RedisCAFile = certificates("spec.redis.caSecretKeyRef", *ca).file()
 		}
+	case in.SharedRedis.CA != nil:
+		c.RedisCAFile = configMount + "/" + KeyRedisCA
 	}
 	for _, t := range spec.Targets {
 		ct, err := target(in.Webhook.Namespace, t)

@@ -33,6 +33,7 @@ const (
 const (
 	KeyConfig   = "config.json"
 	KeyRedisURL = "redis-url"
+	KeyRedisCA  = "redis-ca.crt"
 	KeyURL      = "url"
 	KeySegment  = "segment"
 	KeyRevision = "revision"
@@ -60,8 +61,8 @@ type Input struct {
 	HostRequested bool
 	// Conflict says that Host and path belong to another resource, so there is to be no way from outside.
 	Conflict bool
-	// RedisURL is that of the shared Redis, copied into the configuration Secret unless the resource has its own.
-	RedisURL string
+	// SharedRedis is how the shared Redis is reached, copied into the configuration Secret unless the resource has its own.
+	SharedRedis SharedRedis
 	// OwnRedisURL is that of the resource's own Redis, empty without one. Receivers read it from the user's Secret; here it
 	// only tells where they have to get to.
 	OwnRedisURL string

@@ -21,6 +21,9 @@ var update = flag.Bool("update", false, "rewrite testdata/*.golden.yaml")
 
 const segment = "abcdefghijklmnopqrstuvwxyz"
 
+// certificateText looks like the certificate of an authority, which nothing here reads.
+const certificateText = "-----BEGIN CERTIFICATE-----\nMIIBcTCCARegAwIBAgIBATAKBggqhkjOPQQDAjAU\n-----END CERTIFICATE-----\n"
+
 // Each testdata/NAME.yaml is a resource as the API server hands it out, and NAME.golden.yaml all that is applied for it.
 var goldens = []struct {
 	name string
@@ -42,6 +45,7 @@ var goldens = []struct {
 	{name: "network-policy", in: Input{Host: "staging.hooks.example.com", HostRequested: true, NetworkPolicy: &NetworkPolicy{
 		OperatorNamespace: "heymarket-system", EventsFrom: []string{"traefik"}, OperationsFrom: []string{"monitoring", "keda"},
 	}}},
+	{name: "private-ca", in: Input{SharedRedis: SharedRedis{URL: "rediss://redis.example.com:6379/0", CA: []byte(certificateText)}}},
 	{name: "not-exposed", in: Input{Host: "support-receiver.staging.svc"}},
 }
 
@@ -58,7 +62,9 @@ func input(t *testing.T, name string, in Input) Input {
 	if in.Segment == "" {
 		in.Segment = segment
 	}
-	in.RedisURL = "redis://redis.example.com:6379/0"
+	if in.SharedRedis.URL == "" {
+		in.SharedRedis.URL = "redis://redis.example.com:6379/0"
+	}
 	in.Image = "heymarket.dev/operator:v1"
 	return in
 }
@@ -239,7 +245,8 @@ func TestConfigurationLeavesPodTemplateAlone(t *testing.T) {
 	}
 	before := template(input(t, "smallest", Input{}))
 	for name, change := range map[string]func(*Input){
-		"Redis URL":   func(in *Input) { in.RedisURL = "rediss://another:6380/1" },
+		"Redis URL":   func(in *Input) { in.SharedRedis.URL = "rediss://another:6380/1" },
+		"Redis CA":    func(in *Input) { in.SharedRedis.CA = []byte(certificateText) },
 		"host":        func(in *Input) { in.Host = "another.example.com" },
 		"segment":     func(in *Input) { in.Segment = strings.Repeat("z", 26) },
 		"event types": func(in *Input) { in.Webhook.Spec.EventTypes = []v1alpha1.EventType{"chat_closed"} },
@@ -298,8 +305,12 @@ func TestMountsFollowTheSetOfReferences(t *testing.T) {
 // Every file that the configuration names is mounted, and no other key of a Secret is.
 func TestFilesAreMounted(t *testing.T) {
 	t.Parallel()
-	o := build(t, input(t, "everything", Input{}))
-	mounted := map[string]bool{configMount + "/" + KeyRedisURL: true}
+	o := build(t, input(t, "everything", Input{SharedRedis: SharedRedis{CA: []byte(certificateText)}}))
+	mounted := map[string]bool{}
+	for key := range o.ConfigSecret.Data { // The whole Secret is.
+		mounted[configMount+"/"+key] = true
+	}
+	delete(mounted, configMount+"/"+KeyConfig)
 	for _, s := range o.Deployment.Spec.Template.Spec.Volumes[1].Projected.Sources {
 		for _, i := range s.Secret.Items {
 			if want := *s.Secret.Name + "/" + *i.Key; *i.Path != want {
@@ -312,7 +323,7 @@ func TestFilesAreMounted(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	named := append([]string{c.RedisURLFile}, c.TokenFiles...)
+	named := append([]string{c.RedisURLFile, c.RedisCAFile}, c.TokenFiles...)
 	for _, target := range c.Targets {
 		named = append(named, target.SigningKeyFiles...)
 		for _, h := range target.Headers {

@@ -71,7 +71,7 @@ func egress(in Input, cfg config.Config) []*networkingv1ac.NetworkPolicyEgressRu
 		dns.WithPorts(port(corev1.ProtocolUDP, p), port(corev1.ProtocolTCP, p))
 	}
 	ways := ways{namespaces: map[string]bool{}, ports: map[int32]bool{}}
-	redis := in.RedisURL
+	redis := in.SharedRedis.URL
 	if in.Webhook.Spec.Redis != nil {
 		redis = in.OwnRedisURL
 	}

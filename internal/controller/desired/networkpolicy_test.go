@@ -18,7 +18,7 @@ import (
 func waysOut(t *testing.T, targets []string, redis, own string) string {
 	t.Helper()
 	in := input(t, "smallest", Input{NetworkPolicy: &NetworkPolicy{OperatorNamespace: "heymarket-system"}})
-	in.RedisURL = redis
+	in.SharedRedis.URL = redis
 	if own != "" {
 		in.OwnRedisURL, in.Webhook.Spec.Redis = own, &v1alpha1.Redis{SecretKeyRef: v1alpha1.SecretKeyReference{Name: "redis", Key: "url"}}
 	}

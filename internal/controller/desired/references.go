@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
-	"net/url"
 	"slices"
 	"strings"
 
@@ -98,31 +97,20 @@ func token(field string, r v1alpha1.TokenReference) Reference {
 }
 
 func redisURL(r v1alpha1.Redis) Reference {
+	ca := ""
+	if r.CASecretKeyRef != nil {
+		ca = "spec.redis.caSecretKeyRef"
+	}
 	return Reference{
 		Field: "spec.redis.secretKeyRef", Secret: r.SecretKeyRef.Name, Key: r.SecretKeyRef.Key,
 		Content: "the URL of Redis", Redis: true,
 		check: func(value []byte) error {
-			if err := CheckRedisURL(string(bytes.TrimSpace(value))); err != nil {
+			if err := CheckRedisURL(string(bytes.TrimSpace(value)), ca); err != nil {
 				return fmt.Errorf("the URL %w", err)
 			}
 			return nil
 		},
 	}
-}
-
-// CheckRedisURL says whether a receiver could use the URL. Its error continues a sentence that names where the URL is,
-// and repeats no part of it, because it may hold a password.
-func CheckRedisURL(s string) error {
-	u, err := url.Parse(s)
-	switch {
-	case err != nil:
-		return errors.New("cannot be read: write it as redis://user:password@host:6379/0, with the password percent-encoded")
-	case u.Scheme != "redis" && u.Scheme != "rediss":
-		return errors.New("must begin with redis:// or rediss://")
-	case u.Hostname() == "":
-		return errors.New("names no host: write it as redis://user:password@host:6379/0")
-	}
-	return nil
 }
 
 func signingKeys(t v1alpha1.Target) []Reference {

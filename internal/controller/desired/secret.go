@@ -28,7 +28,10 @@ func urlSecret(in Input) *corev1ac.SecretApplyConfiguration {
 func configSecret(in Input, encoded []byte) *corev1ac.SecretApplyConfiguration {
 	data := map[string][]byte{KeyConfig: encoded}
 	if in.Webhook.Spec.Redis == nil {
-		data[KeyRedisURL] = []byte(in.RedisURL) // The shared one; a Pod cannot mount a Secret of another namespace.
+		data[KeyRedisURL] = []byte(in.SharedRedis.URL)
+		if ca := in.SharedRedis.CA; ca != nil {
+			data[KeyRedisCA] = ca
+		}
 	}
 	return secret(in, ReceiverName(in.Webhook.Name)).WithData(data)
 }

@@ -10,9 +10,11 @@ import (
 	"encoding/pem"
 	"math/big"
 	"net"
+	"net/netip"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -21,56 +23,109 @@ import (
 // StartCluster runs a Redis Cluster of three primaries until the test ends, and returns them and the URL of all.
 func StartCluster(t testing.TB) (nodes []*Server, url string) {
 	t.Helper()
-	args := []string{"--cluster", "create"}
+	return startCluster(t, nil)
+}
+
+// StartTLSCluster is StartCluster, with the URL at which it speaks TLS and the PEM of the authority that signed the
+// certificate of all nodes, which is for localhost. The nodes tell each other's addresses, as they do by default.
+func StartTLSCluster(t testing.TB) (nodes []*Server, url string, ca []byte) {
+	t.Helper()
+	c := newCertificate(t)
+	nodes, url = startCluster(t, c)
+	return nodes, url, c.ca
+}
+
+func startCluster(t testing.TB, c *certificate) (nodes []*Server, url string) {
+	t.Helper()
+	create := []string{"--cluster", "create"}
+	var spoken []string
 	for range 3 {
-		// Short, so that the bus port, which is the port + 10000, exists.
-		s := start(t, lowAddress(t), "--cluster-enabled", "yes", "--cluster-node-timeout", "2000")
+		// Low, so that the bus port, which is the port + 10000, exists. Short, for the test.
+		address := lowAddress(t)
+		options := []string{"--cluster-enabled", "yes", "--cluster-node-timeout", "2000", "--cluster-port", strconv.Itoa(portOf(t, address) + 10000)}
+		secure := FreeAddress(t)
+		s := start(t, address, append(options, c.options(t, secure)...)...)
 		nodes = append(nodes, s)
-		args = append(args, s.addr)
+		create = append(create, s.addr)
+		spoken = append(spoken, c.spoken(t, s.addr, secure))
 	}
-	args = append(args, "--cluster-replicas", "0", "--cluster-yes")
-	if out, err := exec.CommandContext(t.Context(), "redis-cli", args...).CombinedOutput(); err != nil {
+	create = append(create, "--cluster-replicas", "0", "--cluster-yes")
+	if out, err := exec.CommandContext(t.Context(), "redis-cli", create...).CombinedOutput(); err != nil {
 		t.Fatalf("make a cluster: %v\n%s", err, out)
 	}
 	for _, s := range nodes {
 		s.await("cluster_state:ok", "CLUSTER", "INFO")
 	}
-	return nodes, "redis://" + nodes[0].addr + "?addr=" + nodes[1].addr + "&addr=" + nodes[2].addr
+	return nodes, c.scheme() + spoken[0] + "?addr=" + spoken[1] + "&addr=" + spoken[2]
 }
 
 // StartSentinel runs a primary, its replica and a Sentinel that watches them until the test ends, and returns the first
-// two and the URL that leads to whichever is the primary.
-func StartSentinel(t testing.TB) (primary, replica *Server, url string) {
+// two and the URL that leads to whichever is the primary. Lines are further ones for the Sentinel's configuration.
+func StartSentinel(t testing.TB, lines ...string) (primary, replica *Server, url string) {
 	t.Helper()
-	primary = Start(t)
-	host, port, err := net.SplitHostPort(primary.addr)
+	return startSentinel(t, nil, lines)
+}
+
+// StartTLSSentinel is StartSentinel, with a URL by which both Sentinel and primary are reached by TLS, and the PEM of the
+// authority that signed the certificate of all three, which is for localhost.
+func StartTLSSentinel(t testing.TB) (primary, replica *Server, url string, ca []byte) {
+	t.Helper()
+	c := newCertificate(t)
+	primary, replica, url = startSentinel(t, c, nil)
+	return primary, replica, url, c.ca
+}
+
+func startSentinel(t testing.TB, c *certificate, lines []string) (primary, replica *Server, url string) {
+	t.Helper()
+	secure := FreeAddress(t)
+	primary = Start(t, c.options(t, secure)...)
+	at := primary.addr
+	if c != nil {
+		at = secure
+	}
+	host, port, err := net.SplitHostPort(at)
 	if err != nil {
 		t.Fatal(err)
 	}
-	replica = Start(t, "--replicaof", host+" "+port)
+	replica = Start(t, append(c.options(t, FreeAddress(t)), "--replicaof", host+" "+port)...)
 	replica.await("master_link_status:up", "INFO", "replication")
 
 	sentinel := &Server{t: t, addr: FreeAddress(t), dir: t.TempDir()}
 	conf := filepath.Join(sentinel.dir, "sentinel.conf")
-	lines := []string{
+	lines = append([]string{
 		"sentinel monitor main " + host + " " + port + " 1",
 		"sentinel down-after-milliseconds main 500",
 		"sentinel failover-timeout main 3000",
-		"",
-	}
-	if err := os.WriteFile(conf, []byte(strings.Join(lines, "\n")), 0o600); err != nil {
+	}, lines...)
+	if err := os.WriteFile(conf, []byte(strings.Join(lines, "\n")+"\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	sentinel.program = []string{conf, "--sentinel"}
+	secure = FreeAddress(t)
+	sentinel.program = append([]string{conf, "--sentinel"}, c.options(t, secure)...)
 	sentinel.Run()
 	t.Cleanup(sentinel.Kill)
 	sentinel.await("slaves=1", "INFO", "sentinel")
-	return primary, replica, "redis://" + sentinel.addr + "?master_set=main"
+	return primary, replica, c.scheme() + c.spoken(t, sentinel.addr, secure) + "?master_set=main"
 }
 
-// StartTLS runs a Redis that speaks TLS alone until the test ends, and returns its URL and the PEM of the authority that
-// signed its certificate.
-func StartTLS(t testing.TB) (url string, ca []byte) {
+// StartTLS runs a Redis until the test ends, and returns it, the URL at which it speaks TLS, and the PEM of the authority
+// that signed its certificate.
+func StartTLS(t testing.TB) (s *Server, url string, ca []byte) {
+	t.Helper()
+	c := newCertificate(t)
+	secure := FreeAddress(t)
+	s = Start(t, c.options(t, secure)...)
+	return s, c.scheme() + c.spoken(t, s.addr, secure), c.ca
+}
+
+// certificate is that of a server, for localhost. A nil one stands for servers without TLS.
+type certificate struct {
+	certFile, keyFile string
+	// ca is PEM, the same as in certFile: it vouches for itself.
+	ca []byte
+}
+
+func newCertificate(t testing.TB) *certificate {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
@@ -79,7 +134,7 @@ func StartTLS(t testing.TB) (url string, ca []byte) {
 	template := &x509.Certificate{
 		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "redistest"},
 		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
-		IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}, IsCA: true, BasicConstraintsValid: true,
+		DNSNames: []string{"localhost"}, IsCA: true, BasicConstraintsValid: true,
 		KeyUsage: x509.KeyUsageCertSign | x509.KeyUsageDigitalSignature,
 	}
 	der, err := x509.CreateCertificate(rand.Reader, template, template, &key.PublicKey, key)
@@ -91,23 +146,53 @@ func StartTLS(t testing.TB) (url string, ca []byte) {
 		t.Fatal(err)
 	}
 	dir := t.TempDir()
-	files := map[string][]byte{
-		"ca.pem":  pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}),
-		"key.pem": pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: keyDER}),
+	c := &certificate{
+		certFile: filepath.Join(dir, "cert.pem"), keyFile: filepath.Join(dir, "key.pem"),
+		ca: pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}),
 	}
-	for name, content := range files {
-		if err := os.WriteFile(filepath.Join(dir, name), content, 0o600); err != nil {
+	for file, content := range map[string][]byte{c.certFile: c.ca, c.keyFile: pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: keyDER})} {
+		if err := os.WriteFile(file, content, 0o600); err != nil {
 			t.Fatal(err)
 		}
 	}
-	address := FreeAddress(t)
-	_, port, err := net.SplitHostPort(address)
+	return c
+}
+
+// options make a server speak TLS at an address, besides what it speaks at its own, and to other servers.
+func (c *certificate) options(t testing.TB, address string) []string {
+	t.Helper()
+	if c == nil {
+		return nil
+	}
+	return []string{
+		"--tls-port", strconv.Itoa(portOf(t, address)), "--tls-cert-file", c.certFile, "--tls-key-file", c.keyFile, "--tls-ca-cert-file", c.certFile,
+		"--tls-auth-clients", "no", "--tls-replication", "yes", "--tls-cluster", "yes",
+	}
+}
+
+func (c *certificate) scheme() string {
+	if c == nil {
+		return "redis://"
+	}
+	return "rediss://"
+}
+
+// spoken is the host and port of a URL: the name in the certificate with the port for TLS, or the plain address.
+func (c *certificate) spoken(t testing.TB, plain, secure string) string {
+	t.Helper()
+	if c == nil {
+		return plain
+	}
+	return net.JoinHostPort("localhost", strconv.Itoa(portOf(t, secure)))
+}
+
+func portOf(t testing.TB, address string) int {
+	t.Helper()
+	at, err := netip.ParseAddrPort(address)
 	if err != nil {
 		t.Fatal(err)
 	}
-	Start(t, "--tls-port", port, "--tls-cert-file", filepath.Join(dir, "ca.pem"), "--tls-key-file", filepath.Join(dir, "key.pem"),
-		"--tls-ca-cert-file", filepath.Join(dir, "ca.pem"), "--tls-auth-clients", "no")
-	return "rediss://" + address, files["ca.pem"]
+	return int(at.Port())
 }
 
 // await asks until the answer holds text.

@@ -12,6 +12,7 @@ import (
 	_ "embed"
 	"errors"
 	"fmt"
+	neturl "net/url"
 	"strconv"
 	"strings"
 	"sync/atomic"
@@ -61,10 +62,15 @@ func New(namespace, name, consumer string) *Store {
 // error the earlier one stays in use. The error names the address, never the user or the password.
 //
 // The url is redis://user:password@host:port/db, or rediss:// for TLS; further nodes of a cluster are given as
-// ?addr=host:port, repeated; ?master_set=name makes the hosts those of Sentinels. CA holds PEM certificates that are
-// trusted instead of the system's; nil means the system's.
+// ?addr=host:port, repeated; ?master_set=name makes the hosts those of Sentinels, to which sentinel_username and
+// sentinel_password log in. CA holds PEM certificates that are trusted instead of the system's; nil means the system's.
 func (s *Store) Connect(ctx context.Context, url string, ca []byte) error {
-	options, err := rueidis.ParseURL(strings.TrimSpace(url))
+	url = strings.TrimSpace(url)
+	var options rueidis.ClientOption
+	parsed, err := neturl.Parse(url)
+	if err == nil {
+		options, err = rueidis.ParseURL(url)
+	}
 	if err != nil {
 		// The parser's error repeats the URL, and with it the password.
 		return errors.New("the Redis URL cannot be read; write it as redis://user:password@host:6379/0, or rediss:// for TLS")
@@ -79,6 +85,11 @@ func (s *Store) Connect(ctx context.Context, url string, ca []byte) error {
 			return errors.New("the certificate authority for Redis holds no PEM certificate")
 		}
 	}
+	if options.TLSConfig != nil && !options.TLSConfig.InsecureSkipVerify {
+		options.DialCtxFn = dialTLS
+	}
+	options.Sentinel.Username = parsed.Query().Get("sentinel_username")
+	options.Sentinel.Password = parsed.Query().Get("sentinel_password")
 	options.Sentinel.Dialer.Timeout = dialTimeout
 	options.Sentinel.TLSConfig = options.TLSConfig
 	options.ClientName = "heymarket-receiver"

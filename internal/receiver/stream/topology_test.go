@@ -130,7 +130,7 @@ func TestSentinelLeadsToThePrimaryAfterAFailover(t *testing.T) {
 
 func TestTLS(t *testing.T) {
 	t.Parallel()
-	url, ca := redistest.StartTLS(t)
+	_, url, ca := redistest.StartTLS(t)
 	s := stream.New("staging", "support", "a")
 	if err := s.Connect(t.Context(), url, nil); err == nil {
 		t.Error("a certificate that nobody vouches for was taken")
@@ -142,6 +142,55 @@ func TestTLS(t *testing.T) {
 		t.Errorf("Connect = %v; want an error on rediss://", err)
 	}
 	if err := s.Connect(t.Context(), url, ca); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(s.Close)
+	conform(t, s)
+}
+
+// The certificate is for the host of the URL, and the nodes tell of each other by address.
+func TestClusterByTLS(t *testing.T) {
+	t.Parallel()
+	_, url, ca := redistest.StartTLSCluster(t)
+	for _, name := range []string{"support", "sales", "alerts", "billing"} {
+		s := stream.New("staging", name, "a")
+		if err := s.Connect(t.Context(), url, nil); err == nil {
+			t.Error("a certificate that nobody vouches for was taken")
+		}
+		if err := s.Connect(t.Context(), url, ca); err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(s.Close)
+		conform(t, s)
+	}
+}
+
+// Likewise: the Sentinel tells of the primary by address.
+func TestSentinelByTLS(t *testing.T) {
+	t.Parallel()
+	_, _, url, ca := redistest.StartTLSSentinel(t)
+	s := stream.New("staging", "support", "a")
+	if err := s.Connect(t.Context(), url, nil); err == nil {
+		t.Error("a certificate that nobody vouches for was taken")
+	}
+	if err := s.Connect(t.Context(), url, ca); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(s.Close)
+	conform(t, s)
+}
+
+func TestSentinelWithAPassword(t *testing.T) {
+	t.Parallel()
+	_, _, url := redistest.StartSentinel(t, "user default on nopass ~* &* +@all -sentinel", "user watcher on >w@rd ~* &* +@all")
+	s := stream.New("staging", "support", "a")
+	if err := s.Connect(t.Context(), url, nil); err == nil || !strings.Contains(err.Error(), "NOPERM") {
+		t.Errorf("Connect without a password = %v, want NOPERM", err)
+	}
+	if err := s.Connect(t.Context(), url+"&sentinel_username=watcher&sentinel_password=wrong", nil); err == nil || strings.Contains(err.Error(), "wrong") {
+		t.Errorf("Connect with a wrong password = %v, want an error that does not repeat it", err)
+	}
+	if err := s.Connect(t.Context(), url+"&sentinel_username=watcher&sentinel_password=w%40rd", nil); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(s.Close)

@@ -1,0 +1,69 @@
+package desired
+
+import (
+	"bytes"
+	"encoding/pem"
+	"net/http/httptest"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"heymarket.dev/operator/internal/receiver/config"
+)
+
+// authority is a certificate in PEM form.
+func authority(t *testing.T) []byte {
+	t.Helper()
+	s := httptest.NewTLSServer(nil)
+	defer s.Close()
+	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: s.Certificate().Raw})
+}
+
+// Of a file of certificates receivers get the certificates, and what else stands in it stays with the operator.
+func TestRedisCertificates(t *testing.T) {
+	t.Parallel()
+	one := authority(t)
+	key := pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: []byte("secret")})
+	both := bytes.Repeat(one, 2)
+	for name, tc := range map[string]struct{ text, want []byte }{
+		"one":             {one, one},
+		"several":         {both, both},
+		"with a key":      {append(bytes.Clone(key), one...), one},
+		"with words":      {append([]byte("# Our root.\r\n"), both...), both},
+		"with attributes": {pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Headers: map[string]string{"friendlyName": "root"}, Bytes: mustDecode(t, one)}), one},
+	} {
+		got, err := RedisCertificates(tc.text)
+		if diff := cmp.Diff(string(tc.want), string(got)); diff != "" || err != nil {
+			t.Errorf("%s: %v (-want +got):\n%s", name, err, diff)
+		}
+		if _, err := config.ParseCertificates(got); err != nil {
+			t.Errorf("%s: a receiver says: %v", name, err)
+		}
+	}
+	for name, tc := range map[string]struct {
+		text []byte
+		want string
+	}{
+		"nothing": {nil, "no certificate in PEM form"},
+		"DER":     {mustDecode(t, one), "openssl x509 -inform der"},
+		"a key":   {key, "no certificate in PEM form"},
+		"too many": {
+			bytes.Repeat(one, maxCertificates/len(one)+1),
+			"keep those of the authority that signed the certificate of Redis",
+		},
+	} {
+		if _, err := RedisCertificates(tc.text); err == nil || !strings.Contains(err.Error(), tc.want) || strings.Contains(err.Error(), "secret") {
+			t.Errorf("%s: %v, want %q", name, err, tc.want)
+		}
+	}
+}
+
+func mustDecode(t *testing.T, text []byte) []byte {
+	t.Helper()
+	block, _ := pem.Decode(text)
+	if block == nil {
+		t.Fatal("no PEM")
+	}
+	return block.Bytes
+}

@@ -1,0 +1,176 @@
+package controller
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"sync"
+	"time"
+
+	"k8s.io/client-go/util/workqueue"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/controller/priorityqueue"
+	"sigs.k8s.io/controller-runtime/pkg/handler"
+	"sigs.k8s.io/controller-runtime/pkg/log"
+	"sigs.k8s.io/controller-runtime/pkg/reconcile"
+	"sigs.k8s.io/controller-runtime/pkg/source"
+
+	"heymarket.dev/operator/api/v1alpha1"
+	"heymarket.dev/operator/internal/controller/desired"
+)
+
+// redisFilesPeriod is how often the files are read again. The kubelet itself takes up to a minute to change a mounted file.
+const redisFilesPeriod = 10 * time.Second
+
+// RedisFiles are the files that say how the shared Redis is reached. They are read again while the operator runs, and a
+// change reaches the receivers without a restart.
+type RedisFiles struct {
+	url, ca string
+	period  time.Duration
+
+	mu    sync.RWMutex
+	redis desired.SharedRedis
+}
+
+// OpenRedisFiles reads the file with the URL and, unless its name is empty, the one with the certificates that are trusted
+// instead of the system's authorities. An error names flag and file, says what is wrong, and never repeats the URL, which
+// may hold a password.
+func OpenRedisFiles(url, ca string) (*RedisFiles, error) {
+	f := &RedisFiles{url: url, ca: ca, period: redisFilesPeriod}
+	redis, err := f.read()
+	if err != nil {
+		return nil, err
+	}
+	f.redis = redis
+	return f, nil
+}
+
+// Redis returns the last good content.
+func (f *RedisFiles) Redis() desired.SharedRedis {
+	f.mu.RLock()
+	defer f.mu.RUnlock()
+	return f.redis
+}
+
+func (f *RedisFiles) read() (desired.SharedRedis, error) {
+	caFlag := ""
+	if f.ca != "" {
+		caFlag = "--redis-ca-file"
+	}
+	url, err := readRedisURL(f.url, caFlag)
+	if err != nil {
+		return desired.SharedRedis{}, fmt.Errorf("--redis-url-file: %w", err)
+	}
+	if f.ca == "" {
+		return desired.SharedRedis{URL: url}, nil
+	}
+	ca, err := readRedisCA(f.ca)
+	if err != nil {
+		return desired.SharedRedis{}, fmt.Errorf("--redis-ca-file: %w", err)
+	}
+	return desired.SharedRedis{URL: url, CA: ca}, nil
+}
+
+func readRedisURL(file, caFlag string) (string, error) {
+	b, err := os.ReadFile(file)
+	if err != nil {
+		return "", fmt.Errorf("read the URL of Redis: %w", err)
+	}
+	s := string(bytes.TrimSpace(b))
+	if s == "" {
+		return "", fmt.Errorf("%s is empty: put the URL of Redis into it, such as redis://redis.example.com:6379/0", file)
+	}
+	if err := desired.CheckRedisURL(s, caFlag); err != nil {
+		return "", fmt.Errorf("%s %w", file, err)
+	}
+	return s, nil
+}
+
+func readRedisCA(file string) ([]byte, error) {
+	b, err := os.ReadFile(file)
+	if err != nil {
+		return nil, fmt.Errorf("read the certificates for Redis: %w", err)
+	}
+	ca, err := desired.RedisCertificates(b)
+	if err != nil {
+		return nil, fmt.Errorf("%s cannot be used: %w", file, err)
+	}
+	return ca, nil
+}
+
+// refresh reads the files again and says whether they have changed. Nothing is taken over unless all of it is good.
+func (f *RedisFiles) refresh() (bool, error) {
+	redis, err := f.read()
+	if err != nil {
+		return false, err
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	changed := !redis.Equal(f.redis)
+	f.redis = redis
+	return changed, nil
+}
+
+// redisChanges is a source that wakes all HeymarketWebhooks when the files change.
+type redisChanges struct {
+	files    *RedisFiles
+	webhooks client.Reader
+}
+
+var _ source.Source = redisChanges{}
+
+// Start implements source.Source.
+func (c redisChanges) Start(ctx context.Context, queue workqueue.TypedRateLimitingInterface[reconcile.Request]) error {
+	go c.watch(ctx, queue)
+	return nil
+}
+
+func (c redisChanges) String() string { return "files with the URL of Redis and its certificates" }
+
+func (c redisChanges) watch(ctx context.Context, queue workqueue.TypedRateLimitingInterface[reconcile.Request]) {
+	logger := log.FromContext(ctx).WithName("redis-files")
+	ticker := time.NewTicker(c.files.period)
+	defer ticker.Stop()
+	failing := ""
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C:
+		}
+		changed, err := c.files.refresh()
+		switch {
+		case err == nil:
+			failing = ""
+		case err.Error() != failing: // Once, and not at every tick.
+			failing = err.Error()
+			logger.Error(err, "How Redis is reached cannot be read again; what was last good stays in use")
+		}
+		if !changed {
+			continue
+		}
+		logger.Info("The URL of Redis or its certificates have changed; handing them to all receivers")
+		if err := enqueueAll(ctx, c.webhooks, queue); err != nil && !errors.Is(err, context.Canceled) {
+			logger.Error(err, "Cannot hand the URL of Redis and its certificates to all receivers")
+		}
+	}
+}
+
+// enqueueAll wakes all HeymarketWebhooks, behind those that have news of their own.
+func enqueueAll(ctx context.Context, webhooks client.Reader, queue workqueue.TypedRateLimitingInterface[reconcile.Request], opts ...client.ListOption) error {
+	var hooks v1alpha1.HeymarketWebhookList
+	if err := webhooks.List(ctx, &hooks, append(opts, client.UnsafeDisableDeepCopy)...); err != nil {
+		return fmt.Errorf("list HeymarketWebhooks: %w", err)
+	}
+	for i := range hooks.Items {
+		req := reconcile.Request{NamespacedName: client.ObjectKeyFromObject(&hooks.Items[i])}
+		if q, ok := queue.(priorityqueue.PriorityQueue[reconcile.Request]); ok {
+			q.AddWithOpts(priorityqueue.AddOpts{Priority: new(handler.LowPriority)}, req)
+		} else {
+			queue.Add(req)
+		}
+	}
+	return nil
+}
