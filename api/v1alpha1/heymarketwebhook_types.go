@@ -292,7 +292,8 @@ type Target struct {
 	// +kubebuilder:default={}
 	Retry Retry `json:"retry,omitempty"`
 
-	// maxInFlight bounds the attempts that one receiver Pod has under way at this target: 1 to 1000. Default: 32.
+	// maxInFlight bounds the attempts that one receiver Pod has under way at this target: 1 to 1000. Opt-outs and opt-ins
+	// may have 4 besides, so that nothing stands in their way. Default: 32.
 	// +optional
 	// +kubebuilder:default=32
 	// +kubebuilder:validation:Minimum=1
@@ -387,7 +388,7 @@ type Retention struct {
 	// +kubebuilder:default="336h"
 	// +kubebuilder:validation:XValidation:rule="duration(self) >= duration('1h') && duration(self) <= duration('8760h')",message="deadLetters must be from 1h to 8760h"
 	DeadLetters Duration `json:"deadLetters,omitempty"`
-	// deadLetterLimit is how many dead letters a target keeps, the newest: 1 to 1000000. Default: 10000.
+	// deadLetterLimit is how many dead letters a target keeps, the newest, to within a hundred: 1 to 1000000. Default: 10000.
 	// +optional
 	// +kubebuilder:default=10000
 	// +kubebuilder:validation:Minimum=1
@@ -444,7 +445,9 @@ type Retry struct {
 	// +kubebuilder:default="10m"
 	// +kubebuilder:validation:XValidation:rule="duration(self) >= duration('10ms') && duration(self) <= duration('24h')",message="maxBackoff must be from 10ms to 24h"
 	MaxBackoff Duration `json:"maxBackoff,omitempty"`
-	// maxAge is counted from the acceptance of an event; past it no further attempt is made: 1s to 720h. Default: 24h.
+	// maxAge bounds the retries: an event whose next attempt would come later than this after its acceptance is given up.
+	// One that had to wait for longer, because the target's circuit was open or the webhook paused, is still tried once.
+	// 1s to 720h. Default: 24h.
 	// +optional
 	// +kubebuilder:default="24h"
 	// +kubebuilder:validation:XValidation:rule="duration(self) >= duration('1s') && duration(self) <= duration('720h')",message="maxAge must be from 1s to 720h"

@@ -24,6 +24,7 @@ func TestTell(t *testing.T) {
 				{Type: v1alpha1.ConditionReady, Status: metav1.ConditionFalse, ObservedGeneration: 2},
 				{Type: v1alpha1.ConditionAccepted, Status: metav1.ConditionTrue, Reason: "Accepted", Message: "Good."},
 				{Type: v1alpha1.ConditionExposed, Status: metav1.ConditionFalse, Reason: "AddressPending", Message: "No address."},
+				{Type: v1alpha1.ConditionScaled, Status: metav1.ConditionFalse, Reason: "KEDAMissing", Message: "No KEDA."},
 			},
 			Targets: []v1alpha1.TargetStatus{{Name: "crm", Pending: 4000, DeadLetters: 3, Circuit: v1alpha1.CircuitOpen, LastDelivered: before(time.Minute)}},
 			Token: &v1alpha1.TokenStatus{
@@ -45,6 +46,7 @@ Last event  3m ago, at 2026-11-21T11:57:00Z
 CONDITION          REASON          MESSAGE
 Accepted   ok      Accepted        Good.
 Exposed    NOT OK  AddressPending  No address.
+Scaled     NOT OK  KEDAMissing     No KEDA.
 
 TARGET  PENDING     DEAD LETTERS  CIRCUIT  LAST DELIVERED
 crm     about 4000  3             Open     60s ago, at 2026-11-21T11:59:00Z

@@ -118,6 +118,27 @@ func TestDeadLettersAreBounded(t *testing.T) {
 	}
 }
 
+// Another dead letter, which would take the old ones along, may never come.
+func TestDeadLettersEndWithTheirTime(t *testing.T) {
+	t.Parallel()
+	s := connect(t, redistest.Start(t), "a")
+	bury(t, s, 3)
+	for _, tc := range []struct {
+		keep time.Duration
+		want stream.Account
+	}{
+		{time.Hour, stream.Account{Stored: 3, Dead: 3, DeadLetters: 3}},
+		{-time.Hour, stream.Account{Stored: 3, Dead: 3, Discarded: 3}}, // as if all were older than is kept
+	} {
+		if _, err := s.KeepTargets(t.Context(), []string{target}, time.Hour, tc.keep); err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff(tc.want, account(t, s, target)); diff != "" {
+			t.Errorf("kept for %s (-want +got):\n%s", tc.keep, diff)
+		}
+	}
+}
+
 func TestATargetThatIsGoneKeepsItsBacklogForAWhile(t *testing.T) {
 	t.Parallel()
 	r := redistest.Start(t)

@@ -22,7 +22,7 @@ type Dropped struct {
 }
 
 // KeepTargets notes that the named targets are wanted, and drops the queues of those that have not been for longer than
-// grace. A target that is named again before that goes on where it was. Dead letters of a dropped target stay for keep.
+// grace. A target that is named again before that goes on where it was. Dead letters, also of a dropped target, stay for keep.
 func (s *Store) KeepTargets(ctx context.Context, names []string, grace, keep time.Duration) ([]Dropped, error) {
 	args := append([]string{
 		s.prefix, strconv.FormatInt(grace.Milliseconds(), 10), strconv.FormatInt(keep.Milliseconds(), 10),
