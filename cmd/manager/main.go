@@ -111,6 +111,7 @@ func run(ctx context.Context, opts options, logger logr.Logger) error {
 
 		TargetAddresses: opts.targets,
 		TrustedProxies:  opts.trustedProxies,
+		Traces:          opts.traces,
 
 		MaxConcurrentRollouts: opts.maxRollouts,
 	}, redis, controller.NewHTTPPodStatus(), controller.RedisKeysFunc(stream.Remove)); err != nil {

@@ -7,6 +7,7 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"net/url"
 	"os"
 	"slices"
 	"strings"
@@ -28,6 +29,7 @@ type options struct {
 	gateways       controller.Gateways
 	targets        controller.TargetAddresses
 	trustedProxies []string
+	traces         controller.Traces
 	maxRollouts    int
 	networkPolicy  *controller.NetworkPolicy
 	leaderElect    bool
@@ -55,6 +57,8 @@ func parseOptions(args []string, out io.Writer) (options, error) {
 	f.StringVar(&gateways, "gateway", "", "comma separated `list` of Gateways, each namespace/name, for resources of exposure type HTTPRoute that name none. Default: they have to name one.")
 	f.StringVar(&proxies, "trusted-proxies", "", "comma separated `list` of the networks of the ingress controller and what stands before it, such as 10.244.0.0/16. Whose address failed tokens count against is read from the headers that these write, and from nobody else's. Default: none.")
 	f.StringVar(&targets, "target-addresses", "Any", "`addresses` that targets may have: Any, or Public, which refuses private ranges, or Public and networks that are allowed besides, such as Public,10.96.0.0/12 with the cluster's Services. Loopback, link-local and clouds' metadata addresses are always refused.")
+	f.StringVar(&o.traces.Endpoint, "traces-endpoint", "", "`URL` of a collector that takes OTLP over HTTP, such as http://collector.observability:4318, to which receivers send a span for each request and each attempt. Default: none.")
+	f.Float64Var(&o.traces.Ratio, "traces-ratio", 1, "`share` of traces that receivers record, from 0 to 1.")
 	f.StringVar(&namespaces, "namespaces", "", "comma separated `list` of namespaces to work in. Default: all.")
 	f.IntVar(&o.maxRollouts, "max-concurrent-rollouts", 10, "how `many` receivers roll at a time when this version of the operator replaces the Pods of another one; 0 for all at once.")
 	f.BoolVar(&networkPolicies, "network-policies", false, "shut receivers off by NetworkPolicies: in come events and questions for figures, out go the ways to Redis, targets and DNS. Needs POD_NAMESPACE.")
@@ -87,6 +91,9 @@ func parseOptions(args []string, out io.Writer) (options, error) {
 	}
 	if err := o.logLevel.UnmarshalText([]byte(level)); err != nil || !slices.Contains([]string{"debug", "info", "warn", "error"}, level) {
 		return o, fmt.Errorf("--log-level is %q; set debug, info, warn or error", level)
+	}
+	if err := checkTraces(o.traces); err != nil {
+		return o, err
 	}
 	if o.maxRollouts < 0 {
 		return o, fmt.Errorf("--max-concurrent-rollouts is %d; set 1 or more, or 0 for no limit", o.maxRollouts)
@@ -132,6 +139,18 @@ func parseOptions(args []string, out io.Writer) (options, error) {
 		o.hostTemplate = t
 	}
 	return o, nil
+}
+
+func checkTraces(t controller.Traces) error {
+	if t.Endpoint != "" {
+		if u, err := url.Parse(t.Endpoint); err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Hostname() == "" || u.User != nil {
+			return errors.New("--traces-endpoint is no URL of a collector; set one without a password, such as http://collector.observability:4318")
+		}
+	}
+	if !(t.Ratio >= 0 && t.Ratio <= 1) {
+		return fmt.Errorf("--traces-ratio is %v; set a number from 0 to 1", t.Ratio)
+	}
+	return nil
 }
 
 // namespaceList reads a comma separated list, each name once.

@@ -28,6 +28,10 @@ func TestBadFlagsEndWithASentence(t *testing.T) {
 		{[]string{"--redis-url-file=f", "extra"}, []string{`"extra"`, "--help"}},
 		{[]string{"--redis-url-file=f", "--log-level=loud"}, []string{"--log-level", "loud", "debug"}},
 		{[]string{"--redis-url-file=f", "--max-concurrent-rollouts=-1"}, []string{"--max-concurrent-rollouts", "-1", "no limit"}},
+		{[]string{"--redis-url-file=f", "--traces-endpoint=collector:4317"}, []string{"--traces-endpoint", "http://collector.observability:4318"}},
+		{[]string{"--redis-url-file=f", "--traces-endpoint=https://me:secret@collector"}, []string{"--traces-endpoint", "without a password"}},
+		{[]string{"--redis-url-file=f", "--traces-ratio=1.5"}, []string{"--traces-ratio", "1.5", "from 0 to 1"}},
+		{[]string{"--redis-url-file=f", "--traces-ratio=NaN"}, []string{"--traces-ratio", "from 0 to 1"}},
 		{[]string{"--redis-url-file=f", "--log-format=xml"}, []string{"--log-format", "xml", "json"}},
 		{[]string{"--redis-url-file=f", "--metrics-bind-address=8080"}, []string{"--metrics-bind-address", "8080", ":port"}},
 		{[]string{"--redis-url-file=f", "--health-probe-bind-address=x"}, []string{"--health-probe-bind-address", ":port"}},
@@ -113,6 +117,7 @@ func TestOptions(t *testing.T) {
 		"--redis-url-file=f", "--namespaces= a,b,,a", "--log-level=debug", "--log-format=text",
 		"--host-template={{.Name}}.example.com", "--metrics-bind-address=0", "--leader-elect", "--max-concurrent-rollouts=3",
 		"--gateway=gateways/public, gateways/internal", "--target-addresses=Public, 10.96.0.0/12,fd00:10::/112", "--trusted-proxies=10.244.0.0/16, fd00::/8",
+		"--traces-endpoint=http://collector.observability:4318", "--traces-ratio=0.25",
 	}, &bytes.Buffer{})
 	if err != nil {
 		t.Fatal(err)
@@ -128,6 +133,9 @@ func TestOptions(t *testing.T) {
 	}
 	if !slices.Equal(o.trustedProxies, []string{"10.244.0.0/16", "fd00::/8"}) {
 		t.Errorf("trusted proxies: %q", o.trustedProxies)
+	}
+	if want := (controller.Traces{Endpoint: "http://collector.observability:4318", Ratio: 0.25}); o.traces != want {
+		t.Errorf("traces: %+v", o.traces)
 	}
 	if host, err := o.hostTemplate.Host("ns", "n"); err != nil || host != "n.example.com" {
 		t.Errorf("host %q, %v", host, err)

@@ -87,6 +87,7 @@ func (r *Reconciler) resolve(ctx context.Context, hook *v1alpha1.HeymarketWebhoo
 
 		TargetAddresses: r.Settings.TargetAddresses,
 		TrustedProxies:  r.Settings.TrustedProxies,
+		Traces:          r.Settings.Traces,
 
 		KEDA:          r.Extensions.Served(desired.ScaledObjectKind),
 		FirstReplicas: now.children.deployment == nil,

@@ -29,6 +29,8 @@ type Settings struct {
 	TargetAddresses TargetAddresses
 	// TrustedProxies are the networks (CIDR) whose word receivers take for a sender's address; empty means nobody's.
 	TrustedProxies []string
+	// Traces say where receivers send spans of what they do; the zero value means nowhere.
+	Traces Traces
 	// NetworkPolicy shuts receivers off by NetworkPolicies; nil means that the operator makes none.
 	NetworkPolicy *NetworkPolicy
 	// MaxConcurrentRollouts bounds how many receivers roll at a time because the operator is a new version; 0 means no bound.
@@ -42,6 +44,9 @@ type Settings struct {
 
 // TargetAddresses say where targets may be. The zero value is anywhere.
 type TargetAddresses = desired.TargetAddresses
+
+// Traces say where receivers send spans of what they do. The zero value is nowhere.
+type Traces = desired.Traces
 
 // ParseTargetAddresses reads Any, or Public, or Public and a comma separated list of private networks that are allowed
 // besides. An error says what is wrong with it.

@@ -59,6 +59,8 @@ func TestWrongValuesAreRefused(t *testing.T) {
 		"resources: {requests: {memory: 64MB}}":                       {"at '/resources/requests/memory'", "does not match"},
 		"receiver: {networkPolicy: {eventsFrom: [Staging]}}":          {"at '/receiver/networkPolicy/eventsFrom/0'", "does not match"},
 		"gateways: [public]":                                          {"at '/gateways/0'", "does not match"},
+		"traces: {endpoint: 'collector:4317'}":                        {"at '/traces/endpoint'", "does not match"},
+		"traces: {ratio: 2}":                                          {"at '/traces/ratio'", "maximum"},
 		"trustedProxies: [10.0.0.1]":                                  {"at '/trustedProxies/0'", "does not match"},
 		"targetAddresses: [Private]":                                  {"at '/targetAddresses/0'", "does not match"},
 		"namespaces: [Staging]":                                       {"at '/namespaces/0'", "does not match"},

@@ -166,9 +166,9 @@ func container(in Input) *corev1ac.ContainerApplyConfiguration {
 			corev1ac.VolumeMount().WithName("secrets").WithMountPath(secretsMount).WithReadOnly(true))
 	if res.Limits != nil && !res.Limits.Memory().IsZero() {
 		// What Go does not count, stacks of the runtime and mapped files among it, has to fit as well.
-		c.WithEnv(corev1ac.EnvVar().WithName("GOMEMLIMIT").WithValue(strconv.FormatInt(res.Limits.Memory().Value()/10*9, 10)))
+		c.WithEnv(variable("GOMEMLIMIT", strconv.FormatInt(res.Limits.Memory().Value()/10*9, 10)))
 	}
-	return c
+	return c.WithEnv(in.Traces.variables()...)
 }
 
 func probe(path string) *corev1ac.ProbeApplyConfiguration {

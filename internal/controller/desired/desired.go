@@ -72,6 +72,8 @@ type Input struct {
 	TargetAddresses TargetAddresses
 	// TrustedProxies are the networks (CIDR) whose word receivers take for a sender's address.
 	TrustedProxies []string
+	// Traces say where receivers send spans of what they do.
+	Traces Traces
 	// Gateways are those that an HTTPRoute attaches to which names none.
 	Gateways []v1alpha1.GatewayReference
 	// KEDA says that the cluster has ScaledObjects.

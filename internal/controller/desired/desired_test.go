@@ -46,6 +46,10 @@ var goldens = []struct {
 		OperatorNamespace: "heymarket-system", EventsFrom: []string{"traefik"}, OperationsFrom: []string{"monitoring", "keda"},
 	}}},
 	{name: "private-ca", in: Input{SharedRedis: SharedRedis{URL: "rediss://redis.example.com:6379/0", CA: []byte(certificateText)}}},
+	{name: "traced", in: Input{
+		Host: "staging.hooks.example.com", HostRequested: true, NetworkPolicy: &NetworkPolicy{OperatorNamespace: "heymarket-system"},
+		Traces: Traces{Endpoint: "http://collector.observability:4318", Ratio: 0.25},
+	}},
 	{name: "not-exposed", in: Input{Host: "support-receiver.staging.svc"}},
 }
 

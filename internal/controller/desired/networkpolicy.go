@@ -76,6 +76,9 @@ func egress(in Input, cfg config.Config) []*networkingv1ac.NetworkPolicyEgressRu
 		redis = in.OwnRedisURL
 	}
 	ways.addRedis(in.Webhook.Namespace, redis)
+	if in.Traces.Endpoint != "" {
+		ways.addURL(in.Webhook.Namespace, in.Traces.Endpoint)
+	}
 	for _, t := range cfg.Targets {
 		ways.addURL(in.Webhook.Namespace, t.URL)
 	}
@@ -93,7 +96,7 @@ type ways struct {
 	anyPort bool
 }
 
-// addURL adds a target. A URL that cannot be read is no receiver's to take.
+// addURL adds a target, or a collector. A URL that cannot be read is no receiver's to take.
 func (w *ways) addURL(own, target string) {
 	u, err := url.Parse(target)
 	if err != nil {
