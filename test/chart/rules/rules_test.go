@@ -56,6 +56,11 @@ var cases = map[string][2]string{
 		`heymarket_receiver_token_used_total{L token="previous"} 0+1x1000 1000x500
 		 heymarket_receiver_token_used_total{L token="current"} 0+1x1500`,
 	},
+	"HeymarketOperatorAway": {
+		`controller_runtime_active_workers{controller="heymarketwebhook"} 0x40 stale _x40`,
+		`controller_runtime_active_workers{controller="heymarketwebhook"} 0x80
+		 heymarket_receiver_durable{L } 1x80`,
+	},
 	"HeymarketConfigurationRejected": {
 		`heymarket_receiver_config_reloads_total{L outcome="rejected"} _x50 1x10`,
 		`heymarket_receiver_config_reloads_total{L outcome="applied"} 0+1x60`,
