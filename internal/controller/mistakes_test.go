@@ -436,6 +436,15 @@ var misconfigurations = []struct {
 				words: []string{"is a replica", "name its primary"},
 			},
 			{
+				mistake: "Redis is full: its maxmemory is reached",
+				after: redisSays(func(p *PodReport) {
+					p.Redis = "Redis has no memory left and takes no new events: raise its maxmemory, or mend the target whose backlog fills it."
+					p.Durable, p.DurabilityProblems = false, []string{p.Redis}
+				}),
+				condition: v1alpha1.ConditionDurable, reason: v1alpha1.ReasonNotDurable,
+				words: []string{"no memory left", "takes no new events", "raise its maxmemory"},
+			},
+			{
 				mistake:   "The password of Redis is wrong, or Redis cannot be reached",
 				after:     redisSays(func(p *PodReport) { p.Redis = "WRONGPASS" }),
 				condition: v1alpha1.ConditionDurable, reason: v1alpha1.ReasonRedisUnreachable,
