@@ -55,6 +55,9 @@ const (
 	// ReasonChildRefused: the API server refused a child object, because of a value in the spec or of a policy in the
 	// cluster. The message is the API server's own.
 	ReasonChildRefused = "ChildRefused"
+	// ReasonFinalizerRefused: the API server does not let the operator put the finalizer of DeletionDelete on the resource, or
+	// take it away. The message is the API server's own.
+	ReasonFinalizerRefused = "FinalizerRefused"
 )
 
 // Reasons of ConditionAvailable.
@@ -63,9 +66,10 @@ const (
 	ReasonServing = "Serving"
 	// ReasonNotDeployed: there is no receiver yet, because Accepted is not True.
 	ReasonNotDeployed = "NotDeployed"
-	// ReasonChildFailed: the API server fails to store a child object, such as when an admission webhook does not answer.
-	// The message is the API server's own. Heals by itself when it succeeds. Where the child is an Ingress or HTTPRoute,
-	// the reason is that of ConditionExposed.
+	// ReasonChildFailed: the API server fails to store a child object, such as when an admission webhook does not answer, or
+	// does not remove one that is no longer wanted. The message is the API server's own. Heals by itself when it succeeds.
+	// Where the child is an Ingress or HTTPRoute, the reason is that of ConditionExposed, and of ConditionScaled where it
+	// is a ScaledObject.
 	ReasonChildFailed = "ChildFailed"
 	// ReasonRolloutInProgress: the Deployment is replacing its Pods.
 	ReasonRolloutInProgress = "RolloutInProgress"
@@ -117,7 +121,8 @@ const (
 const (
 	// ReasonDurable: Redis has the policy noeviction and writes an append-only file.
 	ReasonDurable = "Durable"
-	// ReasonNotDurable: Redis works, but may lose accepted events. The message says by what, and what to set.
+	// ReasonNotDurable: Redis can be reached, but may lose accepted events, or takes no new ones. The message says why, and what to
+	// do.
 	ReasonNotDurable = "NotDurable"
 	// ReasonRedisUnreachable: a receiver cannot use Redis. Events are refused with 503, so that Heymarket repeats them.
 	ReasonRedisUnreachable = "RedisUnreachable"
@@ -168,4 +173,7 @@ const (
 	ReasonReceiverEnding = "ReceiverEnding"
 	// ReasonRedisKeysLeft: the keys cannot be removed. The message says why. It is tried until five minutes after the deletion.
 	ReasonRedisKeysLeft = "RedisKeysLeft"
+	// ReasonReceiverNotEnded: the API server does not let the operator end the receiver. The message is the API server's own.
+	// It is tried until five minutes after the deletion. ReasonFinalizerRefused stays until the finalizer may go.
+	ReasonReceiverNotEnded = "ReceiverNotEnded"
 )

@@ -119,7 +119,7 @@ func (p podPoll) news(ctx context.Context, key client.ObjectKey) bool {
 	if ctx.Err() != nil {
 		return false
 	}
-	is, durable := meta.FindStatusCondition(hook.Status.Conditions, v1alpha1.ConditionDurable), observeDurability(true, reports)
+	is, durable := meta.FindStatusCondition(hook.Status.Conditions, v1alpha1.ConditionDurable), observeDurability(reports)
 	if is == nil || is.Reason != durable.reason || is.Message != durable.message {
 		return true
 	}

@@ -139,7 +139,7 @@ func (r *Reconciler) tell(hook *v1alpha1.HeymarketWebhook, before, after *v1alph
 	})
 	r.tellAddress(hook, before, after)
 	r.tellCondition(hook, before, after, v1alpha1.ConditionScaled, "Scale", func(reason string) bool {
-		return reason == v1alpha1.ReasonKEDAMissing || reason == v1alpha1.ReasonScaledObjectRefused
+		return reason == v1alpha1.ReasonKEDAMissing || reason == v1alpha1.ReasonScaledObjectRefused || reason == v1alpha1.ReasonChildFailed
 	})
 	r.tellTraffic(hook, before, after)
 }

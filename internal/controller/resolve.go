@@ -42,6 +42,8 @@ type round struct {
 	missing *verdict
 	// failure is the first child that the API server could not store, nil if there is none.
 	failure *failure
+	// leftover is a child that is no longer wanted and that the API server does not remove, nil if there is none.
+	leftover *failure
 	// rival is the resource that keeps the host and path which this one claims, nil if there is none.
 	rival *v1alpha1.HeymarketWebhook
 	// noGateways says that the cluster has no Gateway API.
@@ -122,6 +124,14 @@ func (now *round) accepted() bool { return now.refusal == nil }
 
 // writes says whether the round may go on to change children.
 func (now *round) writes() bool { return now.accepted() && now.failure == nil }
+
+// why says why a child is missing in a round that does not write.
+func (now *round) why() string {
+	if now.accepted() {
+		return "a child that comes before it could not be stored"
+	}
+	return "the resource is not accepted"
+}
 
 // desired returns the children that are wanted; the zero Objects if nothing can be said about them.
 func (now *round) desired() desired.Objects {
