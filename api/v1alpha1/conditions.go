@@ -98,6 +98,10 @@ const (
 	ReasonAddressPending = "AddressPending"
 	// ReasonAddressMissing: no ingress controller has done so for five minutes. Heals by itself when one does.
 	ReasonAddressMissing = "AddressMissing"
+	// ReasonCertificatePending: the Secret of spec.exposure.ingress.tlsSecretName does not exist yet, or holds no certificate.
+	ReasonCertificatePending = "CertificatePending"
+	// ReasonCertificateMissing: that is so for five minutes. Heals by itself when the certificate appears.
+	ReasonCertificateMissing = "CertificateMissing"
 	// ReasonRoutePending: a Gateway has not said yet whether it accepts the HTTPRoute.
 	ReasonRoutePending = "RoutePending"
 	// ReasonRouteIgnored: a Gateway has not said so for five minutes. Heals by itself when it does.

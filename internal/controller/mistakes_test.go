@@ -333,7 +333,23 @@ var misconfigurations = []struct {
 				mistake: "The cluster has no default IngressClass, and the resource names none",
 				before:  impatient, after: func(*world) {},
 				condition: v1alpha1.ConditionExposed, reason: v1alpha1.ReasonAddressMissing,
-				words: []string{"spec.exposure.ingress.className is not set", "No ingress controller has published an address", "kubectl get ingressclass"},
+				words: []string{"spec.exposure.ingress.className is not set", "No ingress controller has published an address", "kubectl get ingressclass", "delete the Ingress"},
+			},
+			{
+				mistake: "The Secret of the certificate does not exist, and nobody makes it", spec: "exposure: {ingress: {tlsSecretName: support-tls}}",
+				before: impatient, after: func(w *world) { w.admit("203.0.113.7") },
+				condition: v1alpha1.ConditionExposed, reason: v1alpha1.ReasonCertificateMissing,
+				words: []string{`"support-tls" of spec.exposure.ingress.tlsSecretName`, "does not exist", "kubectl create secret tls", "would not trust"},
+			},
+			{
+				mistake: "The Secret of the certificate is not of that kind", spec: "exposure: {ingress: {tlsSecretName: support-tls}}",
+				before: func(w *world) {
+					impatient(w)
+					w.secret("support-tls", map[string]string{"support.pem": "x"})
+				},
+				after:     func(w *world) { w.admit("203.0.113.7") },
+				condition: v1alpha1.ConditionExposed, reason: v1alpha1.ReasonCertificateMissing,
+				words: []string{`"support-tls" of spec.exposure.ingress.tlsSecretName`, `nothing under the key "tls.crt"`, "kubectl create secret tls"},
 			},
 			{
 				mistake: "Two webhooks with one host and path", spec: "exposure: {host: hooks.example.com, path: /hooks}",

@@ -234,25 +234,53 @@ func observeExposure(now *round) verdict {
 		return observeRoute(now)
 	case now.children.ingress == nil && !now.writes():
 		return verdict{reason: v1alpha1.ReasonNotExposed, message: "There is no Ingress, because " + now.why() + "."}
-	case ingressAddress(now.children.ingress) != "":
-		return verdict{ok: true, reason: v1alpha1.ReasonAdmitted, message: "An ingress controller has published an address."}
+	case ingressAddress(now.children.ingress) == "":
+		return observeAddress(now)
+	case now.uncertified != "":
+		return observeCertificate(now)
 	}
+	return verdict{ok: true, reason: v1alpha1.ReasonAdmitted, message: "An ingress controller has published an address."}
+}
+
+// annotationIngressClass names the class of an Ingress in the way of before there was a field for it.
+const annotationIngressClass = "kubernetes.io/ingress.class"
+
+// observeAddress says why an Ingress has no address yet, as far as the operator can know.
+func observeAddress(now *round) verdict {
+	name, is := desired.ReceiverName(now.hook.Name), now.children.ingress
 	class := "the cluster's default IngressClass, because spec.exposure.ingress.className is not set"
 	if i := now.hook.Spec.Exposure.Ingress; i != nil && i.ClassName != "" {
 		class = fmt.Sprintf("IngressClass %q of spec.exposure.ingress.className", i.ClassName)
 	} else if now.input.IngressClass != "" {
 		class = fmt.Sprintf("IngressClass %q of the operator's --ingress-class", now.input.IngressClass)
 	}
-	reason := v1alpha1.ReasonAddressPending
-	if i := now.children.ingress; i != nil && overdue(now, i) {
-		reason = v1alpha1.ReasonAddressMissing
+	missing := fmt.Sprintf("No ingress controller has published an address for Ingress %q: check that one serves %s (kubectl get ingressclass) and publishes its address.", name, class)
+	switch {
+	case is == nil || !overdue(now, is):
+		return verdict{reason: v1alpha1.ReasonAddressPending, message: missing}
+	case is.Spec.IngressClassName == nil && is.Annotations[annotationIngressClass] == "":
+		// The API server gives the default class to new Ingresses alone.
+		missing = fmt.Sprintf("No ingress controller has published an address for Ingress %q, which has no IngressClass, because spec.exposure.ingress.className is not set and the cluster had no default "+
+			"when it was made: set the field or the operator's --ingress-class (kubectl get ingressclass); or, if there is a default by now, delete the Ingress, and the operator makes it anew.", name)
 	}
-	return verdict{reason: reason, message: fmt.Sprintf(
-		"No ingress controller has published an address for Ingress %q: check that one serves %s (kubectl get ingressclass) and publishes its address.",
-		name, class)}
+	return verdict{reason: v1alpha1.ReasonAddressMissing, message: missing}
 }
 
-// exposurePatience is how long an ingress controller or a Gateway may take before its silence is worth an event.
+// observeCertificate says that senders will not trust what the ingress controller shows them.
+func observeCertificate(now *round) verdict {
+	reason := v1alpha1.ReasonCertificatePending
+	if overdue(now, now.children.ingress) {
+		reason = v1alpha1.ReasonCertificateMissing
+	}
+	return verdict{reason: reason, message: fmt.Sprintf(
+		"Secret %q of spec.exposure.ingress.tlsSecretName %s: create it with a certificate for the host and its key (kubectl create secret tls), or see why cert-manager has not (kubectl describe certificate). Heymarket would not trust the ingress controller's own.",
+		now.hook.Spec.Exposure.Ingress.TLSSecretName, now.uncertified)}
+}
+
+// pendingExposure are the reasons of silence that is not worth an event yet.
+var pendingExposure = []string{v1alpha1.ReasonAddressPending, v1alpha1.ReasonCertificatePending, v1alpha1.ReasonRoutePending}
+
+// exposurePatience is how long an ingress controller, a Gateway or who makes a certificate may take before its silence is worth an event.
 const exposurePatience = 5 * time.Minute
 
 // overdue says that the resource has waited long enough for its Ingress or HTTPRoute to be taken.

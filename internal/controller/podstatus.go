@@ -12,12 +12,11 @@ import (
 	"time"
 
 	"heymarket.dev/operator/internal/controller/desired"
-	"heymarket.dev/operator/internal/receiver/config"
 )
 
 const (
 	// podStatusTimeout leaves a Pod the time to find out that Redis is silent, and to say so.
-	podStatusTimeout = config.StatusTimeout + 2*time.Second
+	podStatusTimeout = desired.StatusTimeout + 2*time.Second
 	podStatusLimit   = 64 << 10
 )
 

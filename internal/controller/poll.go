@@ -3,6 +3,7 @@ package controller
 import (
 	"context"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"time"
 
@@ -98,7 +99,7 @@ func (p podPoll) news(ctx context.Context, key client.ObjectKey) bool {
 		return false
 	}
 	if c := meta.FindStatusCondition(hook.Status.Conditions, v1alpha1.ConditionExposed); c != nil &&
-		(c.Reason == v1alpha1.ReasonAddressPending || c.Reason == v1alpha1.ReasonRoutePending) &&
+		slices.Contains(pendingExposure, c.Reason) &&
 		time.Since(c.LastTransitionTime.Time) > p.patience {
 		return true // No watch tells that nothing happens.
 	}

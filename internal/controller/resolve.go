@@ -46,6 +46,8 @@ type round struct {
 	leftover *failure
 	// rival is the resource that keeps the host and path which this one claims, nil if there is none.
 	rival *v1alpha1.HeymarketWebhook
+	// uncertified says what is wrong with the Secret of the Ingress's certificate, empty if nothing is or none is named.
+	uncertified string
 	// noGateways says that the cluster has no Gateway API.
 	noGateways bool
 	// patience with those who have to take the Ingress or HTTPRoute.
@@ -98,6 +100,9 @@ func (r *Reconciler) resolve(ctx context.Context, hook *v1alpha1.HeymarketWebhoo
 		return nil, err
 	}
 	if err := r.checkServices(ctx, now); err != nil {
+		return nil, err
+	}
+	if err := r.checkCertificate(ctx, now); err != nil {
 		return nil, err
 	}
 	if err := desired.CheckExpressions(hook); err != nil {
@@ -290,6 +295,27 @@ func (r *Reconciler) checkServices(ctx context.Context, now *round) error {
 				"Service %q has no port %d, which is the one of spec.targets[%s].service.port: name one of its ports (kubectl get service %s). The events for this target are kept meanwhile.",
 				t.Service.Name, t.Service.Port, t.Name, t.Service.Name)}
 		}
+	}
+	return nil
+}
+
+// checkCertificate looks for the Secret of the Ingress's certificate. The Ingress is made before it: cert-manager needs one.
+func (r *Reconciler) checkCertificate(ctx context.Context, now *round) error {
+	name := desired.TLSSecretName(now.hook)
+	if name == "" {
+		return nil
+	}
+	secret := &corev1.Secret{}
+	err := r.Live.Get(ctx, client.ObjectKey{Namespace: now.hook.Namespace, Name: name}, secret)
+	switch {
+	case apierrors.IsNotFound(err):
+		now.uncertified = fmt.Sprintf("does not exist in namespace %q", now.hook.Namespace)
+	case err != nil:
+		return fmt.Errorf("read Secret %s of spec.exposure.ingress.tlsSecretName: %w", name, err)
+	case len(secret.Data[corev1.TLSCertKey]) == 0:
+		now.uncertified = fmt.Sprintf("has nothing under the key %q", corev1.TLSCertKey)
+	case len(secret.Data[corev1.TLSPrivateKeyKey]) == 0:
+		now.uncertified = fmt.Sprintf("has nothing under the key %q", corev1.TLSPrivateKeyKey)
 	}
 	return nil
 }

@@ -68,8 +68,8 @@ const (
 	// housekeeping is how often Redis is asked what it promises, and told which targets are wanted.
 	housekeeping = time.Minute
 	// targetGrace is how long the backlog of a target outlives it: long enough to mend a mistaken edit.
-	targetGrace       = 24 * time.Hour
-	lastSpans         = 2 * time.Second
+	targetGrace = 24 * time.Hour
+	lastSpans   = 2 * time.Second
 )
 
 // Receiver serves one webhook.
