@@ -91,10 +91,12 @@ func TestDeletionThatMayNotGoOn(t *testing.T) {
 		t.Parallel()
 		w, redis := deleting(t, "")
 		deny(w, admissionregistrationv1.Delete, "deployments", w.dryDeletion(w.deployment()), metav1.Status{Code: 403, Message: "not during business hours"})
-		w.reconcile()
+		_, _ = w.tryReconcile()
 		w.condition(v1alpha1.ConditionReady, false, v1alpha1.ReasonReceiverNotEnded, "not during business hours", "change the policy", "five minutes")
 		w.writes.take()
-		w.reconcile()
+		if _, err := w.tryReconcile(); err == nil {
+			t.Error("no error, so it is not tried again")
+		}
 		if got := w.writes.take(); len(got) != 1 || got[0] != "DELETE deployments/support-receiver" {
 			t.Errorf("writes: %v", got)
 		}

@@ -103,21 +103,20 @@ func (r *Reconciler) finalize(ctx context.Context, hook *v1alpha1.HeymarketWebho
 	if hook.Spec.DeletionPolicy != v1alpha1.DeletionDelete {
 		return r.letGo(ctx, hook, func() {})
 	}
-	begun, ended, err := r.endReceiver(ctx, hook)
+	begun, ended, trouble := r.endReceiver(ctx, hook)
 	left := time.Until(begun.Add(cmp.Or(r.Settings.removalDeadline, removalDeadline)))
 	why := &verdict{reason: v1alpha1.ReasonReceiverEnding, message: "The receiver Pods have to end before the keys are removed from Redis."}
 	next := podsAgain
 	switch {
-	case err != nil && passing(err):
-		return soon(err)
-	case err != nil:
-		next = keysAgain
-		log.FromContext(ctx).Error(err, "Cannot end the receiver of a deleted HeymarketWebhook")
+	case trouble != nil && passing(trouble):
+		return soon(trouble)
+	case trouble != nil:
 		why = &verdict{reason: v1alpha1.ReasonReceiverNotEnded, message: fmt.Sprintf(
 			"The receiver has to end before the keys are removed from Redis, and the API server does not let the operator end it; change the policy that it names: %s. "+
-				"After five minutes the resource goes without that.", bounded(apiMessage(err)))}
+				"After five minutes the resource goes without that.", bounded(apiMessage(trouble)))}
 	case ended:
 		next = keysAgain
+		var err error
 		if why, err = r.removeKeys(ctx, hook); err != nil {
 			return soon(err)
 		}
@@ -132,6 +131,9 @@ func (r *Reconciler) finalize(ctx context.Context, hook *v1alpha1.HeymarketWebho
 	}
 	if err := r.reportDeletion(ctx, hook, *why); err != nil {
 		return soon(err)
+	}
+	if trouble != nil {
+		return reconcile.Result{}, trouble
 	}
 	return reconcile.Result{RequeueAfter: max(min(next, left), time.Millisecond)}, nil
 }
