@@ -46,6 +46,9 @@ const (
 	// ReasonTargetPortNotFound: the Service of a target has no such port. Its events are kept meanwhile. Heals by itself
 	// when the port appears.
 	ReasonTargetPortNotFound = "TargetPortNotFound"
+	// ReasonTargetAddressRefused: a target, or its Service, has an address to which no receiver sends, such as loopback, or a
+	// private one where the operator's --target-addresses says Public. Its events are kept meanwhile. A name is not looked up.
+	ReasonTargetAddressRefused = "TargetAddressRefused"
 	// ReasonHostNotAllowed: the operator's --allowed-hosts do not permit spec.exposure.host to this namespace.
 	ReasonHostNotAllowed = "HostNotAllowed"
 	// ReasonInvalidConfiguration: the spec passed the schema, yet no receiver would take it. The message says why.

@@ -226,6 +226,25 @@ var misconfigurations = []struct {
 				words: []string{`"crm" has no port 8080`, "spec.targets[crm].service.port", "kubectl get service crm"},
 			},
 			{
+				mistake: "A target on the Pod's own loopback", spec: "targets:\n- {name: crm, url: 'http://localhost:8080/in'}",
+				condition: v1alpha1.ConditionAccepted, reason: v1alpha1.ReasonTargetAddressRefused,
+				words: []string{"localhost of spec.targets[crm].url", "loopback address", "name another one", "kept meanwhile"},
+			},
+			{
+				mistake: "A target where a cloud keeps credentials", spec: "targets:\n- {name: crm, url: 'http://169.254.169.254/latest'}",
+				condition: v1alpha1.ConditionAccepted, reason: v1alpha1.ReasonTargetAddressRefused,
+				words: []string{"169.254.169.254 of spec.targets[crm].url", "link-local address", "name another one"},
+			},
+			{
+				mistake: "A target in a private network, which the operator does not allow (`--target-addresses=Public`)", spec: "targets:\n- {name: crm, url: 'http://10.0.0.7/in'}",
+				before: func(w *world) {
+					secret("heymarket", "token", canary)(w)
+					w.r.Settings.TargetAddresses.Public = true
+				},
+				condition: v1alpha1.ConditionAccepted, reason: v1alpha1.ReasonTargetAddressRefused,
+				words: []string{"10.0.0.7 of spec.targets[crm].url", "private address", "--target-addresses allow its network"},
+			},
+			{
 				mistake: "A host that the operator does not allow to this namespace (`--allowed-hosts={{.Namespace}}.example.com`)", spec: "exposure: {host: hooks.example.com}",
 				before: func(w *world) {
 					secret("heymarket", "token", canary)(w)

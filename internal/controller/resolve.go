@@ -99,7 +99,7 @@ func (r *Reconciler) resolve(ctx context.Context, hook *v1alpha1.HeymarketWebhoo
 	if err := r.checkReferences(ctx, now); err != nil {
 		return nil, err
 	}
-	if err := r.checkServices(ctx, now); err != nil {
+	if err := r.checkTargets(ctx, now); err != nil {
 		return nil, err
 	}
 	if err := r.checkCertificate(ctx, now); err != nil {
@@ -274,29 +274,51 @@ func (now *round) checkReference(ref desired.Reference, secret *corev1.Secret) {
 	}
 }
 
-// checkServices looks for the Services of targets. One that is not there holds nothing up: the receiver keeps the events
-// until it is.
-func (r *Reconciler) checkServices(ctx context.Context, now *round) error {
+// checkTargets looks for the Services of targets, and at the addresses that are known. What is wrong with a target holds nothing
+// up: the receiver keeps its events until it is mended.
+func (r *Reconciler) checkTargets(ctx context.Context, now *round) error {
 	for _, t := range now.hook.Spec.Targets {
-		if t.Service == nil || now.missing != nil {
-			continue
+		if now.missing != nil {
+			break
 		}
-		service := &corev1.Service{}
-		err := r.Live.Get(ctx, client.ObjectKey{Namespace: now.hook.Namespace, Name: t.Service.Name}, service)
-		switch {
-		case apierrors.IsNotFound(err):
-			now.missing = &verdict{reason: v1alpha1.ReasonTargetServiceNotFound, message: fmt.Sprintf(
-				"Service %q of spec.targets[%s].service does not exist in namespace %q: create it, or name the right one. The events for this target are kept meanwhile.",
-				t.Service.Name, t.Name, now.hook.Namespace)}
-		case err != nil:
-			return fmt.Errorf("read Service %s of target %s: %w", t.Service.Name, t.Name, err)
-		case !offers(service, t.Service.Port):
-			now.missing = &verdict{reason: v1alpha1.ReasonTargetPortNotFound, message: fmt.Sprintf(
-				"Service %q has no port %d, which is the one of spec.targets[%s].service.port: name one of its ports (kubectl get service %s). The events for this target are kept meanwhile.",
-				t.Service.Name, t.Service.Port, t.Name, t.Service.Name)}
+		var service *corev1.Service
+		if t.Service != nil {
+			service = &corev1.Service{}
+			err := r.Live.Get(ctx, client.ObjectKey{Namespace: now.hook.Namespace, Name: t.Service.Name}, service)
+			if client.IgnoreNotFound(err) != nil {
+				return fmt.Errorf("read Service %s of target %s: %w", t.Service.Name, t.Name, err)
+			}
+			if err != nil {
+				now.missing = &verdict{reason: v1alpha1.ReasonTargetServiceNotFound, message: fmt.Sprintf(
+					"Service %q of spec.targets[%s].service does not exist in namespace %q: create it, or name the right one. The events for this target are kept meanwhile.",
+					t.Service.Name, t.Name, now.hook.Namespace)}
+				break
+			}
 		}
+		now.checkTarget(t, service)
 	}
 	return nil
+}
+
+func (now *round) checkTarget(t v1alpha1.Target, service *corev1.Service) {
+	field := fmt.Sprintf("spec.targets[%s].url", t.Name)
+	if service != nil {
+		field = fmt.Sprintf("spec.targets[%s].service", t.Name)
+	}
+	refused := now.input.TargetAddresses.RefusesTarget(t, service)
+	switch {
+	case service != nil && !offers(service, t.Service.Port):
+		now.missing = &verdict{reason: v1alpha1.ReasonTargetPortNotFound, message: fmt.Sprintf(
+			"Service %q has no port %d, which is the one of spec.targets[%s].service.port: name one of its ports (kubectl get service %s). The events for this target are kept meanwhile.",
+			t.Service.Name, t.Service.Port, t.Name, t.Service.Name)}
+	case refused != nil:
+		remedy := "name another one"
+		if refused.Private {
+			remedy += ", or have the operator's --target-addresses allow its network"
+		}
+		now.missing = &verdict{reason: v1alpha1.ReasonTargetAddressRefused, message: fmt.Sprintf(
+			"Receivers send nothing to %s of %s, which is a %s address: %s. The events for this target are kept meanwhile.", refused.Address, field, refused.Kind, remedy)}
+	}
 }
 
 // checkCertificate looks for the Secret of the Ingress's certificate. The Ingress is made before it: cert-manager needs one.
