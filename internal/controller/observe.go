@@ -113,7 +113,7 @@ func observeReceiver(now *round, want desired.Objects, reports []*PodReport) (ve
 			"A ready Pod of Deployment %q does not tell the operator which configuration it serves: check that no NetworkPolicy keeps the operator from port %d of the Pods.",
 			name, desired.OpsPort)}, true
 	case slices.ContainsFunc(reports, func(p *PodReport) bool { return p.ConfigDigest != want.ConfigDigest }):
-		how := "the kubelet brings the new one within about a minute"
+		how := "the kubelet brings the new one within about a minute; if it lasts, the logs of its Pods say why they do not take it over"
 		if !now.handedOut(want) {
 			how = "the new one is handed out once the resource is accepted"
 		}

@@ -2,6 +2,7 @@ package controller
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -46,7 +47,7 @@ func (r *Reconciler) report(ctx context.Context, now *round, want desired.Object
 			if client.IgnoreNotFound(err) == nil {
 				return reconcile.Result{}, nil // Deleted meanwhile.
 			}
-			return reconcile.Result{}, fmt.Errorf("write status: %w", err)
+			return reconcile.Result{}, errors.Join(fmt.Errorf("write status: %w", err), now.trouble) // What the status does not tell, the log does.
 		}
 		r.tell(now.hook, &before, &after)
 	}
