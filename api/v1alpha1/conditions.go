@@ -46,6 +46,9 @@ const (
 	// ReasonTargetPortNotFound: the Service of a target has no such port. Its events are kept meanwhile. Heals by itself
 	// when the port appears.
 	ReasonTargetPortNotFound = "TargetPortNotFound"
+	// ReasonTargetAddressRefused: a target, or its Service, has an address to which no receiver sends, such as loopback, or a
+	// private one where the operator's --target-addresses says Public. Its events are kept meanwhile. A name is not looked up.
+	ReasonTargetAddressRefused = "TargetAddressRefused"
 	// ReasonHostNotAllowed: the operator's --allowed-hosts do not permit spec.exposure.host to this namespace.
 	ReasonHostNotAllowed = "HostNotAllowed"
 	// ReasonInvalidConfiguration: the spec passed the schema, yet no receiver would take it. The message says why.
@@ -55,6 +58,9 @@ const (
 	// ReasonChildRefused: the API server refused a child object, because of a value in the spec or of a policy in the
 	// cluster. The message is the API server's own.
 	ReasonChildRefused = "ChildRefused"
+	// ReasonFinalizerRefused: the API server does not let the operator put the finalizer of DeletionDelete on the resource, or
+	// take it away. The message is the API server's own.
+	ReasonFinalizerRefused = "FinalizerRefused"
 )
 
 // Reasons of ConditionAvailable.
@@ -63,9 +69,10 @@ const (
 	ReasonServing = "Serving"
 	// ReasonNotDeployed: there is no receiver yet, because Accepted is not True.
 	ReasonNotDeployed = "NotDeployed"
-	// ReasonChildFailed: the API server fails to store a child object, such as when an admission webhook does not answer.
-	// The message is the API server's own. Heals by itself when it succeeds. Where the child is an Ingress or HTTPRoute,
-	// the reason is that of ConditionExposed.
+	// ReasonChildFailed: the API server fails to store a child object, such as when an admission webhook does not answer, or
+	// does not remove one that is no longer wanted. The message is the API server's own. Heals by itself when it succeeds.
+	// Where the child is an Ingress or HTTPRoute, the reason is that of ConditionExposed, and of ConditionScaled where it
+	// is a ScaledObject.
 	ReasonChildFailed = "ChildFailed"
 	// ReasonRolloutInProgress: the Deployment is replacing its Pods.
 	ReasonRolloutInProgress = "RolloutInProgress"
@@ -94,6 +101,10 @@ const (
 	ReasonAddressPending = "AddressPending"
 	// ReasonAddressMissing: no ingress controller has done so for five minutes. Heals by itself when one does.
 	ReasonAddressMissing = "AddressMissing"
+	// ReasonCertificatePending: the Secret of spec.exposure.ingress.tlsSecretName does not exist yet, or holds no certificate.
+	ReasonCertificatePending = "CertificatePending"
+	// ReasonCertificateMissing: that is so for five minutes. Heals by itself when the certificate appears.
+	ReasonCertificateMissing = "CertificateMissing"
 	// ReasonRoutePending: a Gateway has not said yet whether it accepts the HTTPRoute.
 	ReasonRoutePending = "RoutePending"
 	// ReasonRouteIgnored: a Gateway has not said so for five minutes. Heals by itself when it does.
@@ -117,7 +128,8 @@ const (
 const (
 	// ReasonDurable: Redis has the policy noeviction and writes an append-only file.
 	ReasonDurable = "Durable"
-	// ReasonNotDurable: Redis works, but may lose accepted events. The message says by what, and what to set.
+	// ReasonNotDurable: Redis can be reached, but may lose accepted events, or takes no new ones. The message says why, and what to
+	// do.
 	ReasonNotDurable = "NotDurable"
 	// ReasonRedisUnreachable: a receiver cannot use Redis. Events are refused with 503, so that Heymarket repeats them.
 	ReasonRedisUnreachable = "RedisUnreachable"
@@ -168,4 +180,7 @@ const (
 	ReasonReceiverEnding = "ReceiverEnding"
 	// ReasonRedisKeysLeft: the keys cannot be removed. The message says why. It is tried until five minutes after the deletion.
 	ReasonRedisKeysLeft = "RedisKeysLeft"
+	// ReasonReceiverNotEnded: the API server does not let the operator end the receiver. The message is the API server's own.
+	// It is tried until five minutes after the deletion. ReasonFinalizerRefused stays until the finalizer may go.
+	ReasonReceiverNotEnded = "ReceiverNotEnded"
 )

@@ -10,6 +10,7 @@ local passing = {
   ConfigurationPending = true,
   StatusUnreachable = true,
   AddressPending = true,
+  CertificatePending = true,
   RoutePending = true,
   DurabilityUnknown = true,
   ScaledObjectPending = true,

@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"net/http"
 	"net/http/httptest"
-	"time"
 
 	admissionv1 "k8s.io/api/admission/v1"
 	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
@@ -17,40 +16,55 @@ import (
 
 // deadWebhook lets the world's API server ask an admission webhook about Services that does not answer.
 func deadWebhook(w *world) {
+	secret("heymarket", "token", canary)(w)
 	probe := &corev1.Service{Spec: corev1.ServiceSpec{Ports: []corev1.ServicePort{{Port: 80}}}}
-	registerWebhook(w, "services", probe, admissionregistrationv1.WebhookClientConfig{URL: new("https://127.0.0.1:1/")})
+	registerWebhook(w, admissionregistrationv1.Create, "services", w.dryCreation(probe), admissionregistrationv1.WebhookClientConfig{URL: new("https://127.0.0.1:1/")})
 }
 
 // denyingWebhook lets the world's API server ask an admission webhook that denies every Ingress, with no code, as most do.
 func denyingWebhook(message string) func(*world) {
 	return func(w *world) {
-		srv := httptest.NewTLSServer(http.HandlerFunc(func(out http.ResponseWriter, req *http.Request) {
-			var review admissionv1.AdmissionReview
-			if err := json.NewDecoder(req.Body).Decode(&review); err != nil {
-				http.Error(out, err.Error(), http.StatusBadRequest)
-				return
-			}
-			review.Response = &admissionv1.AdmissionResponse{UID: review.Request.UID, Result: &metav1.Status{Message: message}}
-			_ = json.NewEncoder(out).Encode(review) // The API server notices what is cut off.
-		}))
-		w.t.Cleanup(srv.Close)
-		probe := &networkingv1.Ingress{Spec: networkingv1.IngressSpec{DefaultBackend: &networkingv1.IngressBackend{Service: &networkingv1.IngressServiceBackend{
-			Name: "probe", Port: networkingv1.ServiceBackendPort{Number: 80},
-		}}}}
-		registerWebhook(w, "ingresses", probe, admissionregistrationv1.WebhookClientConfig{URL: &srv.URL, CABundle: []byte(inPEM(srv))})
+		secret("heymarket", "token", canary)(w)
+		denyIngresses(w, metav1.Status{Message: message})
 	}
 }
 
-// registerWebhook returns when the API server asks the webhook about such objects as probe in the world's namespace.
-func registerWebhook(w *world, resource string, probe client.Object, to admissionregistrationv1.WebhookClientConfig) {
+func denyIngresses(w *world, answer metav1.Status) (allow func()) {
 	w.t.Helper()
-	secret("heymarket", "token", canary)(w)
+	probe := &networkingv1.Ingress{Spec: networkingv1.IngressSpec{DefaultBackend: &networkingv1.IngressBackend{Service: &networkingv1.IngressServiceBackend{
+		Name: "probe", Port: networkingv1.ServiceBackendPort{Number: 80},
+	}}}}
+	return deny(w, admissionregistrationv1.Create, "ingresses", w.dryCreation(probe), answer)
+}
+
+// deny lets the world's API server ask an admission webhook that gives this answer to all such requests as ask makes.
+func deny(w *world, operation admissionregistrationv1.OperationType, resource string, ask func() error, answer metav1.Status) (allow func()) {
+	w.t.Helper()
+	srv := httptest.NewTLSServer(http.HandlerFunc(func(out http.ResponseWriter, req *http.Request) {
+		var review admissionv1.AdmissionReview
+		if err := json.NewDecoder(req.Body).Decode(&review); err != nil {
+			http.Error(out, err.Error(), http.StatusBadRequest)
+			return
+		}
+		review.Response = &admissionv1.AdmissionResponse{UID: review.Request.UID, Result: &answer}
+		_ = json.NewEncoder(out).Encode(review) // The API server notices what is cut off.
+	}))
+	w.t.Cleanup(srv.Close)
+	return registerWebhook(w, operation, resource, ask, admissionregistrationv1.WebhookClientConfig{URL: &srv.URL, CABundle: []byte(inPEM(srv))})
+}
+
+// registerWebhook returns when the API server asks the webhook about such requests as ask makes in the world's namespace. What
+// it returns returns when it no longer does.
+func registerWebhook(
+	w *world, operation admissionregistrationv1.OperationType, resource string, ask func() error, to admissionregistrationv1.WebhookClientConfig,
+) (allow func()) {
+	w.t.Helper()
 	config := &admissionregistrationv1.ValidatingWebhookConfiguration{
 		ObjectMeta: metav1.ObjectMeta{Name: w.namespace},
 		Webhooks: []admissionregistrationv1.ValidatingWebhook{{
 			Name: "validate.example.com", ClientConfig: to,
 			Rules: []admissionregistrationv1.RuleWithOperations{{
-				Operations: []admissionregistrationv1.OperationType{admissionregistrationv1.Create},
+				Operations: []admissionregistrationv1.OperationType{operation},
 				Rule:       admissionregistrationv1.Rule{APIGroups: []string{"*"}, APIVersions: []string{"*"}, Resources: []string{resource}},
 			}},
 			NamespaceSelector:       &metav1.LabelSelector{MatchLabels: map[string]string{corev1.LabelMetadataName: w.namespace}},
@@ -59,14 +73,21 @@ func registerWebhook(w *world, resource string, probe client.Object, to admissio
 		}},
 	}
 	w.do(w.person.Create(w.t.Context(), config))
-	w.t.Cleanup(func() { _ = w.person.Delete(context.Background(), config) })
+	unregister := func() { _ = w.person.Delete(context.Background(), config) }
+	w.t.Cleanup(unregister)
+	// The API server takes a moment to read the configuration.
+	w.eventually("the API server asks the webhook", func() bool { return ask() != nil })
+	return func() {
+		unregister()
+		w.eventually("the API server no longer asks the webhook", func() bool { return ask() == nil })
+	}
+}
+
+// dryCreation asks for an object without making it.
+func (w *world) dryCreation(probe client.Object) func() error {
 	probe.SetNamespace(w.namespace)
 	probe.SetName("probe")
-	for w.person.Create(w.t.Context(), probe.DeepCopyObject().(client.Object), client.DryRunAll) == nil {
-		select {
-		case <-time.After(50 * time.Millisecond): // The API server takes a moment to read the configuration.
-		case <-w.t.Context().Done():
-			w.t.Fatal("the API server does not ask the webhook")
-		}
+	return func() error {
+		return w.person.Create(w.t.Context(), probe.DeepCopyObject().(client.Object), client.DryRunAll)
 	}
 }

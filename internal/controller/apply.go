@@ -2,7 +2,9 @@ package controller
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"regexp"
 	"slices"
 
 	corev1 "k8s.io/api/core/v1"
@@ -110,7 +112,7 @@ func applyChild[L client.Object, A applyConfiguration](
 	return wrote, err
 }
 
-// failure is a child that the API server could not store.
+// failure is a child that the API server could not store or remove.
 type failure struct {
 	kind string
 	verdict
@@ -119,6 +121,7 @@ type failure struct {
 const (
 	refusedChild = "The API server refused %s %q; change the part of the spec, the quota or the policy that it names: %s"
 	failedChild  = "The API server fails to store %s %q, and the operator tries again. If it lasts, repair what the answer names: %s"
+	keptChild    = "The API server does not remove %s %q, which is no longer wanted, and the operator tries again. If it lasts, change the policy or repair what the answer names: %s"
 )
 
 // applied tells success from what is noted, because a person may have to do something, and from what is worth another
@@ -131,17 +134,40 @@ func (now *round) applied(err error, kind, name string) (bool, error) {
 		// The resource goes away with its namespace in a moment.
 		now.refuse(v1alpha1.ReasonChildRefused, "The namespace is being deleted.")
 		return false, nil
-	case apierrors.IsInvalid(err), apierrors.IsForbidden(err), apierrors.IsBadRequest(err):
+	case passing(err):
+		return false, fmt.Errorf("apply %s %s: %w", kind, name, err)
+	case apierrors.IsInvalid(err), apierrors.IsForbidden(err), apierrors.IsBadRequest(err), denied(err):
 		// A value in the spec, a quota, an admission policy or webhook, or a right that the operator lacks.
 		now.refuse(v1alpha1.ReasonChildRefused, refusedChild, kind, name, bounded(err.Error()))
-	case apierrors.IsInternalError(err):
-		// An admission webhook that does not answer, or no address left for a Service.
-		now.failure = &failure{kind, verdict{reason: v1alpha1.ReasonChildFailed, message: fmt.Sprintf(failedChild, kind, name, bounded(err.Error()))}}
 	default:
-		return false, fmt.Errorf("apply %s %s: %w", kind, name, err)
+		// An admission webhook that does not answer, no address left for a Service, or a kind that is just being uninstalled.
+		now.failure = &failure{kind, verdict{reason: v1alpha1.ReasonChildFailed, message: fmt.Sprintf(failedChild, kind, name, bounded(err.Error()))}}
 	}
 	now.trouble = fmt.Errorf("apply %s %s: %w", kind, name, err)
 	return false, nil
+}
+
+// passing says of an error that the next try may well succeed, or that nothing could be written about it either. Any other is
+// an answer of the API server, and stands until somebody does something.
+func passing(err error) bool {
+	if status := apierrors.APIStatus(nil); !errors.As(err, &status) {
+		return true // It did not answer.
+	}
+	return !denied(err) && (apierrors.IsConflict(err) || apierrors.IsAlreadyExists(err) || apierrors.IsUnauthorized(err) || apierrors.IsTooManyRequests(err) ||
+		apierrors.IsServiceUnavailable(err) || apierrors.IsServerTimeout(err) || apierrors.IsTimeout(err))
+}
+
+// denials are the words of the API server about an admission webhook and an admission policy. They may choose any code and
+// reason for it, such as those of a conflict.
+var denials = regexp.MustCompile(`^admission webhook "[^"]*" denied the request|ValidatingAdmissionPolicy '[^']*' with binding '[^']*' denied request`)
+
+func denied(err error) bool { return denials.MatchString(apiMessage(err)) }
+
+func apiMessage(err error) string {
+	if status := apierrors.APIStatus(nil); errors.As(err, &status) {
+		return status.Status().Message
+	}
+	return ""
 }
 
 // prune deletes what is no longer wanted. A person's mistake never deletes anything.
@@ -153,39 +179,52 @@ func (r *Reconciler) prune(ctx context.Context, now *round, want desired.Objects
 	if err := r.pruneScalers(ctx, now, want); err != nil {
 		return err
 	}
-	if err := pruneChild(ctx, r, "PodDisruptionBudget", &is.budget, want.DisruptionBudget != nil); err != nil {
+	if err := pruneChild(ctx, r, now, "PodDisruptionBudget", &is.budget, want.DisruptionBudget != nil); err != nil {
 		return err
 	}
-	if err := pruneChild(ctx, r, "NetworkPolicy", &is.policy, want.NetworkPolicy != nil); err != nil {
+	if err := pruneChild(ctx, r, now, "NetworkPolicy", &is.policy, want.NetworkPolicy != nil); err != nil {
 		return err
 	}
 	// In a conflict, what stands somewhere else is not in the rival's way.
 	elsewhere := now.rival != nil && is.ingress != nil && !claimsHost(is.ingress, now.input.Host)
-	if err := pruneChild(ctx, r, "Ingress", &is.ingress, want.Ingress != nil || elsewhere); err != nil {
+	if err := pruneChild(ctx, r, now, "Ingress", &is.ingress, want.Ingress != nil || elsewhere); err != nil {
 		return err
 	}
 	elsewhere = now.rival != nil && is.route != nil && !routesHost(is.route, now.input.Host)
-	return pruneChild(ctx, r, "HTTPRoute", &is.route, want.HTTPRoute != nil || elsewhere)
+	return pruneChild(ctx, r, now, "HTTPRoute", &is.route, want.HTTPRoute != nil || elsewhere)
 }
 
 func claimsHost(i *networkingv1.Ingress, host string) bool {
 	return slices.ContainsFunc(i.Spec.Rules, func(r networkingv1.IngressRule) bool { return r.Host == host })
 }
 
-// pruneChild deletes the child unless it is wanted, and forgets it.
-func pruneChild[L client.Object](ctx context.Context, r *Reconciler, kind string, child *L, wanted bool) error {
-	is := *child
-	if wanted || isNil(is) || !is.GetDeletionTimestamp().IsZero() {
+// pruneChild deletes the child unless it is wanted, and forgets it. That the API server does not let it go is noted in now;
+// the other children are not concerned.
+func pruneChild[L client.Object](ctx context.Context, r *Reconciler, now *round, kind string, child *L, wanted bool) error {
+	if wanted || isNil(*child) || !(*child).GetDeletionTimestamp().IsZero() {
 		return nil
 	}
-	// The UID makes sure that what goes is what was looked at.
-	err := r.Client.Delete(ctx, is, client.Preconditions{UID: new(is.GetUID())})
-	if client.IgnoreNotFound(err) != nil {
-		return fmt.Errorf("delete %s %s: %w", kind, is.GetName(), err)
+	err := deleteChild(ctx, r, kind, *child)
+	switch {
+	case err == nil:
+		var none L
+		*child = none
+	case passing(err):
+		return err
+	default:
+		now.leftover = &failure{kind, verdict{reason: v1alpha1.ReasonChildFailed, message: fmt.Sprintf(keptChild, kind, (*child).GetName(), bounded(apiMessage(err)))}}
+		now.trouble = err
 	}
-	log.FromContext(ctx).Info("Deleted", "child", kind+"/"+is.GetName())
-	var none L
-	*child = none
+	return nil
+}
+
+// deleteChild deletes exactly the child that was looked at; that it is gone already is no error.
+func deleteChild(ctx context.Context, r *Reconciler, kind string, child client.Object, opts ...client.DeleteOption) error {
+	err := r.Client.Delete(ctx, child, append(opts, client.Preconditions{UID: new(child.GetUID())})...)
+	if client.IgnoreNotFound(err) != nil {
+		return fmt.Errorf("delete %s %s: %w", kind, child.GetName(), err)
+	}
+	log.FromContext(ctx).Info("Deleted", "child", kind+"/"+child.GetName())
 	return nil
 }
 

@@ -205,12 +205,12 @@ func (r *Reconciler) tellTraffic(hook *v1alpha1.HeymarketWebhook, before, after 
 }
 
 // observeDurability says whether Redis keeps what it has confirmed, by the word of all Pods that could be asked.
-func observeDurability(deployed bool, reports []PodReport) verdict {
+func observeDurability(reports []PodReport) verdict {
 	var problems []string
 	unknown := len(reports) == 0
 	for _, r := range reports {
 		switch {
-		case !r.redisWorks():
+		case !r.redisAnswers():
 			return verdict{reason: v1alpha1.ReasonRedisUnreachable, message: "A receiver cannot use Redis: check that Redis runs, that its URL, user and password are right, that its certificate is signed by an authority that the receiver trusts, and that no NetworkPolicy is in between. The log of the receiver says more."}
 		case !r.Durable && len(r.DurabilityProblems) == 0:
 			unknown = true
@@ -222,8 +222,6 @@ func observeDurability(deployed bool, reports []PodReport) verdict {
 	switch problems = slices.Compact(problems); {
 	case len(problems) > 0:
 		return verdict{reason: v1alpha1.ReasonNotDurable, message: bounded(strings.Join(problems, " "))}
-	case !deployed:
-		return verdict{reason: v1alpha1.ReasonNotDeployed, message: "There is no receiver that could ask Redis, because the resource is not accepted."}
 	case unknown:
 		return verdict{reason: v1alpha1.ReasonDurabilityUnknown, message: "No receiver Pod has told yet what Redis promises."}
 	}

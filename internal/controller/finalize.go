@@ -47,9 +47,30 @@ func (f RedisKeysFunc) Remove(ctx context.Context, url string, ca []byte, namesp
 	return f(ctx, url, ca, namespace, name)
 }
 
-// keepFinalizer sees to it that a resource has the finalizer if and only if its keys go with it.
-func (r *Reconciler) keepFinalizer(ctx context.Context, hook *v1alpha1.HeymarketWebhook) error {
-	return r.setFinalizer(ctx, hook, hook.Spec.DeletionPolicy == v1alpha1.DeletionDelete)
+// keepFinalizer sees to it that a resource has the finalizer if and only if its keys go with it. It returns why not if the
+// API server does not let it.
+func (r *Reconciler) keepFinalizer(ctx context.Context, hook *v1alpha1.HeymarketWebhook) (refused, err error) {
+	err = r.setFinalizer(ctx, hook, hook.Spec.DeletionPolicy == v1alpha1.DeletionDelete)
+	if err != nil && !passing(err) {
+		return err, nil
+	}
+	return nil, err
+}
+
+// finalizerRefused is the message of an error that is not passing.
+func finalizerRefused(err error) string {
+	return fmt.Sprintf("The API server does not let the operator write the finalizer %s, which goes with spec.deletionPolicy; change the policy that it names: %s",
+		v1alpha1.FinalizerRedisKeys, bounded(apiMessage(err)))
+}
+
+// refuseFinalizer notes what keepFinalizer was told: a receiver would store events of which nobody knows whether they go with
+// the resource.
+func (now *round) refuseFinalizer(err error) {
+	if err == nil {
+		return
+	}
+	now.refuse(v1alpha1.ReasonFinalizerRefused, "%s", finalizerRefused(err))
+	now.trouble = err
 }
 
 // setFinalizer writes nothing but the list of finalizers, and only over the list that it has read. Server-side apply would
@@ -80,33 +101,58 @@ func (r *Reconciler) finalize(ctx context.Context, hook *v1alpha1.HeymarketWebho
 		return reconcile.Result{}, nil
 	}
 	if hook.Spec.DeletionPolicy != v1alpha1.DeletionDelete {
-		return soon(r.setFinalizer(ctx, hook, false))
+		return r.letGo(ctx, hook, func() {})
 	}
-	begun, ended, err := r.endReceiver(ctx, hook)
-	if err != nil {
-		return reconcile.Result{}, err
-	}
+	begun, ended, trouble := r.endReceiver(ctx, hook)
 	left := time.Until(begun.Add(cmp.Or(r.Settings.removalDeadline, removalDeadline)))
 	why := &verdict{reason: v1alpha1.ReasonReceiverEnding, message: "The receiver Pods have to end before the keys are removed from Redis."}
 	next := podsAgain
-	if ended {
+	switch {
+	case trouble != nil && passing(trouble):
+		return soon(trouble)
+	case trouble != nil:
+		why = &verdict{reason: v1alpha1.ReasonReceiverNotEnded, message: fmt.Sprintf(
+			"The receiver has to end before the keys are removed from Redis, and the API server does not let the operator end it; change the policy that it names: %s. "+
+				"After five minutes the resource goes without that.", bounded(apiMessage(trouble)))}
+	case ended:
 		next = keysAgain
+		var err error
 		if why, err = r.removeKeys(ctx, hook); err != nil {
-			return reconcile.Result{}, err
+			return soon(err)
 		}
 	}
 	switch {
 	case why == nil:
-		r.event(hook, corev1.EventTypeNormal, v1alpha1.EventRedisKeysRemoved, "Delete", "All keys that begin with %s are removed from Redis.", keyPrefix(hook))
-		return soon(r.setFinalizer(ctx, hook, false))
+		return r.letGo(ctx, hook, func() {
+			r.event(hook, corev1.EventTypeNormal, v1alpha1.EventRedisKeysRemoved, "Delete", "All keys that begin with %s are removed from Redis.", keyPrefix(hook))
+		})
 	case left <= 0:
-		r.tellKeysKept(ctx, hook, *why)
-		return soon(r.setFinalizer(ctx, hook, false))
+		return r.letGo(ctx, hook, func() { r.tellKeysKept(ctx, hook, *why) })
 	}
 	if err := r.reportDeletion(ctx, hook, *why); err != nil {
 		return soon(err)
 	}
+	if trouble != nil {
+		return reconcile.Result{}, trouble
+	}
 	return reconcile.Result{RequeueAfter: max(min(next, left), time.Millisecond)}, nil
+}
+
+// letGo takes the finalizer away and then tells what came of the keys, once. If the API server does not let it, the status
+// tells.
+func (r *Reconciler) letGo(ctx context.Context, hook *v1alpha1.HeymarketWebhook, tell func()) (reconcile.Result, error) {
+	err := r.setFinalizer(ctx, hook, false)
+	switch {
+	case err == nil:
+		tell()
+		return reconcile.Result{}, nil
+	case passing(err):
+		return soon(err)
+	}
+	if unreported := r.reportDeletion(ctx, hook, verdict{reason: v1alpha1.ReasonFinalizerRefused, message: finalizerRefused(err)}); unreported != nil {
+		return soon(unreported)
+	}
+	return reconcile.Result{}, err
 }
 
 // soon has a write that came too late tried again upon a newer view.
@@ -127,14 +173,14 @@ func (r *Reconciler) endReceiver(ctx context.Context, hook *v1alpha1.HeymarketWe
 	if err != nil {
 		return begun, false, err
 	}
-	if err := pruneChild(ctx, r, "Ingress", &ingress, false); err != nil {
+	if err := endChild(ctx, r, "Ingress", ingress); err != nil {
 		return begun, false, err
 	}
 	route, err := r.readExtension(ctx, now, desired.HTTPRouteKind, key, false)
 	if err != nil {
 		return begun, false, err
 	}
-	if err := pruneChild(ctx, r, "HTTPRoute", &route, false); err != nil {
+	if err := endChild(ctx, r, "HTTPRoute", route); err != nil {
 		return begun, false, err
 	}
 	// From the API server: a cache that has missed the end of a Deployment would be waited for, for ever.
@@ -148,12 +194,10 @@ func (r *Reconciler) endReceiver(ctx context.Context, hook *v1alpha1.HeymarketWe
 		return deployment.DeletionTimestamp.Time, false, nil
 	default:
 		// In the foreground: it stays until its ReplicaSets are gone, which could make Pods until then.
-		err := r.Client.Delete(ctx, deployment, client.Preconditions{UID: new(deployment.UID)},
-			client.PropagationPolicy(metav1.DeletePropagationForeground), client.DisableReadYourWritesConsistency)
-		if client.IgnoreNotFound(err) != nil {
-			return begun, false, fmt.Errorf("delete Deployment %s: %w", deployment.Name, err)
+		err := deleteChild(ctx, r, "Deployment", deployment, client.PropagationPolicy(metav1.DeletePropagationForeground), client.DisableReadYourWritesConsistency)
+		if err != nil {
+			return begun, false, err
 		}
-		log.FromContext(ctx).Info("Deleted", "child", "Deployment/"+deployment.Name)
 		return time.Now(), false, nil
 	}
 	pods := &metav1.PartialObjectMetadataList{}
@@ -164,6 +208,14 @@ func (r *Reconciler) endReceiver(ctx context.Context, hook *v1alpha1.HeymarketWe
 	return begun, len(pods.Items) == 0, nil
 }
 
+// endChild deletes a child of a resource that is being deleted, unless it is on its way already.
+func endChild[L client.Object](ctx context.Context, r *Reconciler, kind string, child L) error {
+	if isNil(child) || !child.GetDeletionTimestamp().IsZero() {
+		return nil
+	}
+	return deleteChild(ctx, r, kind, child)
+}
+
 // removeKeys returns nil if the keys are gone, or why they are not.
 func (r *Reconciler) removeKeys(ctx context.Context, hook *v1alpha1.HeymarketWebhook) (*verdict, error) {
 	url, ca, err := r.redisOf(ctx, hook)
@@ -171,8 +223,13 @@ func (r *Reconciler) removeKeys(ctx context.Context, hook *v1alpha1.HeymarketWeb
 		return &verdict{reason: v1alpha1.ReasonRedisKeysLeft, message: fmt.Sprintf(
 			"The keys cannot be removed from Redis: %s. Bring it back, or set spec.deletionPolicy to Retain; after five minutes the resource goes without that.", missing)}, nil
 	}
-	if err != nil {
+	switch {
+	case err != nil && passing(err):
 		return nil, err
+	case err != nil:
+		return &verdict{reason: v1alpha1.ReasonRedisKeysLeft, message: fmt.Sprintf(
+			"The keys cannot be removed from Redis, because the API server does not let the operator read where it is: %s. After five minutes the resource goes without that.",
+			bounded(apiMessage(err)))}, nil
 	}
 	ctx, cancel := context.WithTimeout(ctx, removalTimeout)
 	defer cancel()
@@ -196,7 +253,7 @@ func (m missingSecret) Error() string {
 	return fmt.Sprintf("key %q of Secret %q of %s does not exist", m.Key, m.Secret, m.Field)
 }
 
-// redisOf returns what to reach the Redis of a resource by. A missingSecret is the only error that time will not heal.
+// redisOf returns what to reach the Redis of a resource by. A missingSecret is an error of a person.
 func (r *Reconciler) redisOf(ctx context.Context, hook *v1alpha1.HeymarketWebhook) (url string, ca []byte, err error) {
 	if hook.Spec.Redis == nil {
 		shared := r.Redis()
@@ -234,7 +291,7 @@ func (r *Reconciler) reportDeletion(ctx context.Context, hook *v1alpha1.Heymarke
 		return client.IgnoreNotFound(fmt.Errorf("write status: %w", err))
 	}
 	r.tellCondition(hook, &hook.Status, &updated.Status, v1alpha1.ConditionReady, "Delete", func(reason string) bool {
-		return reason == v1alpha1.ReasonRedisKeysLeft
+		return reason != v1alpha1.ReasonReceiverEnding
 	})
 	return nil
 }

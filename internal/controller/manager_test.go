@@ -312,6 +312,7 @@ func TestManagerWaitsForOthers(t *testing.T) {
 	w.webhook(`
 token: {secretKeyRef: {name: heymarket}}
 targets: [{name: crm, service: {name: crm, port: 80}}]
+exposure: {ingress: {tlsSecretName: hooks-tls}}
 `)
 	w.eventually("the children", func() bool { return w.exist() == allChildren })
 	w.eventually("the missing Service", func() bool { return w.reason(v1alpha1.ConditionAccepted) == v1alpha1.ReasonTargetServiceNotFound })
@@ -324,6 +325,20 @@ targets: [{name: crm, service: {name: crm, port: 80}}]
 	change(w, service, func(s *corev1.Service) { s.Spec.Ports[0].Port = 8080 })
 	w.eventually("the missing port", func() bool { return w.reason(v1alpha1.ConditionAccepted) == v1alpha1.ReasonTargetPortNotFound })
 	w.eventually("impatience", func() bool { return w.reason(v1alpha1.ConditionExposed) == v1alpha1.ReasonAddressMissing })
+	w.admit("203.0.113.7")
+	w.eventually("the missing certificate", func() bool { return w.reason(v1alpha1.ConditionExposed) == v1alpha1.ReasonCertificateMissing })
+	w.secret("hooks-tls", map[string]string{corev1.TLSCertKey: "x", corev1.TLSPrivateKeyKey: "x"})
+	w.eventually("the exposure", func() bool { return w.reason(v1alpha1.ConditionExposed) == v1alpha1.ReasonAdmitted })
+
+	// Pods that do not become ready know why, once they answer.
+	w.rollOut(0)
+	w.eventually("the Pods", func() bool { return w.reason(v1alpha1.ConditionAvailable) == v1alpha1.ReasonNoReadyReplicas })
+	if got := w.reason(v1alpha1.ConditionDurable); got != v1alpha1.ReasonDurabilityUnknown {
+		t.Errorf("Durable is %s before a Pod has answered", got)
+	}
+	w.serve("10.1.0.1")
+	w.says("10.1.0.1", func(p *PodReport) { p.Redis = "not connected yet" })
+	w.eventually("the missing Redis", func() bool { return w.reason(v1alpha1.ConditionDurable) == v1alpha1.ReasonRedisUnreachable })
 }
 
 // Behind a private authority, receivers are given its certificates, and the manager itself reaches Redis by them. Others

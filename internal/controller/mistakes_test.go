@@ -226,6 +226,25 @@ var misconfigurations = []struct {
 				words: []string{`"crm" has no port 8080`, "spec.targets[crm].service.port", "kubectl get service crm"},
 			},
 			{
+				mistake: "A target on the Pod's own loopback", spec: "targets:\n- {name: crm, url: 'http://localhost:8080/in'}",
+				condition: v1alpha1.ConditionAccepted, reason: v1alpha1.ReasonTargetAddressRefused,
+				words: []string{"localhost of spec.targets[crm].url", "loopback address", "name another one", "kept meanwhile"},
+			},
+			{
+				mistake: "A target where a cloud keeps credentials", spec: "targets:\n- {name: crm, url: 'http://169.254.169.254/latest'}",
+				condition: v1alpha1.ConditionAccepted, reason: v1alpha1.ReasonTargetAddressRefused,
+				words: []string{"169.254.169.254 of spec.targets[crm].url", "link-local address", "name another one"},
+			},
+			{
+				mistake: "A target in a private network, which the operator does not allow (`--target-addresses=Public`)", spec: "targets:\n- {name: crm, url: 'http://10.0.0.7/in'}",
+				before: func(w *world) {
+					secret("heymarket", "token", canary)(w)
+					w.r.Settings.TargetAddresses.Public = true
+				},
+				condition: v1alpha1.ConditionAccepted, reason: v1alpha1.ReasonTargetAddressRefused,
+				words: []string{"10.0.0.7 of spec.targets[crm].url", "private address", "--target-addresses allow its network"},
+			},
+			{
 				mistake: "A host that the operator does not allow to this namespace (`--allowed-hosts={{.Namespace}}.example.com`)", spec: "exposure: {host: hooks.example.com}",
 				before: func(w *world) {
 					secret("heymarket", "token", canary)(w)
@@ -333,7 +352,23 @@ var misconfigurations = []struct {
 				mistake: "The cluster has no default IngressClass, and the resource names none",
 				before:  impatient, after: func(*world) {},
 				condition: v1alpha1.ConditionExposed, reason: v1alpha1.ReasonAddressMissing,
-				words: []string{"spec.exposure.ingress.className is not set", "No ingress controller has published an address", "kubectl get ingressclass"},
+				words: []string{"spec.exposure.ingress.className is not set", "No ingress controller has published an address", "kubectl get ingressclass", "delete the Ingress"},
+			},
+			{
+				mistake: "The Secret of the certificate does not exist, and nobody makes it", spec: "exposure: {ingress: {tlsSecretName: support-tls}}",
+				before: impatient, after: func(w *world) { w.admit("203.0.113.7") },
+				condition: v1alpha1.ConditionExposed, reason: v1alpha1.ReasonCertificateMissing,
+				words: []string{`"support-tls" of spec.exposure.ingress.tlsSecretName`, "does not exist", "kubectl create secret tls", "would not trust"},
+			},
+			{
+				mistake: "The Secret of the certificate is not of that kind", spec: "exposure: {ingress: {tlsSecretName: support-tls}}",
+				before: func(w *world) {
+					impatient(w)
+					w.secret("support-tls", map[string]string{"support.pem": "x"})
+				},
+				after:     func(w *world) { w.admit("203.0.113.7") },
+				condition: v1alpha1.ConditionExposed, reason: v1alpha1.ReasonCertificateMissing,
+				words: []string{`"support-tls" of spec.exposure.ingress.tlsSecretName`, `nothing under the key "tls.crt"`, "kubectl create secret tls"},
 			},
 			{
 				mistake: "Two webhooks with one host and path", spec: "exposure: {host: hooks.example.com, path: /hooks}",
@@ -434,6 +469,15 @@ var misconfigurations = []struct {
 				}),
 				condition: v1alpha1.ConditionDurable, reason: v1alpha1.ReasonNotDurable,
 				words: []string{"is a replica", "name its primary"},
+			},
+			{
+				mistake: "Redis is full: its maxmemory is reached",
+				after: redisSays(func(p *PodReport) {
+					p.Redis = "Redis has no memory left and takes no new events: raise its maxmemory, or mend the target whose backlog fills it."
+					p.Durable, p.DurabilityProblems = false, []string{p.Redis}
+				}),
+				condition: v1alpha1.ConditionDurable, reason: v1alpha1.ReasonNotDurable,
+				words: []string{"no memory left", "takes no new events", "raise its maxmemory"},
 			},
 			{
 				mistake:   "The password of Redis is wrong, or Redis cannot be reached",

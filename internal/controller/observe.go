@@ -49,13 +49,8 @@ func (r *Reconciler) observe(ctx context.Context, now *round, want desired.Objec
 	now.unwatched = now.unwatched || seen.scaled != nil && !seen.scaled.ok && seen.scaled.reason != v1alpha1.ReasonKEDAMissing
 	reports := askPods(ctx, r.Pods, pods.ready)
 	seen.available, seen.ask = observeReceiver(now, want, reports)
-	if f := now.failure; f != nil {
-		if f.kind == "Ingress" || f.kind == desired.HTTPRouteKind.Kind {
-			seen.exposed = f.verdict
-		} else {
-			seen.available = f.verdict
-		}
-	}
+	seen.fails(now.leftover)
+	seen.fails(now.failure)
 	if len(pods.ready) == 0 {
 		// Pods that are not ready may know why.
 		reports = askPods(ctx, r.Pods, pods.waiting)
@@ -65,10 +60,26 @@ func (r *Reconciler) observe(ctx context.Context, now *round, want desired.Objec
 			seen.reports = append(seen.reports, *p)
 		}
 	}
-	seen.durable = observeDurability(now.children.deployment != nil || now.rolled, seen.reports)
+	seen.durable = observeDurability(seen.reports)
+	if now.children.deployment == nil && !now.rolled && seen.durable.reason == v1alpha1.ReasonDurabilityUnknown {
+		seen.durable = verdict{reason: v1alpha1.ReasonNotDeployed, message: "There is no receiver that could ask Redis, because " + now.why() + "."}
+	}
 	// No watch tells when a Pod has asked Redis.
 	seen.ask = seen.ask || seen.available.ok && seen.durable.reason == v1alpha1.ReasonDurabilityUnknown
 	return seen, nil
+}
+
+// fails lets the condition that a child belongs to say that the API server could not store or remove it.
+func (o *observation) fails(f *failure) {
+	switch {
+	case f == nil:
+	case f.kind == "Ingress" || f.kind == desired.HTTPRouteKind.Kind:
+		o.exposed = f.verdict
+	case f.kind == desired.ScaledObjectKind.Kind && o.scaled != nil:
+		o.scaled = &f.verdict
+	default:
+		o.available = f.verdict
+	}
 }
 
 // observeReceiver says whether every ready Pod serves what is wanted, and whether to ask again. reports are those of the
@@ -79,7 +90,7 @@ func observeReceiver(now *round, want desired.Objects, reports []*PodReport) (ve
 	rollout := verdict{reason: v1alpha1.ReasonRolloutInProgress, message: fmt.Sprintf("Deployment %q is bringing up its Pods.", name)}
 	switch {
 	case d == nil && !now.rolled:
-		return verdict{reason: v1alpha1.ReasonNotDeployed, message: "There is no receiver, because the resource is not accepted."}, false
+		return verdict{reason: v1alpha1.ReasonNotDeployed, message: "There is no receiver, because " + now.why() + "."}, false
 	case d == nil || now.rolled:
 		return rollout, false
 	case refusesPods(d) != "":
@@ -102,8 +113,12 @@ func observeReceiver(now *round, want desired.Objects, reports []*PodReport) (ve
 			"A ready Pod of Deployment %q does not tell the operator which configuration it serves: check that no NetworkPolicy keeps the operator from port %d of the Pods.",
 			name, desired.OpsPort)}, true
 	case slices.ContainsFunc(reports, func(p *PodReport) bool { return p.ConfigDigest != want.ConfigDigest }):
+		how := "the kubelet brings the new one within about a minute; if it lasts, the logs of its Pods say why they do not take it over"
+		if !now.handedOut(want) {
+			how = "the new one is handed out once the resource is accepted"
+		}
 		return verdict{reason: v1alpha1.ReasonConfigurationPending, message: fmt.Sprintf(
-			"A ready Pod of Deployment %q still serves an earlier configuration: the kubelet brings the new one within about a minute.", name)}, now.handedOut(want)
+			"A ready Pod of Deployment %q still serves an earlier configuration: %s.", name, how)}, now.handedOut(want)
 	}
 	return verdict{ok: true, reason: v1alpha1.ReasonServing, message: "All ready receiver Pods serve this configuration."}, false
 }
@@ -217,27 +232,55 @@ func observeExposure(now *round) verdict {
 			now.rival.Name, now.rival.Namespace, now.input.Host+desired.PathPrefix(now.hook))}
 	case now.hook.Spec.Exposure.Type == v1alpha1.ExposureHTTPRoute:
 		return observeRoute(now)
-	case now.children.ingress == nil && !now.accepted():
-		return verdict{reason: v1alpha1.ReasonNotExposed, message: "There is no Ingress, because the resource is not accepted."}
-	case ingressAddress(now.children.ingress) != "":
-		return verdict{ok: true, reason: v1alpha1.ReasonAdmitted, message: "An ingress controller has published an address."}
+	case now.children.ingress == nil && !now.writes():
+		return verdict{reason: v1alpha1.ReasonNotExposed, message: "There is no Ingress, because " + now.why() + "."}
+	case ingressAddress(now.children.ingress) == "":
+		return observeAddress(now)
+	case now.uncertified != "":
+		return observeCertificate(now)
 	}
+	return verdict{ok: true, reason: v1alpha1.ReasonAdmitted, message: "An ingress controller has published an address."}
+}
+
+// annotationIngressClass names the class of an Ingress in the way of before there was a field for it.
+const annotationIngressClass = "kubernetes.io/ingress.class"
+
+// observeAddress says why an Ingress has no address yet, as far as the operator can know.
+func observeAddress(now *round) verdict {
+	name, is := desired.ReceiverName(now.hook.Name), now.children.ingress
 	class := "the cluster's default IngressClass, because spec.exposure.ingress.className is not set"
 	if i := now.hook.Spec.Exposure.Ingress; i != nil && i.ClassName != "" {
 		class = fmt.Sprintf("IngressClass %q of spec.exposure.ingress.className", i.ClassName)
 	} else if now.input.IngressClass != "" {
 		class = fmt.Sprintf("IngressClass %q of the operator's --ingress-class", now.input.IngressClass)
 	}
-	reason := v1alpha1.ReasonAddressPending
-	if i := now.children.ingress; i != nil && overdue(now, i) {
-		reason = v1alpha1.ReasonAddressMissing
+	missing := fmt.Sprintf("No ingress controller has published an address for Ingress %q: check that one serves %s (kubectl get ingressclass) and publishes its address.", name, class)
+	switch {
+	case is == nil || !overdue(now, is):
+		return verdict{reason: v1alpha1.ReasonAddressPending, message: missing}
+	case is.Spec.IngressClassName == nil && is.Annotations[annotationIngressClass] == "":
+		// The API server gives the default class to new Ingresses alone.
+		missing = fmt.Sprintf("No ingress controller has published an address for Ingress %q, which has no IngressClass, because spec.exposure.ingress.className is not set and the cluster had no default "+
+			"when it was made: set the field or the operator's --ingress-class (kubectl get ingressclass); or, if there is a default by now, delete the Ingress, and the operator makes it anew.", name)
 	}
-	return verdict{reason: reason, message: fmt.Sprintf(
-		"No ingress controller has published an address for Ingress %q: check that one serves %s (kubectl get ingressclass) and publishes its address.",
-		name, class)}
+	return verdict{reason: v1alpha1.ReasonAddressMissing, message: missing}
 }
 
-// exposurePatience is how long an ingress controller or a Gateway may take before its silence is worth an event.
+// observeCertificate says that senders will not trust what the ingress controller shows them.
+func observeCertificate(now *round) verdict {
+	reason := v1alpha1.ReasonCertificatePending
+	if overdue(now, now.children.ingress) {
+		reason = v1alpha1.ReasonCertificateMissing
+	}
+	return verdict{reason: reason, message: fmt.Sprintf(
+		"Secret %q of spec.exposure.ingress.tlsSecretName %s: create it with a certificate for the host and its key (kubectl create secret tls), or see why cert-manager has not (kubectl describe certificate). Heymarket would not trust the ingress controller's own.",
+		now.hook.Spec.Exposure.Ingress.TLSSecretName, now.uncertified)}
+}
+
+// pendingExposure are the reasons of silence that is not worth an event yet.
+var pendingExposure = []string{v1alpha1.ReasonAddressPending, v1alpha1.ReasonCertificatePending, v1alpha1.ReasonRoutePending}
+
+// exposurePatience is how long an ingress controller, a Gateway or who makes a certificate may take before its silence is worth an event.
 const exposurePatience = 5 * time.Minute
 
 // overdue says that the resource has waited long enough for its Ingress or HTTPRoute to be taken.

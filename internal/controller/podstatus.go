@@ -8,13 +8,15 @@ import (
 	"io"
 	"net/http"
 	"net/netip"
+	"slices"
 	"time"
 
 	"heymarket.dev/operator/internal/controller/desired"
 )
 
 const (
-	podStatusTimeout = 2 * time.Second
+	// podStatusTimeout leaves a Pod the time to find out that Redis is silent, and to say so.
+	podStatusTimeout = desired.StatusTimeout + 2*time.Second
 	podStatusLimit   = 64 << 10
 )
 
@@ -28,7 +30,7 @@ type PodReport struct {
 	// Durable says that Redis keeps what it has confirmed. If it is false and there are no DurabilityProblems, the Pod
 	// does not know yet.
 	Durable bool `json:"durable"`
-	// DurabilityProblems are one sentence each.
+	// DurabilityProblems are one sentence each. Redis may be one of them: then it answers, and takes no writes.
 	DurabilityProblems []string `json:"durabilityProblems"`
 	// Tokens are those in force.
 	Tokens []TokenReport `json:"tokens"`
@@ -56,6 +58,11 @@ type TargetReport struct {
 	LastDelivered time.Time `json:"lastDelivered"`
 }
 
+// redisAnswers says that the Pod has had an answer from Redis, if only a refusal that is among its DurabilityProblems.
+func (r PodReport) redisAnswers() bool {
+	return r.redisWorks() || slices.Contains(r.DurabilityProblems, r.Redis)
+}
+
 func (r PodReport) redisWorks() bool { return r.Redis == "ok" }
 
 // HTTPPodStatus asks by GET /status on the Pod's ops port.
@@ -64,7 +71,7 @@ type HTTPPodStatus struct {
 	port   uint16
 }
 
-// NewHTTPPodStatus returns a PodStatus for Pods that the operator reaches directly: no proxy, no redirect, 2 seconds.
+// NewHTTPPodStatus returns a PodStatus for Pods that the operator reaches directly: no proxy, no redirect, 4 seconds.
 func NewHTTPPodStatus() *HTTPPodStatus {
 	return &HTTPPodStatus{
 		port: desired.OpsPort,

@@ -3,6 +3,8 @@ package controller
 import (
 	"context"
 	"math/rand/v2"
+	"net/netip"
+	"slices"
 	"sync"
 	"time"
 
@@ -87,8 +89,8 @@ func (p podPoll) round(ctx context.Context, queue workqueue.TypedRateLimitingInt
 	sleep(ctx, step)
 }
 
-// news says whether the Pods of a resource say other than its status does, as far as the status may change by now. A
-// resource whose Pods do not serve is looked at in other ways.
+// news says whether the Pods of a resource say other than its status does, as far as the status may change by now. Of
+// a resource whose Pods do not serve only what they know of Redis is looked at here.
 func (p podPoll) news(ctx context.Context, key client.ObjectKey) bool {
 	hook := &v1alpha1.HeymarketWebhook{}
 	if err := p.webhooks.Get(ctx, key, hook); err != nil {
@@ -98,15 +100,18 @@ func (p podPoll) news(ctx context.Context, key client.ObjectKey) bool {
 		return false
 	}
 	if c := meta.FindStatusCondition(hook.Status.Conditions, v1alpha1.ConditionExposed); c != nil &&
-		(c.Reason == v1alpha1.ReasonAddressPending || c.Reason == v1alpha1.ReasonRoutePending) &&
+		slices.Contains(pendingExposure, c.Reason) &&
 		time.Since(c.LastTransitionTime.Time) > p.patience {
 		return true // No watch tells that nothing happens.
 	}
-	if !meta.IsStatusConditionTrue(hook.Status.Conditions, v1alpha1.ConditionAvailable) {
-		return false
-	}
 	addresses, err := listPods(ctx, p.webhooks, hook)
-	if err != nil || len(addresses.ready) == 0 {
+	if err != nil {
+		return false // Only a cache that is shut down fails.
+	}
+	if !meta.IsStatusConditionTrue(hook.Status.Conditions, v1alpha1.ConditionAvailable) {
+		return len(addresses.ready) == 0 && p.newsOfWaiting(ctx, hook, addresses.waiting)
+	}
+	if len(addresses.ready) == 0 {
 		return false
 	}
 	var reports []PodReport
@@ -119,8 +124,7 @@ func (p podPoll) news(ctx context.Context, key client.ObjectKey) bool {
 	if ctx.Err() != nil {
 		return false
 	}
-	is, durable := meta.FindStatusCondition(hook.Status.Conditions, v1alpha1.ConditionDurable), observeDurability(true, reports)
-	if is == nil || is.Reason != durable.reason || is.Message != durable.message {
+	if differs(hook, observeDurability(reports)) {
 		return true
 	}
 	serving := &corev1.Secret{}
@@ -134,6 +138,24 @@ func (p podPoll) news(ctx context.Context, key client.ObjectKey) bool {
 		tokens(hook, after, reports, desired.DigestOf(serving.Data), time.Now())
 	}
 	return !equality.Semantic.DeepEqual(&hook.Status, after)
+}
+
+// newsOfWaiting says whether Pods that are not ready know something of Redis that the status does not say. They are known to be
+// there before they answer, and nothing tells when they do.
+func (p podPoll) newsOfWaiting(ctx context.Context, hook *v1alpha1.HeymarketWebhook, waiting []netip.Addr) bool {
+	var reports []PodReport
+	for _, r := range askPods(ctx, p.pods, waiting) {
+		if r != nil {
+			reports = append(reports, *r)
+		}
+	}
+	return len(reports) > 0 && differs(hook, observeDurability(reports))
+}
+
+// differs says whether the status says something else of Redis.
+func differs(hook *v1alpha1.HeymarketWebhook, durable verdict) bool {
+	is := meta.FindStatusCondition(hook.Status.Conditions, v1alpha1.ConditionDurable)
+	return is == nil || is.Reason != durable.reason || is.Message != durable.message
 }
 
 // sleep returns false if ctx ends first.

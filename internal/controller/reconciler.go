@@ -70,13 +70,15 @@ func (r *Reconciler) Reconcile(ctx context.Context, hook *v1alpha1.HeymarketWebh
 	if !hook.DeletionTimestamp.IsZero() {
 		return r.finalize(ctx, hook) // The garbage collector removes the children.
 	}
-	if err := r.keepFinalizer(ctx, hook); err != nil {
+	refused, err := r.keepFinalizer(ctx, hook)
+	if err != nil {
 		return soon(err)
 	}
 	now, err := r.resolve(ctx, hook)
 	if err != nil {
 		return reconcile.Result{}, err
 	}
+	now.refuseFinalizer(refused)
 	want, err := r.hold(ctx, now, now.desired())
 	if err != nil {
 		return reconcile.Result{}, err

@@ -865,6 +865,7 @@ func TestAvailable(t *testing.T) {
 
 	change(w, w.hook(), func(h *v1alpha1.HeymarketWebhook) { h.Spec.Deduplication.Window = "1h" })
 	available(false, v1alpha1.ReasonConfigurationPending, true)
+	w.condition(v1alpha1.ConditionAvailable, false, v1alpha1.ReasonConfigurationPending, "kubelet", "logs")
 	w.serve("10.1.0.1")
 	available(true, v1alpha1.ReasonServing, false)
 

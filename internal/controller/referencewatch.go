@@ -29,6 +29,9 @@ func secretsOf(obj client.Object) []string {
 	for _, r := range desired.References(obj.(*v1alpha1.HeymarketWebhook)) {
 		names = append(names, r.Secret)
 	}
+	if name := desired.TLSSecretName(obj.(*v1alpha1.HeymarketWebhook)); name != "" {
+		names = append(names, name)
+	}
 	slices.Sort(names)
 	return slices.Compact(names)
 }

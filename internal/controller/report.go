@@ -2,7 +2,9 @@ package controller
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -24,6 +26,8 @@ const (
 	askLater    = 30 * time.Second
 	askPatience = 5 * time.Minute
 	lookAgain   = 30 * time.Second
+	// kedaAgain is how soon to look whether KEDA still takes a ScaledObject that it has taken.
+	kedaAgain = 5 * time.Minute
 )
 
 // report writes the status if it differs, tells people what they must know, and says when to look again.
@@ -43,7 +47,7 @@ func (r *Reconciler) report(ctx context.Context, now *round, want desired.Object
 			if client.IgnoreNotFound(err) == nil {
 				return reconcile.Result{}, nil // Deleted meanwhile.
 			}
-			return reconcile.Result{}, fmt.Errorf("write status: %w", err)
+			return reconcile.Result{}, errors.Join(fmt.Errorf("write status: %w", err), now.trouble) // What the status does not tell, the log does.
 		}
 		r.tell(now.hook, &before, &after)
 	}
@@ -135,11 +139,11 @@ func (r *Reconciler) tell(hook *v1alpha1.HeymarketWebhook, before, after *v1alph
 	})
 	r.tellCondition(hook, before, after, v1alpha1.ConditionExposed, "Expose", func(reason string) bool {
 		// What is pending is on its way, and what is not exposed yet has its own event.
-		return reason != v1alpha1.ReasonAddressPending && reason != v1alpha1.ReasonRoutePending && reason != v1alpha1.ReasonNotExposed
+		return !slices.Contains(pendingExposure, reason) && reason != v1alpha1.ReasonNotExposed
 	})
 	r.tellAddress(hook, before, after)
 	r.tellCondition(hook, before, after, v1alpha1.ConditionScaled, "Scale", func(reason string) bool {
-		return reason == v1alpha1.ReasonKEDAMissing || reason == v1alpha1.ReasonScaledObjectRefused
+		return reason == v1alpha1.ReasonKEDAMissing || reason == v1alpha1.ReasonScaledObjectRefused || reason == v1alpha1.ReasonChildFailed
 	})
 	r.tellTraffic(hook, before, after)
 }
@@ -205,6 +209,8 @@ func askingAgain(now *round, seen observation, after v1alpha1.HeymarketWebhookSt
 		return askAgain
 	case now.unwatched:
 		return lookAgain
+	case seen.scaled != nil && seen.scaled.ok:
+		return kedaAgain
 	default:
 		return 0
 	}

@@ -42,8 +42,12 @@ type round struct {
 	missing *verdict
 	// failure is the first child that the API server could not store, nil if there is none.
 	failure *failure
+	// leftover is a child that is no longer wanted and that the API server does not remove, nil if there is none.
+	leftover *failure
 	// rival is the resource that keeps the host and path which this one claims, nil if there is none.
 	rival *v1alpha1.HeymarketWebhook
+	// uncertified says what is wrong with the Secret of the Ingress's certificate, empty if nothing is or none is named.
+	uncertified string
 	// noGateways says that the cluster has no Gateway API.
 	noGateways bool
 	// patience with those who have to take the Ingress or HTTPRoute.
@@ -95,7 +99,10 @@ func (r *Reconciler) resolve(ctx context.Context, hook *v1alpha1.HeymarketWebhoo
 	if err := r.checkReferences(ctx, now); err != nil {
 		return nil, err
 	}
-	if err := r.checkServices(ctx, now); err != nil {
+	if err := r.checkTargets(ctx, now); err != nil {
+		return nil, err
+	}
+	if err := r.checkCertificate(ctx, now); err != nil {
 		return nil, err
 	}
 	if err := desired.CheckExpressions(hook); err != nil {
@@ -122,6 +129,14 @@ func (now *round) accepted() bool { return now.refusal == nil }
 
 // writes says whether the round may go on to change children.
 func (now *round) writes() bool { return now.accepted() && now.failure == nil }
+
+// why says why a child is missing in a round that does not write.
+func (now *round) why() string {
+	if now.accepted() {
+		return "a child that comes before it could not be stored"
+	}
+	return "the resource is not accepted"
+}
 
 // desired returns the children that are wanted; the zero Objects if nothing can be said about them.
 func (now *round) desired() desired.Objects {
@@ -259,27 +274,70 @@ func (now *round) checkReference(ref desired.Reference, secret *corev1.Secret) {
 	}
 }
 
-// checkServices looks for the Services of targets. One that is not there holds nothing up: the receiver keeps the events
-// until it is.
-func (r *Reconciler) checkServices(ctx context.Context, now *round) error {
+// checkTargets looks for the Services of targets, and at the addresses that are known. What is wrong with a target holds nothing
+// up: the receiver keeps its events until it is mended.
+func (r *Reconciler) checkTargets(ctx context.Context, now *round) error {
 	for _, t := range now.hook.Spec.Targets {
-		if t.Service == nil || now.missing != nil {
-			continue
+		if now.missing != nil {
+			break
 		}
-		service := &corev1.Service{}
-		err := r.Live.Get(ctx, client.ObjectKey{Namespace: now.hook.Namespace, Name: t.Service.Name}, service)
-		switch {
-		case apierrors.IsNotFound(err):
-			now.missing = &verdict{reason: v1alpha1.ReasonTargetServiceNotFound, message: fmt.Sprintf(
-				"Service %q of spec.targets[%s].service does not exist in namespace %q: create it, or name the right one. The events for this target are kept meanwhile.",
-				t.Service.Name, t.Name, now.hook.Namespace)}
-		case err != nil:
-			return fmt.Errorf("read Service %s of target %s: %w", t.Service.Name, t.Name, err)
-		case !offers(service, t.Service.Port):
-			now.missing = &verdict{reason: v1alpha1.ReasonTargetPortNotFound, message: fmt.Sprintf(
-				"Service %q has no port %d, which is the one of spec.targets[%s].service.port: name one of its ports (kubectl get service %s). The events for this target are kept meanwhile.",
-				t.Service.Name, t.Service.Port, t.Name, t.Service.Name)}
+		var service *corev1.Service
+		if t.Service != nil {
+			service = &corev1.Service{}
+			err := r.Live.Get(ctx, client.ObjectKey{Namespace: now.hook.Namespace, Name: t.Service.Name}, service)
+			if client.IgnoreNotFound(err) != nil {
+				return fmt.Errorf("read Service %s of target %s: %w", t.Service.Name, t.Name, err)
+			}
+			if err != nil {
+				now.missing = &verdict{reason: v1alpha1.ReasonTargetServiceNotFound, message: fmt.Sprintf(
+					"Service %q of spec.targets[%s].service does not exist in namespace %q: create it, or name the right one. The events for this target are kept meanwhile.",
+					t.Service.Name, t.Name, now.hook.Namespace)}
+				break
+			}
 		}
+		now.checkTarget(t, service)
+	}
+	return nil
+}
+
+func (now *round) checkTarget(t v1alpha1.Target, service *corev1.Service) {
+	field := fmt.Sprintf("spec.targets[%s].url", t.Name)
+	if service != nil {
+		field = fmt.Sprintf("spec.targets[%s].service", t.Name)
+	}
+	refused := now.input.TargetAddresses.RefusesTarget(t, service)
+	switch {
+	case service != nil && !offers(service, t.Service.Port):
+		now.missing = &verdict{reason: v1alpha1.ReasonTargetPortNotFound, message: fmt.Sprintf(
+			"Service %q has no port %d, which is the one of spec.targets[%s].service.port: name one of its ports (kubectl get service %s). The events for this target are kept meanwhile.",
+			t.Service.Name, t.Service.Port, t.Name, t.Service.Name)}
+	case refused != nil:
+		remedy := "name another one"
+		if refused.Private {
+			remedy += ", or have the operator's --target-addresses allow its network"
+		}
+		now.missing = &verdict{reason: v1alpha1.ReasonTargetAddressRefused, message: fmt.Sprintf(
+			"Receivers send nothing to %s of %s, which is a %s address: %s. The events for this target are kept meanwhile.", refused.Address, field, refused.Kind, remedy)}
+	}
+}
+
+// checkCertificate looks for the Secret of the Ingress's certificate. The Ingress is made before it: cert-manager needs one.
+func (r *Reconciler) checkCertificate(ctx context.Context, now *round) error {
+	name := desired.TLSSecretName(now.hook)
+	if name == "" {
+		return nil
+	}
+	secret := &corev1.Secret{}
+	err := r.Live.Get(ctx, client.ObjectKey{Namespace: now.hook.Namespace, Name: name}, secret)
+	switch {
+	case apierrors.IsNotFound(err):
+		now.uncertified = fmt.Sprintf("does not exist in namespace %q", now.hook.Namespace)
+	case err != nil:
+		return fmt.Errorf("read Secret %s of spec.exposure.ingress.tlsSecretName: %w", name, err)
+	case len(secret.Data[corev1.TLSCertKey]) == 0:
+		now.uncertified = fmt.Sprintf("has nothing under the key %q", corev1.TLSCertKey)
+	case len(secret.Data[corev1.TLSPrivateKeyKey]) == 0:
+		now.uncertified = fmt.Sprintf("has nothing under the key %q", corev1.TLSPrivateKeyKey)
 	}
 	return nil
 }

@@ -23,8 +23,8 @@ func observeRoute(now *round) verdict {
 	switch {
 	case now.noGateways:
 		return verdict{reason: v1alpha1.ReasonGatewayAPIMissing, message: "The cluster has no HTTPRoute of gateway.networking.k8s.io/v1: install the Gateway API, or set spec.exposure.type to Ingress."}
-	case !now.accepted() && now.children.route == nil:
-		return verdict{reason: v1alpha1.ReasonNotExposed, message: "There is no HTTPRoute, because the resource is not accepted."}
+	case !now.writes() && now.children.route == nil:
+		return verdict{reason: v1alpha1.ReasonNotExposed, message: "There is no HTTPRoute, because " + now.why() + "."}
 	case len(desired.ParentRefs(now.hook, now.input.Gateways)) == 0:
 		return verdict{reason: v1alpha1.ReasonGatewayUnknown, message: "Nobody has named a Gateway: set spec.exposure.httpRoute.parentRefs, or have the operator's --gateway set."}
 	case !now.input.HostRequested:

@@ -39,10 +39,8 @@ func (r *Reconciler) handOverReplicas(ctx context.Context, now *round, want desi
 	}
 	keep := appsv1ac.Deployment(is.Name, is.Namespace).WithUID(is.UID).
 		WithSpec(appsv1ac.DeploymentSpec().WithReplicas(ptr.Deref(is.Spec.Replicas, 1)))
-	if err := r.Client.Apply(ctx, keep, client.FieldOwner(replicasOwner), client.ForceOwnership); err != nil {
-		return fmt.Errorf("hand over the replicas of Deployment %s: %w", is.Name, err)
-	}
-	return nil
+	_, err = now.applied(r.Client.Apply(ctx, keep, client.FieldOwner(replicasOwner), client.ForceOwnership), "Deployment", is.Name)
+	return err
 }
 
 // applyScaler applies what chooses the number of Pods. The other one goes first: KEDA refuses a Deployment that has a
@@ -53,7 +51,7 @@ func (r *Reconciler) applyScaler(ctx context.Context, now *round, want desired.O
 		return nil
 	}
 	if want.Autoscaler != nil || want.ScaledObject != nil {
-		if err := r.pruneScalers(ctx, now, want); err != nil {
+		if err := r.pruneScalers(ctx, now, want); err != nil || now.leftover != nil {
 			return err
 		}
 	}
@@ -69,10 +67,10 @@ func (r *Reconciler) applyScaler(ctx context.Context, now *round, want desired.O
 }
 
 func (r *Reconciler) pruneScalers(ctx context.Context, now *round, want desired.Objects) error {
-	if err := pruneChild(ctx, r, "HorizontalPodAutoscaler", &now.children.autoscaler, want.Autoscaler != nil); err != nil {
+	if err := pruneChild(ctx, r, now, "HorizontalPodAutoscaler", &now.children.autoscaler, want.Autoscaler != nil); err != nil {
 		return err
 	}
-	return pruneChild(ctx, r, "ScaledObject", &now.children.scaledObject, want.ScaledObject != nil)
+	return pruneChild(ctx, r, now, "ScaledObject", &now.children.scaledObject, want.ScaledObject != nil)
 }
 
 // observeScaling says whether KEDA scales by the backlog; nil where that is not asked for.
@@ -89,8 +87,8 @@ func observeScaling(now *round) *verdict {
 			instead = "Until then a HorizontalPodAutoscaler chooses the number of Pods by their CPU alone."
 		}
 		return &verdict{reason: v1alpha1.ReasonKEDAMissing, message: "The cluster has no ScaledObject of keda.sh/v1alpha1: install KEDA, or remove spec.receiver.autoscaling.backlogPerReplica. " + instead}
-	case !now.accepted() && now.children.scaledObject == nil:
-		return &verdict{reason: v1alpha1.ReasonNotDeployed, message: "There is no ScaledObject, because the resource is not accepted."}
+	case !now.writes() && now.children.scaledObject == nil:
+		return &verdict{reason: v1alpha1.ReasonNotDeployed, message: "There is no ScaledObject, because " + now.why() + "."}
 	}
 	var status struct {
 		Status struct {

@@ -89,8 +89,8 @@ func TestScalingByBacklog(t *testing.T) {
 	w.reconcile()
 	w.condition(v1alpha1.ConditionScaled, false, v1alpha1.ReasonScaledObjectRefused, "ScaledObjectCheckFailed", "because")
 	w.kedaSays("True", "ScaledObjectReady")
-	if res := w.reconcile(); res.RequeueAfter != 0 {
-		t.Errorf("looks again after %s although all is said", res.RequeueAfter)
+	if res := w.reconcile(); res.RequeueAfter != kedaAgain {
+		t.Errorf("looks again after %s, want %s: KEDA may change its mind, and wakes nobody", res.RequeueAfter, kedaAgain)
 	}
 	w.condition(v1alpha1.ConditionScaled, true, v1alpha1.ReasonScaling)
 	w.quiet()

@@ -14,12 +14,14 @@ import (
 	networkingv1 "k8s.io/api/networking/v1"
 	policyv1 "k8s.io/api/policy/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
 	utilruntime "k8s.io/apimachinery/pkg/util/runtime"
 	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
 	"k8s.io/client-go/metadata"
+	"k8s.io/client-go/util/workqueue"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/builder"
 	"sigs.k8s.io/controller-runtime/pkg/cache"
@@ -41,6 +43,9 @@ const (
 	workers = 32
 	// roundTimeout bounds one reconcile, so that an API server that hangs cannot hold a worker for ever.
 	roundTimeout = time.Minute
+	// retries of what failed come ever later, but no later than this after the one before: nothing tells that a quota was raised
+	// or that an admission webhook answers again, and nobody wants to wait for a quarter of an hour then.
+	firstRetry, lastRetry = 5 * time.Millisecond, time.Minute
 )
 
 // Scheme knows every type that the operator reads or writes.
@@ -150,7 +155,10 @@ func Setup(ctx context.Context, mgr manager.Manager, settings Settings, redis *R
 			period:   cmp.Or(settings.pollPeriod, pollPeriod),
 			patience: cmp.Or(settings.exposurePatience, exposurePatience),
 		}).
-		WithOptions(controller.Options{MaxConcurrentReconciles: workers, ReconciliationTimeout: roundTimeout}).
+		WithOptions(controller.Options{
+			MaxConcurrentReconciles: workers, ReconciliationTimeout: roundTimeout,
+			RateLimiter: workqueue.NewTypedItemExponentialFailureRateLimiter[reconcile.Request](firstRetry, lastRetry),
+		}).
 		Complete(reconcile.AsReconciler(mgr.GetClient(), r))
 }
 
@@ -171,8 +179,18 @@ var finalizersChanged = predicate.Funcs{UpdateFunc: func(e event.UpdateEvent) bo
 // an old view, because the answer to its last write was lost or a cache was behind, and nothing else would wake it.
 var conditionsChanged = predicate.Funcs{UpdateFunc: func(e event.UpdateEvent) bool {
 	was, is := e.ObjectOld.(*v1alpha1.HeymarketWebhook), e.ObjectNew.(*v1alpha1.HeymarketWebhook)
-	return !equality.Semantic.DeepEqual(was.Status.Conditions, is.Status.Conditions)
+	return !slices.EqualFunc(was.Status.Conditions, is.Status.Conditions, sameCondition)
 }}
+
+// sameCondition says that two conditions are the same, but for the words of the API server where it is asked again anyway: some
+// admission webhooks, and networks, say something else each time.
+func sameCondition(a, b metav1.Condition) bool {
+	switch a.Reason {
+	case v1alpha1.ReasonChildRefused, v1alpha1.ReasonChildFailed, v1alpha1.ReasonFinalizerRefused, v1alpha1.ReasonReceiverNotEnded:
+		a.Message = b.Message
+	}
+	return equality.Semantic.DeepEqual(a, b)
+}
 
 // webhookOfEndpointSlice reads the label that EndpointSlices inherit from their Service.
 func webhookOfEndpointSlice(_ context.Context, slice client.Object) []reconcile.Request {

@@ -41,6 +41,12 @@ figures are a minute old at most, and of a number above nine only the first digi
 func tell(out io.Writer, hook *v1alpha1.HeymarketWebhook, now time.Time) {
 	ready := meta.FindStatusCondition(hook.Status.Conditions, v1alpha1.ConditionReady)
 	switch {
+	case !hook.DeletionTimestamp.IsZero():
+		fmt.Fprintf(out, "%s in %s is being deleted.", hook.Name, hook.Namespace)
+		if ready != nil && ready.Status == metav1.ConditionFalse && ready.ObservedGeneration == hook.Generation {
+			fmt.Fprint(out, " "+ready.Message)
+		}
+		fmt.Fprintln(out)
 	case ready == nil:
 		fmt.Fprintf(out, "%s in %s has no status yet: is the operator running, and does it look after this namespace?\n", hook.Name, hook.Namespace)
 		return

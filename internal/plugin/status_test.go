@@ -66,8 +66,11 @@ Heymarket uses the current token. Once the previous one has not been used for as
 		change func(*v1alpha1.HeymarketWebhook)
 		says   string
 	}{
-		"ready":          {func(h *v1alpha1.HeymarketWebhook) { h.Status.Conditions[0].Status = metav1.ConditionTrue }, "support in staging is Ready.\n"},
-		"changed":        {func(h *v1alpha1.HeymarketWebhook) { h.Generation++ }, "the operator has not looked at it since"},
+		"ready":   {func(h *v1alpha1.HeymarketWebhook) { h.Status.Conditions[0].Status = metav1.ConditionTrue }, "support in staging is Ready.\n"},
+		"changed": {func(h *v1alpha1.HeymarketWebhook) { h.Generation++ }, "the operator has not looked at it since"},
+		"deleted": {func(h *v1alpha1.HeymarketWebhook) {
+			h.DeletionTimestamp, h.Status.Conditions[0].Message = before(time.Minute), "The keys cannot be removed."
+		}, "support in staging is being deleted. The keys cannot be removed.\n"},
 		"no token yet":   {func(h *v1alpha1.HeymarketWebhook) { h.Status.Token.LastUsed = nil }, "keep spec.token.previousSecretKeyRef"},
 		"no event yet":   {func(h *v1alpha1.HeymarketWebhook) { h.Status.LastEventTime = nil }, "Last event  never seen"},
 		"nothing at all": {func(h *v1alpha1.HeymarketWebhook) { h.Status = v1alpha1.HeymarketWebhookStatus{} }, "has no status yet"},

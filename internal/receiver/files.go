@@ -12,6 +12,7 @@ import (
 	"os"
 	"slices"
 
+	"heymarket.dev/operator/internal/receiver/address"
 	"heymarket.dev/operator/internal/receiver/config"
 	"heymarket.dev/operator/internal/receiver/target"
 )
@@ -135,7 +136,7 @@ func (f files) target(t config.Target) (target.Options, error) {
 	w, a := f.config.Webhook, f.config.Addresses
 	o := target.Options{
 		URL: t.URL, Timeout: t.Timeout.Std(), MaxInFlight: t.MaxInFlight,
-		Addresses:  target.AddressPolicy{AllowLoopback: a.AllowLoopback, DenyPrivate: a.DenyPrivate, AllowNetworks: networks(a.AllowNetworks)},
+		Addresses:  address.Policy{AllowLoopback: a.AllowLoopback, DenyPrivate: a.DenyPrivate, AllowNetworks: networks(a.AllowNetworks)},
 		Format:     target.Format(t.Format),
 		Source:     target.Source(w.Namespace, w.Name),
 		Headers:    http.Header{},

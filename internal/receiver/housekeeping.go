@@ -4,6 +4,8 @@ import (
 	"context"
 	"slices"
 	"time"
+
+	"heymarket.dev/operator/internal/receiver/stream"
 )
 
 // keepHouse does from time to time what no event asks for.
@@ -42,6 +44,11 @@ func (r *Receiver) checkDurability(ctx context.Context) {
 func (r *Receiver) keepTargets(ctx context.Context) {
 	keep := r.inForce.Load().config.Retention.DeadLetters.Std()
 	dropped, err := r.store.KeepTargets(ctx, r.targetNames(), targetGrace, keep)
+	if why := stream.Refusal(err); why != "" {
+		r.refused.Store(&why)
+	} else if err == nil {
+		r.refused.Store(nil)
+	}
 	if err != nil {
 		r.Log.Warn("Redis was not told which targets are wanted, trying again later", "error", err)
 	}

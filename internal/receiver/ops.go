@@ -3,11 +3,13 @@ package receiver
 import (
 	"context"
 	"net/http"
+	"slices"
 	"time"
 
 	"github.com/go-json-experiment/json"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
+	"heymarket.dev/operator/internal/receiver/config"
 	"heymarket.dev/operator/internal/receiver/stream"
 )
 
@@ -22,7 +24,7 @@ type Status struct {
 	Redis string `json:"redis"`
 	// Durable says that Redis promises to keep what it has confirmed; false until it has been asked.
 	Durable bool `json:"durable"`
-	// DurabilityProblems are one sentence each: what can lose accepted events.
+	// DurabilityProblems are one sentence each: what can lose accepted events, or keeps Redis from taking new ones.
 	DurabilityProblems []string `json:"durabilityProblems,omitempty"`
 	// Tokens are those in force, the current one first.
 	Tokens []TokenStatus `json:"tokens"`
@@ -99,7 +101,7 @@ func (r *Receiver) notReady() string {
 
 // accounts returns the account of each target in force.
 func (r *Receiver) accounts() (map[string]stream.Account, error) {
-	ctx, cancel := context.WithTimeout(context.Background(), accountsReadLimit)
+	ctx, cancel := context.WithTimeout(context.Background(), config.StatusTimeout)
 	defer cancel()
 	names := r.targetNames()
 	read, err := r.store.Accounts(ctx, names)
@@ -134,6 +136,15 @@ func (r *Receiver) status(context.Context) Status {
 	}
 	if problems := r.unsafe.Load(); problems != nil {
 		s.Durable, s.DurabilityProblems = len(*problems) == 0, *problems
+	}
+	why := stream.Refusal(err)
+	if why != "" {
+		s.Redis = why
+	} else if last := r.refused.Load(); last != nil {
+		why = *last
+	}
+	if why != "" {
+		s.Durable, s.DurabilityProblems = false, append(slices.Clone(s.DurabilityProblems), why)
 	}
 	for _, u := range r.events.TokenUses() {
 		s.Tokens = append(s.Tokens, TokenStatus{Name: u.Name, LastUsed: u.LastUsed})

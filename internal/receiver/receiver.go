@@ -68,9 +68,8 @@ const (
 	// housekeeping is how often Redis is asked what it promises, and told which targets are wanted.
 	housekeeping = time.Minute
 	// targetGrace is how long the backlog of a target outlives it: long enough to mend a mistaken edit.
-	targetGrace       = 24 * time.Hour
-	accountsReadLimit = 2 * time.Second
-	lastSpans         = 2 * time.Second
+	targetGrace = 24 * time.Hour
+	lastSpans   = 2 * time.Second
 )
 
 // Receiver serves one webhook.
@@ -87,6 +86,8 @@ type Receiver struct {
 
 	gates  sync.Map                 // target name → *forward.Gate
 	unsafe atomic.Pointer[[]string] // what Redis does not promise, see stream.CheckDurability; nil: not asked yet
+	// refused is why Redis has not taken the last write of the housekeeping, see stream.Refusal; nil: it has.
+	refused atomic.Pointer[string]
 
 	tracer       *trace.Tracer // nil: tracing is off
 	defaultLevel slog.Level

@@ -1,10 +1,14 @@
 package receiver_test
 
 import (
+	"encoding/json"
 	"net/http"
 	"strings"
 	"testing"
+	"time"
 
+	"heymarket.dev/operator/internal/receiver"
+	"heymarket.dev/operator/internal/receiver/config"
 	"heymarket.dev/operator/internal/receiver/redistest"
 )
 
@@ -46,4 +50,66 @@ func TestUnsafeRedisIsScraped(t *testing.T) {
 		_, scrape := p.get("/metrics")
 		return strings.Contains(scrape, "\nheymarket_receiver_durable 0\n")
 	})
+}
+
+// A Redis that can be reached and takes no writes is told of as such, to a webhook that is new to it and to one that is not.
+func TestRedisThatTakesNoWritesIsTold(t *testing.T) {
+	t.Parallel()
+	for code, tc := range map[string]struct {
+		setting, broken, good string
+		want                  string
+	}{
+		"OOM":        {"maxmemory", "1", "0", "no memory left"},
+		"NOREPLICAS": {"min-replicas-to-write", "1", "0", "fewer replicas"},
+	} {
+		t.Run(code, func(t *testing.T) {
+			t.Parallel()
+			redis := redistest.Start(t)
+			told := func(p *process, ok bool) func() bool {
+				return func() bool {
+					_, body := p.get("/status")
+					var s receiver.Status
+					if err := json.Unmarshal([]byte(body), &s); err != nil {
+						t.Fatal(err)
+					}
+					return !s.Durable && strings.Contains(strings.Join(s.DurabilityProblems, " "), tc.want) && (s.Redis == "ok") == ok
+				}
+			}
+			p := start(t, redis.URL(), newConfig(crm(newSink(t))))
+			p.awaitReady()
+			p.wantPost(sample(1), http.StatusOK)
+			redis.MustDo("CONFIG", "SET", tc.setting, tc.broken)
+			again := start(t, redis.URL(), newConfig(crm(newSink(t))))
+			again.awaitReady()
+			until(t, "the receiver tells of "+code, told(again, true))
+
+			fresh := newConfig(crm(newSink(t)))
+			fresh.Webhook.Name = "fresh"
+			first := start(t, redis.URL(), fresh)
+			first.awaitReady()
+			until(t, "the receiver of a new webhook tells of "+code, told(first, false))
+			redis.MustDo("CONFIG", "SET", tc.setting, tc.good)
+			until(t, "Redis works", func() bool {
+				_, body := first.get("/status")
+				return strings.Contains(body, `"redis":"ok"`)
+			})
+		})
+	}
+}
+
+// A Redis that is silent does not silence the receiver for longer than the operator listens.
+func TestSilentRedisIsTold(t *testing.T) {
+	t.Parallel()
+	redis := redistest.Start(t)
+	p := start(t, redis.URL(), newConfig(crm(newSink(t))))
+	p.awaitReady()
+	redis.Freeze()
+	defer redis.Thaw()
+	began := time.Now()
+	if _, body := p.get("/status"); !strings.Contains(body, "redis did not confirm") {
+		t.Errorf("status: %s", body)
+	}
+	if took := time.Since(began); took > config.StatusTimeout+time.Second {
+		t.Errorf("the status took %s", took)
+	}
 }

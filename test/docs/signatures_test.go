@@ -19,6 +19,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	standardwebhooks "github.com/standard-webhooks/standard-webhooks/libraries/go"
 
+	"heymarket.dev/operator/internal/receiver/address"
 	"heymarket.dev/operator/internal/receiver/event"
 	"heymarket.dev/operator/internal/receiver/target"
 )
@@ -158,7 +159,7 @@ func signed(t *testing.T, keys ...string) attempt {
 		raw = append(raw, secret)
 	}
 	to := target.New(target.Options{
-		URL: server.URL, Timeout: 10 * time.Second, MaxInFlight: 1, Addresses: target.AddressPolicy{AllowLoopback: true}, SigningKeys: raw,
+		URL: server.URL, Timeout: 10 * time.Second, MaxInFlight: 1, Addresses: address.Policy{AllowLoopback: true}, SigningKeys: raw,
 	})
 	defer to.Close()
 	outcome := to.Send(t.Context(), event.Event{ID: "evt_0123456789", Type: event.MessageReceived, Body: []byte(`{"type":"message_recieved","event_data":{"text":"Größe?"}}`)}, 1)

@@ -43,6 +43,9 @@ const (
 // OpsPort is the port on which a receiver Pod answers /status, /readyz, /healthz and /metrics.
 const OpsPort = 8081
 
+// StatusTimeout is how long a receiver may wait for Redis before it answers /status.
+const StatusTimeout = config.StatusTimeout
+
 // ContainerName is the name of the receiver's container in its Pod.
 const ContainerName = "receiver"
 

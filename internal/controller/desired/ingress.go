@@ -47,6 +47,15 @@ func ingress(in Input) *networkingv1ac.IngressApplyConfiguration {
 	return out
 }
 
+// TLSSecretName names the Secret of the certificate that the Ingress of w is to show; empty if there is none.
+func TLSSecretName(w *v1alpha1.HeymarketWebhook) string {
+	e := w.Spec.Exposure
+	if e.Ingress == nil || e.Type == v1alpha1.ExposureNone || e.Type == v1alpha1.ExposureHTTPRoute {
+		return ""
+	}
+	return e.Ingress.TLSSecretName
+}
+
 // IngressClass is the class that the Ingress of w asks for, given the operator's default; empty means the cluster's.
 func IngressClass(w *v1alpha1.HeymarketWebhook, operatorDefault string) string {
 	if i := w.Spec.Exposure.Ingress; i != nil && i.ClassName != "" {

@@ -11,7 +11,7 @@ import (
 	networkingv1ac "k8s.io/client-go/applyconfigurations/networking/v1"
 
 	"heymarket.dev/operator/api/v1alpha1"
-	dialer "heymarket.dev/operator/internal/receiver/target"
+	"heymarket.dev/operator/internal/receiver/address"
 )
 
 // ways of one egress, in short: the resolver left out, namespaces and the ports outside, "any" for all of them.
@@ -123,7 +123,7 @@ func TestNetworkPolicyShutsOffWhatReceiversRefuse(t *testing.T) {
 			if !around.Contains(except.Addr()) || except.Masked() != except {
 				t.Errorf("%s is no part of %s", text, around)
 			}
-			if (dialer.AddressPolicy{}).Check(except.Addr()) == nil {
+			if (address.Policy{}).Check(except.Addr()) == nil {
 				t.Errorf("the policy shuts off %s, and the receiver would go there", text)
 			}
 		}

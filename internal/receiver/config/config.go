@@ -58,6 +58,8 @@ const (
 	DrainDelay = 5 * time.Second
 	// DrainTimeout bounds the wait for requests under way.
 	DrainTimeout = 15 * time.Second
+	// StatusTimeout bounds how long a receiver waits for Redis before it answers without it what it is asked about itself.
+	StatusTimeout = 2 * time.Second
 	// settleTimeout is what remains for settling the last attempts.
 	settleTimeout = 13 * time.Second
 )

@@ -2,7 +2,9 @@ package stream
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"regexp"
 	"strconv"
 	"strings"
 
@@ -63,4 +65,26 @@ func tooOld(version string) bool {
 	major, err1 := strconv.Atoi(parts[0])
 	minor, err2 := strconv.Atoi(parts[1])
 	return err1 == nil && err2 == nil && (major < 6 || major == 6 && minor < 2)
+}
+
+// refusals are what Redis answers to a write that it does not take, and what a person can do about it. That it is a replica
+// is one of judge's problems.
+var refusals = map[string]string{
+	"OOM":        "Redis has no memory left and takes no new events: raise its maxmemory, or mend the target whose backlog fills it.",
+	"MISCONF":    "Redis cannot save to its disk and takes no new events: see its log, and whether its disk is full.",
+	"NOREPLICAS": "Redis has fewer replicas than its min-replicas-to-write and takes no new events: bring them back.",
+	"NOPERM":     "Redis does not let its user do what receivers need, so it takes no new events: give the user back its rights.",
+}
+
+// Scripts pass the code on somewhere in their own error.
+var refusalCode = regexp.MustCompile(`\b(OOM|MISCONF|NOREPLICAS|NOPERM)\b`)
+
+// Refusal returns one sentence for an error by which Redis says that it takes no writes, though it can be reached and read; ""
+// for any other.
+func Refusal(err error) string {
+	answer, ok := errors.AsType[*rueidis.RedisError](err)
+	if !ok {
+		return ""
+	}
+	return refusals[refusalCode.FindString(answer.Error())]
 }

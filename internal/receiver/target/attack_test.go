@@ -16,6 +16,9 @@ import (
 	"time"
 
 	"golang.org/x/net/dns/dnsmessage"
+
+	"heymarket.dev/operator/internal/receiver/address"
+	"heymarket.dev/operator/internal/receiver/address/addresstest"
 )
 
 // goal is how many attempts to reach a refused address are made; none may become a connection.
@@ -40,9 +43,9 @@ func (g *gate) guard(t *Target, o Options, names *net.Resolver) {
 	d := o.dialer()
 	d.Resolver = names
 	policy := d.Control
-	d.Control = func(network, address string, c syscall.RawConn) error {
-		err := policy(network, address, c)
-		at, parseErr := netip.ParseAddrPort(address)
+	d.Control = func(network, to string, c syscall.RawConn) error {
+		err := policy(network, to, c)
+		at, parseErr := netip.ParseAddrPort(to)
 		g.mu.Lock()
 		defer g.mu.Unlock()
 		g.asked++
@@ -155,8 +158,8 @@ func refusedAddresses(t *testing.T, n int) []netip.Addr {
 		}
 		add(inside(random, v6[random.IntN(len(v6))]))
 		a := inside(random, v4[random.IntN(len(v4))])
-		forms := spellings(a)
-		if form := forms[random.IntN(len(forms))]; carries(form, a.String()) {
+		forms := addresstest.Spellings(a)
+		if form := forms[random.IntN(len(forms))]; addresstest.Carries(form, a.String()) {
 			add(netip.MustParseAddr(form))
 		}
 	}
@@ -192,7 +195,7 @@ func writings(a netip.Addr) []string {
 func TestNothingReachesRefusedAddresses(t *testing.T) {
 	t.Parallel()
 	addresses := refusedAddresses(t, goal/7)
-	o := Options{Timeout: 5 * time.Second, MaxInFlight: 1, Addresses: AddressPolicy{DenyPrivate: true}}
+	o := Options{Timeout: 5 * time.Second, MaxInFlight: 1, Addresses: address.Policy{DenyPrivate: true}}
 	g := &gate{reached: map[netip.Addr]int{}}
 	dns := &names{}
 	resolver := dns.resolver()
@@ -259,7 +262,7 @@ func redirects(t *testing.T, addresses []netip.Addr) int {
 	})
 	server.Start()
 	g := &gate{reached: map[netip.Addr]int{}, lets: netip.MustParseAddrPort(server.Listener.Addr().String())}
-	o := Options{URL: server.URL, Timeout: 5 * time.Second, MaxInFlight: 1, Addresses: AddressPolicy{AllowLoopback: true, DenyPrivate: true}}
+	o := Options{URL: server.URL, Timeout: 5 * time.Second, MaxInFlight: 1, Addresses: address.Policy{AllowLoopback: true, DenyPrivate: true}}
 	target := New(o)
 	defer target.Close()
 	g.guard(target, o, net.DefaultResolver)

@@ -15,6 +15,7 @@ import (
 	"strings"
 	"time"
 
+	"heymarket.dev/operator/internal/receiver/address"
 	"heymarket.dev/operator/internal/receiver/event"
 )
 
@@ -46,7 +47,7 @@ type Options struct {
 	// MaxInFlight is the number of connections that are kept open to the target.
 	MaxInFlight int
 	// Addresses says where events may go.
-	Addresses AddressPolicy
+	Addresses address.Policy
 	// UserAgent names this receiver and its version.
 	UserAgent string
 	// Format is how an event is put on the wire.
@@ -110,7 +111,7 @@ func New(o Options) *Target {
 
 // dialer asks the policy about every address, after resolution and before each connection.
 func (o Options) dialer() *net.Dialer {
-	return &net.Dialer{Timeout: o.Timeout, KeepAlive: 30 * time.Second, Control: o.Addresses.control}
+	return &net.Dialer{Timeout: o.Timeout, KeepAlive: 30 * time.Second, Control: o.Addresses.Control}
 }
 
 // Send makes one attempt. It returns when the answer is read, when the timeout is over, or when ctx ends.

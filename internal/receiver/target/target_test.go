@@ -19,6 +19,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"heymarket.dev/operator/internal/receiver/address"
 	"heymarket.dev/operator/internal/receiver/event"
 )
 
@@ -34,7 +35,7 @@ func to(t *testing.T, base string, change ...func(*Options)) *Target {
 	t.Helper()
 	o := Options{
 		URL: base + "/secret-path?secret=query", Timeout: 5 * time.Second, MaxInFlight: 4, UserAgent: "heymarket-operator/test",
-		Addresses: AddressPolicy{AllowLoopback: true},
+		Addresses: address.Policy{AllowLoopback: true},
 	}
 	for _, c := range change {
 		c(&o)
@@ -313,7 +314,7 @@ func TestAddressesAreChecked(t *testing.T) {
 	var got atomic.Int64
 	server := quiet(t, func(http.ResponseWriter, *http.Request) { got.Add(1) })
 	server.Start()
-	strict := func(o *Options) { o.Addresses = AddressPolicy{} }
+	strict := func(o *Options) { o.Addresses = address.Policy{} }
 	_, port, err := net.SplitHostPort(server.Listener.Addr().String())
 	if err != nil {
 		t.Fatal(err)
@@ -416,7 +417,7 @@ func TestRetryAfter(t *testing.T) {
 func BenchmarkSend(b *testing.B) {
 	server := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { _, _ = io.Copy(io.Discard, r.Body) }))
 	defer server.Close()
-	target := New(Options{URL: server.URL, Timeout: time.Second, MaxInFlight: 1, Addresses: AddressPolicy{AllowLoopback: true}})
+	target := New(Options{URL: server.URL, Timeout: time.Second, MaxInFlight: 1, Addresses: address.Policy{AllowLoopback: true}})
 	b.ReportAllocs()
 	for b.Loop() {
 		if out := target.Send(b.Context(), sample, 1); !out.Delivered() {

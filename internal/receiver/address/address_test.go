@@ -1,40 +1,13 @@
-package target
+package address_test
 
 import (
-	"fmt"
 	"net/netip"
 	"strings"
 	"testing"
-)
 
-// spellings returns every IPv6 form that carries v4, and v4 itself.
-func spellings(v4 netip.Addr) []string {
-	b := v4.As4()
-	hi, lo := uint16(b[0])<<8|uint16(b[1]), uint16(b[2])<<8|uint16(b[3])
-	low32 := fmt.Sprintf("%x:%x", hi, lo)
-	return []string{
-		v4.String(),
-		"::ffff:" + v4.String(), // mapped
-		"::ffff:" + low32,
-		"0:0:0:0:0:ffff:" + low32,
-		"::" + low32,               // compatible
-		"64:ff9b::" + low32,        // NAT64
-		"64:ff9b::" + v4.String(),  //
-		"64:ff9b:1::" + low32,      // local NAT64, a prefix of 96 bits
-		"64:ff9b:1:fffe::" + low32, //
-		fmt.Sprintf("64:ff9b:1:%x:%x:%x::", hi, lo>>8, lo&0xff<<8),                  // a prefix of 48
-		fmt.Sprintf("64:ff9b:1:%x:%x:%x::", 0x0100|hi>>8, hi&0xff, lo),              // of 56
-		fmt.Sprintf("64:ff9b:1:ab:%x:%x:%x:0", hi>>8, hi&0xff<<8|lo>>8, lo&0xff<<8), // of 64
-		"2002:" + low32 + "::1", // 6to4
-		"2002:" + low32 + "::",  //
-		fmt.Sprintf("2001:0:4136:e378:8000:63bf:%x:%x", ^hi, ^lo), // Teredo, the client
-		"2001:0:" + low32 + ":8000:63bf:3fff:fdd2",                // Teredo, the server
-		"::ffff:0:" + low32,           // translated
-		"2001:db8::5efe:" + low32,     // ISATAP
-		"2001:db8::200:5efe:" + low32, //
-		"fe80::5efe:" + low32,         // link-local itself
-	}
-}
+	"heymarket.dev/operator/internal/receiver/address"
+	"heymarket.dev/operator/internal/receiver/address/addresstest"
+)
 
 func TestCheckRefuses(t *testing.T) {
 	t.Parallel()
@@ -57,9 +30,9 @@ func TestCheckRefuses(t *testing.T) {
 	private := []string{"10.0.0.1", "10.255.255.255", "172.16.0.1", "172.31.255.255", "192.168.0.1", "192.168.255.255", "100.64.0.1", "100.127.255.255"}
 	privateV6 := []string{"fc00::1", "fd00::1", "fdff:ffff::1", "fd00::1%eth0", "fec0::1", "feff::1"}
 
-	policies := []AddressPolicy{{}, {DenyPrivate: true}, {AllowLoopback: true}, {AllowLoopback: true, DenyPrivate: true}}
+	policies := []address.Policy{{}, {DenyPrivate: true}, {AllowLoopback: true}, {AllowLoopback: true, DenyPrivate: true}}
 	checked := 0
-	check := func(p AddressPolicy, text, kind string) {
+	check := func(p address.Policy, text, kind string) {
 		checked++
 		a, err := netip.ParseAddr(text)
 		if err != nil {
@@ -74,14 +47,14 @@ func TestCheckRefuses(t *testing.T) {
 			t.Errorf("the error repeats the address: %v", err)
 		}
 		// The dialer's hook sees what the resolver said, as text.
-		if p.control("tcp", netip.AddrPortFrom(a, 80).String(), nil) == nil {
+		if p.Control("tcp", netip.AddrPortFrom(a, 80).String(), nil) == nil {
 			t.Errorf("%+v: the dialer would connect to %s", p, text)
 		}
 	}
-	all := func(p AddressPolicy, kind string, v4, v6 []string) {
+	all := func(p address.Policy, kind string, v4, v6 []string) {
 		for _, text := range v4 {
-			for _, spelt := range spellings(netip.MustParseAddr(text)) {
-				if !carries(spelt, text) {
+			for _, spelt := range addresstest.Spellings(netip.MustParseAddr(text)) {
+				if !addresstest.Carries(spelt, text) {
 					continue
 				}
 				expected := kind
@@ -117,26 +90,15 @@ func TestCheckRefuses(t *testing.T) {
 	t.Logf("%d spellings", checked)
 }
 
-// carries says whether spelt stands for the IPv4 address v4 in a network that routes it. No translator takes 0.0.0.0/8 or
-// multicast for an address, and the forms of local NAT64 with such a one are read as something else.
-// ::0.0.0.0 and ::0.0.0.1 are IPv6's own unspecified and loopback addresses.
-func carries(spelt, v4 string) bool {
-	first := netip.MustParseAddr(v4).As4()[0]
-	if strings.HasPrefix(spelt, "64:ff9b:1:") {
-		return first != 0 && first < 224
-	}
-	return netip.MustParseAddr(spelt) != netip.IPv6LinkLocalAllNodes() && (first != 0 || !netip.MustParseAddr(spelt).IsLoopback())
-}
-
 func TestCheckAllows(t *testing.T) {
 	t.Parallel()
 	checked := 0
-	check := func(p AddressPolicy, text string) {
+	check := func(p address.Policy, text string) {
 		checked++
 		if err := p.Check(netip.MustParseAddr(text)); err != nil {
 			t.Errorf("%+v: %s: %v", p, text, err)
 		}
-		if err := p.control("tcp", netip.AddrPortFrom(netip.MustParseAddr(text), 443).String(), nil); err != nil {
+		if err := p.Control("tcp", netip.AddrPortFrom(netip.MustParseAddr(text), 443).String(), nil); err != nil {
 			t.Errorf("%+v: the dialer refuses %s: %v", p, text, err)
 		}
 	}
@@ -144,9 +106,9 @@ func TestCheckAllows(t *testing.T) {
 		"1.1.1.1", "8.8.8.8", "93.184.216.34", "126.255.255.255", "128.0.0.1", "169.253.255.255", "169.255.0.0", "172.15.255.255",
 		"172.32.0.1", "192.167.255.255", "192.169.0.1", "100.63.255.255", "100.128.0.1", "168.63.129.15", "168.63.129.17", "223.255.255.255", "11.0.0.1",
 	}
-	for _, p := range []AddressPolicy{{}, {DenyPrivate: true}, {AllowLoopback: true}} {
+	for _, p := range []address.Policy{{}, {DenyPrivate: true}, {AllowLoopback: true}} {
 		for _, text := range public {
-			for _, spelt := range spellings(netip.MustParseAddr(text)) {
+			for _, spelt := range addresstest.Spellings(netip.MustParseAddr(text)) {
 				if !strings.HasPrefix(spelt, "fe80") {
 					check(p, spelt)
 				}
@@ -157,27 +119,27 @@ func TestCheckAllows(t *testing.T) {
 		}
 	}
 	for _, text := range []string{"10.0.0.1", "172.16.0.1", "192.168.1.1", "100.64.0.1", "10.96.0.1"} {
-		for _, spelt := range spellings(netip.MustParseAddr(text)) {
+		for _, spelt := range addresstest.Spellings(netip.MustParseAddr(text)) {
 			if !strings.HasPrefix(spelt, "fe80") {
-				check(AddressPolicy{}, spelt)
+				check(address.Policy{}, spelt)
 			}
 		}
 	}
 	for _, text := range []string{"fd00::1", "fc00::1", "fd00:ec2::255", "fd00:ec2:1::254", "fec0::1"} {
-		check(AddressPolicy{}, text)
+		check(address.Policy{}, text)
 	}
 	for _, text := range []string{"127.0.0.1", "127.0.0.53", "::1", "::ffff:127.0.0.1", "::1%lo"} {
-		check(AddressPolicy{AllowLoopback: true}, text)
-		check(AddressPolicy{AllowLoopback: true, DenyPrivate: true}, text)
+		check(address.Policy{AllowLoopback: true}, text)
+		check(address.Policy{AllowLoopback: true, DenyPrivate: true}, text)
 	}
 	t.Logf("%d spellings", checked)
 }
 
 func TestControlRefusesWhatItCannotRead(t *testing.T) {
 	t.Parallel()
-	for _, address := range []string{"", "80", "crm:80", "127.1:80", "0177.0.0.1:80", "2130706433:80", "/run/socket", "10.0.0.1", "[::1]", "010.0.0.1:80"} {
-		if (AddressPolicy{AllowLoopback: true}).control("tcp", address, nil) == nil {
-			t.Errorf("%q passes", address)
+	for _, to := range []string{"", "80", "crm:80", "127.1:80", "0177.0.0.1:80", "2130706433:80", "/run/socket", "10.0.0.1", "[::1]", "010.0.0.1:80"} {
+		if (address.Policy{AllowLoopback: true}).Control("tcp", to, nil) == nil {
+			t.Errorf("%q passes", to)
 		}
 	}
 }
@@ -193,11 +155,11 @@ func FuzzCheck(f *testing.F) {
 		if !ok {
 			return
 		}
-		for _, p := range []AddressPolicy{{}, {DenyPrivate: true}, {AllowLoopback: true}} {
+		for _, p := range []address.Policy{{}, {DenyPrivate: true}, {AllowLoopback: true}} {
 			err := p.Check(a)
 			if a.Is4() {
-				for _, spelt := range spellings(a) {
-					if err != nil && carries(spelt, a.String()) && p.Check(netip.MustParseAddr(spelt)) == nil {
+				for _, spelt := range addresstest.Spellings(a) {
+					if err != nil && addresstest.Carries(spelt, a.String()) && p.Check(netip.MustParseAddr(spelt)) == nil {
 						t.Errorf("%+v: %s is refused, %s is allowed", p, a, spelt)
 					}
 				}

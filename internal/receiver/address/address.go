@@ -1,4 +1,6 @@
-package target
+// Package address says to which addresses events may be sent. The receiver asks it before each connection, and the operator when it
+// knows the address of a target beforehand.
+package address
 
 import (
 	"fmt"
@@ -7,9 +9,9 @@ import (
 	"syscall"
 )
 
-// AddressPolicy says to which addresses events may be sent. Its zero value is the one for a cluster: everything but
+// Policy says to which addresses events may be sent. Its zero value is the one for a cluster: everything but
 // this machine itself, its link, and the places where clouds keep their instances' credentials.
-type AddressPolicy struct {
+type Policy struct {
 	// AllowLoopback permits 127.0.0.0/8 and ::1: for a laptop and for tests, never in a cluster.
 	AllowLoopback bool
 	// DenyPrivate refuses private ranges as well (RFC 1918, RFC 4193, RFC 6598, and RFC 3879's deprecated one).
@@ -37,34 +39,41 @@ var (
 )
 
 // Check returns an error that names the kind of a refused address, or nil for an address that may be dialed.
-func (p AddressPolicy) Check(a netip.Addr) error {
-	for _, a := range readings(a.WithZone("")) {
-		switch {
-		case a.IsLoopback():
-			if !p.AllowLoopback {
-				return refused("loopback")
-			}
-		case !a.IsValid() || a.IsUnspecified() || (a.Is4() && a.As4()[0] == 0):
-			return refused("unspecified")
-		case a.IsLinkLocalUnicast() || a.IsLinkLocalMulticast() || a.IsInterfaceLocalMulticast():
-			return refused("link-local")
-		case a.IsMulticast() || (a.Is4() && a.As4()[0] >= 240):
-			return refused("multicast or reserved")
-		case slices.Contains(metadata, a):
-			return refused("cloud metadata")
-		case p.DenyPrivate && isPrivate(a) && !slices.ContainsFunc(p.AllowNetworks, func(n netip.Prefix) bool { return n.Contains(a) }):
-			return refused("private")
-		}
+func (p Policy) Check(a netip.Addr) error {
+	if kind := p.Refuses(a); kind != "" {
+		return fmt.Errorf("the target's name resolves to a %s address, and events are not sent there", kind)
 	}
 	return nil
 }
 
-func isPrivate(a netip.Addr) bool {
-	return a.IsPrivate() || sharedAddressSpace.Contains(a) || siteLocal.Contains(a)
+// Private is the kind of address that DenyPrivate is about.
+const Private = "private"
+
+// Refuses returns the kind of a refused address, such as loopback, or "" for an address that may be dialed.
+func (p Policy) Refuses(a netip.Addr) string {
+	for _, a := range readings(a.WithZone("")) {
+		switch {
+		case a.IsLoopback():
+			if !p.AllowLoopback {
+				return "loopback"
+			}
+		case !a.IsValid() || a.IsUnspecified() || (a.Is4() && a.As4()[0] == 0):
+			return "unspecified"
+		case a.IsLinkLocalUnicast() || a.IsLinkLocalMulticast() || a.IsInterfaceLocalMulticast():
+			return "link-local"
+		case a.IsMulticast() || (a.Is4() && a.As4()[0] >= 240):
+			return "multicast or reserved"
+		case slices.Contains(metadata, a):
+			return "cloud metadata"
+		case p.DenyPrivate && isPrivate(a) && !slices.ContainsFunc(p.AllowNetworks, func(n netip.Prefix) bool { return n.Contains(a) }):
+			return Private
+		}
+	}
+	return ""
 }
 
-func refused(kind string) error {
-	return fmt.Errorf("the target's name resolves to a %s address, and events are not sent there", kind)
+func isPrivate(a netip.Addr) bool {
+	return a.IsPrivate() || sharedAddressSpace.Contains(a) || siteLocal.Contains(a)
 }
 
 var (
@@ -105,9 +114,9 @@ func readings(a netip.Addr) []netip.Addr {
 	return out
 }
 
-// control is a net.Dialer's Control: it sees each address after resolution and before the connection, on every
+// Control is a net.Dialer's Control: it sees each address after resolution and before the connection, on every
 // connection, so a name that changes its mind between check and use gains nothing.
-func (p AddressPolicy) control(_, address string, _ syscall.RawConn) error {
+func (p Policy) Control(_, address string, _ syscall.RawConn) error {
 	ap, err := netip.ParseAddrPort(address)
 	if err != nil {
 		return fmt.Errorf("the target's address cannot be read: %w", err)
