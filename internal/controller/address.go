@@ -1,0 +1,117 @@
+package controller
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	networkingv1 "k8s.io/api/networking/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"heymarket.dev/operator/api/v1alpha1"
+	"heymarket.dev/operator/internal/controller/desired"
+)
+
+// resolveHost climbs the ladder: the resource, the operator's template, then what the cluster says.
+func (r *Reconciler) resolveHost(now *round) {
+	in, hook := &now.input, now.hook
+	host, err := r.Settings.host(hook)
+	if err != nil {
+		now.refuse(v1alpha1.ReasonInvalidConfiguration,
+			"The operator's --host-template makes no valid host for this resource (%s): set spec.exposure.host.", err)
+	}
+	if h := hook.Spec.Exposure.Host; h != "" && !r.Settings.AllowedHosts.Allow(hook.Namespace, hook.Name, h) {
+		now.refuse(v1alpha1.ReasonHostNotAllowed,
+			"Host %q of spec.exposure.host is not one that namespace %q may claim: choose another, remove it, or have the operator's --allowed-hosts permit it.",
+			h, hook.Namespace)
+	}
+	if in.Host, in.HostRequested = host, host != ""; in.HostRequested {
+		return
+	}
+	switch hook.Spec.Exposure.Type {
+	case v1alpha1.ExposureHTTPRoute:
+		return
+	case v1alpha1.ExposureNone:
+		in.Host = desired.ServiceHost(hook.Namespace, hook.Name)
+		return
+	}
+	in.Host = ingressAddress(now.children.ingress)
+}
+
+// resolveConflict looks for an older resource with the same claim.
+func (r *Reconciler) resolveConflict(ctx context.Context, now *round) error {
+	claims := r.Settings.claims(now.hook)
+	if len(claims) == 0 || !now.accepted() {
+		return nil
+	}
+	others, err := r.Claimants(ctx, claims[0])
+	if err != nil {
+		return err
+	}
+	for _, other := range others {
+		if older(other, now.hook) && (now.rival == nil || older(other, now.rival)) {
+			now.rival = other
+		}
+	}
+	now.input.Conflict = now.rival != nil
+	return nil
+}
+
+// resolveAddress keeps the segment that is in use. A new one is made up only when everything else is good, and only after
+// the API server itself has said what there is (see readChild for one that does not exist).
+func (r *Reconciler) resolveAddress(ctx context.Context, now *round) error {
+	at, told := time.Now(), now.hook.Status.URLRevision
+	configData := data(now.children.configSecret)
+	address := desired.FindAddress(data(now.children.urlSecret), configData, at)
+	now.input.Address = address
+	if !now.accepted() {
+		return nil
+	}
+	served := desired.ServedPaths(configData)
+	renewed := address.Revision < max(told, now.hook.Spec.Exposure.URLRevision)
+	if s := now.children.urlSecret; s != nil && (renewed || address.Misses(now.hook, served)) {
+		// The cache may not have seen yet that the URL is another one, and what it was before is kept nowhere else.
+		fresh := &corev1.Secret{}
+		if err := r.Live.Get(ctx, client.ObjectKeyFromObject(s), fresh); err != nil {
+			return fmt.Errorf("read Secret %s: %w", s.Name, err)
+		}
+		now.children.urlSecret = fresh
+		address = desired.FindAddress(fresh.Data, configData, at)
+	}
+	address.Revision = max(address.Revision, told) // The Secret may have lost it.
+	latest := ""
+	if len(served) > 0 {
+		latest = served[0]
+	}
+	address, err := address.Follow(now.hook, latest, at)
+	if err != nil {
+		now.refuse(v1alpha1.ReasonInvalidConfiguration, "%s", err)
+		return nil
+	}
+	now.input.Address = address
+	return nil
+}
+
+func data(s *corev1.Secret) map[string][]byte {
+	if s == nil {
+		return nil
+	}
+	return s.Data
+}
+
+// ingressAddress is what the ingress controller has published, or "".
+func ingressAddress(i *networkingv1.Ingress) string {
+	if i == nil {
+		return ""
+	}
+	for _, a := range i.Status.LoadBalancer.Ingress {
+		if a.Hostname != "" {
+			return a.Hostname
+		}
+		if a.IP != "" {
+			return a.IP
+		}
+	}
+	return ""
+}
