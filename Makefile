@@ -95,7 +95,7 @@ bench: ## Measure the receiver beside its controls: speed, latency, memory. Need
 	go -C test/bench run . $(BENCH)
 
 .PHONY: bench-operator
-bench-operator: ## Measure the operator beside its control: 1,000 and 5,000 resources, memory, idleness. Needs a quiet machine; an hour. BENCH=-quick for a look.
+bench-operator: ## Measure the operator beside its control: 1,000 and 5,000 resources, memory, idleness. Needs a quiet machine; half an hour. BENCH=-quick for a look.
 	KUBEBUILDER_ASSETS=$$($(CLUSTER) assets) go run ./test/bench-operator $(BENCH)
 
 .PHONY: picture
