@@ -68,36 +68,41 @@ func TestBadFlagsEndWithASentence(t *testing.T) {
 	}
 }
 
-func TestBadRedisURLFileEndsWithASentence(t *testing.T) {
-	t.Parallel()
-	file := filepath.Join(t.TempDir(), "url")
-	if err := os.WriteFile(file, []byte("http://:secret@redis"), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	var stderr bytes.Buffer
-	if code := realMain(t.Context(), []string{"--redis-url-file=" + file}, &bytes.Buffer{}, &stderr); code != exitFailure {
-		t.Errorf("exit code %d, want %d", code, exitFailure)
-	}
-	if said := stderr.String(); !strings.Contains(said, "--redis-url-file: "+file) || !strings.Contains(said, "redis://") || strings.Contains(said, "secret") {
-		t.Errorf("said %q", said)
-	}
-}
-
-func TestBadRedisCAFileEndsWithASentence(t *testing.T) {
+// It is one test, because the logger that realMain sets is the process's.
+func TestBadRedisFilesEndWithASentence(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	url, ca := filepath.Join(dir, "url"), filepath.Join(dir, "ca.crt")
-	for file, content := range map[string]string{url: "rediss://:secret@redis", ca: "0\x82\x01\x0a"} {
-		if err := os.WriteFile(file, []byte(content), 0o600); err != nil {
-			t.Fatal(err)
+	for _, tc := range []struct {
+		files map[string]string
+		args  []string
+		want  []string
+	}{
+		{map[string]string{url: "http://:secret@redis"}, []string{"--redis-url-file=" + url}, []string{"--redis-url-file: " + url, "redis://"}},
+		{
+			map[string]string{url: "rediss://:secret@redis", ca: "0\x82\x01\x0a"},
+			[]string{"--redis-url-file=" + url, "--redis-ca-file=" + ca},
+			[]string{"--redis-ca-file: " + ca, "no certificate in PEM form"},
+		},
+	} {
+		for file, content := range tc.files {
+			if err := os.WriteFile(file, []byte(content), 0o600); err != nil {
+				t.Fatal(err)
+			}
 		}
-	}
-	var stderr bytes.Buffer
-	if code := realMain(t.Context(), []string{"--redis-url-file=" + url, "--redis-ca-file=" + ca}, &bytes.Buffer{}, &stderr); code != exitFailure {
-		t.Errorf("exit code %d, want %d", code, exitFailure)
-	}
-	if said := stderr.String(); !strings.Contains(said, "--redis-ca-file: "+ca) || !strings.Contains(said, "no certificate in PEM form") || strings.Count(said, "\n") != 1 {
-		t.Errorf("said %q", said)
+		var stderr bytes.Buffer
+		if code := realMain(t.Context(), tc.args, &bytes.Buffer{}, &stderr); code != exitFailure {
+			t.Errorf("%v: exit code %d, want %d", tc.args, code, exitFailure)
+		}
+		said := stderr.String()
+		if strings.Contains(said, "secret") || strings.Count(said, "\n") != 1 {
+			t.Errorf("%v: said %q", tc.args, said)
+		}
+		for _, w := range tc.want {
+			if !strings.Contains(said, w) {
+				t.Errorf("%v: %q does not name %q", tc.args, said, w)
+			}
+		}
 	}
 }
 

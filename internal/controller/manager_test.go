@@ -25,6 +25,7 @@ import (
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/config"
+	"sigs.k8s.io/controller-runtime/pkg/metrics"
 	"sigs.k8s.io/controller-runtime/pkg/metrics/server"
 	"sigs.k8s.io/yaml"
 
@@ -210,6 +211,10 @@ func TestManager(t *testing.T) {
 		}
 	}
 
+	if !workersAreCounted(t) {
+		t.Error(`there is no controller_runtime_active_workers{controller="heymarketwebhook"}`)
+	}
+
 	// At rest a wake-up without news, which every change of the Secret is, writes nothing.
 	w.settle()
 	w.writes.take()
@@ -245,6 +250,25 @@ func TestManager(t *testing.T) {
 	if !apierrors.IsNotFound(err) {
 		t.Errorf("the resource is still there: %v", err)
 	}
+}
+
+// workersAreCounted says whether the metric is there that an alert of the chart looks for.
+func workersAreCounted(t *testing.T) bool {
+	t.Helper()
+	families, err := metrics.Registry.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range families {
+		for _, m := range f.GetMetric() {
+			for _, l := range m.GetLabel() {
+				if f.GetName() == "controller_runtime_active_workers" && l.GetName() == "controller" && l.GetValue() == "heymarketwebhook" {
+					return true
+				}
+			}
+		}
+	}
+	return false
 }
 
 // Limited to namespaces, the manager leaves the others alone, needs no rights there, and the watch on Secrets covers each
