@@ -210,6 +210,8 @@ func observeDurability(reports []PodReport) verdict {
 	unknown := len(reports) == 0
 	for _, r := range reports {
 		switch {
+		case r.Redis == desired.RedisConnecting:
+			unknown = true
 		case !r.redisAnswers():
 			return verdict{reason: v1alpha1.ReasonRedisUnreachable, message: "A receiver cannot use Redis: check that Redis runs, that its URL, user and password are right, that its certificate is signed by an authority that the receiver trusts, and that no NetworkPolicy is in between. The log of the receiver says more."}
 		case !r.Durable && len(r.DurabilityProblems) == 0:

@@ -25,7 +25,7 @@ const (
 type PodReport struct {
 	// ConfigDigest identifies the configuration in force.
 	ConfigDigest string `json:"configDigest"`
-	// Redis is "ok", or says what is wrong.
+	// Redis is "ok", desired.RedisConnecting, or says what is wrong.
 	Redis string `json:"redis"`
 	// Durable says that Redis keeps what it has confirmed. If it is false and there are no DurabilityProblems, the Pod
 	// does not know yet.

@@ -900,6 +900,10 @@ func TestDurable(t *testing.T) {
 		}
 		w.quiet()
 	}
+	// A Pod that is looking for Redis in its first moments is nothing to warn of.
+	w.says("10.1.0.1", func(p *PodReport) { p.Redis, p.Durable = desired.RedisConnecting, false })
+	durable(false, v1alpha1.ReasonDurabilityUnknown)
+	w.says("10.1.0.1", func(p *PodReport) { p.Redis, p.Durable = "ok", true })
 	durable(true, v1alpha1.ReasonDurable)
 	w.condition(v1alpha1.ConditionReady, true, v1alpha1.ReasonReady)
 

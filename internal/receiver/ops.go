@@ -20,7 +20,7 @@ type Status struct {
 	Version string `json:"version"`
 	// ConfigDigest identifies the configuration in force, see config.Digest.
 	ConfigDigest string `json:"configDigest"`
-	// Redis is "ok", or one sentence that says what is wrong.
+	// Redis is "ok", config.RedisConnecting, or one sentence that says what is wrong.
 	Redis string `json:"redis"`
 	// Durable says that Redis promises to keep what it has confirmed; false until it has been asked.
 	Durable bool `json:"durable"`
@@ -129,10 +129,13 @@ func (r *Receiver) status(context.Context) Status {
 	f := r.inForce.Load()
 	s := Status{Version: r.Version, ConfigDigest: f.digest, Redis: "ok", Targets: []TargetStatus{}}
 	all, err := r.accounts()
-	if err != nil {
-		s.Redis = err.Error()
-	} else {
+	switch {
+	case err == nil:
 		s.Backlog = new(int64)
+	case !r.connected.Load() && time.Since(r.began) < config.FirstContact:
+		s.Redis = config.RedisConnecting
+	default:
+		s.Redis = err.Error()
 	}
 	if problems := r.unsafe.Load(); problems != nil {
 		s.Durable, s.DurabilityProblems = len(*problems) == 0, *problems

@@ -92,6 +92,7 @@ type Receiver struct {
 	tracer       *trace.Tracer // nil: tracing is off
 	defaultLevel slog.Level
 
+	began      time.Time
 	connected  atomic.Bool
 	redisError atomic.Pointer[string]
 	draining   atomic.Bool
@@ -110,6 +111,7 @@ func New(o Options) (*Receiver, error) {
 		store:   stream.New(w.Namespace, w.Name, o.Consumer),
 		pool:    forward.NewPool(),
 		crowd:   ingest.NewConnections(cmp.Or(o.MaxConnections, DefaultMaxConnections)),
+		began:   time.Now(),
 	}
 	r.taken = &deliveries{Observer: r.metrics}
 	r.metrics.registry.MustRegister(newAccounts(r.accounts), newStandings(r.durability, r.circuits))

@@ -52,6 +52,16 @@ func TestUnsafeRedisIsScraped(t *testing.T) {
 	})
 }
 
+// In its first moments a receiver that has not reached Redis yet says so, and nothing of a mistake.
+func TestRedisIsLookedForInTheBeginning(t *testing.T) {
+	t.Parallel()
+	p := start(t, "redis://"+redistest.FreeAddress(t), newConfig(crm(newSink(t))))
+	until(t, "the receiver says that it is looking for Redis", func() bool {
+		_, status := p.get("/status")
+		return strings.Contains(status, `"redis":"connecting"`)
+	})
+}
+
 // A Redis that can be reached and takes no writes is told of as such, to a webhook that is new to it and to one that is not.
 func TestRedisThatTakesNoWritesIsTold(t *testing.T) {
 	t.Parallel()

@@ -191,10 +191,22 @@ func resources(receiver v1alpha1.Receiver) *corev1ac.ResourceRequirementsApplyCo
 	}
 	out := corev1ac.ResourceRequirements()
 	if len(r.Requests) > 0 {
-		out.WithRequests(r.Requests)
+		out.WithRequests(rounded(r.Requests))
 	}
 	if len(r.Limits) > 0 {
-		out.WithLimits(r.Limits)
+		out.WithLimits(rounded(r.Limits))
+	}
+	return out
+}
+
+// rounded does to quantities what the API server does to those of a Pod, 100u becoming 1m. Otherwise what is there would
+// never be what is wanted.
+func rounded(list corev1.ResourceList) corev1.ResourceList {
+	out := make(corev1.ResourceList, len(list))
+	for name, quantity := range list {
+		quantity = quantity.DeepCopy()
+		quantity.RoundUp(resource.Milli)
+		out[name] = quantity
 	}
 	return out
 }

@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/resource"
 	corev1ac "k8s.io/client-go/applyconfigurations/core/v1"
 	"sigs.k8s.io/yaml"
 
@@ -396,5 +398,18 @@ func TestURLIsMasked(t *testing.T) {
 		if bytes.Contains(y, []byte(segment)) {
 			t.Errorf("the segment is in %T", obj)
 		}
+	}
+}
+
+// The API server rounds what a container asks for up to thousandths.
+func TestResourcesAreRounded(t *testing.T) {
+	t.Parallel()
+	in := input(t, "smallest", Input{})
+	in.Webhook.Spec.Receiver.Resources = &v1alpha1.Resources{Requests: corev1.ResourceList{
+		corev1.ResourceCPU: resource.MustParse("100u"), corev1.ResourceMemory: resource.MustParse("32Mi"),
+	}}
+	requests := *build(t, in).Deployment.Spec.Template.Spec.Containers[0].Resources.Requests
+	if cpu, memory := requests.Cpu().String(), requests.Memory().String(); cpu != "1m" || memory != "32Mi" {
+		t.Errorf("cpu %s, memory %s", cpu, memory)
 	}
 }
