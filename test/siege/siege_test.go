@@ -36,16 +36,18 @@ type plan struct {
 	bound       int           // --max-connections of the receiver
 	interval    time.Duration // between good deliveries
 	phase       time.Duration // each of: quiet, siege, quiet
-	// slack is what the p99 under siege may exceed twice the quiet one by: on a busy machine few samples say little.
+	// percentile is the one that is judged: the 99th of few samples is the worst of them, which on a busy machine is anybody's.
+	percentile int
+	// slack is what the percentile under siege may exceed twice the quiet one by: on a busy machine few samples say little.
 	slack time.Duration
 }
 
 func thePlan(t *testing.T) plan {
 	n := knob.Number(t, "SIEGE_CONNECTIONS", 0, 100)
 	if n == 0 {
-		return plan{connections: 1000, bound: 200, interval: 20 * time.Millisecond, phase: 1500 * time.Millisecond, slack: 250 * time.Millisecond}
+		return plan{connections: 1000, bound: 200, interval: 20 * time.Millisecond, phase: 1500 * time.Millisecond, percentile: 95, slack: 250 * time.Millisecond}
 	}
-	return plan{connections: n, interval: 5 * time.Millisecond, phase: 20 * time.Second}
+	return plan{connections: n, interval: 5 * time.Millisecond, phase: 20 * time.Second, percentile: 99}
 }
 
 func TestGoodDeliveriesPassASiege(t *testing.T) {
@@ -86,11 +88,12 @@ func TestGoodDeliveriesPassASiege(t *testing.T) {
 	if n := s.refused.Load(); n != 0 {
 		t.Errorf("%d good deliveries were not answered 200: %v", n, s.firstRefusal.Load())
 	}
-	if most := 2*quiet.at(99) + p.slack; under.at(99) > most {
-		t.Errorf("p99 under siege is %v, want at most %v", under.at(99), most)
+	most := 2*quiet.at(p.percentile) + p.slack
+	if is := under.at(p.percentile); is > most {
+		t.Errorf("p%d under siege is %v, want at most %v", p.percentile, is, most)
 	}
-	if most := 2*quiet.at(99) + p.slack; after.at(99) > most {
-		t.Errorf("p99 after the siege is %v, want at most %v", after.at(99), most)
+	if is := after.at(p.percentile); is > most {
+		t.Errorf("p%d after the siege is %v, want at most %v", p.percentile, is, most)
 	}
 	if peak > memoryLimit {
 		t.Errorf("the receiver took %d MiB, want at most %d", peak>>20, memoryLimit>>20)
