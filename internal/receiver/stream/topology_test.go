@@ -148,28 +148,10 @@ func TestTLS(t *testing.T) {
 	conform(t, s)
 }
 
-// The certificate is for the host of the URL, and the nodes tell of each other by address.
-func TestClusterByTLS(t *testing.T) {
-	t.Parallel()
-	_, url, ca := redistest.StartTLSCluster(t)
-	for _, name := range []string{"support", "sales", "alerts", "billing"} {
-		s := stream.New("staging", name, "a")
-		if err := s.Connect(t.Context(), url, nil); err == nil {
-			t.Error("a certificate that nobody vouches for was taken")
-		}
-		if err := s.Connect(t.Context(), url, ca); err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(s.Close)
-		conform(t, s)
-	}
-}
-
-// Likewise: the Sentinel tells of the primary by address.
-func TestSentinelByTLS(t *testing.T) {
-	t.Parallel()
-	_, _, url, ca := redistest.StartTLSSentinel(t)
-	s := stream.New("staging", "support", "a")
+// trusting returns a store of the webhook staging/name that trusts ca, and has not connected without it.
+func trusting(t *testing.T, name, url string, ca []byte) *stream.Store {
+	t.Helper()
+	s := stream.New("staging", name, "a")
 	if err := s.Connect(t.Context(), url, nil); err == nil {
 		t.Error("a certificate that nobody vouches for was taken")
 	}
@@ -177,7 +159,23 @@ func TestSentinelByTLS(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(s.Close)
-	conform(t, s)
+	return s
+}
+
+// The certificate is for the host of the URL, and the nodes tell of each other by address.
+func TestClusterByTLS(t *testing.T) {
+	t.Parallel()
+	_, url, ca := redistest.StartTLSCluster(t)
+	for _, name := range []string{"support", "sales", "alerts", "billing"} {
+		conform(t, trusting(t, name, url, ca))
+	}
+}
+
+// Likewise: the Sentinel tells of the primary by address.
+func TestSentinelByTLS(t *testing.T) {
+	t.Parallel()
+	_, _, url, ca := redistest.StartTLSSentinel(t)
+	conform(t, trusting(t, "support", url, ca))
 }
 
 func TestSentinelWithAPassword(t *testing.T) {
