@@ -3,35 +3,20 @@ package stream
 import (
 	"context"
 	_ "embed"
-	"errors"
 	"fmt"
-	"strconv"
-	"strings"
-	"time"
 
 	"github.com/redis/rueidis"
 
 	"heymarket.dev/operator/internal/receiver/event"
 )
 
-var (
-	//go:embed account.lua
-	accountSource string
-	//go:embed open.lua
-	openSource string
-	//go:embed accounts.lua
-	accountsSource string
+//go:embed accounts.lua
+var accountsSource string
 
-	openScript     = rueidis.NewLuaScript(openSource)
-	accountsScript = rueidis.NewLuaScript(accountsSource)
-)
-
-// mixedFor is how long after an update to the first version that keeps accounts a receiver of an older one may still be at
-// work. Updates take minutes; one that is stuck for longer shows as a difference that is none.
-const mixedFor = time.Hour
+var accountsScript = rueidis.NewLuaScript(accountsSource)
 
 // Account is what became of the events of one target, over all receivers of the webhook, and how many there are at the
-// same moment. The counts begin with the account: with the target, or with the first version that kept one.
+// same moment. It begins with the first event that is stored for the target.
 type Account struct {
 	// Stored events were accepted for the target, and Replayed ones put back from its dead letters.
 	Stored, Replayed int64
@@ -58,7 +43,7 @@ func (s *Store) Accounts(ctx context.Context, targets []string) ([]Account, erro
 	for _, t := range targets {
 		keys = append(keys, s.accountKeys(t)...)
 	}
-	reply, err := s.accounted(ctx, targets, accountsScript, keys, nil)
+	reply, err := s.exec(ctx, accountsScript, keys, nil)
 	if err != nil {
 		return nil, fmt.Errorf("read accounts: %w", err)
 	}
@@ -77,28 +62,6 @@ func (s *Store) Accounts(ctx context.Context, targets []string) ([]Account, erro
 	return out, nil
 }
 
-// accounted runs a script that counts something for targets. Where one of them has no account yet it is opened first.
-func (s *Store) accounted(ctx context.Context, targets []string, script *rueidis.Lua, keys, args []string) (rueidis.RedisMessage, error) {
-	reply, err := s.exec(ctx, script, keys, args)
-	if !isNoAccount(err) {
-		return reply, err
-	}
-	for _, t := range targets {
-		if err := s.openAccount(ctx, t); err != nil {
-			return reply, err
-		}
-	}
-	return s.exec(ctx, script, keys, args)
-}
-
-func (s *Store) openAccount(ctx context.Context, target string) error {
-	_, err := s.exec(ctx, openScript, s.accountKeys(target), []string{strconv.FormatInt(mixedFor.Milliseconds(), 10)})
-	if err != nil {
-		return fmt.Errorf("open account: %w", err)
-	}
-	return nil
-}
-
 // accountKeys are the account of a target and all that it has to add up to.
 func (s *Store) accountKeys(target string) []string {
 	keys := []string{s.accountKey(target), s.deadKey(target)}
@@ -109,8 +72,3 @@ func (s *Store) accountKeys(target string) []string {
 }
 
 func (s *Store) accountKey(target string) string { return s.prefix + "account:" + target }
-
-func isNoAccount(err error) bool {
-	redisError, ok := errors.AsType[*rueidis.RedisError](err)
-	return ok && strings.Contains(redisError.Error(), "NOACCOUNT")
-}

@@ -6,7 +6,6 @@
 -- ARGV     1 group, 2 consumer, 3 entry, 4 conversation or '', 5 attempts made, 6 last status, 7 reason,
 --          8 excerpt of the last answer, 9 how many dead letters to keep, 10 how long to keep them (ms)
 -- returns  1 settled, 0 the lease had passed to another consumer, which will settle it
-local dead, discarded = counted(KEYS[5], 'dead'), counted(KEYS[5], 'discarded')
 if #redis.call('XPENDING', KEYS[1], ARGV[1], ARGV[3], ARGV[3], 1, ARGV[2]) == 0 then
   return 0
 end
@@ -20,7 +19,8 @@ if entry then
   local oldest = redis.call('TIME')[1] * 1000 - tonumber(ARGV[10])
   local trimmed = redis.call('XTRIM', KEYS[6], 'MAXLEN', '~', ARGV[9])
     + redis.call('XTRIM', KEYS[6], 'MINID', '~', string.format('%.0f', oldest))
-  redis.call('HSET', KEYS[5], 'dead', dead + 1, 'discarded', discarded + trimmed)
+  redis.call('HINCRBY', KEYS[5], 'dead', 1)
+  redis.call('HINCRBY', KEYS[5], 'discarded', trimmed)
 end
 redis.call('XACK', KEYS[1], ARGV[1], ARGV[3])
 redis.call('XDEL', KEYS[1], ARGV[3])

@@ -18,8 +18,8 @@ var (
 	//go:embed discard.lua
 	discardSource string
 
-	replayScript  = rueidis.NewLuaScript(accountSource + replaySource)
-	discardScript = rueidis.NewLuaScript(accountSource + discardSource)
+	replayScript  = rueidis.NewLuaScript(replaySource)
+	discardScript = rueidis.NewLuaScript(discardSource)
 )
 
 // DeadLetters returns up to limit dead letters of a target that match, the oldest first, from the one behind the entry
@@ -74,7 +74,7 @@ func (s *Store) Replay(ctx context.Context, target string, letters []event.DeadL
 	replayed := 0
 	for _, l := range letters {
 		keys := []string{s.deadKey(target), s.queueKey(target, event.LaneOf(l.Type)), s.accountKey(target)}
-		n, err := s.count(ctx, target, replayScript, keys, []string{l.Entry})
+		n, err := s.count(ctx, replayScript, keys, []string{l.Entry})
 		replayed += n
 		if err != nil {
 			return replayed, fmt.Errorf("replay dead letter %s: %w", l.Entry, err)
@@ -92,7 +92,7 @@ func (s *Store) Discard(ctx context.Context, target string, letters []event.Dead
 	for i, l := range letters {
 		entries[i] = l.Entry
 	}
-	discarded, err := s.count(ctx, target, discardScript, []string{s.deadKey(target), s.accountKey(target)}, entries)
+	discarded, err := s.count(ctx, discardScript, []string{s.deadKey(target), s.accountKey(target)}, entries)
 	if err != nil {
 		return 0, fmt.Errorf("discard dead letters: %w", err)
 	}
@@ -100,8 +100,8 @@ func (s *Store) Discard(ctx context.Context, target string, letters []event.Dead
 }
 
 // count runs a script that says how many dead letters it has dealt with.
-func (s *Store) count(ctx context.Context, target string, script *rueidis.Lua, keys, args []string) (int, error) {
-	reply, err := s.accounted(ctx, []string{target}, script, keys, args)
+func (s *Store) count(ctx context.Context, script *rueidis.Lua, keys, args []string) (int, error) {
+	reply, err := s.exec(ctx, script, keys, args)
 	if err != nil {
 		return 0, err
 	}

@@ -83,7 +83,7 @@ func (q *Queue) done(batch []delivered) ([]int64, error) {
 		args = append(args, d.lease.Entry, d.lease.Conversation)
 	}
 	// Nobody's own context: it settles for all.
-	reply, err := q.store.accounted(context.Background(), []string{q.target}, doneScript, q.keys[:5], args)
+	reply, err := q.store.exec(context.Background(), doneScript, q.keys[:5], args)
 	if err != nil {
 		return nil, fmt.Errorf("settle delivered events: %w", err)
 	}

@@ -33,9 +33,9 @@ var (
 	promoteSource string
 
 	takeScript   = rueidis.NewLuaScript(takeSource)
-	doneScript   = rueidis.NewLuaScript(accountSource + promoteSource + doneSource)
+	doneScript   = rueidis.NewLuaScript(attemptSource + promoteSource + doneSource)
 	laterScript  = rueidis.NewLuaScript(laterSource)
-	deadScript   = rueidis.NewLuaScript(accountSource + promoteSource + deadSource)
+	deadScript   = rueidis.NewLuaScript(promoteSource + deadSource)
 	groupScript  = rueidis.NewLuaScript(groupSource)
 	tidyScript   = rueidis.NewLuaScript(tidySource)
 	extendScript = rueidis.NewLuaScript(extendSource)
@@ -60,7 +60,6 @@ type QueueOptions struct {
 // Queue is what one target has to get in one lane.
 type Queue struct {
 	store   *Store
-	target  string
 	options QueueOptions
 	// keys are those of the scripts: the queue, its retries, its heads, its parked events, the account of its target and
 	// the dead letters of its target. Each script is given as many of them as it uses.
@@ -71,7 +70,7 @@ type Queue struct {
 // Queue returns the queue of a target and lane.
 func (s *Store) Queue(target string, lane event.Lane, o QueueOptions) *Queue {
 	keys := append(s.laneKeys(target, lane), s.accountKey(target), s.deadKey(target))
-	return &Queue{store: s, target: target, options: o, keys: keys}
+	return &Queue{store: s, options: o, keys: keys}
 }
 
 // Take leases up to limit events. With a positive lease it also takes over what consumers hold that have been silent
@@ -101,12 +100,8 @@ func (q *Queue) Take(ctx context.Context, limit int, lease time.Duration) ([]eve
 	return leases, nextDue, nil
 }
 
-// makeGroup makes the consumer group of the queue, and with it the queue. The account comes first: it begins with the
-// target where there is nothing of it yet.
+// makeGroup makes the consumer group of the queue, and with it the queue.
 func (q *Queue) makeGroup(ctx context.Context) error {
-	if err := q.store.openAccount(ctx, q.target); err != nil {
-		return err
-	}
 	if _, err := q.store.exec(ctx, groupScript, q.keys[:4], []string{group}); err != nil {
 		return fmt.Errorf("make consumer group: %w", err)
 	}
@@ -146,7 +141,7 @@ func (q *Queue) Tidy(ctx context.Context, silent time.Duration) error {
 }
 
 func (q *Queue) settle(ctx context.Context, doing string, script *rueidis.Lua, keys, args []string) (bool, error) {
-	reply, err := q.store.accounted(ctx, []string{q.target}, script, keys, args)
+	reply, err := q.store.exec(ctx, script, keys, args)
 	if err != nil {
 		return false, fmt.Errorf("%s: %w", doing, err)
 	}

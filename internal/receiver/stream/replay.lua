@@ -3,7 +3,6 @@
 -- KEYS     1 the dead letters of a target, a stream, 2 the queue, 3 the account of the target
 -- ARGV     1 the dead letter
 -- returns  1 put back, 0 there is no such dead letter
-local replayed = counted(KEYS[3], 'replayed')
 local letter = redis.call('XRANGE', KEYS[1], ARGV[1], ARGV[1])[1]
 if not letter then
   return 0
@@ -22,5 +21,5 @@ for i = 1, #old, 2 do
 end
 redis.call('XADD', KEYS[2], '*', unpack(fields))
 redis.call('XDEL', KEYS[1], ARGV[1])
-redis.call('HSET', KEYS[3], 'replayed', replayed + 1)
+redis.call('HINCRBY', KEYS[3], 'replayed', 1)
 return 1

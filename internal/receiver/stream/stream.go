@@ -23,10 +23,14 @@ import (
 	"heymarket.dev/operator/internal/receiver/event"
 )
 
-//go:embed append.lua
-var appendSource string
+var (
+	//go:embed attempt.lua
+	attemptSource string
+	//go:embed append.lua
+	appendSource string
 
-var appendScript = rueidis.NewLuaScript(appendSource)
+	appendScript = rueidis.NewLuaScript(attemptSource + appendSource)
+)
 
 const (
 	group = "receivers"
@@ -165,7 +169,7 @@ func (s *Store) Append(ctx context.Context, key event.Key, e event.Event, target
 	var argRoom [2 + maxFields]string
 	args := append(argRoom[:0], strconv.FormatInt(limits.Window.Milliseconds(), 10), strconv.FormatInt(limits.Backlog, 10))
 	args = encodeEvent(args, e)
-	reply, err := s.accounted(ctx, targets, appendScript, keys, args)
+	reply, err := s.exec(ctx, appendScript, keys, args)
 	var code int64
 	if err == nil {
 		code, err = reply.AsInt64()

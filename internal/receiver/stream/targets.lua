@@ -9,13 +9,11 @@ local prefix, grace, keep = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 
--- Counts what a removal takes from a target in its account, where there is one. That is read before anything is removed.
+-- Counts what a removal takes from a target in its account.
 local function remove(name, what, removal)
-  local account = prefix .. 'account:' .. name
-  local before = redis.call('HGET', account, what)
   local n = removal()
-  if before and n > 0 then
-    redis.call('HSET', account, what, before + n)
+  if n > 0 then
+    redis.call('HINCRBY', prefix .. 'account:' .. name, what, n)
   end
   return n
 end
