@@ -12,12 +12,14 @@
 // with a sign, a uint where it fits without, and every other number is a double. So 64-bit ids keep all their digits.
 // Any member may be absent: has(event.data.text), or event.data.?text.orValue(""), ask for it safely.
 //
-// The language is CEL's standard library with macros and optional values. Its cost is bounded twice, by MaxCost: an
-// expression whose estimated cost is beyond it is refused, and an evaluation that spends more is ended.
+// The language is CEL's standard library with macros and optional values, without the creation of messages. The cost of
+// compiling is bounded before anything is compiled (budget.go, pattern.go). The cost of evaluating is bounded twice, by
+// MaxCost: an expression whose estimated cost is beyond it is refused, and an evaluation that spends more is ended.
 package filter
 
 import (
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"strings"
@@ -27,7 +29,10 @@ import (
 	"github.com/google/cel-go/cel"
 	"github.com/google/cel-go/checker"
 	"github.com/google/cel-go/common/ast"
+	"github.com/google/cel-go/common/overloads"
 	"github.com/google/cel-go/common/types"
+	"github.com/google/cel-go/common/types/ref"
+	"github.com/google/cel-go/common/types/traits"
 	"github.com/google/cel-go/interpreter"
 )
 
@@ -47,6 +52,8 @@ const (
 	maxNesting = 64
 	// maxMistakes is how many mistakes of an expression are told at once.
 	maxMistakes = 3
+	// maxMistake bounds the text of an error, in bytes.
+	maxMistake = 512
 )
 
 // Kind is what an expression is for.
@@ -66,11 +73,38 @@ func (k Kind) result() *cel.Type {
 	return cel.BoolType
 }
 
+// keptVerdicts is how many verdicts of Check are remembered: all of a large cluster's, and a few hundred KB of memory.
+const keptVerdicts = 4096
+
+// question is an expression and what it is for, by a digest: expressions have up to MaxLength bytes.
+type question struct {
+	digest [sha256.Size]byte
+	kind   Kind
+}
+
+var verdicts = newMemo[question, error](keptVerdicts)
+
 // Check says whether an expression can be used. Its error names line and column of each mistake, and repeats nothing
-// but the expression.
+// but the expression. The answer is remembered, so that asking again costs nothing.
 func Check(expression string, kind Kind) error {
+	q := question{sha256.Sum256([]byte(expression)), kind}
+	if err, known := verdicts.get(q); known {
+		return err
+	}
 	_, err := Compile(expression, kind)
+	if err != nil {
+		err = errors.New(shortened(err.Error())) // What it wraps holds on to the syntax tree.
+	}
+	verdicts.put(q, err)
 	return err
+}
+
+// shortened keeps an error to a length of which thousands can be remembered.
+func shortened(s string) string {
+	if len(s) <= maxMistake {
+		return s
+	}
+	return strings.ToValidUTF8(s[:maxMistake], "") + "…"
 }
 
 // Program is an expression that is ready to be evaluated. Its methods may be called concurrently.
@@ -80,8 +114,14 @@ type Program struct {
 	positions  *ast.SourceInfo
 }
 
-// Compile returns the Program of an expression. Its errors are those of Check.
+// compiling lets one expression be compiled at a time, so that the memory that it takes is taken once.
+var compiling sync.Mutex
+
+// Compile returns the Program of an expression. Its errors are those of Check. It takes a few MB of memory for a moment,
+// and waits for other calls.
 func Compile(expression string, kind Kind) (*Program, error) {
+	compiling.Lock()
+	defer compiling.Unlock()
 	checked, err := compile(expression, kind)
 	if err != nil {
 		return nil, err
@@ -90,8 +130,10 @@ func Compile(expression string, kind Kind) (*Program, error) {
 	if err != nil {
 		return nil, err
 	}
-	program, err := env.Program(checked,
-		cel.EvalOptions(cel.OptOptimize), cel.CostLimit(MaxCost), cel.InterruptCheckFrequency(interruptEvery))
+	options := append(constants{}.options(),
+		cel.EvalOptions(cel.OptOptimize), cel.CostLimit(MaxCost), cel.InterruptCheckFrequency(interruptEvery),
+		cel.CostTrackerOptions(interpreter.OverloadCostTracker(overloads.AddList, addListCost)))
+	program, err := env.Program(checked, options...)
 	if err != nil {
 		return nil, fmt.Errorf("1:1: the expression cannot be prepared: %w", err)
 	}
@@ -145,6 +187,8 @@ func (p *Program) explain(err error) error {
 	switch {
 	case errors.As(err, &cancelled) && cancelled.Cause == interpreter.CostLimitExceeded:
 		sentence = fmt.Sprintf("it costs more than %d for this event; look at fewer members, or loop less", MaxCost)
+	case strings.HasPrefix(text, "pattern"):
+		sentence = "a regular expression that is not a constant cannot be used in this event"
 	case errors.As(err, &cancelled), errors.Is(err, interpreter.InterruptError{}):
 		sentence = "its evaluation was interrupted"
 	case strings.HasPrefix(text, "no such key: "), strings.HasPrefix(text, "no such attribute"):
@@ -190,13 +234,16 @@ func compile(expression string, kind Kind) (*cel.Ast, error) {
 	case !utf8.ValidString(expression):
 		return nil, errors.New("1:1: the expression is not valid UTF-8")
 	}
+	if err := affordable(expression); err != nil {
+		return nil, err
+	}
 	env, err := environment(kind)
 	if err != nil {
 		return nil, err
 	}
 	checked, issues := env.Compile(expression)
-	if err := mistakes(issues); err != nil {
-		return nil, err
+	if found := issues.Errors(); len(found) > 0 {
+		return nil, mistakes(found)
 	}
 	if out := checked.OutputType(); !out.IsExactType(kind.result()) && !out.IsExactType(cel.DynType) {
 		return nil, fmt.Errorf("1:1: the expression yields %s, and %s is needed", out, kind.result())
@@ -209,23 +256,6 @@ func compile(expression string, kind Kind) (*cel.Ast, error) {
 		return nil, fmt.Errorf("1:1: the expression may cost more than %d for one event; nest fewer loops, or match shorter patterns", MaxCost)
 	}
 	return checked, nil
-}
-
-// mistakes joins the first of what the compiler found, each with line and column, both from 1.
-func mistakes(issues *cel.Issues) error {
-	if issues.Err() == nil {
-		return nil
-	}
-	found := issues.Errors()
-	var texts []string
-	for _, m := range found[:min(len(found), maxMistakes)] {
-		message, _, _ := strings.Cut(m.Message, "\n")
-		texts = append(texts, fmt.Sprintf("%d:%d: %s", m.Location.Line(), m.Location.Column()+1, message))
-	}
-	if len(texts) == 0 {
-		return fmt.Errorf("1:1: %w", issues.Err())
-	}
-	return errors.New(strings.Join(texts, "; "))
 }
 
 // environment returns what expressions of a kind are compiled in. It is made at the first expression: a receiver without
@@ -247,7 +277,9 @@ func newEnvironment(kind Kind) (*cel.Env, error) {
 	if err != nil {
 		return nil, fmt.Errorf("prepare CEL: %w", err)
 	}
-	env, err := cel.NewEnv(
+	env, err := cel.NewCustomEnv(
+		withoutMatches(),
+		matches(),
 		cel.CustomTypeAdapter(registry),
 		cel.CustomTypeProvider(provider{registry, kind}),
 		cel.Variable(variable, eventType),
@@ -256,12 +288,23 @@ func newEnvironment(kind Kind) (*cel.Env, error) {
 		cel.DefaultUTCTimeZone(true),
 		cel.ParserRecursionLimit(maxNesting),
 		cel.ParserExpressionSizeLimit(MaxLength),
-		cel.ASTValidators(cel.ValidateDurationLiterals(), cel.ValidateTimestampLiterals(), cel.ValidateRegexLiterals()),
+		cel.ASTValidators(cel.ValidateDurationLiterals(), cel.ValidateTimestampLiterals()),
 	)
 	if err != nil {
 		return nil, fmt.Errorf("prepare CEL: %w", err)
 	}
 	return env, nil
+}
+
+// addListCost is about that of looking at each element of the result. CEL's own is 1, whatever the length, and a list that
+// is added to itself again and again has billions of elements.
+func addListCost(_ []ref.Val, result ref.Val) *uint64 {
+	sum, ok := result.(traits.Sizer)
+	if !ok {
+		return nil
+	}
+	size, _ := sum.Size().Value().(int64)
+	return new(uint64(max(size, 1)))
 }
 
 // sizes estimates what the language cannot know: how long the lists and strings of an event are.
