@@ -12,6 +12,7 @@ import (
 	"k8s.io/utils/ptr"
 
 	"heymarket.dev/operator/api/v1alpha1"
+	"heymarket.dev/operator/internal/contract"
 	"heymarket.dev/operator/internal/controller/desired"
 )
 
@@ -26,7 +27,7 @@ const lastUsedStep = 5 * time.Minute
 
 // tokens carries over the time at which each reference's token was used last, whichever place it had before, and moves
 // it on by what the Pods say.
-func tokens(hook *v1alpha1.HeymarketWebhook, after *v1alpha1.HeymarketWebhookStatus, reports []PodReport, digest string, now time.Time) {
+func tokens(hook *v1alpha1.HeymarketWebhook, after *v1alpha1.HeymarketWebhookStatus, reports []contract.Status, digest string, now time.Time) {
 	before := hook.Status.Token
 	known := map[v1alpha1.TokenReference]*metav1.Time{}
 	if before != nil {
@@ -83,7 +84,7 @@ func moved(before *metav1.Time, seen time.Time) *metav1.Time {
 // figures puts what the Pods say about the targets into after. It keeps the figures of before where no Pod knows better,
 // and where they are younger than figuresPeriod, so that a busy webhook costs no more than a write a minute and an idle
 // one none.
-func figures(hook *v1alpha1.HeymarketWebhook, after *v1alpha1.HeymarketWebhookStatus, reports []PodReport, now time.Time) {
+func figures(hook *v1alpha1.HeymarketWebhook, after *v1alpha1.HeymarketWebhookStatus, reports []contract.Status, now time.Time) {
 	before := &hook.Status
 	after.Pending, after.DeadLetters, after.CountTime = before.Pending, before.DeadLetters, before.CountTime
 	for _, t := range hook.Spec.Targets {
@@ -91,7 +92,7 @@ func figures(hook *v1alpha1.HeymarketWebhook, after *v1alpha1.HeymarketWebhookSt
 			after.Targets = append(after.Targets, *old)
 		}
 	}
-	reports = slices.DeleteFunc(slices.Clone(reports), func(r PodReport) bool { return !r.redisWorks() })
+	reports = slices.DeleteFunc(slices.Clone(reports), func(r contract.Status) bool { return !redisWorks(r) })
 	if len(reports) == 0 {
 		return
 	}
@@ -118,7 +119,7 @@ func figures(hook *v1alpha1.HeymarketWebhook, after *v1alpha1.HeymarketWebhookSt
 }
 
 // counted merges what the Pods say about one target: the backlog is one for all of them, and the circuit is each one's.
-func counted(name string, reports []PodReport) (out v1alpha1.TargetStatus, known bool) {
+func counted(name string, reports []contract.Status) (out v1alpha1.TargetStatus, known bool) {
 	out = v1alpha1.TargetStatus{Name: name, Circuit: v1alpha1.CircuitClosed}
 	for _, r := range reports {
 		for _, t := range r.Targets {
@@ -137,7 +138,7 @@ func counted(name string, reports []PodReport) (out v1alpha1.TargetStatus, known
 }
 
 // lastDelivered is the latest time that a Pod or the status of before knows of. A Pod forgets when it ends, the status does not.
-func lastDelivered(before *v1alpha1.TargetStatus, name string, reports []PodReport, now time.Time) *metav1.Time {
+func lastDelivered(before *v1alpha1.TargetStatus, name string, reports []contract.Status, now time.Time) *metav1.Time {
 	var last time.Time
 	for _, r := range reports {
 		for _, t := range r.Targets {
@@ -205,14 +206,14 @@ func (r *Reconciler) tellTraffic(hook *v1alpha1.HeymarketWebhook, before, after 
 }
 
 // observeDurability says whether Redis keeps what it has confirmed, by the word of all Pods that could be asked.
-func observeDurability(reports []PodReport) verdict {
+func observeDurability(reports []contract.Status) verdict {
 	var problems []string
 	unknown := len(reports) == 0
 	for _, r := range reports {
 		switch {
-		case r.Redis == desired.RedisConnecting:
+		case r.Redis == contract.RedisConnecting:
 			unknown = true
-		case !r.redisAnswers():
+		case !redisAnswers(r):
 			return verdict{reason: v1alpha1.ReasonRedisUnreachable, message: "A receiver cannot use Redis: check that Redis runs, that its URL, user and password are right, that its certificate is signed by an authority that the receiver trusts, and that no NetworkPolicy is in between. The log of the receiver says more."}
 		case !r.Durable && len(r.DurabilityProblems) == 0:
 			unknown = true

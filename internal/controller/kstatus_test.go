@@ -8,6 +8,7 @@ import (
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
 	"heymarket.dev/operator/api/v1alpha1"
+	"heymarket.dev/operator/internal/contract"
 )
 
 // What kubectl wait, Flux and Argo CD make of a resource is what its Ready says.
@@ -46,7 +47,7 @@ func TestKstatusAgrees(t *testing.T) {
 	w.reconcile()
 	is(kstatus.CurrentStatus, "the Pods serve the new configuration")
 
-	w.says("10.1.0.1", func(p *PodReport) { p.Durable, p.DurabilityProblems = false, []string{"Set noeviction."} })
+	w.says("10.1.0.1", func(p *contract.Status) { p.Durable, p.DurabilityProblems = false, []string{"Set noeviction."} })
 	w.reconcile()
 	is(kstatus.InProgressStatus, "Redis may forget")
 	w.serve("10.1.0.1", "10.1.0.2")

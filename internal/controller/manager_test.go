@@ -30,6 +30,7 @@ import (
 	"sigs.k8s.io/yaml"
 
 	"heymarket.dev/operator/api/v1alpha1"
+	"heymarket.dev/operator/internal/contract"
 	"heymarket.dev/operator/internal/controller/desired"
 	"heymarket.dev/operator/internal/receiver/redistest"
 	"heymarket.dev/operator/internal/receiver/stream"
@@ -319,7 +320,7 @@ func TestManagerAsksPods(t *testing.T) {
 	if got := w.writes.read.Load(); got != reads {
 		t.Errorf("%d reads at rest", got-reads)
 	}
-	w.says("10.1.0.2", func(p *PodReport) {
+	w.says("10.1.0.2", func(p *contract.Status) {
 		p.Durable, p.DurabilityProblems = false, []string{"Redis forgets events when it restarts: its append-only file is off; set appendonly yes."}
 	})
 	w.eventually("the loss of durability", func() bool { return w.reason(v1alpha1.ConditionReady) == v1alpha1.ReasonNotDurable })
@@ -361,7 +362,7 @@ exposure: {ingress: {tlsSecretName: hooks-tls}}
 		t.Errorf("Durable is %s before a Pod has answered", got)
 	}
 	w.serve("10.1.0.1")
-	w.says("10.1.0.1", func(p *PodReport) { p.Redis = "not connected yet" })
+	w.says("10.1.0.1", func(p *contract.Status) { p.Redis = "not connected yet" })
 	w.eventually("the missing Redis", func() bool { return w.reason(v1alpha1.ConditionDurable) == v1alpha1.ReasonRedisUnreachable })
 }
 

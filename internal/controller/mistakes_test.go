@@ -12,6 +12,7 @@ import (
 	"sigs.k8s.io/yaml"
 
 	"heymarket.dev/operator/api/v1alpha1"
+	"heymarket.dev/operator/internal/contract"
 	"heymarket.dev/operator/internal/controller/desired"
 )
 
@@ -448,7 +449,7 @@ var misconfigurations = []struct {
 		cases: []misconfiguration{
 			{
 				mistake: "Redis evicts what it has no room for",
-				after: redisSays(func(p *PodReport) {
+				after: redisSays(func(p *contract.Status) {
 					p.Durable, p.DurabilityProblems = false, []string{`Redis may evict events that are not delivered yet: its maxmemory-policy is "allkeys-lru"; set it to noeviction.`}
 				}),
 				condition: v1alpha1.ConditionDurable, reason: v1alpha1.ReasonNotDurable,
@@ -456,7 +457,7 @@ var misconfigurations = []struct {
 			},
 			{
 				mistake: "Redis writes no append-only file",
-				after: redisSays(func(p *PodReport) {
+				after: redisSays(func(p *contract.Status) {
 					p.Durable, p.DurabilityProblems = false, []string{"Redis forgets events when it restarts: its append-only file is off; set appendonly yes."}
 				}),
 				condition: v1alpha1.ConditionDurable, reason: v1alpha1.ReasonNotDurable,
@@ -464,7 +465,7 @@ var misconfigurations = []struct {
 			},
 			{
 				mistake: "The URL names a replica of Redis",
-				after: redisSays(func(p *PodReport) {
+				after: redisSays(func(p *contract.Status) {
 					p.Durable, p.DurabilityProblems = false, []string{"Redis is a replica and takes no writes: name its primary in the Redis URL, or use Sentinel."}
 				}),
 				condition: v1alpha1.ConditionDurable, reason: v1alpha1.ReasonNotDurable,
@@ -472,7 +473,7 @@ var misconfigurations = []struct {
 			},
 			{
 				mistake: "Redis is full: its maxmemory is reached",
-				after: redisSays(func(p *PodReport) {
+				after: redisSays(func(p *contract.Status) {
 					p.Redis = "Redis has no memory left and takes no new events: raise its maxmemory, or mend the target whose backlog fills it."
 					p.Durable, p.DurabilityProblems = false, []string{p.Redis}
 				}),
@@ -481,7 +482,7 @@ var misconfigurations = []struct {
 			},
 			{
 				mistake:   "The password of Redis is wrong, or Redis cannot be reached",
-				after:     redisSays(func(p *PodReport) { p.Redis = "WRONGPASS" }),
+				after:     redisSays(func(p *contract.Status) { p.Redis = "WRONGPASS" }),
 				condition: v1alpha1.ConditionDurable, reason: v1alpha1.ReasonRedisUnreachable,
 				words: []string{"cannot use Redis", "URL, user and password", "an authority that the receiver trusts", "NetworkPolicy"},
 			},
@@ -553,7 +554,7 @@ func deploymentSays(c appsv1.DeploymentCondition) func(*world) {
 }
 
 // redisSays plays Pods that all see the same of Redis.
-func redisSays(change func(*PodReport)) func(*world) {
+func redisSays(change func(*contract.Status)) func(*world) {
 	return func(w *world) {
 		w.t.Helper()
 		w.rollOut(2)

@@ -19,6 +19,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/log"
 
 	"heymarket.dev/operator/api/v1alpha1"
+	"heymarket.dev/operator/internal/contract"
 	"heymarket.dev/operator/internal/controller/desired"
 )
 
@@ -28,7 +29,7 @@ type observation struct {
 	// scaled is nil where KEDA is not asked for.
 	scaled *verdict
 	// reports are those of the Pods that answered.
-	reports []PodReport
+	reports []contract.Status
 	// ask says that only asking the Pods again will tell more: no watch does.
 	ask bool
 }
@@ -36,7 +37,7 @@ type observation struct {
 // PodStatus asks receiver Pods about themselves.
 type PodStatus interface {
 	// Report returns what the Pod with this address says. It returns an error if it says nothing.
-	Report(ctx context.Context, address netip.Addr) (PodReport, error)
+	Report(ctx context.Context, address netip.Addr) (contract.Status, error)
 }
 
 func (r *Reconciler) observe(ctx context.Context, now *round, want desired.Objects) (observation, error) {
@@ -84,7 +85,7 @@ func (o *observation) fails(f *failure) {
 
 // observeReceiver says whether every ready Pod serves what is wanted, and whether to ask again. reports are those of the
 // ready Pods, nil for one that does not answer.
-func observeReceiver(now *round, want desired.Objects, reports []*PodReport) (verdict, bool) {
+func observeReceiver(now *round, want desired.Objects, reports []*contract.Status) (verdict, bool) {
 	d := now.children.deployment
 	name := desired.ReceiverName(now.hook.Name)
 	rollout := verdict{reason: v1alpha1.ReasonRolloutInProgress, message: fmt.Sprintf("Deployment %q is bringing up its Pods.", name)}
@@ -112,7 +113,7 @@ func observeReceiver(now *round, want desired.Objects, reports []*PodReport) (ve
 		return verdict{reason: v1alpha1.ReasonStatusUnreachable, message: fmt.Sprintf(
 			"A ready Pod of Deployment %q does not tell the operator which configuration it serves: check that no NetworkPolicy keeps the operator from port %d of the Pods.",
 			name, desired.OpsPort)}, true
-	case slices.ContainsFunc(reports, func(p *PodReport) bool { return p.ConfigDigest != want.ConfigDigest }):
+	case slices.ContainsFunc(reports, func(p *contract.Status) bool { return p.ConfigDigest != want.ConfigDigest }):
 		how := "the kubelet brings the new one within about a minute; if it lasts, the logs of its Pods say why they do not take it over"
 		if !now.handedOut(want) {
 			how = "the new one is handed out once the resource is accepted"
@@ -164,8 +165,8 @@ func listPods(ctx context.Context, c client.Reader, hook *v1alpha1.HeymarketWebh
 }
 
 // askPods asks all Pods at once, and returns nil for one that does not answer.
-func askPods(ctx context.Context, status PodStatus, addresses []netip.Addr) []*PodReport {
-	reports := make([]*PodReport, len(addresses))
+func askPods(ctx context.Context, status PodStatus, addresses []netip.Addr) []*contract.Status {
+	reports := make([]*contract.Status, len(addresses))
 	var wg sync.WaitGroup
 	for i, a := range addresses {
 		wg.Go(func() {

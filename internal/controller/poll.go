@@ -18,6 +18,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/source"
 
 	"heymarket.dev/operator/api/v1alpha1"
+	"heymarket.dev/operator/internal/contract"
 	"heymarket.dev/operator/internal/controller/desired"
 )
 
@@ -114,7 +115,7 @@ func (p podPoll) news(ctx context.Context, key client.ObjectKey) bool {
 	if len(addresses.ready) == 0 {
 		return false
 	}
-	var reports []PodReport
+	var reports []contract.Status
 	for _, r := range askPods(ctx, p.pods, addresses.ready) {
 		if r == nil {
 			return true
@@ -143,7 +144,7 @@ func (p podPoll) news(ctx context.Context, key client.ObjectKey) bool {
 // newsOfWaiting says whether Pods that are not ready know something of Redis that the status does not say. They are known to be
 // there before they answer, and nothing tells when they do.
 func (p podPoll) newsOfWaiting(ctx context.Context, hook *v1alpha1.HeymarketWebhook, waiting []netip.Addr) bool {
-	var reports []PodReport
+	var reports []contract.Status
 	for _, r := range askPods(ctx, p.pods, waiting) {
 		if r != nil {
 			reports = append(reports, *r)

@@ -20,6 +20,7 @@ import (
 	"sigs.k8s.io/yaml"
 
 	"heymarket.dev/operator/api/v1alpha1"
+	"heymarket.dev/operator/internal/contract"
 	"heymarket.dev/operator/internal/controller/desired"
 	"heymarket.dev/operator/test/apiserver"
 )
@@ -901,25 +902,25 @@ func TestDurable(t *testing.T) {
 		w.quiet()
 	}
 	// A Pod that is looking for Redis in its first moments is nothing to warn of.
-	w.says("10.1.0.1", func(p *PodReport) { p.Redis, p.Durable = desired.RedisConnecting, false })
+	w.says("10.1.0.1", func(p *contract.Status) { p.Redis, p.Durable = contract.RedisConnecting, false })
 	durable(false, v1alpha1.ReasonDurabilityUnknown)
-	w.says("10.1.0.1", func(p *PodReport) { p.Redis, p.Durable = "ok", true })
+	w.says("10.1.0.1", func(p *contract.Status) { p.Redis, p.Durable = "ok", true })
 	durable(true, v1alpha1.ReasonDurable)
 	w.condition(v1alpha1.ConditionReady, true, v1alpha1.ReasonReady)
 
 	// One Pod that knows better is enough; what two say is said once.
 	for _, a := range []string{"10.1.0.1", "10.1.0.2"} {
-		w.says(a, func(p *PodReport) {
+		w.says(a, func(p *contract.Status) {
 			p.Durable, p.DurabilityProblems = false, []string{"Set noeviction.", "Set appendonly yes."}
 		})
 	}
 	durable(false, v1alpha1.ReasonNotDurable, "Warning NotDurable Set appendonly yes. Set noeviction.")
 	w.condition(v1alpha1.ConditionReady, false, v1alpha1.ReasonNotDurable, "Not Durable: Set appendonly yes. Set noeviction.")
-	w.says("10.1.0.1", func(p *PodReport) { p.Redis = "dial tcp 10.0.0.1:6379: connection refused" })
+	w.says("10.1.0.1", func(p *contract.Status) { p.Redis = "dial tcp 10.0.0.1:6379: connection refused" })
 	durable(false, v1alpha1.ReasonRedisUnreachable, "Warning RedisUnreachable A receiver cannot use Redis")
 
 	// A Pod that is not ready because of Redis is asked as well.
-	w.says("10.1.0.2", func(p *PodReport) { p.Redis = "no" })
+	w.says("10.1.0.2", func(p *contract.Status) { p.Redis = "no" })
 	w.rollOut(0)
 	durable(false, v1alpha1.ReasonRedisUnreachable)
 	w.condition(v1alpha1.ConditionAvailable, false, v1alpha1.ReasonNoReadyReplicas)
@@ -928,7 +929,7 @@ func TestDurable(t *testing.T) {
 	durable(true, v1alpha1.ReasonDurable, "Normal Durable")
 
 	// A Pod that has not asked Redis yet is asked again.
-	w.says("10.1.0.1", func(p *PodReport) { p.Durable = false })
+	w.says("10.1.0.1", func(p *contract.Status) { p.Durable = false })
 	if res := w.reconcile(); res.RequeueAfter != askAgain {
 		t.Errorf("asked again after %s, want %s", res.RequeueAfter, askAgain)
 	}
@@ -972,12 +973,12 @@ targets: [{name: crm, url: 'http://crm.example.com/in'}, {name: log, url: 'http:
 	figures(0, 0, idle...)
 	w.quiet()
 
-	w.says("10.1.0.1", func(p *PodReport) {
-		p.Targets[0] = TargetReport{Name: "crm", Pending: 4321, DeadLetters: 12, Circuit: "Open"}
+	w.says("10.1.0.1", func(p *contract.Status) {
+		p.Targets[0] = contract.TargetStatus{Name: "crm", Pending: 4321, DeadLetters: 12, Circuit: "Open"}
 	})
-	w.says("10.1.0.2", func(p *PodReport) {
-		p.Targets[0] = TargetReport{Name: "crm", Pending: 4322, DeadLetters: 12, Circuit: "Closed"}
-		p.Targets[1] = TargetReport{Name: "log", Pending: 900, Circuit: "none of the three"}
+	w.says("10.1.0.2", func(p *contract.Status) {
+		p.Targets[0] = contract.TargetStatus{Name: "crm", Pending: 4322, DeadLetters: 12, Circuit: "Closed"}
+		p.Targets[1] = contract.TargetStatus{Name: "log", Pending: 900, Circuit: "none of the three"}
 	})
 	w.quiet() // Within the minute nothing is written.
 	figures(0, 0, idle...)
@@ -992,11 +993,11 @@ targets: [{name: crm, url: 'http://crm.example.com/in'}, {name: log, url: 'http:
 
 	// What changes within the first digit is no news.
 	aMinuteLater()
-	w.says("10.1.0.2", func(p *PodReport) { p.Targets[0].Pending = 4400 })
+	w.says("10.1.0.2", func(p *contract.Status) { p.Targets[0].Pending = 4400 })
 	w.quiet()
 	// Neither is a Pod that has lost sight of Redis, or one that is gone.
-	w.says("10.1.0.1", func(p *PodReport) { p.Redis, p.Targets[0] = "away", TargetReport{Name: "crm"} })
-	w.says("10.1.0.2", func(p *PodReport) { p.Redis, p.Targets[0] = "away", TargetReport{Name: "crm"} })
+	w.says("10.1.0.1", func(p *contract.Status) { p.Redis, p.Targets[0] = "away", contract.TargetStatus{Name: "crm"} })
+	w.says("10.1.0.2", func(p *contract.Status) { p.Redis, p.Targets[0] = "away", contract.TargetStatus{Name: "crm"} })
 	w.reconcile()
 	figures(5000, 10, busy...)
 
@@ -1022,8 +1023,8 @@ func TestTokenUse(t *testing.T) {
 	used := func(current, previous time.Duration) {
 		w.rollOut(2)
 		w.serve("10.1.0.1", "10.1.0.2")
-		w.says("10.1.0.2", func(p *PodReport) {
-			p.Tokens = []TokenReport{{Name: "current"}, {Name: "previous"}}
+		w.says("10.1.0.2", func(p *contract.Status) {
+			p.Tokens = []contract.TokenStatus{{Name: "current"}, {Name: "previous"}}
 			if current > 0 {
 				p.Tokens[0].LastUsed = start.Add(current)
 			}
@@ -1066,7 +1067,7 @@ func TestTokenUse(t *testing.T) {
 		h.Spec.Token = v1alpha1.Token{SecretKeyRef: v1alpha1.TokenReference{Name: "next", Key: "token"}, PreviousSecretKeyRef: &previous}
 	})
 	// Pods with the old configuration still call it the current one.
-	w.says("10.1.0.2", func(p *PodReport) { p.Tokens[0].LastUsed = start.Add(20 * time.Minute) })
+	w.says("10.1.0.2", func(p *contract.Status) { p.Tokens[0].LastUsed = start.Add(20 * time.Minute) })
 	w.reconcile()
 	expect("next", 0, "heymarket", 6*time.Minute, 6*time.Minute)
 	used(0, 0) // Pods that have just begun know of no use.
@@ -1097,7 +1098,7 @@ func TestLastDelivered(t *testing.T) {
 		w.rollOut(2)
 		w.serve("10.1.0.1", "10.1.0.2")
 		for i, m := range minutes {
-			w.says([]string{"10.1.0.1", "10.1.0.2"}[i], func(p *PodReport) {
+			w.says([]string{"10.1.0.1", "10.1.0.2"}[i], func(p *contract.Status) {
 				if m > 0 {
 					p.Targets[0].LastDelivered = start.Add(time.Duration(m) * time.Minute)
 				}

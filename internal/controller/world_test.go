@@ -37,6 +37,7 @@ import (
 	"sigs.k8s.io/yaml"
 
 	"heymarket.dev/operator/api/v1alpha1"
+	"heymarket.dev/operator/internal/contract"
 	"heymarket.dev/operator/internal/controller/desired"
 	"heymarket.dev/operator/internal/receiver/config"
 	"heymarket.dev/operator/internal/receiver/stream"
@@ -409,31 +410,31 @@ func (w *world) lookForCanary() {
 // fakePods answers for all Pods.
 type fakePods struct {
 	mu     sync.Mutex
-	serves map[string]PodReport // by address; absent means that the Pod does not answer
+	serves map[string]contract.Status // by address; absent means that the Pod does not answer
 	asked  int
 }
 
-func (p *fakePods) Report(_ context.Context, a netip.Addr) (PodReport, error) {
+func (p *fakePods) Report(_ context.Context, a netip.Addr) (contract.Status, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.asked++
 	if r, ok := p.serves[a.String()]; ok {
 		return r, nil
 	}
-	return PodReport{}, errors.New("connection refused")
+	return contract.Status{}, errors.New("connection refused")
 }
 
 // serve makes the Pods with these addresses serve what is in the Secret now, in good health.
 func (w *world) serve(addresses ...string) {
 	w.t.Helper()
-	report := PodReport{ConfigDigest: desired.DigestOf(w.configSecret().Data), Redis: "ok", Durable: true}
+	report := contract.Status{ConfigDigest: desired.DigestOf(w.configSecret().Data), Redis: "ok", Durable: true}
 	for _, t := range w.hook().Spec.Targets {
-		report.Targets = append(report.Targets, TargetReport{Name: t.Name, Circuit: "Closed"})
+		report.Targets = append(report.Targets, contract.TargetStatus{Name: t.Name, Circuit: "Closed"})
 	}
 	w.pods.mu.Lock()
 	defer w.pods.mu.Unlock()
 	if w.pods.serves == nil {
-		w.pods.serves = map[string]PodReport{}
+		w.pods.serves = map[string]contract.Status{}
 	}
 	for _, a := range addresses {
 		r := report
@@ -443,7 +444,7 @@ func (w *world) serve(addresses ...string) {
 }
 
 // says changes what the Pod with this address says.
-func (w *world) says(address string, change func(*PodReport)) {
+func (w *world) says(address string, change func(*contract.Status)) {
 	w.pods.mu.Lock()
 	defer w.pods.mu.Unlock()
 	r := w.pods.serves[address]

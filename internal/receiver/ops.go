@@ -9,51 +9,10 @@ import (
 	"github.com/go-json-experiment/json"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
+	"heymarket.dev/operator/internal/contract"
 	"heymarket.dev/operator/internal/receiver/config"
 	"heymarket.dev/operator/internal/receiver/stream"
 )
-
-// Status is what /status of the operations port answers, in JSON: what the operator and people want to know of one
-// receiver. It holds nothing secret.
-type Status struct {
-	// Version is the build.
-	Version string `json:"version"`
-	// ConfigDigest identifies the configuration in force, see config.Digest.
-	ConfigDigest string `json:"configDigest"`
-	// Redis is "ok", config.RedisConnecting, or one sentence that says what is wrong.
-	Redis string `json:"redis"`
-	// Durable says that Redis promises to keep what it has confirmed; false until it has been asked.
-	Durable bool `json:"durable"`
-	// DurabilityProblems are one sentence each: what can lose accepted events, or keeps Redis from taking new ones.
-	DurabilityProblems []string `json:"durabilityProblems,omitempty"`
-	// Tokens are those in force, the current one first.
-	Tokens []TokenStatus `json:"tokens"`
-	// Targets are the targets of the configuration in force.
-	Targets []TargetStatus `json:"targets"`
-	// Backlog is the sum of Pending over them. It is missing while Redis does not tell, so that an autoscaler which reads
-	// it does not take that for no work.
-	Backlog *int64 `json:"backlog,omitempty"`
-}
-
-// TokenStatus tells a person when the previous token can be withdrawn. It names a token by its place in a rotation.
-type TokenStatus struct {
-	// Name is current or previous.
-	Name string `json:"name"`
-	// LastUsed is when this receiver last accepted it, cut to the minute; missing: not since the receiver began.
-	LastUsed time.Time `json:"lastUsed,omitzero"`
-}
-
-// TargetStatus is the state of one target, over all receivers of the webhook.
-type TargetStatus struct {
-	Name        string `json:"name"`
-	Pending     int64  `json:"pending"`
-	DeadLetters int64  `json:"deadLetters"`
-	// Circuit is Closed, Open or Gone, as this receiver sees it.
-	Circuit string `json:"circuit"`
-	// LastDelivered is when the target last took an event from this receiver, cut to the minute; missing: not since the
-	// receiver began.
-	LastDelivered time.Time `json:"lastDelivered,omitzero"`
-}
 
 // opsHandler serves the operations port: /healthz, /readyz, /metrics and /status.
 func (r *Receiver) opsHandler() http.Handler {
@@ -66,7 +25,7 @@ func (r *Receiver) opsHandler() http.Handler {
 		}
 		write(w, http.StatusOK, "ok")
 	})
-	mux.HandleFunc("GET /status", func(w http.ResponseWriter, req *http.Request) {
+	mux.HandleFunc("GET "+contract.StatusPath, func(w http.ResponseWriter, req *http.Request) {
 		body, err := json.Marshal(r.status(req.Context()))
 		if err != nil {
 			write(w, http.StatusInternalServerError, err.Error())
@@ -125,15 +84,15 @@ func (r *Receiver) targetNames() []string {
 	return names
 }
 
-func (r *Receiver) status(context.Context) Status {
+func (r *Receiver) status(context.Context) contract.Status {
 	f := r.inForce.Load()
-	s := Status{Version: r.Version, ConfigDigest: f.digest, Redis: "ok", Targets: []TargetStatus{}}
+	s := contract.Status{Version: r.Version, ConfigDigest: f.digest, Redis: contract.RedisOK, Targets: []contract.TargetStatus{}}
 	all, err := r.accounts()
 	switch {
 	case err == nil:
 		s.Backlog = new(int64)
 	case !r.connected.Load() && time.Since(r.began) < config.FirstContact:
-		s.Redis = config.RedisConnecting
+		s.Redis = contract.RedisConnecting
 	default:
 		s.Redis = err.Error()
 	}
@@ -150,14 +109,14 @@ func (r *Receiver) status(context.Context) Status {
 		s.Durable, s.DurabilityProblems = false, append(slices.Clone(s.DurabilityProblems), why)
 	}
 	for _, u := range r.events.TokenUses() {
-		s.Tokens = append(s.Tokens, TokenStatus{Name: u.Name, LastUsed: u.LastUsed})
+		s.Tokens = append(s.Tokens, contract.TokenStatus{Name: u.Name, LastUsed: u.LastUsed})
 	}
 	for _, t := range f.config.Targets {
 		account := all[t.Name]
 		if s.Backlog != nil {
 			*s.Backlog += account.Pending
 		}
-		s.Targets = append(s.Targets, TargetStatus{
+		s.Targets = append(s.Targets, contract.TargetStatus{
 			Name: t.Name, Pending: account.Pending, DeadLetters: account.DeadLetters, Circuit: string(r.circuit(t.Name)), LastDelivered: r.taken.last(t.Name),
 		})
 	}

@@ -19,6 +19,7 @@ import (
 	"github.com/go-json-experiment/json"
 	"github.com/google/go-cmp/cmp"
 
+	"heymarket.dev/operator/internal/contract"
 	"heymarket.dev/operator/internal/receiver"
 	"heymarket.dev/operator/internal/receiver/config"
 	"heymarket.dev/operator/internal/receiver/redistest"
@@ -410,7 +411,7 @@ func TestFailedAttemptsAreRepeatedAndTheHopelessKept(t *testing.T) {
 	to.await(t, 1)
 	to.answer(func() int { return http.StatusUnprocessableEntity })
 	p.wantPost(sample(2), http.StatusOK)
-	var status receiver.Status
+	var status contract.Status
 	until(t, "one dead letter and nothing pending", func() bool {
 		_, body := p.get("/status")
 		if err := json.Unmarshal([]byte(body), &status); err != nil {
@@ -420,7 +421,7 @@ func TestFailedAttemptsAreRepeatedAndTheHopelessKept(t *testing.T) {
 			return false
 		}
 		status.Targets[0].LastDelivered = time.Time{}
-		return cmp.Equal(status.Targets, []receiver.TargetStatus{{Name: "crm", DeadLetters: 1, Circuit: "Closed"}})
+		return cmp.Equal(status.Targets, []contract.TargetStatus{{Name: "crm", DeadLetters: 1, Circuit: "Closed"}})
 	})
 }
 

@@ -7,7 +7,7 @@ import (
 	"testing"
 	"time"
 
-	"heymarket.dev/operator/internal/receiver"
+	"heymarket.dev/operator/internal/contract"
 	"heymarket.dev/operator/internal/receiver/config"
 	"heymarket.dev/operator/internal/receiver/redistest"
 )
@@ -78,7 +78,7 @@ func TestRedisThatTakesNoWritesIsTold(t *testing.T) {
 			told := func(p *process, ok bool) func() bool {
 				return func() bool {
 					_, body := p.get("/status")
-					var s receiver.Status
+					var s contract.Status
 					if err := json.Unmarshal([]byte(body), &s); err != nil {
 						t.Fatal(err)
 					}

@@ -19,7 +19,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"heymarket.dev/operator/api/v1alpha1"
-	"heymarket.dev/operator/internal/controller"
+	"heymarket.dev/operator/internal/contract"
 	"heymarket.dev/operator/internal/controller/desired"
 )
 
@@ -81,8 +81,8 @@ func (p *pods) run(ctx context.Context, c *cluster, hooks []*v1alpha1.HeymarketW
 			n := i*2 + a
 			addr := netip.AddrFrom4([4]byte{10, byte(128 + n>>16), byte(n >> 8), byte(n)})
 			addresses = append(addresses, addr.String())
-			status, err := json.Marshal(controller.PodReport{
-				ConfigDigest: digests[key], Redis: "ok", Durable: true, Targets: []controller.TargetReport{{Name: "crm", Circuit: "Closed"}},
+			status, err := json.Marshal(contract.Status{
+				ConfigDigest: digests[key], Redis: "ok", Durable: true, Targets: []contract.TargetStatus{{Name: "crm", Circuit: "Closed"}},
 			})
 			if err != nil {
 				return err

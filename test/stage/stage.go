@@ -24,7 +24,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"heymarket.dev/operator/api/v1alpha1"
-	"heymarket.dev/operator/internal/controller"
+	"heymarket.dev/operator/internal/contract"
 	"heymarket.dev/operator/internal/controller/desired"
 )
 
@@ -133,25 +133,25 @@ func (s *Stage) addresses(hook client.ObjectKey, n int) []netip.Addr {
 }
 
 // Report implements controller.PodStatus: a Pod serves what is in its Secret, in good health.
-func (s *Stage) Report(ctx context.Context, address netip.Addr) (controller.PodReport, error) {
+func (s *Stage) Report(ctx context.Context, address netip.Addr) (contract.Status, error) {
 	s.mu.Lock()
 	hook, ok := s.pods[address]
 	s.asked[hook]++
 	s.mu.Unlock()
 	if !ok {
-		return controller.PodReport{}, fmt.Errorf("no Pod has the address %s", address)
+		return contract.Status{}, fmt.Errorf("no Pod has the address %s", address)
 	}
 	secret := &corev1.Secret{}
 	if err := s.c.Get(ctx, receiver(hook), secret); err != nil {
-		return controller.PodReport{}, err
+		return contract.Status{}, err
 	}
-	report := controller.PodReport{ConfigDigest: desired.DigestOf(secret.Data), Redis: "ok", Durable: true}
+	report := contract.Status{ConfigDigest: desired.DigestOf(secret.Data), Redis: "ok", Durable: true}
 	w := &v1alpha1.HeymarketWebhook{}
 	if err := s.c.Get(ctx, hook, w); err != nil {
-		return controller.PodReport{}, err
+		return contract.Status{}, err
 	}
 	for _, t := range w.Spec.Targets {
-		report.Targets = append(report.Targets, controller.TargetReport{Name: t.Name, Circuit: string(v1alpha1.CircuitClosed)})
+		report.Targets = append(report.Targets, contract.TargetStatus{Name: t.Name, Circuit: string(v1alpha1.CircuitClosed)})
 	}
 	return report, nil
 }

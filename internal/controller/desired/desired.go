@@ -46,9 +46,6 @@ const OpsPort = 8081
 // StatusTimeout is how long a receiver may wait for Redis before it answers /status.
 const StatusTimeout = config.StatusTimeout
 
-// RedisConnecting is what a receiver says of Redis while it is looking for it.
-const RedisConnecting = config.RedisConnecting
-
 // ContainerName is the name of the receiver's container in its Pod.
 const ContainerName = "receiver"
 

@@ -6,6 +6,8 @@ import (
 
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
+
+	"heymarket.dev/operator/internal/contract"
 )
 
 // ScaledObjectKind is KEDA's. Like HTTPRouteKind it is written without Go types.
@@ -20,7 +22,7 @@ func scaledObject(in Input) *unstructured.Unstructured {
 		"metricType": "AverageValue",
 		"metadata": map[string]any{
 			"url":           fmt.Sprintf("http://%s:%d/status", ServiceHost(in.Webhook.Namespace, in.Webhook.Name), OpsPort),
-			"valueLocation": "backlog",
+			"valueLocation": contract.BacklogMember,
 			"targetValue":   strconv.Itoa(int(*a.BacklogPerReplica)),
 		},
 	}}

@@ -60,15 +60,12 @@ const (
 	DrainTimeout = 15 * time.Second
 	// StatusTimeout bounds how long a receiver waits for Redis before it answers without it what it is asked about itself.
 	StatusTimeout = 2 * time.Second
-	// FirstContact is how long after its start a receiver that has not reached Redis yet says RedisConnecting, and not what is
-	// wrong: in its first moments a Pod's network may not be up yet.
+	// FirstContact is how long after its start a receiver that has not reached Redis yet reports contract.RedisConnecting, and not what
+	// is wrong: in its first moments a Pod's network may not be up yet.
 	FirstContact = 10 * time.Second
 	// settleTimeout is what remains for settling the last attempts.
 	settleTimeout = 13 * time.Second
 )
-
-// RedisConnecting is what a receiver says of Redis while it is looking for it, see FirstContact.
-const RedisConnecting = "connecting"
 
 // TerminationGrace is how long a receiver may take from SIGTERM to its end, whatever its targets do.
 func (c Config) TerminationGrace() time.Duration {

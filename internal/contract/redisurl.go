@@ -1,0 +1,55 @@
+package contract
+
+import (
+	"errors"
+	"net"
+	"net/url"
+	"strings"
+)
+
+// maxRedisAddresses bounds the nodes that one Redis URL names.
+const maxRedisAddresses = 64
+
+// CheckRedisURL says whether receivers connect to the Redis at s, as far as its text shows. The error continues a sentence that
+// names where the URL is, and repeats no part of it, because it may hold a password.
+func CheckRedisURL(s string) error {
+	u, err := url.Parse(s)
+	switch {
+	case err != nil:
+		return errors.New("cannot be read: write it as redis://user:password@host:6379/0, with the password percent-encoded")
+	case u.Scheme != "redis" && u.Scheme != "rediss":
+		return errors.New("must begin with redis:// or rediss://")
+	case u.Hostname() == "":
+		return errors.New("names no host: write it as redis://user:password@host:6379/0")
+	}
+	query, err := url.ParseQuery(u.RawQuery)
+	if err != nil {
+		return errors.New("has a query that cannot be read: percent-encode its values")
+	}
+	password, _ := u.User.Password()
+	texts := []string{u.User.Username(), password, u.Host, u.Path, u.Fragment}
+	for name, values := range query {
+		texts = append(append(texts, name), values...)
+	}
+	for _, text := range texts {
+		// Percent-encoded, a line break would reach the server as one, and begin a command of another protocol.
+		if HasControl(text) {
+			return errors.New("holds a line break or another control character, perhaps percent-encoded: remove it")
+		}
+	}
+	addresses := query["addr"]
+	if len(addresses) > maxRedisAddresses {
+		return errors.New("names more than 64 further nodes in addr: name a few, the others are found by themselves")
+	}
+	for _, a := range addresses {
+		if host, _, err := net.SplitHostPort(a); err == nil && host == "" || strings.ContainsAny(a, "/ ") {
+			return errors.New("has an addr without a host: write each as host:port")
+		}
+	}
+	return nil
+}
+
+// HasControl says whether text holds a control character, such as a line break.
+func HasControl(text string) bool {
+	return strings.ContainsFunc(text, func(r rune) bool { return r < ' ' || r == 0x7f })
+}
