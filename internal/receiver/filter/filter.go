@@ -10,7 +10,8 @@
 //
 // Members of event.data are strings, bools, null, lists, maps and numbers: an integer is an int where it fits 64 bits
 // with a sign, a uint where it fits without, and every other number is a double. So 64-bit ids keep all their digits.
-// Any member may be absent: has(event.data.text), or event.data.?text.orValue(""), ask for it safely.
+// Any member may be absent: has(event.data.text), or event.data.?text.orValue(""), ask for it safely. For these a member
+// that is null is absent.
 //
 // The language is CEL's standard library with macros and optional values, without the creation of messages. The cost of
 // compiling is bounded before anything is compiled (budget.go, pattern.go). The cost of evaluating is bounded twice, by
@@ -131,7 +132,7 @@ func Compile(expression string, kind Kind) (*Program, error) {
 		return nil, err
 	}
 	options := append(constants{}.options(),
-		cel.EvalOptions(cel.OptOptimize), cel.CostLimit(MaxCost), cel.InterruptCheckFrequency(interruptEvery),
+		cel.CustomDecoratorV2(nullIsAbsent), cel.EvalOptions(cel.OptOptimize), cel.CostLimit(MaxCost), cel.InterruptCheckFrequency(interruptEvery),
 		cel.CostTrackerOptions(interpreter.OverloadCostTracker(overloads.AddList, addListCost)))
 	program, err := env.Program(checked, options...)
 	if err != nil {
@@ -284,6 +285,7 @@ func newEnvironment(kind Kind) (*cel.Env, error) {
 		cel.CustomTypeProvider(provider{registry, kind}),
 		cel.Variable(variable, eventType),
 		cel.OptionalTypes(),
+		cel.Macros(hasMacro),
 		cel.CrossTypeNumericComparisons(true),
 		cel.DefaultUTCTimeZone(true),
 		cel.ParserRecursionLimit(maxNesting),
