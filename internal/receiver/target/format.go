@@ -37,6 +37,9 @@ const (
 	HeaderSignature = "Webhook-Signature"
 	// HeaderTrace carries the W3C traceparent.
 	HeaderTrace = "Traceparent"
+
+	headerTraceState = "Tracestate"
+	headerBaggage    = "Baggage"
 )
 
 const (

@@ -33,7 +33,8 @@ const awkward = ` { "type" : "message_recieved","id":41,"event_data":{"super":90
 func anEvent() event.Event {
 	return event.Event{
 		ID: "evt_abcdefghijklmnopqrstuvwxyz", Type: event.MessageReceived, AcceptedAt: accepted, Body: []byte(awkward),
-		Trace: "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
+		Trace:      "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
+		TraceState: "rojo=00f067aa0ba902b7", Baggage: "team=support",
 	}
 }
 
@@ -60,6 +61,18 @@ func sendTo(t *testing.T, o target.Options) event.Outcome {
 	s := target.New(o)
 	t.Cleanup(s.Close)
 	return s.Send(t.Context(), anEvent(), 3)
+}
+
+func TestTraceContextTravels(t *testing.T) {
+	t.Parallel()
+	e := anEvent()
+	for _, f := range []target.Format{target.Heymarket, target.CloudEvents, target.CloudEventsStructured} {
+		got := send(t, target.Options{Format: f}).header
+		want := [3]string{e.Trace, e.TraceState, e.Baggage}
+		if travelled := [3]string{got.Get("traceparent"), got.Get("tracestate"), got.Get("baggage")}; travelled != want {
+			t.Errorf("%s: %q, want %q", f, travelled, want)
+		}
+	}
 }
 
 func TestFormatsAreThoseOfTheConfiguration(t *testing.T) {

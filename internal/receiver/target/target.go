@@ -38,6 +38,19 @@ const (
 	drainBytes   = 4 << 10 // of an answer, so that its connection can serve again; a longer answer costs a new one
 )
 
+const (
+	// drainTime bounds the reading of an answer's body: the status has decided by then.
+	drainTime = 250 * time.Millisecond
+	// idleTime is how long a connection is kept without use.
+	idleTime = time.Minute
+	// connectionAge is when connections are renewed although they are in use, so that a change in DNS is followed.
+	connectionAge = time.Minute
+	// An HTTP/2 connection on which nothing was read for pingAfter is asked for a sign of life, and closed without one after
+	// pingTimeout.
+	pingAfter   = 10 * time.Second
+	pingTimeout = 5 * time.Second
+)
+
 // Options are what a Target needs.
 type Options struct {
 	// URL is an absolute http or https URL.
@@ -67,13 +80,13 @@ type Options struct {
 // Target is one downstream service. Its methods may be called concurrently.
 type Target struct {
 	// request is what each attempt is a copy of; nil: the URL is no URL.
-	request   *http.Request
-	timeout   time.Duration
-	format    Format
-	source    string
-	keys      [][]byte
-	headers   http.Header
-	transport *http.Transport
+	request *http.Request
+	timeout time.Duration
+	format  Format
+	source  string
+	keys    [][]byte
+	headers http.Header
+	*connections
 }
 
 // New returns a Target that opens no connection before the first Send.
@@ -83,13 +96,14 @@ func New(o Options) *Target {
 		DialContext:           o.dialer().DialContext,
 		MaxIdleConnsPerHost:   o.MaxInFlight,
 		MaxIdleConns:          o.MaxInFlight,
-		IdleConnTimeout:       60 * time.Second,
+		IdleConnTimeout:       idleTime,
 		TLSHandshakeTimeout:   o.Timeout,
 		ResponseHeaderTimeout: o.Timeout,
 		DisableCompression:    true,
 		// The library's bound of 10 MiB times MaxInFlight is more memory than a receiver has.
 		MaxResponseHeaderBytes: headerBytes,
 		ForceAttemptHTTP2:      true,
+		HTTP2:                  &http.HTTP2Config{SendPingTimeout: pingAfter, PingTimeout: pingTimeout, WriteByteTimeout: pingTimeout},
 		ReadBufferSize:         2 << 10,
 		WriteBufferSize:        2 << 10,
 	}
@@ -105,7 +119,7 @@ func New(o Options) *Target {
 	}
 	return &Target{
 		request: request, timeout: o.Timeout, format: o.Format, source: o.Source, keys: o.SigningKeys, headers: headers,
-		transport: transport,
+		connections: &connections{transport: transport},
 	}
 }
 
@@ -129,8 +143,10 @@ func (t *Target) Send(ctx context.Context, e event.Event, attempt int) event.Out
 	header[HeaderTimestamp] = []string{strconv.FormatInt(now, 10)}
 	header[HeaderType] = []string{e.Type}
 	header[HeaderAttempt] = []string{strconv.Itoa(attempt)}
-	if e.Trace != "" {
-		header[HeaderTrace] = []string{e.Trace}
+	for _, h := range [...][2]string{{HeaderTrace, e.Trace}, {headerTraceState, e.TraceState}, {headerBaggage, e.Baggage}} {
+		if h[1] != "" {
+			header[h[0]] = []string{h[1]}
+		}
 	}
 	if len(t.keys) > 0 {
 		header[HeaderSignature] = []string{sign(t.keys, e.ID, now, body)}
@@ -145,39 +161,51 @@ func (t *Target) Send(ctx context.Context, e event.Event, attempt int) event.Out
 		req.Body, _ = req.GetBody()
 	}
 	// Not by an http.Client: it follows redirects, and an event belongs at no address but the declared one.
-	resp, err := t.transport.RoundTrip(req)
+	transport := t.current(time.Now())
+	resp, err := transport.RoundTrip(req)
 	if err != nil {
+		if isTimeout(err) {
+			t.abandon(transport)
+		}
 		return event.Outcome{Err: explain(err)}
 	}
-	defer resp.Body.Close()
-	// The status decides; what follows it is read for the dead letters and to give the connection back.
-	var excerpt []byte
-	if resp.Body != http.NoBody {
-		excerpt, _ = io.ReadAll(io.LimitReader(resp.Body, excerptBytes))
-		_, _ = io.CopyN(io.Discard, resp.Body, drainBytes)
+	if resp.StatusCode == http.StatusSwitchingProtocols {
+		_ = resp.Body.Close() // It is the bare connection, whose reads no context ends.
+		return event.Outcome{Err: errors.New("the target switched protocols (101) instead of answering; its URL may be that of a WebSocket")}
 	}
 	out := event.Outcome{Status: resp.StatusCode, RetryAfter: retryAfter(resp.Header.Get("Retry-After"), time.Now())}
+	excerpt := drain(resp, cancel)
 	if !out.Delivered() {
 		out.Excerpt = string(excerpt)
 	}
 	return out
 }
 
-// Close gives back idle connections. Attempts under way are not disturbed.
-func (t *Target) Close() { t.transport.CloseIdleConnections() }
+// drain reads the beginning of an answer's body, for the dead letters and to give the connection back. It takes no longer
+// than drainTime, whatever the target does: then the attempt's context is cancelled, which ends the reading.
+func drain(resp *http.Response, cancel context.CancelFunc) (excerpt []byte) {
+	defer resp.Body.Close()
+	if resp.Body == http.NoBody {
+		return nil
+	}
+	timer := time.AfterFunc(drainTime, cancel)
+	defer timer.Stop()
+	excerpt, _ = io.ReadAll(io.LimitReader(resp.Body, excerptBytes))
+	_, _ = io.CopyN(io.Discard, resp.Body, drainBytes)
+	return excerpt
+}
 
 // explain returns err in words that a log may hold. Where net/http does not understand an answer it quotes it, at any
 // length, and a quoted answer may repeat what was sent.
 func explain(err error) error {
 	var (
-		timeout interface{ Timeout() bool }
 		network *net.OpError
 		noTLS   tls.RecordHeaderError
 		badCert *tls.CertificateVerificationError
 		alert   tls.AlertError
 	)
 	switch {
-	case errors.Is(err, context.DeadlineExceeded), errors.As(err, &timeout) && timeout.Timeout():
+	case isTimeout(err):
 		return errors.New("the target did not answer in time")
 	case errors.Is(err, context.Canceled):
 		return context.Canceled
@@ -193,6 +221,11 @@ func explain(err error) error {
 	return errors.New("the connection broke before an answer, or the answer is not HTTP")
 }
 
+func isTimeout(err error) bool {
+	var timeout interface{ Timeout() bool }
+	return errors.Is(err, context.DeadlineExceeded) || errors.As(err, &timeout) && timeout.Timeout()
+}
+
 // bounded cuts an error's text, which a certificate or a resolver may have made long.
 func bounded(err error) error {
 	text := err.Error()
@@ -200,18 +233,4 @@ func bounded(err error) error {
 		return err
 	}
 	return errors.New(strings.ToValidUTF8(text[:errorBytes], "") + "…")
-}
-
-// retryAfter reads the header of RFC 9110, section 10.2.3: seconds or an HTTP date. It returns 0 for anything else.
-func retryAfter(header string, now time.Time) time.Duration {
-	if header == "" {
-		return 0
-	}
-	if seconds, err := strconv.ParseUint(header, 10, 31); err == nil {
-		return time.Duration(seconds) * time.Second
-	}
-	if at, err := http.ParseTime(header); err == nil && at.After(now) {
-		return at.Sub(now)
-	}
-	return 0
 }

@@ -380,40 +380,6 @@ func TestConnectionsAreReused(t *testing.T) {
 	}
 }
 
-func TestRetryAfter(t *testing.T) {
-	t.Parallel()
-	now := time.Date(2026, 11, 21, 9, 0, 0, 0, time.UTC)
-	for header, want := range map[string]time.Duration{
-		"":                                 0,
-		"0":                                0,
-		"1":                                time.Second,
-		"120":                              2 * time.Minute,
-		"2147483647":                       2147483647 * time.Second,
-		"2147483648":                       0,
-		"99999999999999999999":             0,
-		"-1":                               0,
-		"1.5":                              0,
-		"+1":                               0,
-		"1s":                               0,
-		"0x10":                             0,
-		" 5":                               0,
-		"soon":                             0,
-		"Sat, 21 Nov 2026 09:00:30 GMT":    30 * time.Second,
-		"Saturday, 21-Nov-26 09:01:00 GMT": time.Minute,
-		"Sat Nov 21 09:02:00 2026":         2 * time.Minute,
-		"Sat, 21 Nov 2026 08:59:59 GMT":    0,
-		"Sat, 21 Nov 2026 09:00:00 GMT":    0,
-		"2026-11-21T09:00:30Z":             0,
-	} {
-		if got := retryAfter(header, now); got != want {
-			t.Errorf("Retry-After %q: %s, want %s", header, got, want)
-		}
-	}
-	if got := retryAfter("Fri, 31 Dec 9999 23:59:59 GMT", now); got <= 0 {
-		t.Errorf("a date far away: %s", got)
-	}
-}
-
 func BenchmarkSend(b *testing.B) {
 	server := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { _, _ = io.Copy(io.Discard, r.Body) }))
 	defer server.Close()

@@ -1,0 +1,53 @@
+package target
+
+import (
+	"net/http"
+	"sync"
+	"time"
+)
+
+// connections are the open connections to one target. They are renewed when they reach connectionAge, and when an attempt
+// gets no answer on them: net/http closes an HTTP/1 connection in that case, and goes on using one of HTTP/2, on which all
+// further attempts would time out as well.
+type connections struct {
+	mu        sync.Mutex
+	transport *http.Transport
+	since     time.Time // of the first attempt by that transport
+}
+
+// current returns the transport by which an attempt is to be made.
+func (c *connections) current(now time.Time) *http.Transport {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	switch {
+	case c.since.IsZero():
+		c.since = now
+	case now.Sub(c.since) >= connectionAge:
+		c.replace()
+		c.since = now
+	}
+	return c.transport
+}
+
+// abandon makes later attempts use connections other than those of t.
+func (c *connections) abandon(t *http.Transport) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.transport == t { // else another attempt has done so
+		c.replace()
+	}
+}
+
+// replace leaves the attempts under way to finish on the old connections, which are closed as they become idle.
+func (c *connections) replace() {
+	old := c.transport
+	c.transport, c.since = old.Clone(), time.Time{}
+	old.CloseIdleConnections()
+}
+
+// Close closes the idle connections. Attempts under way are not disturbed.
+func (c *connections) Close() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.transport.CloseIdleConnections()
+}
