@@ -143,8 +143,12 @@ func parseOptions(args []string, out io.Writer) (options, error) {
 
 func checkTraces(t controller.Traces) error {
 	if t.Endpoint != "" {
-		if u, err := url.Parse(t.Endpoint); err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Hostname() == "" || u.User != nil {
+		u, err := url.Parse(t.Endpoint)
+		switch {
+		case err != nil, u.Scheme != "http" && u.Scheme != "https", u.Hostname() == "", u.User != nil:
 			return errors.New("--traces-endpoint is no URL of a collector; set one without a password, such as http://collector.observability:4318")
+		case u.Port() == "4317":
+			return errors.New("--traces-endpoint has port 4317, which is OTLP over gRPC; set the port of OTLP over HTTP, usually 4318")
 		}
 	}
 	if !(t.Ratio >= 0 && t.Ratio <= 1) {

@@ -30,6 +30,7 @@ func TestBadFlagsEndWithASentence(t *testing.T) {
 		{[]string{"--redis-url-file=f", "--max-concurrent-rollouts=-1"}, []string{"--max-concurrent-rollouts", "-1", "no limit"}},
 		{[]string{"--redis-url-file=f", "--traces-endpoint=collector:4317"}, []string{"--traces-endpoint", "http://collector.observability:4318"}},
 		{[]string{"--redis-url-file=f", "--traces-endpoint=https://me:secret@collector"}, []string{"--traces-endpoint", "without a password"}},
+		{[]string{"--redis-url-file=f", "--traces-endpoint=http://collector:4317"}, []string{"--traces-endpoint", "port 4317", "gRPC", "usually 4318"}},
 		{[]string{"--redis-url-file=f", "--traces-ratio=1.5"}, []string{"--traces-ratio", "1.5", "from 0 to 1"}},
 		{[]string{"--redis-url-file=f", "--traces-ratio=NaN"}, []string{"--traces-ratio", "from 0 to 1"}},
 		{[]string{"--redis-url-file=f", "--log-format=xml"}, []string{"--log-format", "xml", "json"}},

@@ -91,6 +91,8 @@ type Event struct {
 	Conversation string
 	// Trace is a W3C traceparent, or empty.
 	Trace string
+	// TraceState and Baggage are the W3C headers that came with it, within their limits, or empty.
+	TraceState, Baggage string
 }
 
 // Lease is an event lent by its queue to one consumer, until it is settled or the lease runs out.

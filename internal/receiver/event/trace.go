@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"encoding/hex"
 	"math/rand/v2"
+	"strings"
 )
 
 // Length of a W3C traceparent of version 00: "00-" trace id (32) "-" parent id (16) "-" flags (2).
@@ -56,6 +57,62 @@ func ParseTrace(header string) (trace string, ok bool) {
 		sampled = "-01"
 	}
 	return "00-" + traceID + "-" + parentID + sampled, true
+}
+
+// The limits up to which W3C Trace Context (section 3.3.1.5) and Baggage (section 3.3.2) ask for propagation.
+const (
+	maxTraceStateBytes   = 512
+	maxTraceStateMembers = 32
+	maxBaggageBytes      = 8192
+	maxBaggageMembers    = 64
+)
+
+// TraceState returns the tracestate of a request's headers as one list. It is empty where it is not valid, and where the
+// traceparent that it belongs to is not. Members beyond the limits are left out, the last ones first.
+func TraceState(traceparent string, headers []string) string {
+	if _, ok := ParseTrace(traceparent); !ok {
+		return ""
+	}
+	return memberList(headers, maxTraceStateMembers, maxTraceStateBytes)
+}
+
+// Baggage returns the baggage of a request's headers as one list, empty where it is not valid. Members beyond the limits
+// are left out, the last ones first.
+func Baggage(headers []string) string {
+	return memberList(headers, maxBaggageMembers, maxBaggageBytes)
+}
+
+// memberList joins lists of "key=value" members.
+func memberList(headers []string, members, limit int) string {
+	var out strings.Builder
+	for _, header := range headers {
+		for m := range strings.SplitSeq(header, ",") {
+			switch m = strings.Trim(m, " \t"); {
+			case m == "":
+				continue
+			case !isMember(m):
+				return ""
+			case members == 0 || out.Len()+len(",")+len(m) > limit:
+				return out.String()
+			}
+			if out.Len() > 0 {
+				out.WriteByte(',')
+			}
+			out.WriteString(m)
+			members--
+		}
+	}
+	return out.String()
+}
+
+// isMember reports whether m is "key=value" in printable ASCII.
+func isMember(m string) bool {
+	for i := range len(m) {
+		if m[i] < ' ' || m[i] > '~' {
+			return false
+		}
+	}
+	return strings.IndexByte(m, '=') > 0
 }
 
 func isLowerHex(s string) bool {

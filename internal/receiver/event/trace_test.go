@@ -1,6 +1,7 @@
 package event
 
 import (
+	"strconv"
 	"strings"
 	"testing"
 )
@@ -65,4 +66,46 @@ func FuzzParseTrace(f *testing.F) {
 			t.Errorf("ParseTrace(%q) = %q, which is not valid itself", header, got)
 		}
 	})
+}
+
+func TestTraceStateAndBaggage(t *testing.T) {
+	t.Parallel()
+	const parent = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+	list := func(n, size int) string {
+		members := make([]string, n)
+		for i := range members {
+			name := "k" + strconv.Itoa(i) + "="
+			members[i] = name + strings.Repeat("v", size-len(name))
+		}
+		return strings.Join(members, ",")
+	}
+	for _, tc := range []struct {
+		name           string
+		headers        []string
+		state, baggage string
+	}{
+		{"none", nil, "", ""},
+		{"empty", []string{"", " , "}, "", ""},
+		{"one", []string{"rojo=00f067aa0ba902b7"}, "rojo=00f067aa0ba902b7", "rojo=00f067aa0ba902b7"},
+		{"several headers, with blanks", []string{"a=1 ,\tb=2;p=3", "c@d=e/f"}, "a=1,b=2;p=3,c@d=e/f", "a=1,b=2;p=3,c@d=e/f"},
+		{"no member", []string{"a=1,b"}, "", ""},
+		{"no name", []string{"=1"}, "", ""},
+		{"a control character", []string{"a=1\x01"}, "", ""},
+		{"letters of another alphabet", []string{"a=\u00e9"}, "", ""},
+		{"as many as may be", []string{list(32, 15)}, list(32, 15), list(32, 15)},
+		{"too many", []string{list(65, 7)}, list(32, 7), list(64, 7)},
+		{"too long", []string{list(20, 100)}, list(5, 100), list(20, 100)},
+		{"much too long", []string{list(60, 200)}, list(2, 200), list(40, 200)},
+		{"one that is too long", []string{"a=" + strings.Repeat("v", 9000)}, "", ""},
+	} {
+		if got := TraceState(parent, tc.headers); got != tc.state || len(got) > maxTraceStateBytes {
+			t.Errorf("%s: tracestate %q, want %q", tc.name, got, tc.state)
+		}
+		if got := Baggage(tc.headers); got != tc.baggage || len(got) > maxBaggageBytes {
+			t.Errorf("%s: baggage %q, want %q", tc.name, got, tc.baggage)
+		}
+	}
+	if got := TraceState("nonsense", []string{"a=1"}); got != "" {
+		t.Errorf("the tracestate of no trace is %q", got)
+	}
 }

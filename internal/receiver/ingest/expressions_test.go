@@ -89,10 +89,10 @@ func TestExpressionsDecide(t *testing.T) {
 }
 
 // traces notes the traceparent of what is stored.
-type traces struct{ trace string }
+type traces struct{ trace, state, baggage string }
 
 func (s *traces) Append(_ context.Context, _ event.Key, e event.Event, _ []string) (bool, error) {
-	s.trace = e.Trace
+	s.trace, s.state, s.baggage = e.Trace, e.TraceState, e.Baggage
 	return false, nil
 }
 
@@ -113,7 +113,11 @@ func TestATraceIsTakenOrMade(t *testing.T) {
 		store := &traces{}
 		req := post(closed)
 		req.Header.Set("Traceparent", header)
+		req.Header["Tracestate"], req.Header["Baggage"] = []string{"a=1, b=2", "c=3"}, []string{"team=support"}
 		serve(t, settings(), store, req)
+		if wanted := map[bool]string{true: "a=1,b=2,c=3"}[header == came]; store.state != wanted || store.baggage != "team=support" {
+			t.Errorf("%q came, tracestate %q and baggage %q are kept", header, store.state, store.baggage)
+		}
 		if _, valid := event.ParseTrace(store.trace); !valid || (header == came) != (store.trace == came) {
 			t.Errorf("%q came, %q is kept", header, store.trace)
 		}

@@ -234,7 +234,11 @@ func (r *rules) take(req *http.Request, h *Handler, trace string, now time.Time)
 	if trace == "" {
 		trace = event.ContinueTrace(req.Header.Get("Traceparent"))
 	}
-	report := r.store(req.Context(), &delivery, h.store, trace, now)
+	e := event.Event{
+		Type: delivery.Type, AcceptedAt: now, Body: delivery.Body, Trace: trace,
+		TraceState: event.TraceState(req.Header.Get("Traceparent"), req.Header["Tracestate"]), Baggage: event.Baggage(req.Header["Baggage"]),
+	}
+	report := r.store(req.Context(), &delivery, h.store, e)
 	report.Type, report.Webhook, report.Respelled, report.Token = delivery.Type, delivery.WebhookID, delivery.Respelled, used.name
 	return report
 }
@@ -259,8 +263,8 @@ func (t *knownToken) note(now time.Time) {
 	}
 }
 
-// store decides about a delivery that is genuine.
-func (r *rules) store(ctx context.Context, d *event.Delivery, store Store, trace string, now time.Time) Report {
+// store decides about a delivery that is genuine. It completes the event that it stores.
+func (r *rules) store(ctx context.Context, d *event.Delivery, store Store, e event.Event) Report {
 	if r.WebhookID != nil && (!d.HasWebhookID || d.WebhookID != *r.WebhookID) {
 		return refuse(http.StatusForbidden, WrongWebhook, nil)
 	}
@@ -275,7 +279,7 @@ func (r *rules) store(ctx context.Context, d *event.Delivery, store Store, trace
 		judged.Result, judged.Status, judged.EventID = Ignored, http.StatusOK, key.ID()
 		return judged
 	}
-	e := event.Event{ID: key.ID(), Type: d.Type, AcceptedAt: now, Body: d.Body, Trace: trace}
+	e.ID = key.ID()
 	if ordered {
 		e.Conversation = d.Conversation()
 	}

@@ -17,6 +17,8 @@ const (
 	fieldAt           = "at" // Unix time in milliseconds
 	fieldConversation = "conversation"
 	fieldTrace        = "trace"
+	fieldTraceState   = "tracestate"
+	fieldBaggage      = "baggage"
 	fieldBody         = "body"
 
 	// Of dead letters only.
@@ -26,7 +28,7 @@ const (
 	fieldExcerpt  = "excerpt"
 )
 
-const maxFields = 12 // names and values of an event
+const maxFields = 16 // names and values of an event
 
 // encodeEvent appends e's fields to to, name by value. Empty ones that may be missing are left out.
 func encodeEvent(to []string, e event.Event) []string {
@@ -34,8 +36,10 @@ func encodeEvent(to []string, e event.Event) []string {
 	if e.Conversation != "" {
 		to = append(to, fieldConversation, e.Conversation)
 	}
-	if e.Trace != "" {
-		to = append(to, fieldTrace, e.Trace)
+	for _, optional := range [...][2]string{{fieldTrace, e.Trace}, {fieldTraceState, e.TraceState}, {fieldBaggage, e.Baggage}} {
+		if optional[1] != "" {
+			to = append(to, optional[0], optional[1])
+		}
 	}
 	return append(to, fieldBody, rueidis.BinaryString(e.Body))
 }
@@ -46,6 +50,6 @@ func decodeEvent(fields map[string]string) event.Event {
 	at, _ := strconv.ParseInt(fields[fieldAt], 10, 64)
 	return event.Event{
 		ID: fields[fieldID], Type: fields[fieldType], AcceptedAt: time.UnixMilli(at),
-		Conversation: fields[fieldConversation], Trace: fields[fieldTrace], Body: []byte(fields[fieldBody]),
+		Conversation: fields[fieldConversation], Trace: fields[fieldTrace], TraceState: fields[fieldTraceState], Baggage: fields[fieldBaggage], Body: []byte(fields[fieldBody]),
 	}
 }

@@ -2,6 +2,7 @@ package trace
 
 import (
 	"bytes"
+	"compress/gzip"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
@@ -12,6 +13,7 @@ import (
 	"net/http"
 	"net/url"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -25,7 +27,10 @@ type settings struct {
 	endpoint string
 	headers  http.Header
 	timeout  time.Duration
-	roots    *x509.CertPool
+	gzip     bool
+	roots    *x509.CertPool // nil: the system's
+	// certificates are those of this process, where the collector asks for one.
+	certificates []tls.Certificate
 }
 
 const (
@@ -36,54 +41,135 @@ const (
 	drainBytes     = 4 << 10
 )
 
-// fromEnvironment returns nil where no collector is named. A variable for traces wins over the one for all signals.
+// fromEnvironment returns nil where no collector is named. A variable for traces wins over the one for all signals. What
+// cannot be followed is an error: a setting without effect costs whoever wrote it hours.
 func fromEnvironment(getenv func(string) string) (*settings, error) {
 	if strings.EqualFold(getenv("OTEL_SDK_DISABLED"), "true") || getenv("OTEL_TRACES_EXPORTER") == "none" {
 		return nil, nil //nolint:nilnil // no collector is no mistake
 	}
-	s := &settings{headers: http.Header{}, timeout: defaultTimeout}
 	name, raw := "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", getenv("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
+	suffix := ""
 	if raw == "" {
 		name, raw = "OTEL_EXPORTER_OTLP_ENDPOINT", getenv("OTEL_EXPORTER_OTLP_ENDPOINT")
-		if raw == "" {
-			return nil, nil //nolint:nilnil // as above
-		}
-		raw = strings.TrimRight(raw, "/") + "/v1/traces"
+		suffix = "/v1/traces"
 	}
-	endpoint, err := url.Parse(raw)
-	if err != nil || (endpoint.Scheme != "http" && endpoint.Scheme != "https") || endpoint.Host == "" {
-		return nil, fmt.Errorf("%s is not a URL such as http://collector:4318", name)
+	if raw == "" {
+		return nil, nil //nolint:nilnil // as above
 	}
-	s.endpoint = endpoint.String()
+	if err := CheckEndpoint(raw); err != nil {
+		return nil, fmt.Errorf("%s %w", name, err)
+	}
+	if suffix != "" {
+		raw = strings.TrimRight(raw, "/") + suffix
+	}
+	s := &settings{endpoint: raw, headers: http.Header{}, timeout: defaultTimeout}
+	if exporter := getenv("OTEL_TRACES_EXPORTER"); exporter != "" && exporter != "otlp" {
+		return nil, fmt.Errorf("OTEL_TRACES_EXPORTER is %q; set otlp, or none to turn tracing off", exporter)
+	}
+	if err := checkSDK(getenv); err != nil {
+		return nil, err
+	}
+	return s, errors.Join(s.readRequest(getenv), s.readTLS(getenv))
+}
+
+// CheckEndpoint reports whether endpoint can be the URL of a collector. The error continues a sentence that names the setting.
+func CheckEndpoint(endpoint string) error {
+	u, err := url.Parse(endpoint)
+	switch {
+	case err != nil, u.Scheme != "http" && u.Scheme != "https", u.Hostname() == "", u.User != nil:
+		return errors.New("is not a URL of a collector without a password; set one such as http://collector:4318")
+	case u.Port() == "4317":
+		return errors.New("has port 4317, which is OTLP over gRPC; set the port of OTLP over HTTP, usually 4318")
+	}
+	return nil
+}
+
+// readRequest reads how spans are sent.
+func (s *settings) readRequest(getenv func(string) string) error {
 	if name, protocol := either(getenv, "PROTOCOL"); protocol != "" && protocol != "http/protobuf" {
-		return nil, fmt.Errorf("%s is %q; this process speaks http/protobuf only", name, protocol)
+		return fmt.Errorf("%s is %q; only http/protobuf is supported, usually on port 4318", name, protocol)
 	}
 	if name, raw := either(getenv, "TIMEOUT"); raw != "" {
-		ms, err := strconv.Atoi(raw)
-		if err != nil || ms <= 0 {
-			return nil, fmt.Errorf("%s is %q; write milliseconds, such as 10000", name, raw)
+		timeout, err := milliseconds(raw)
+		if err != nil || timeout <= 0 {
+			return fmt.Errorf("%s is %q; set milliseconds such as 10000, or a duration such as 10s", name, raw)
 		}
-		s.timeout = time.Duration(ms) * time.Millisecond
+		s.timeout = timeout
+	}
+	switch name, compression := either(getenv, "COMPRESSION"); compression {
+	case "", "none":
+	case "gzip":
+		s.gzip = true
+	default:
+		return fmt.Errorf("%s is %q; set gzip or none", name, compression)
 	}
 	if name, raw := either(getenv, "HEADERS"); raw != "" {
 		for pair := range strings.SplitSeq(raw, ",") {
 			key, value, ok := strings.Cut(pair, "=")
-			if value, err = url.PathUnescape(strings.TrimSpace(value)); !ok || err != nil || strings.TrimSpace(key) == "" {
-				return nil, fmt.Errorf("%s is not a list such as key=value,key2=value2", name) // its values may be secret
+			value, err := url.PathUnescape(strings.TrimSpace(value))
+			if !ok || err != nil || strings.TrimSpace(key) == "" {
+				return fmt.Errorf("%s is not a list such as key=value,key2=value2", name) // its values may be secret
 			}
 			s.headers.Set(strings.TrimSpace(key), value)
 		}
 	}
+	return nil
+}
+
+// milliseconds reads a number of milliseconds, as OpenTelemetry has it, or a duration with its unit.
+func milliseconds(raw string) (time.Duration, error) {
+	if ms, err := strconv.ParseInt(raw, 10, 32); err == nil {
+		return time.Duration(ms) * time.Millisecond, nil
+	}
+	return time.ParseDuration(raw)
+}
+
+// readTLS reads which collector is trusted, and how it can trust this process.
+func (s *settings) readTLS(getenv func(string) string) error {
 	if name, file := either(getenv, "CERTIFICATE"); file != "" {
 		pem, err := os.ReadFile(file)
 		if err != nil {
-			return nil, fmt.Errorf("%s: %w", name, err)
+			return fmt.Errorf("%s: %w", name, err)
 		}
 		if s.roots = x509.NewCertPool(); !s.roots.AppendCertsFromPEM(pem) {
-			return nil, fmt.Errorf("%s: %s holds no certificate in PEM form", name, file)
+			return fmt.Errorf("%s: %s holds no certificate in PEM form", name, file)
 		}
 	}
-	return s, nil
+	certificateName, certificate := either(getenv, "CLIENT_CERTIFICATE")
+	keyName, key := either(getenv, "CLIENT_KEY")
+	if certificate == "" && key == "" {
+		return nil
+	}
+	pair, err := tls.LoadX509KeyPair(certificate, key)
+	if err != nil {
+		return fmt.Errorf("%s and %s: %w", certificateName, keyName, err)
+	}
+	s.certificates = []tls.Certificate{pair}
+	return nil
+}
+
+// checkSDK looks at variables that the SDK reads by itself: where one is wrong it takes its default and says nothing.
+func checkSDK(getenv func(string) string) error {
+	for _, name := range []string{
+		"OTEL_BSP_SCHEDULE_DELAY", "OTEL_BSP_EXPORT_TIMEOUT", "OTEL_BSP_MAX_QUEUE_SIZE", "OTEL_BSP_MAX_EXPORT_BATCH_SIZE",
+	} {
+		if raw := getenv(name); raw != "" {
+			if n, err := strconv.ParseInt(raw, 10, 32); err != nil || n <= 0 {
+				return fmt.Errorf("%s is %q; set a whole number such as 5000; delays and timeouts are in milliseconds", name, raw)
+			}
+		}
+	}
+	samplers := []string{"", "always_on", "always_off", "traceidratio", "parentbased_always_on", "parentbased_always_off", "parentbased_traceidratio"}
+	sampler := getenv("OTEL_TRACES_SAMPLER")
+	if !slices.Contains(samplers, sampler) {
+		return fmt.Errorf("OTEL_TRACES_SAMPLER is %q; set one of %s", sampler, strings.Join(samplers[1:], ", "))
+	}
+	if arg := getenv("OTEL_TRACES_SAMPLER_ARG"); arg != "" && strings.HasSuffix(sampler, "traceidratio") {
+		if ratio, err := strconv.ParseFloat(arg, 64); err != nil || !(ratio >= 0 && ratio <= 1) {
+			return fmt.Errorf("OTEL_TRACES_SAMPLER_ARG is %q; set a number from 0 to 1", arg)
+		}
+	}
+	return nil
 }
 
 func either(getenv func(string) string, suffix string) (name, value string) {
@@ -107,7 +193,7 @@ func newClient(s *settings) *client {
 		MaxIdleConns:        1,
 		IdleConnTimeout:     time.Minute,
 		TLSHandshakeTimeout: s.timeout,
-		TLSClientConfig:     &tls.Config{RootCAs: s.roots, MinVersion: tls.VersionTLS12},
+		TLSClientConfig:     &tls.Config{RootCAs: s.roots, Certificates: s.certificates, MinVersion: tls.VersionTLS12},
 	}
 	return &client{*s, &http.Client{Transport: transport, Timeout: s.timeout}}
 }
@@ -128,6 +214,9 @@ func (c *client) UploadTraces(ctx context.Context, spans []*tracepb.ResourceSpan
 	if err != nil {
 		return fmt.Errorf("encode spans: %w", err)
 	}
+	if c.gzip {
+		body = compress(body)
+	}
 	for try := range retries {
 		var again bool
 		var delay time.Duration
@@ -145,6 +234,14 @@ func (c *client) UploadTraces(ctx context.Context, spans []*tracepb.ResourceSpan
 	return err
 }
 
+func compress(body []byte) []byte {
+	var out bytes.Buffer
+	w := gzip.NewWriter(&out)
+	_, _ = w.Write(body) // a Buffer takes everything
+	_ = w.Close()
+	return out.Bytes()
+}
+
 var errSend = errors.New("spans were not sent: the collector cannot be reached")
 
 func (c *client) post(ctx context.Context, body []byte) (again bool, delay time.Duration, err error) {
@@ -155,6 +252,9 @@ func (c *client) post(ctx context.Context, body []byte) (again bool, delay time.
 	maps.Copy(req.Header, c.headers)
 	req.Header.Set("Content-Type", "application/x-protobuf")
 	req.Header.Set("User-Agent", "heymarket-operator")
+	if c.gzip {
+		req.Header.Set("Content-Encoding", "gzip")
+	}
 	resp, err := c.http.Do(req)
 	if err != nil {
 		return true, 0, errSend // net/http's own text repeats the URL
@@ -166,8 +266,8 @@ func (c *client) post(ctx context.Context, body []byte) (again bool, delay time.
 		return false, 0, nil
 	case http.StatusTooManyRequests, http.StatusBadGateway, http.StatusServiceUnavailable, http.StatusGatewayTimeout:
 		again = true
-		if seconds, err := strconv.ParseUint(resp.Header.Get("Retry-After"), 10, 16); err == nil {
-			delay = time.Duration(seconds) * time.Second
+		if seconds, err := strconv.ParseFloat(resp.Header.Get("Retry-After"), 64); err == nil && seconds > 0 {
+			delay = time.Duration(min(seconds, longestDelay.Seconds()) * float64(time.Second))
 		}
 	}
 	return again, delay, fmt.Errorf("spans were not sent: the collector answered %d", resp.StatusCode)

@@ -1,6 +1,8 @@
 package trace_test
 
 import (
+	"bytes"
+	"compress/gzip"
 	"encoding/hex"
 	"io"
 	"net/http"
@@ -35,6 +37,14 @@ func newCollector(t *testing.T, statuses ...int) *collector {
 	c := &collector{statuses: statuses, resource: map[string]string{}}
 	c.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		body, _ := io.ReadAll(r.Body)
+		if r.Header.Get("Content-Encoding") == "gzip" {
+			plain, err := gzip.NewReader(bytes.NewReader(body))
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			body, _ = io.ReadAll(plain)
+		}
 		c.mu.Lock()
 		defer c.mu.Unlock()
 		c.headers, c.paths = append(c.headers, r.Header), append(c.paths, r.URL.Path)
@@ -146,6 +156,33 @@ func TestSpansReachTheCollector(t *testing.T) {
 	}
 }
 
+func TestSettingsOfTheExporterWork(t *testing.T) {
+	t.Parallel()
+	for _, env := range [][]string{
+		{"OTEL_EXPORTER_OTLP_TIMEOUT", "10000"},
+		{"OTEL_EXPORTER_OTLP_TRACES_TIMEOUT", "10s"},
+		{"OTEL_EXPORTER_OTLP_COMPRESSION", "gzip"},
+		{"OTEL_EXPORTER_OTLP_COMPRESSION", "none"},
+		{"OTEL_EXPORTER_OTLP_PROTOCOL", "http/protobuf"},
+		{"OTEL_TRACES_EXPORTER", "otlp"},
+		{"OTEL_TRACES_SAMPLER", "parentbased_traceidratio", "OTEL_TRACES_SAMPLER_ARG", "0.5"},
+		{"OTEL_BSP_SCHEDULE_DELAY", "5000"},
+	} {
+		c := newCollector(t)
+		tracer := start(t, environment(append(env, "OTEL_EXPORTER_OTLP_ENDPOINT", c.URL)...))
+		span := tracer.Start(trace.Server, "ingest", "")
+		span.End("")
+		if err := tracer.Shutdown(t.Context()); err != nil {
+			t.Errorf("%q: %v", env, err)
+		}
+		if len(c.spans) != 1 {
+			t.Errorf("%q: %d spans, want 1", env, len(c.spans))
+		} else if got, want := c.headers[0].Get("Content-Encoding") == "gzip", env[1] == "gzip"; got != want {
+			t.Errorf("%q: compressed %t, want %t", env, got, want)
+		}
+	}
+}
+
 func TestTheCollectorMayBeBusy(t *testing.T) {
 	t.Parallel()
 	c := newCollector(t, http.StatusServiceUnavailable)
@@ -184,13 +221,28 @@ func TestAWrongVariableIsNamed(t *testing.T) {
 		{"OTEL_EXPORTER_OTLP_ENDPOINT", "collector:4317"},
 		{"OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "ftp://collector"},
 		{"OTEL_EXPORTER_OTLP_PROTOCOL", "grpc"},
-		{"OTEL_EXPORTER_OTLP_TRACES_TIMEOUT", "10s"},
+		{"OTEL_EXPORTER_OTLP_ENDPOINT", "http://user:hunter2@collector:4318"},
+		{"OTEL_EXPORTER_OTLP_ENDPOINT", "http://collector:4317"},
+		{"OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "https://collector:4317/v1/traces"},
+		{"OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "grpc://collector:4318"},
+		{"OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "http/json"},
+		{"OTEL_EXPORTER_OTLP_TRACES_TIMEOUT", "soon"},
+		{"OTEL_EXPORTER_OTLP_TIMEOUT", "-1"},
+		{"OTEL_EXPORTER_OTLP_TIMEOUT", "0s"},
+		{"OTEL_EXPORTER_OTLP_COMPRESSION", "zstd"},
+		{"OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE", empty},
+		{"OTEL_EXPORTER_OTLP_CLIENT_KEY", empty},
+		{"OTEL_TRACES_EXPORTER", "zipkin"},
+		{"OTEL_BSP_SCHEDULE_DELAY", "5s"},
+		{"OTEL_BSP_EXPORT_TIMEOUT", "0"},
+		{"OTEL_BSP_MAX_QUEUE_SIZE", "many"},
+		{"OTEL_TRACES_SAMPLER", "sometimes"},
 		{"OTEL_EXPORTER_OTLP_HEADERS", "hunter2"},
 		{"OTEL_EXPORTER_OTLP_CERTIFICATE", empty},
 		{"OTEL_EXPORTER_OTLP_CERTIFICATE", empty + ".missing"},
 	} {
 		_, err := trace.New(t.Context(), trace.Options{
-			Getenv: environment(pair[0], pair[1], "OTEL_EXPORTER_OTLP_ENDPOINT", "http://collector:4318"),
+			Getenv: environment(pair[0], pair[1], "OTEL_EXPORTER_OTLP_ENDPOINT", "http://collector:4318"), OnError: func(error) {},
 		})
 		if err == nil || !strings.Contains(err.Error(), pair[0]) || strings.Contains(err.Error(), "hunter2") {
 			t.Errorf("%s=%s: %v; want an error that names the variable", pair[0], pair[1], err)
