@@ -452,6 +452,17 @@ type Retry struct {
 	// +kubebuilder:default="24h"
 	// +kubebuilder:validation:XValidation:rule="duration(self) >= duration('1s') && duration(self) <= duration('720h')",message="maxAge must be from 1s to 720h"
 	MaxAge Duration `json:"maxAge,omitempty"`
+	// statuses are the answers that are retried and open the circuit, beside 408, 409, 425, 429 and 5xx: at most 32, from 300 to 499
+	// except 410, which stops the target. Every other answer than 2xx makes the event a dead letter at once. An empty list
+	// means none. Default: 401, 403, 404, 407, 421, 423, 424 and 499, which describe the path to the target, such as a missing
+	// route during a rollout, and not the event.
+	// +optional
+	// +listType=set
+	// +kubebuilder:validation:MaxItems=32
+	// +kubebuilder:validation:items:Minimum=300
+	// +kubebuilder:validation:items:Maximum=499
+	// +kubebuilder:validation:XValidation:rule="!(410 in self)",message="statuses must not hold 410: it stops the target until a person restarts the receiver"
+	Statuses []int32 `json:"statuses,omitzero"`
 }
 
 // Deduplication says how deliveries are told apart and for how long one is remembered.

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -117,6 +118,14 @@ var rules = []struct {
 	{name: "equal backoffs", spec: withURL("retry: {minBackoff: 1m, maxBackoff: 60s}")},
 	{name: "backoffs the wrong way round", spec: withURL("retry: {minBackoff: 1m, maxBackoff: 30s}"), want: "minBackoff must not be longer than maxBackoff"},
 	{name: "a first backoff beyond the default of the last", spec: withURL("retry: {minBackoff: 11m}"), want: "minBackoff must not be longer than maxBackoff"},
+
+	{name: "statuses to retry", spec: withURL("retry: {statuses: [300, 404, 422, 499]}")},
+	{name: "no statuses to retry", spec: withURL("retry: {statuses: []}")},
+	{name: "a good status to retry", spec: withURL("retry: {statuses: [200]}"), want: "retry.statuses[0]"},
+	{name: "a status to retry that always is", spec: withURL("retry: {statuses: [500]}"), want: "retry.statuses[0]"},
+	{name: "410 to retry", spec: withURL("retry: {statuses: [404, 410]}"), want: "statuses must not hold 410"},
+	{name: "one status twice", spec: withURL("retry: {statuses: [404, 404]}"), want: "Duplicate value"},
+	{name: "too many statuses", spec: withURL("retry: {statuses: [" + manyStatuses() + "]}"), want: "Too many"},
 
 	{name: "one at a time", spec: withURL("maxInFlight: 1")},
 	{name: "none at a time", spec: withURL("maxInFlight: 0"), want: "maxInFlight"},
@@ -435,6 +444,14 @@ func TestDefaultsAreTheReceivers(t *testing.T) {
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("defaults (-want +got):\n%s", diff)
 	}
+}
+
+func manyStatuses() string {
+	var out []string
+	for i := range config.MaxRetryStatuses + 1 {
+		out = append(out, strconv.Itoa(300+i))
+	}
+	return strings.Join(out, ", ")
 }
 
 func newClient(t *testing.T) client.Client {

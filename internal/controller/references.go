@@ -55,11 +55,17 @@ func (now *round) checkReference(ref desired.Reference, secret *corev1.Secret) {
 	if ref.Redis {
 		now.input.OwnRedisURL = string(bytes.TrimSpace(value))
 	}
+	hint := ""
+	if s := ref.Suspicion(value); s != "" {
+		hint = fmt.Sprintf(" The value under key %q of Secret %q of %s %s.", ref.Key, ref.Secret, ref.Field, s)
+	}
 	switch err := ref.Check(value); {
 	case errors.Is(err, desired.ErrEmpty):
 		now.refuse(empty, "Key %q of Secret %q of %s is empty: put %s into it.", ref.Key, ref.Secret, ref.Field, ref.Content)
 	case err != nil:
-		now.refuse(v1alpha1.ReasonSecretValueInvalid, "Key %q of Secret %q of %s cannot be used: %s.", ref.Key, ref.Secret, ref.Field, err)
+		now.refuse(v1alpha1.ReasonSecretValueInvalid, "Key %q of Secret %q of %s cannot be used: %s.%s", ref.Key, ref.Secret, ref.Field, err, hint)
+	case now.hint == "":
+		now.hint = hint
 	}
 }
 

@@ -57,16 +57,21 @@ func (r *Reconciler) report(ctx context.Context, now *round, want desired.Object
 	return reconcile.Result{RequeueAfter: again(now, seen, after)}, nil
 }
 
+// verdict is the outcome of the condition Accepted.
+func (now *round) verdict() verdict {
+	switch {
+	case now.refusal != nil:
+		return *now.refusal
+	case now.missing != nil:
+		return *now.missing
+	}
+	return verdict{ok: true, reason: v1alpha1.ReasonAccepted, message: "The resource and everything that it refers to is good." + now.hint}
+}
+
 // status is the whole status. Times of transition are those of before where nothing has changed.
 func status(now *round, want desired.Objects, seen observation, at time.Time) v1alpha1.HeymarketWebhookStatus {
 	before := now.hook.Status
-	accepted := verdict{ok: true, reason: v1alpha1.ReasonAccepted, message: "The resource and everything that it refers to is good."}
-	switch {
-	case now.refusal != nil:
-		accepted = *now.refusal
-	case now.missing != nil:
-		accepted = *now.missing
-	}
+	accepted := now.verdict()
 	after := v1alpha1.HeymarketWebhookStatus{
 		ObservedGeneration: now.hook.Generation,
 		Conditions:         append([]metav1.Condition(nil), before.Conditions...),

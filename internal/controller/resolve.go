@@ -27,6 +27,8 @@ type round struct {
 	// missing is the first thing that the resource refers to and that is not there, without which a receiver can work
 	// all the same; nil if there is none.
 	missing *verdict
+	// hint names the first secret that seems to hold more than its value, as a sentence that follows another; empty: none does.
+	hint string
 	// failure is the first child that the API server could not store, nil if there is none.
 	failure *failure
 	// leftover is a child that is no longer wanted and that the API server does not remove, nil if there is none.

@@ -33,17 +33,20 @@ type files struct {
 }
 
 // mention is a file that a configuration names, and what for.
-type mention struct{ name, what string }
+type mention struct {
+	name, what string
+	kind       config.SecretKind
+}
 
 // mentions returns all files that c names.
 func mentions(c config.Config) []mention {
 	var all []mention
 	for _, name := range c.TokenFiles {
-		all = append(all, mention{name, "the token"})
+		all = append(all, mention{name, "the token", config.SecretText})
 	}
-	all = append(all, mention{c.RedisURLFile, "the Redis URL"})
+	all = append(all, mention{c.RedisURLFile, "the Redis URL", config.SecretText})
 	if c.RedisCAFile != "" {
-		all = append(all, mention{c.RedisCAFile, "the certificate authority of Redis"})
+		all = append(all, mention{c.RedisCAFile, "the certificate authority of Redis", config.SecretCertificates})
 	}
 	for _, t := range c.Targets {
 		all = append(all, mentionsOf(t)...)
@@ -55,15 +58,15 @@ func mentions(c config.Config) []mention {
 func mentionsOf(t config.Target) []mention {
 	var all []mention
 	for _, name := range t.SigningKeyFiles {
-		all = append(all, mention{name, fmt.Sprintf("the signing key of target %q", t.Name)})
+		all = append(all, mention{name, fmt.Sprintf("the signing key of target %q", t.Name), config.SecretSigningKey})
 	}
 	for _, h := range t.Headers {
 		if h.ValueFile != "" {
-			all = append(all, mention{h.ValueFile, fmt.Sprintf("the header %q of target %q", h.Name, t.Name)})
+			all = append(all, mention{h.ValueFile, fmt.Sprintf("the header %q of target %q", h.Name, t.Name), config.SecretText})
 		}
 	}
 	if t.TLS.CAFile != "" {
-		all = append(all, mention{t.TLS.CAFile, fmt.Sprintf("the certificate authority of target %q", t.Name)})
+		all = append(all, mention{t.TLS.CAFile, fmt.Sprintf("the certificate authority of target %q", t.Name), config.SecretCertificates})
 	}
 	return all
 }
@@ -110,6 +113,17 @@ var errEmpty = errors.New("the file is empty; put the value into the Secret behi
 
 func (f files) equal(g files) bool {
 	return f.digest == g.digest && maps.EqualFunc(f.contents, g.contents, bytes.Equal)
+}
+
+// suspicions are one sentence for each file that seems to hold more than its value, see config.Suspicion.
+func (f files) suspicions() []string {
+	var all []string
+	for _, m := range mentions(f.config) {
+		if s := config.Suspicion(f.contents[m.name], m.kind); s != "" {
+			all = append(all, fmt.Sprintf("%s %s", m.what, s))
+		}
+	}
+	return all
 }
 
 // fingerprint changes with what the files of a target hold. It is a digest, so that no secret stands in it.

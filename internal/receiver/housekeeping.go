@@ -10,21 +10,20 @@ import (
 
 // keepHouse does from time to time what no event asks for.
 func (r *Receiver) keepHouse(ctx context.Context) {
+	select {
+	case <-ctx.Done():
+		return
+	case <-r.reached:
+	}
 	ticker := time.NewTicker(housekeeping)
 	defer ticker.Stop()
 	for {
-		if r.connected.Load() {
-			r.checkDurability(ctx)
-			r.keepTargets(ctx)
-		}
-		wait := ticker.C
-		if !r.connected.Load() {
-			wait = time.After(reconnectDelay)
-		}
+		r.checkDurability(ctx)
+		r.keepTargets(ctx)
 		select {
 		case <-ctx.Done():
 			return
-		case <-wait:
+		case <-ticker.C:
 		}
 	}
 }

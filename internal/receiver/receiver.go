@@ -94,6 +94,7 @@ type Receiver struct {
 
 	began      time.Time
 	connected  atomic.Bool
+	reached    chan struct{} // closed when Redis has been reached for the first time
 	redisError atomic.Pointer[string]
 	draining   atomic.Bool
 }
@@ -109,10 +110,11 @@ func New(o Options) (*Receiver, error) {
 		Options: o,
 		metrics: newMetrics(o.Log),
 		store:   stream.New(w.Namespace, w.Name, o.Consumer),
-		pool:    forward.NewPool(),
+		reached: make(chan struct{}),
 		crowd:   ingest.NewConnections(cmp.Or(o.MaxConnections, DefaultMaxConnections)),
 		began:   time.Now(),
 	}
+	r.pool = forward.NewPool(r.reached)
 	r.taken = &deliveries{Observer: r.metrics}
 	r.metrics.registry.MustRegister(newAccounts(r.accounts), newStandings(r.durability, r.circuits))
 	r.metrics.observe(r.crowd)
@@ -221,7 +223,9 @@ func (r *Receiver) connect(ctx context.Context) {
 		f := r.inForce.Load()
 		err := r.store.Connect(ctx, f.redisURL, f.redisCA)
 		if err == nil {
-			r.connected.Store(true)
+			if !r.connected.Swap(true) {
+				close(r.reached)
+			}
 			r.redisError.Store(nil)
 			r.Log.Info("connected to Redis")
 			return

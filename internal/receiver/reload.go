@@ -92,6 +92,9 @@ func (r *Receiver) apply(f files) error {
 			"format", c.Version, "known", config.Version, "ignored", f.ignored)
 	}
 	r.setLogLevel(c.LogLevel)
+	for _, s := range f.suspicions() {
+		r.Log.Warn("a secret may not be what was meant", "hint", s)
+	}
 	r.limits.Store(&stream.Limits{Window: c.Deduplication.Window.Std(), Backlog: c.MaxBacklog})
 	settings := ingest.Settings{
 		Namespace: c.Webhook.Namespace, Name: c.Webhook.Name, Paths: c.Paths, Tokens: f.tokens, WebhookID: c.WebhookID,
@@ -150,8 +153,12 @@ func (r *Receiver) plan(plans map[forward.Route]forward.Plan, t config.Target, p
 		}
 		return s
 	})
+	policy := retry.Policy{
+		MaxAttempts: t.Retry.MaxAttempts, MinBackoff: t.Retry.MinBackoff.Std(),
+		MaxBackoff: t.Retry.MaxBackoff.Std(), MaxAge: t.Retry.MaxAge.Std(), Statuses: t.Retry.RetryStatuses(),
+	}
 	gate := sync.OnceValue(func() *forward.Gate {
-		g := forward.NewGate(t.RatePerSecond, func(from, to forward.Circuit) {
+		g := forward.NewGate(t.RatePerSecond, policy, func(from, to forward.Circuit) {
 			r.Log.Warn("a target's circuit changed", "target", t.Name, "from", from, "to", to)
 		})
 		r.gates.Store(t.Name, g)
@@ -169,11 +176,7 @@ func (r *Receiver) plan(plans map[forward.Route]forward.Plan, t config.Target, p
 			}
 			return forward.NewWorker(queue, forward.Options{
 				Target: t.Name, Lane: lane, Timeout: t.Timeout.Std(), MaxInFlight: inFlight,
-				Policy: retry.Policy{
-					MaxAttempts: t.Retry.MaxAttempts, MinBackoff: t.Retry.MinBackoff.Std(),
-					MaxBackoff: t.Retry.MaxBackoff.Std(), MaxAge: t.Retry.MaxAge.Std(),
-				},
-				Gate: gate(), Sender: sender(), Check: p.expressions.check(t.Name), Observer: r.taken, Log: r.Log,
+				Policy: policy, Gate: gate(), Sender: sender(), Check: p.expressions.check(t.Name), Observer: r.taken, Log: r.Log,
 			})
 		}}
 	}

@@ -34,7 +34,7 @@ func TestStandingsAreScraped(t *testing.T) {
 	to.mu.Lock()
 	to.status = func() int { return http.StatusServiceUnavailable }
 	to.mu.Unlock()
-	for i := range 10 { // as many failures in a row open it
+	for i := range 10 { // as many fail for long enough to open it
 		p.wantPost(sample(i), http.StatusOK)
 	}
 	until(t, "the target's circuit is open", scraped(`target_circuit{state="Closed",target="crm"} 0`, `target_circuit{state="Open",target="crm"} 1`))

@@ -68,7 +68,7 @@ func target(namespace string, t v1alpha1.Target) (config.Target, error) {
 		Order:       config.Order(t.Order),
 		Headers:     headers(t),
 		MaxInFlight: int(ptr.Deref(t.MaxInFlight, 0)),
-		Retry:       config.Retry{MaxAttempts: int(ptr.Deref(t.Retry.MaxAttempts, 0))},
+		Retry:       config.Retry{MaxAttempts: int(ptr.Deref(t.Retry.MaxAttempts, 0)), Statuses: statuses(t.Retry.Statuses)},
 
 		RatePerSecond: int(ptr.Deref(t.RatePerSecond, 0)),
 	}
@@ -98,6 +98,18 @@ func target(namespace string, t v1alpha1.Target) (config.Target, error) {
 		*d.to = config.Duration(v)
 	}
 	return out, nil
+}
+
+// statuses keeps apart what is not set, which means the default, and what is empty, which means none.
+func statuses(in []int32) []int {
+	if in == nil {
+		return nil
+	}
+	out := make([]int, len(in))
+	for i, s := range in {
+		out[i] = int(s)
+	}
+	return out
 }
 
 func headers(t v1alpha1.Target) []config.Header {

@@ -28,8 +28,12 @@ type Reference struct {
 	// Token says that the value is a verification token, and Redis that it is the URL of Redis.
 	Token, Redis bool
 
+	kind  config.SecretKind
 	check func([]byte) error
 }
+
+// Suspicion is a hint at what an editor or a tool has probably added to the value, or "", see config.Suspicion.
+func (r Reference) Suspicion(value []byte) string { return config.Suspicion(value, r.kind) }
 
 // Check says whether a receiver can use the value. Its error names the remedy and repeats no part of the value.
 func (r Reference) Check(value []byte) error {
@@ -119,7 +123,7 @@ func signingKeys(t v1alpha1.Target) []Reference {
 	}
 	one := func(field string, r v1alpha1.SecretKeyReference) Reference {
 		return Reference{
-			Field: targetField(t) + ".signing." + field, Secret: r.Name, Key: r.Key, Content: "a signing key",
+			Field: targetField(t) + ".signing." + field, Secret: r.Name, Key: r.Key, Content: "a signing key", kind: config.SecretSigningKey,
 			check: func(value []byte) error {
 				_, err := config.ParseSigningKey(value)
 				return err
@@ -152,7 +156,7 @@ func targetCA(t v1alpha1.Target) Reference {
 
 func certificates(field string, r v1alpha1.SecretKeyReference) Reference {
 	return Reference{
-		Field: field, Secret: r.Name, Key: r.Key, Content: "certificates in PEM form",
+		Field: field, Secret: r.Name, Key: r.Key, Content: "certificates in PEM form", kind: config.SecretCertificates,
 		check: func(value []byte) error {
 			_, err := config.ParseCertificates(value)
 			return err

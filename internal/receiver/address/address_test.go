@@ -135,6 +135,49 @@ func TestCheckAllows(t *testing.T) {
 	t.Logf("%d spellings", checked)
 }
 
+// TestAllowedNetworksOpenNothingElse says that AllowNetworks is an exception to DenyPrivate alone, however wide the networks
+// are: loopback, link-local and metadata addresses stay refused in every spelling.
+func TestAllowedNetworksOpenNothingElse(t *testing.T) {
+	t.Parallel()
+	prefixes := func(texts ...string) (out []netip.Prefix) {
+		for _, text := range texts {
+			out = append(out, netip.MustParsePrefix(text))
+		}
+		return out
+	}
+	refused := []string{
+		"127.0.0.1", "169.254.169.254", "169.254.170.2", "0.0.0.0", "224.0.0.1", "255.255.255.255", "100.100.100.200", "168.63.129.16", "192.0.0.192",
+		"::1", "::", "fe80::1", "ff02::1", "fd00:ec2::254", "fd00:ec2::23", "fd20:ce::254", "fd00:c1::a9fe:a9fe", "fd00:42::42",
+	}
+	for _, networks := range [][]netip.Prefix{
+		prefixes("0.0.0.0/0", "::/0"),
+		prefixes("127.0.0.0/8", "169.254.0.0/16", "100.64.0.0/10", "fd00::/8", "fe80::/10", "::1/128", "168.63.129.16/32"),
+		prefixes("::ffff:127.0.0.0/104", "64:ff9b::/96", "2002::/16"),
+	} {
+		p := address.Policy{DenyPrivate: true, AllowNetworks: networks}
+		for _, text := range refused {
+			a := netip.MustParseAddr(text)
+			if p.Check(a) == nil {
+				t.Errorf("%v allow %s", networks, text)
+			}
+			if !a.Is4() {
+				continue
+			}
+			for _, spelt := range addresstest.Spellings(a) {
+				if addresstest.Carries(spelt, text) && p.Check(netip.MustParseAddr(spelt)) == nil {
+					t.Errorf("%v allow %s (%s)", networks, spelt, text)
+				}
+			}
+		}
+	}
+	p := address.Policy{DenyPrivate: true, AllowNetworks: prefixes("10.96.0.0/12")}
+	for text, allowed := range map[string]bool{"10.96.0.1": true, "10.111.255.255": true, "10.112.0.1": false, "192.168.0.1": false, "1.1.1.1": true} {
+		if err := p.Check(netip.MustParseAddr(text)); (err == nil) != allowed {
+			t.Errorf("%s: %v, want allowed %t", text, err, allowed)
+		}
+	}
+}
+
 func TestControlRefusesWhatItCannotRead(t *testing.T) {
 	t.Parallel()
 	for _, to := range []string{"", "80", "crm:80", "127.1:80", "0177.0.0.1:80", "2130706433:80", "/run/socket", "10.0.0.1", "[::1]", "010.0.0.1:80"} {

@@ -29,7 +29,7 @@ import (
 )
 
 // Version is the highest format that this build knows.
-const Version = 2
+const Version = 3
 
 // Bounds and defaults. The CRD repeats the ones that a user can set; a test keeps the two equal.
 const (
@@ -46,11 +46,16 @@ const (
 	DefaultDeadLetterLimit     = 10_000
 	ConsentInFlight            = 4
 	MaxTargets                 = 16
+	MaxRetryStatuses           = 32
 
 	// maxDuration and maxTimeout keep sums of durations from overflowing; the CRD's bounds are tighter.
 	maxDuration = Duration(10 * 365 * 24 * time.Hour)
 	maxTimeout  = Duration(time.Hour)
 )
+
+// DefaultRetryStatuses returns the answers that are retried beside 408, 409, 425, 429 and 5xx unless a target names its own. They
+// describe the path to the target, such as a missing route during a rollout, or its access control, and not the event.
+func DefaultRetryStatuses() []int { return []int{401, 403, 404, 407, 421, 423, 424, 499} }
 
 // The steps of a receiver's shutdown, each bounded. Together with the longest attempt they make TerminationGrace.
 const (
@@ -218,6 +223,9 @@ type Retry struct {
 	MaxBackoff Duration `json:"maxBackoff,omitzero"`
 	// MaxAge is counted from acceptance; past it an event is given up.
 	MaxAge Duration `json:"maxAge,omitzero"`
+	// Statuses are the answers from 300 to 499 that are retried and open the circuit, beside 408, 409, 425, 429 and 5xx. Nil means
+	// DefaultRetryStatuses, empty means none; at most MaxRetryStatuses.
+	Statuses []int `json:"statuses,omitzero"`
 }
 
 // Deduplication says how deliveries are told apart and for how long one is remembered.
@@ -351,7 +359,16 @@ func (r Retry) withDefaults() Retry {
 		MinBackoff:  or(r.MinBackoff, Duration(DefaultMinBackoff)),
 		MaxBackoff:  or(r.MaxBackoff, Duration(DefaultMaxBackoff)),
 		MaxAge:      or(r.MaxAge, Duration(DefaultMaxAge)),
+		Statuses:    r.Statuses, // A nil slice stays one, so that a configuration is encoded as it was decoded.
 	}
+}
+
+// RetryStatuses returns Statuses, or the default where they are not set.
+func (r Retry) RetryStatuses() []int {
+	if r.Statuses == nil {
+		return DefaultRetryStatuses()
+	}
+	return r.Statuses
 }
 
 func or[T comparable](v, otherwise T) T {

@@ -1,11 +1,13 @@
 package config
 
 import (
+	"bytes"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
 	"math"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -45,7 +47,7 @@ func largest() Config {
 			Headers:         []Header{{Name: "X-Team", Value: "crm"}, {Name: "Authorization", ValueFile: "/etc/heymarket/headers/a"}},
 			TLS:             TLS{CAFile: "/etc/heymarket/ca/ca.crt", ServerName: "crm.internal"},
 			EventTypes:      []string{"chat_closed"}, Timeout: Duration(1500 * time.Millisecond), MaxInFlight: i + 1,
-			Retry: Retry{MaxAttempts: 3, MinBackoff: Duration(time.Millisecond), MaxBackoff: Duration(time.Minute), MaxAge: Duration(36 * time.Hour)},
+			Retry: Retry{MaxAttempts: 3, MinBackoff: Duration(time.Millisecond), MaxBackoff: Duration(time.Minute), MaxAge: Duration(36 * time.Hour), Statuses: []int{404, 422}},
 		})
 	}
 	return c
@@ -135,7 +137,7 @@ func TestDefaults(t *testing.T) {
 	want.Retention = Retention{Duration(14 * 24 * time.Hour), 10_000}
 	want.Targets[0].Format, want.Targets[0].Order = FormatHeymarket, OrderNone
 	want.Targets[0].Timeout, want.Targets[0].MaxInFlight = Duration(10*time.Second), 32
-	want.Targets[0].Retry = Retry{16, Duration(time.Second), Duration(10 * time.Minute), Duration(24 * time.Hour)}
+	want.Targets[0].Retry = Retry{16, Duration(time.Second), Duration(10 * time.Minute), Duration(24 * time.Hour), nil}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("defaults (-want +got):\n%s", diff)
 	}
@@ -167,13 +169,13 @@ func TestDecodeIsStrict(t *testing.T) {
 		"an unknown member":            {replaced(`"version"`, `"colour": "red", "version"`), "colour"},
 		"an unknown member of targets": {replaced(`"timeout"`, `"timeOut": "1s", "timeout"`), "timeOut"},
 		"a member in other case":       {replaced(`"redisURLFile"`, `"redisUrlFile"`), "redisUrlFile"},
-		"a member twice":               {replaced(`"version": 2`, `"version": 2, "version": 2`), "version"},
-		"a wrong type":                 {replaced(`"version": 2`, `"version": "1"`), "version"},
+		"a member twice":               {replaced(`"version": 3`, `"version": 3, "version": 3`), "version"},
+		"a wrong type":                 {replaced(`"version": 3`, `"version": "1"`), "version"},
 		"a number for a duration":      {replaced(`"1.5s"`, `15`), "timeout"},
 		"a duration without unit":      {replaced(`"1.5s"`, `"15"`), `"15" is not a duration such as 10s or 96h`},
 		"an empty duration":            {replaced(`"1.5s"`, `""`), "is not a duration"},
 		"invalid UTF-8":                {replaced("support", "sup\xff"), "UTF-8"},
-		"an older version":             {replaced(`"version": 2`, `"version": 0`), "version is 0"},
+		"an older version":             {replaced(`"version": 3`, `"version": 0`), "version is 0"},
 	} {
 		if _, err := Decode([]byte(tc.in)); err == nil || !strings.Contains(err.Error(), tc.want) {
 			t.Errorf("%s: Decode: %v, want an error with %q", name, err, tc.want)
@@ -243,6 +245,9 @@ func TestValidate(t *testing.T) {
 		{"negative attempts", func(c *Config) { c.Targets[0].Retry.MaxAttempts = -1 }, `targets[0] "crm": timeout, maxInFlight, ratePerSecond and retry must not be negative`},
 		{"a negative minBackoff", func(c *Config) { c.Targets[0].Retry.MinBackoff = -1 }, `targets[0] "crm": timeout, maxInFlight, ratePerSecond and retry must not be negative`},
 		{"a negative maxBackoff", func(c *Config) { c.Targets[0].Retry.MaxBackoff = -1 }, `targets[0] "crm": timeout, maxInFlight, ratePerSecond and retry must not be negative`},
+		{"a good status to retry", func(c *Config) { c.Targets[0].Retry.Statuses = []int{404, 200} }, `targets[0] "crm": retry.statuses holds 200; write statuses from 300 to 499 except 410, which stops the target`},
+		{"410 to retry", func(c *Config) { c.Targets[0].Retry.Statuses = []int{410} }, `targets[0] "crm": retry.statuses holds 410; write statuses from 300 to 499 except 410, which stops the target`},
+		{"too many statuses", func(c *Config) { c.Targets[0].Retry.Statuses = slices.Repeat([]int{404}, MaxRetryStatuses+1) }, `targets[0] "crm": retry.statuses must hold at most 32 entries`},
 		{"a negative maxAge", func(c *Config) { c.Targets[0].Retry.MaxAge = -1 }, `targets[0] "crm": timeout, maxInFlight, ratePerSecond and retry must not be negative`},
 		{"backoffs the wrong way round", func(c *Config) {
 			c.Targets[0].Retry = Retry{MinBackoff: Duration(2 * time.Second), MaxBackoff: Duration(time.Second)}
@@ -393,7 +398,7 @@ func FuzzRoundTrip(f *testing.F) {
 				Name: target, URL: url, EventTypes: []string{eventType, eventType}, Timeout: Duration(b), MaxInFlight: n,
 				RatePerSecond: n, Filter: name, SigningKeyFiles: []string{path}, Headers: []Header{{Name: path, Value: eventType}},
 				TLS:   TLS{CAFile: redisFile, ServerName: target},
-				Retry: Retry{n, Duration(min(a, b)), Duration(max(a, b)), Duration(a)},
+				Retry: Retry{n, Duration(min(a, b)), Duration(max(a, b)), Duration(a), []int{404}},
 			}},
 		}
 		if flag {
@@ -445,4 +450,34 @@ func FuzzDecode(f *testing.F) {
 			t.Fatalf("a termination grace of %s", c.TerminationGrace())
 		}
 	})
+}
+
+// Statuses that are not set are left out, so that a receiver of the release before reads the rest; an empty list is written.
+func TestRetryStatuses(t *testing.T) {
+	t.Parallel()
+	for _, tc := range []struct {
+		statuses, want []int
+		written        string
+	}{
+		{nil, DefaultRetryStatuses(), ""},
+		{[]int{}, []int{}, `"statuses": []`},
+		{[]int{404}, []int{404}, `"statuses": [`},
+	} {
+		c := smallest()
+		c.Targets[0].Retry.Statuses = tc.statuses
+		b, err := Encode(c)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if tc.written == "" && bytes.Contains(b, []byte("statuses")) || !bytes.Contains(b, []byte(tc.written)) {
+			t.Errorf("%v is written as %s", tc.statuses, b)
+		}
+		got, err := Decode(b)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff(tc.want, got.Targets[0].Retry.RetryStatuses()); diff != "" {
+			t.Errorf("%v (-want +got):\n%s", tc.statuses, diff)
+		}
+	}
 }

@@ -1,6 +1,7 @@
 package config
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -112,7 +113,7 @@ func TestDecodeOfANewerFormat(t *testing.T) {
 		t.Fatal(err)
 	}
 	newer := strings.NewReplacer(
-		`"version": 2`, `"version": 99, "colour": {"red": [{"a": 1}]}`,
+		fmt.Sprintf(`"version": %d`, Version), `"version": 99, "colour": {"red": [{"a": 1}]}`,
 		`"timeout"`, `"timeOut": "1s", "timeout"`,
 	).Replace(string(b))
 	got, err := Decode([]byte(newer))
@@ -135,7 +136,7 @@ func TestDecodeOfANewerFormat(t *testing.T) {
 		"a value that nobody knows":  strings.Replace(newer, `"format": "CloudEvents"`, `"format": "Protobuf"`, 1),
 		"a member twice":             strings.Replace(newer, `"colour"`, `"version": 99, "colour"`, 1),
 		"a name in another case":     strings.Replace(newer, `"redisURLFile"`, `"redisUrlFile"`, 1),
-		"an unknown one of its own":  strings.Replace(newer, `"version": 99`, `"version": 2`, 1),
+		"an unknown one of its own":  strings.Replace(newer, `"version": 99`, fmt.Sprintf(`"version": %d`, Version), 1),
 		"what has another shape now": strings.Replace(newer, `"tokenFiles": [`, `"tokenFiles": 1, "x": [`, 1),
 	} {
 		if bad == newer {

@@ -110,6 +110,14 @@ func (t Target) validate() []error {
 	if max(t.Retry.MinBackoff, t.Retry.MaxBackoff, t.Retry.MaxAge) > maxDuration {
 		errs = append(errs, fmt.Errorf("retry.minBackoff, maxBackoff and maxAge must be at most %s", maxDuration))
 	}
+	if len(t.Retry.Statuses) > MaxRetryStatuses {
+		errs = append(errs, fmt.Errorf("retry.statuses must hold at most %d entries", MaxRetryStatuses))
+	}
+	for _, s := range t.Retry.Statuses {
+		if s < 300 || s > 499 || s == 410 {
+			errs = append(errs, fmt.Errorf("retry.statuses holds %d; write statuses from 300 to 499 except 410, which stops the target", s))
+		}
+	}
 	if r := t.Retry.withDefaults(); r.MinBackoff > r.MaxBackoff {
 		errs = append(errs, fmt.Errorf("retry.minBackoff %s is longer than retry.maxBackoff %s", r.MinBackoff, r.MaxBackoff))
 	}

@@ -3,6 +3,7 @@ package forward
 import (
 	"context"
 	"errors"
+	"fmt"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -10,6 +11,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"heymarket.dev/operator/internal/receiver/event"
+	"heymarket.dev/operator/internal/receiver/retry"
 )
 
 func TestAnEventThatFailsTheCheckIsBuriedWithoutAnAttempt(t *testing.T) {
@@ -45,22 +47,33 @@ func TestAnEventThatFailsTheCheckIsBuriedWithoutAnAttempt(t *testing.T) {
 	})
 }
 
-func TestAnEventThatFailsTheCheckDoesNotCloseACircuit(t *testing.T) {
+// The probe of an open circuit may find an event that fails the check. It is given back, so that the next event is a probe.
+func TestAnEventThatFailsTheCheckIsNoProbe(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		q, s, gate := &fakeQueue{}, &sender{answer: always(500)}, NewGate(0, nil)
-		q.add(1)
-		for range breakAfter {
-			gate.Report(event.Outcome{Status: 500}, time.Now())
-		}
+		q, s, gate := &fakeQueue{}, &sender{answer: always(200)}, NewGate(0, retry.Policy{}, nil)
+		failing, good := 3, 2
+		q.add(failing)
+		breakCircuit(t, gate, event.Outcome{Status: 500}, time.Now().Add(-time.Hour))
 		_, stop := run(t, q, options(s, func(o *Options) {
 			o.Gate = gate
-			o.Check = func(context.Context, event.Event) error { return errors.New("no") }
+			o.Check = func(_ context.Context, e event.Event) error {
+				if e.ID < fmt.Sprintf("evt_%d", failing) {
+					return errors.New("no")
+				}
+				return nil
+			}
 		}))
-		time.Sleep(5 * time.Second)
+		time.Sleep(10 * time.Second)
 		synctest.Wait()
-		if q.count("Dead") != 1 || gate.Circuit() != Open || len(s.made()) != 0 {
-			t.Errorf("%d dead, circuit %s, %d attempts; want 1, Open and none", q.count("Dead"), gate.Circuit(), len(s.made()))
+		if q.count("Dead") != failing || gate.Circuit() != Open || len(s.made()) != 0 {
+			t.Errorf("%d dead, circuit %s, %d attempts; want %d, Open and none", q.count("Dead"), gate.Circuit(), len(s.made()), failing)
+		}
+		q.add(good)
+		time.Sleep(10 * time.Second)
+		synctest.Wait()
+		if q.count("Done") != good || gate.Circuit() != Closed {
+			t.Errorf("%d of %d delivered, circuit %s; the next event is no probe", q.count("Done"), good, gate.Circuit())
 		}
 		stop()
 	})

@@ -33,6 +33,8 @@ type fakeQueue struct {
 	during func(ctx context.Context)
 	// lost says that settlements find the lease gone.
 	lost bool
+	// ordered is a number of conversations among which the events are dealt out: of each only the first one left is lent.
+	ordered int
 }
 
 type entry struct {
@@ -84,7 +86,14 @@ func (q *fakeQueue) Take(ctx context.Context, limit int, lease time.Duration) ([
 	}
 	var leases []event.Lease
 	nextDue := time.Duration(-1)
-	for _, e := range q.entries {
+	heads := map[int]bool{}
+	for i, e := range q.entries {
+		if q.ordered > 0 && !e.settled {
+			if heads[i%q.ordered] {
+				continue
+			}
+			heads[i%q.ordered] = true
+		}
 		switch {
 		case e.settled:
 		case !e.held.IsZero():
@@ -275,7 +284,7 @@ func options(s Sender, change ...func(*Options)) Options {
 	o := Options{
 		Target: "crm", Lane: event.General, Timeout: 10 * time.Second, MaxInFlight: 4,
 		Policy: retry.Policy{MaxAttempts: 4, MinBackoff: time.Second, MaxBackoff: 8 * time.Second, MaxAge: time.Hour},
-		Gate:   NewGate(0, nil), Sender: s, Observer: &account{}, Log: slog.New(slog.DiscardHandler),
+		Gate:   NewGate(0, retry.Policy{}, nil), Sender: s, Observer: &account{}, Log: slog.New(slog.DiscardHandler),
 	}
 	for _, c := range change {
 		c(&o)
@@ -722,7 +731,7 @@ func TestCutShort(t *testing.T) {
 			return nil
 		}
 		o := options(s, func(o *Options) { o.Observer = a; o.Log = slog.New(slog.NewTextHandler(&log, nil)) })
-		p := NewPool()
+		p := NewPool(reachable())
 		p.Apply(map[Route]Plan{{"crm", event.General}: {"a", func() *Worker { return NewWorker(q, o) }}})
 		time.Sleep(time.Second)
 		begin := time.Now()
@@ -812,7 +821,7 @@ func TestNothingIsLost(t *testing.T) {
 			const events = 200
 			// Receivers come and go; some of them are killed short.
 			for i := range 5 {
-				p := NewPool()
+				p := NewPool(reachable())
 				p.Apply(map[Route]Plan{{"crm", event.General}: {"a", func() *Worker { return NewWorker(q, o) }}})
 				q.add(events / 5)
 				p.Wake([]string{"crm"}, event.General)
@@ -839,15 +848,53 @@ func TestNothingIsLost(t *testing.T) {
 	}
 }
 
+// reachable are queues that can be reached from the start.
+func reachable() <-chan struct{} {
+	ready := make(chan struct{})
+	close(ready)
+	return ready
+}
+
+// TestPoolWaitsForItsQueues says that workers ask for nothing before their queues can be reached, begin at that moment, and
+// that a pool whose queues are never reached stops at once.
+func TestPoolWaitsForItsQueues(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		ready, q := make(chan struct{}), &fakeQueue{}
+		q.add(1)
+		p := NewPool(ready)
+		p.Apply(map[Route]Plan{{"crm", event.General}: {"a", func() *Worker { return NewWorker(q, options(&sender{answer: always(200)})) }}})
+		time.Sleep(time.Minute)
+		synctest.Wait()
+		if len(q.takes) != 0 {
+			t.Errorf("%d calls before the queue can be reached", len(q.takes))
+		}
+		close(ready)
+		synctest.Wait()
+		if q.count("Done") != 1 {
+			t.Error("the queue can be reached, and what waits in it is not delivered at once")
+		}
+		p.Stop(context.Background())
+
+		never := NewPool(make(chan struct{}))
+		never.Apply(map[Route]Plan{{"crm", event.General}: {"a", func() *Worker { return NewWorker(q, options(&sender{answer: always(200)})) }}})
+		begin := time.Now()
+		never.Stop(context.Background())
+		if took := time.Since(begin); took != 0 {
+			t.Errorf("stopped after %s", took)
+		}
+	})
+}
+
 func TestPoolKeepsTargetsApart(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		p := NewPool()
+		p := NewPool(reachable())
 		stuck, dead, fast := &fakeQueue{}, &fakeQueue{}, &fakeQueue{}
 		stuckSender := &sender{answer: slow(9 * time.Second)}
 		plan := func(target string, q *fakeQueue, s *sender) Plan {
 			return Plan{"a", func() *Worker {
-				return NewWorker(q, options(s, func(o *Options) { o.Target = target; o.Gate = NewGate(0, nil) }))
+				return NewWorker(q, options(s, func(o *Options) { o.Target = target; o.Gate = NewGate(0, retry.Policy{}, nil) }))
 			}}
 		}
 		failing := &sender{answer: always(503)}
@@ -877,7 +924,7 @@ func TestPoolKeepsTargetsApart(t *testing.T) {
 func TestPoolApply(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		p := NewPool()
+		p := NewPool(reachable())
 		queues := map[string]*fakeQueue{"a": {}, "b": {}}
 		made := map[string]int{}
 		senders := map[string]*sender{}
@@ -944,9 +991,9 @@ func TestPoolApply(t *testing.T) {
 func TestPoolLanes(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		p := NewPool()
+		p := NewPool(reachable())
 		general, consent := &fakeQueue{}, &fakeQueue{}
-		gate := NewGate(0, nil)
+		gate := NewGate(0, retry.Policy{}, nil)
 		plan := func(q *fakeQueue, lane event.Lane) Plan {
 			return Plan{"a", func() *Worker {
 				return NewWorker(q, options(&sender{answer: slow(5 * time.Second)}, func(o *Options) { o.Lane = lane; o.Gate = gate }))
@@ -974,7 +1021,7 @@ func TestPoolLanes(t *testing.T) {
 func TestPoolConcurrently(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		p, q := NewPool(), &fakeQueue{}
+		p, q := NewPool(reachable()), &fakeQueue{}
 		s := &sender{answer: slow(10 * time.Millisecond)}
 		var crowd sync.WaitGroup
 		for i := range 8 {

@@ -9,14 +9,14 @@ import (
 	"heymarket.dev/operator/internal/receiver/retry"
 )
 
-// Circuit says how a target is treated, judged by its latest answers.
+// Circuit is the state of a target, judged by its latest answers.
 type Circuit string
 
 // The circuits.
 const (
-	// Closed is the rule: events flow.
+	// Closed is the normal state: events flow.
 	Closed Circuit = "Closed"
-	// Open means that the target has failed many times in a row: it is probed with single events. The others wait in
+	// Open means that most attempts have failed for a while: the target is probed with single events. The others wait in
 	// their queue and spend no attempts.
 	Open Circuit = "Open"
 	// Gone means that the target answered 410: it wants no events any more. It is probed rarely, in case that was a
@@ -24,37 +24,58 @@ const (
 	Gone Circuit = "Gone"
 )
 
+// A target that begins to fail is held first: single attempts, with short pauses that grow, and the first good answer ends
+// it. Only one that fails for openAfter gets an open circuit. So a burst of concurrent failures costs a moment and changes
+// no state, and a dead target costs few attempts from the start.
 const (
-	breakAfter    = 10 // failures in a row
+	holdAfter     = 10 // failures in a row, in a window that is failing
+	shortestPause = 50 * time.Millisecond
+	openAfter     = 5 * time.Second
 	firstProbe    = time.Second
 	slowestProbe  = time.Minute
 	goneProbe     = time.Hour
-	waitForAnswer = time.Second // while a probe is under way
+	// reopening is how long after its circuit has closed a target is still expected to fail again: the pauses between
+	// probes then grow from where they were.
+	reopening     = time.Minute
+	waitForAnswer = 50 * time.Millisecond // while a probe is under way
+	// burstShare is the part of a second's attempts that may begin at once after an idle time.
+	burstShare = 10
 )
 
 // Gate decides how many attempts may begin at one target now: its circuit and its rate. All lanes of a target share one.
 // Its methods may be called concurrently.
+//
+// The circuit is not sony/gobreaker's or failsafe-go's: their half-open state cannot give back a probe that found no event,
+// has no pauses that grow, and opens at the first burst that is large enough, however short.
 type Gate struct {
-	rate float64 // attempts a second; 0: unlimited
-	// onChange is told about every change of the circuit, outside of the lock.
+	rate   float64 // attempts a second; 0: unlimited
+	policy retry.Policy
+	// onChange is called at every change of the circuit, outside of the lock.
 	onChange func(from, to Circuit)
 
-	mu       sync.Mutex
-	circuit  Circuit
-	failures int
-	probing  bool
-	pause    time.Duration // between probes
-	nextTry  time.Time     // when the next probe may begin
-	tokens   float64
-	filled   time.Time
+	mu      sync.Mutex
+	circuit Circuit
+	recent  window
+	run     int       // failures since the last good answer
+	began   time.Time // when the first of them came
+	since   time.Time // when the failures began that make the window a failing one; zero: it is none
+	held    bool      // single attempts only
+	probing bool
+	pause   time.Duration // between single attempts
+	nextTry time.Time     // when the next one may begin
+	closed  time.Time     // when the circuit closed last
+	reached time.Duration // the pause that had been reached by then
+	tokens  float64
+	filled  time.Time
 }
 
-// NewGate returns a Gate with a closed circuit. Rate is in attempts a second, 0 for no limit. OnChange may be nil.
-func NewGate(rate int, onChange func(from, to Circuit)) *Gate {
+// NewGate returns a Gate with a closed circuit. Rate is in attempts a second, 0 for no limit. Policy says which answers are
+// failures of the target. OnChange may be nil.
+func NewGate(rate int, policy retry.Policy, onChange func(from, to Circuit)) *Gate {
 	if onChange == nil {
 		onChange = func(_, _ Circuit) {}
 	}
-	return &Gate{rate: float64(rate), onChange: onChange, circuit: Closed, tokens: 1}
+	return &Gate{rate: float64(rate), policy: policy, onChange: onChange, circuit: Closed, tokens: 1}
 }
 
 // Circuit returns the present state.
@@ -69,7 +90,7 @@ func (g *Gate) Circuit() Circuit {
 func (g *Gate) Admit(want int, now time.Time) (n int, wait time.Duration) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if g.circuit != Closed {
+	if g.held {
 		switch {
 		case g.probing:
 			return 0, waitForAnswer
@@ -86,7 +107,7 @@ func (g *Gate) Admit(want int, now time.Time) (n int, wait time.Duration) {
 		want = min(want, int(g.tokens))
 		g.tokens -= float64(want)
 	}
-	g.probing = g.circuit != Closed
+	g.probing = g.held
 	return want, 0
 }
 
@@ -119,34 +140,65 @@ func (g *Gate) judge(o event.Outcome, now time.Time) {
 	g.probing = false
 	switch {
 	case o.Err == nil && o.Status == http.StatusGone:
-		g.circuit, g.nextTry = Gone, now.Add(goneProbe)
-	case o.Err == nil && !unwell(o.Status):
-		g.circuit, g.failures, g.pause = Closed, 0, 0
+		g.circuit, g.held, g.nextTry = Gone, true, now.Add(goneProbe)
+	case !g.policy.Failing(o):
+		g.succeed(now)
 	case g.circuit == Gone: // no answer is no change of mind
 		g.nextTry = now.Add(goneProbe)
 	default:
-		if g.failures++; g.failures < breakAfter {
-			return
-		}
-		if g.circuit == Open && now.Before(g.nextTry) {
-			return // a straggler from before the circuit opened
-		}
-		g.circuit = Open
-		g.pause = min(max(2*g.pause, firstProbe), slowestProbe)
-		g.nextTry = now.Add(max(g.pause, min(o.RetryAfter, slowestProbe)))
+		g.fail(o, now)
 	}
 }
 
-// unwell says whether an answer speaks of the target's state and not of the event.
-func unwell(status int) bool {
-	return retry.Retryable(status) && status != http.StatusConflict && status != http.StatusTooEarly
+func (g *Gate) succeed(now time.Time) {
+	if g.circuit != Closed {
+		g.circuit, g.closed, g.reached = Closed, now, g.pause
+		g.recent = window{}
+	}
+	g.recent.add(false, now)
+	if !g.recent.failing(now) {
+		g.since = time.Time{}
+	}
+	g.run, g.held, g.pause, g.nextTry = 0, false, 0, time.Time{}
 }
 
-// fill adds what the rate has yielded since the last call, up to one second's worth.
+func (g *Gate) fail(o event.Outcome, now time.Time) {
+	if g.run++; g.run == 1 {
+		g.began = now
+	}
+	g.recent.add(true, now)
+	if g.circuit == Closed {
+		switch {
+		case !g.recent.failing(now):
+			g.since = time.Time{}
+			return
+		case g.since.IsZero():
+			g.since = g.began
+		}
+	}
+	if g.held && now.Before(g.nextTry) {
+		return // a straggler from before
+	}
+	switch {
+	case g.circuit == Closed && now.Sub(g.since) >= openAfter:
+		g.circuit, g.pause = Open, max(g.pause, firstProbe/2)
+		if now.Sub(g.closed) < reopening {
+			g.pause = max(g.pause, g.reached)
+		}
+	case g.circuit == Closed && g.run < holdAfter:
+		return
+	}
+	g.held = true
+	g.pause = min(max(2*g.pause, shortestPause), slowestProbe)
+	g.nextTry = now.Add(max(g.pause, min(o.RetryAfter, slowestProbe)))
+}
+
+// fill adds what the rate has yielded since the last call. An idle time yields no more than a part of a second's attempts:
+// a target whose owner limits the rate must not get a burst after a quiet hour.
 func (g *Gate) fill(now time.Time) {
 	if !g.filled.IsZero() {
 		g.tokens += now.Sub(g.filled).Seconds() * g.rate
 	}
-	g.tokens = min(g.tokens, max(g.rate, 1))
+	g.tokens = min(g.tokens, max(g.rate/burstShare, 1))
 	g.filled = now
 }

@@ -12,6 +12,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"heymarket.dev/operator/internal/receiver/event"
+	"heymarket.dev/operator/internal/receiver/retry"
 )
 
 var noon = time.Date(2026, 11, 21, 12, 0, 0, 0, time.UTC)
@@ -21,23 +22,55 @@ type changes []string
 
 func (c *changes) note(from, to Circuit) { *c = append(*c, fmt.Sprintf("%s>%s", from, to)) }
 
+// breakCircuit makes a target fail until its circuit is open, and returns when that was.
+func breakCircuit(t *testing.T, g *Gate, o event.Outcome, now time.Time) time.Time {
+	t.Helper()
+	for range 1000 {
+		n, wait := g.Admit(1, now)
+		if n == 0 {
+			now = now.Add(wait)
+			continue
+		}
+		if g.Report(o, now); g.Circuit() == Open {
+			return now
+		}
+	}
+	t.Fatalf("a target that always fails with %+v has the circuit %s", o, g.Circuit())
+	return now
+}
+
 func TestGateOpensAndCloses(t *testing.T) {
 	t.Parallel()
 	var seen changes
-	g, now := NewGate(0, seen.note), noon
+	g, now := NewGate(0, retry.Policy{}, seen.note), noon
 	failed := event.Outcome{Err: errors.New("refused")}
-	for i := range breakAfter {
+	for i := range holdAfter {
 		if n, _ := g.Admit(5, now); n != 5 || g.Circuit() != Closed {
 			t.Fatalf("after %d failures: %d admitted, %s", i, n, g.Circuit())
 		}
 		g.Report(failed, now)
 	}
-	if g.Circuit() != Open {
-		t.Fatalf("after %d failures in a row the circuit is %s", breakAfter, g.Circuit())
+	attempts := holdAfter
+	for pause := shortestPause; g.Circuit() == Closed; pause *= 2 {
+		if n, wait := g.Admit(5, now); n != 0 || wait != pause {
+			t.Fatalf("while the target is held: %d admitted, ask again after %s, want %s", n, wait, pause)
+		}
+		now = now.Add(pause)
+		if n, _ := g.Admit(5, now); n != 1 {
+			t.Fatalf("after %s: %d admitted, want one attempt", pause, n)
+		}
+		g.Report(failed, now)
+		attempts++
+	}
+	if took := now.Sub(noon); took < openAfter || took > 2*openAfter || attempts > 20 {
+		t.Errorf("the circuit opened after %s and %d attempts", took, attempts)
 	}
 	g.Report(failed, now) // a straggler changes nothing
-	for _, pause := range []time.Duration{1, 2, 4, 8, 16, 32, 60, 60} {
-		pause *= time.Second
+	_, pause := g.Admit(5, now)
+	if pause < firstProbe {
+		t.Errorf("the first pause of an open circuit is %s", pause)
+	}
+	for range 6 {
 		if n, wait := g.Admit(5, now); n != 0 || wait != pause {
 			t.Fatalf("%d admitted, ask again after %s, want %s", n, wait, pause)
 		}
@@ -49,6 +82,7 @@ func TestGateOpensAndCloses(t *testing.T) {
 			t.Fatalf("during a probe: %d admitted, ask again after %s", n, wait)
 		}
 		g.Report(failed, now)
+		pause = min(2*pause, slowestProbe)
 	}
 	now = now.Add(time.Minute)
 	g.Admit(1, now)
@@ -60,21 +94,108 @@ func TestGateOpensAndCloses(t *testing.T) {
 	if n, _ := g.Admit(32, now); n != 32 || g.Circuit() != Closed {
 		t.Errorf("after a good answer: %d admitted, %s", n, g.Circuit())
 	}
-	for range breakAfter - 1 {
-		g.Report(failed, now)
-	}
-	g.Report(event.Outcome{Status: 204}, now)
-	g.Report(failed, now)
-	if g.Circuit() != Closed {
-		t.Error("failures that were not in a row open the circuit")
-	}
 	if diff := cmp.Diff(changes{"Closed>Open", "Open>Closed"}, seen); diff != "" {
 		t.Errorf("changes (-want +got):\n%s", diff)
 	}
 }
 
+// TestGateIsNotOpenedByABurst has many attempts fail at one moment, at a target that was well, idle or failing now and then.
+func TestGateIsNotOpenedByABurst(t *testing.T) {
+	t.Parallel()
+	failed, good := event.Outcome{Status: 503}, event.Outcome{Status: 200}
+	for name, before := range map[string]func(g *Gate){
+		"idle before": func(*Gate) {},
+		"well before": func(g *Gate) {
+			for i := range 200 {
+				g.Report(good, noon.Add(time.Duration(i-200)*10*time.Millisecond))
+			}
+		},
+		"one failure and few events before": func(g *Gate) {
+			g.Report(failed, noon.Add(-9*time.Second))
+			g.Report(good, noon.Add(-6*time.Second))
+			g.Report(good, noon.Add(-5*time.Second))
+		},
+		"few good events before": func(g *Gate) {
+			g.Report(good, noon.Add(-9*time.Second))
+			g.Report(good, noon.Add(-8*time.Second))
+		},
+	} {
+		var seen changes
+		g := NewGate(0, retry.Policy{}, seen.note)
+		before(g)
+		now := noon
+		for i := range 1000 {
+			now = noon.Add(time.Duration(i) * 50 * time.Microsecond)
+			g.Report(failed, now)
+		}
+		if n, wait := g.Admit(32, now.Add(shortestPause)); n != 1 || wait != 0 {
+			t.Errorf("%s: after a burst of failures %d are admitted, ask again after %s; want one attempt within %s", name, n, wait, shortestPause)
+		}
+		g.Report(good, now.Add(shortestPause))
+		if n, _ := g.Admit(32, now.Add(shortestPause)); n != 32 || len(seen) != 0 {
+			t.Errorf("%s: after the first good answer %d are admitted; changes %v", name, n, seen)
+		}
+	}
+}
+
+// TestGateJudgesAShare says what part of the attempts may fail: a half or three quarters may for good, nine tenths open it.
+func TestGateJudgesAShare(t *testing.T) {
+	t.Parallel()
+	for _, tc := range []struct {
+		of   int // this many attempts, one of them is good
+		want Circuit
+	}{{2, Closed}, {3, Closed}, {4, Closed}, {10, Open}, {20, Open}} {
+		for _, every := range []time.Duration{5 * time.Millisecond, 100 * time.Millisecond, 5 * time.Second, 10 * time.Minute} {
+			g, now, opened := NewGate(0, retry.Policy{}, nil), noon, false
+			for i := range 5000 {
+				n, wait := g.Admit(1, now)
+				for n == 0 {
+					now = now.Add(wait)
+					n, wait = g.Admit(1, now)
+				}
+				o := event.Outcome{Status: 503}
+				if i%tc.of == 0 {
+					o.Status = 200
+				}
+				now = now.Add(every)
+				g.Report(o, now)
+				opened = opened || g.Circuit() == Open
+			}
+			if opened != (tc.want == Open) {
+				t.Errorf("one good answer of %d, one each %s: opened %t, want %s", tc.of, every, opened, tc.want)
+			}
+		}
+	}
+}
+
+// TestGateDampsChanges has a target that answers one probe and fails again, for an hour.
+func TestGateDampsChanges(t *testing.T) {
+	t.Parallel()
+	var seen changes
+	g, now := NewGate(0, retry.Policy{}, seen.note), noon
+	for now.Before(noon.Add(time.Hour)) {
+		n, wait := g.Admit(4, now)
+		if n == 0 {
+			now = now.Add(wait)
+			continue
+		}
+		now = now.Add(time.Millisecond)
+		for range n {
+			if g.Circuit() == Open {
+				g.Report(event.Outcome{Status: 200}, now)
+			} else {
+				g.Report(event.Outcome{Status: 503}, now)
+			}
+		}
+	}
+	if len(seen) > 140 {
+		t.Errorf("%d changes of the circuit in an hour", len(seen))
+	}
+}
+
 func TestGateJudges(t *testing.T) {
 	t.Parallel()
+	policy := retry.Policy{Statuses: []int{404}}
 	for _, tc := range []struct {
 		outcome event.Outcome
 		want    Circuit
@@ -82,9 +203,10 @@ func TestGateJudges(t *testing.T) {
 		{event.Outcome{Status: 200}, Closed},
 		{event.Outcome{Status: 302}, Closed},
 		{event.Outcome{Status: 400}, Closed}, // speaks of the event
-		{event.Outcome{Status: 404}, Closed},
+		{event.Outcome{Status: 403}, Closed},
 		{event.Outcome{Status: 409}, Closed},
 		{event.Outcome{Status: 425}, Closed},
+		{event.Outcome{Status: 404}, Open},
 		{event.Outcome{Status: 408}, Open},
 		{event.Outcome{Status: 429}, Open},
 		{event.Outcome{Status: 500}, Open},
@@ -92,12 +214,12 @@ func TestGateJudges(t *testing.T) {
 		{event.Outcome{Err: errors.New("refused")}, Open},
 		{event.Outcome{Status: 410}, Gone},
 	} {
-		g := NewGate(0, nil)
-		for range breakAfter {
-			g.Report(tc.outcome, noon)
+		g := NewGate(0, policy, nil)
+		for i := range 20 {
+			g.Report(tc.outcome, noon.Add(time.Duration(i)*time.Second))
 		}
 		if got := g.Circuit(); got != tc.want {
-			t.Errorf("ten times %+v: %s, want %s", tc.outcome, got, tc.want)
+			t.Errorf("%+v for twenty seconds: %s, want %s", tc.outcome, got, tc.want)
 		}
 	}
 }
@@ -105,7 +227,7 @@ func TestGateJudges(t *testing.T) {
 func TestGateGone(t *testing.T) {
 	t.Parallel()
 	var seen changes
-	g, now := NewGate(0, seen.note), noon
+	g, now := NewGate(0, retry.Policy{}, seen.note), noon
 	g.Report(event.Outcome{Status: 410}, now)
 	for _, o := range []event.Outcome{{Status: 410}, {Status: 503}, {Err: errors.New("refused")}} {
 		if n, wait := g.Admit(9, now); n != 0 || wait != goneProbe {
@@ -129,49 +251,57 @@ func TestGateGone(t *testing.T) {
 func TestGateHonoursRetryAfter(t *testing.T) {
 	t.Parallel()
 	for asked, want := range map[time.Duration]time.Duration{
-		0: time.Second, 20 * time.Second: 20 * time.Second, 24 * time.Hour: time.Minute,
+		20 * time.Second: 20 * time.Second, 24 * time.Hour: time.Minute,
 	} {
-		g := NewGate(0, nil)
-		for range breakAfter {
+		g := NewGate(0, retry.Policy{}, nil)
+		for range holdAfter {
 			g.Report(event.Outcome{Status: 503, RetryAfter: asked}, noon)
 		}
 		if _, wait := g.Admit(1, noon); wait != want {
-			t.Errorf("Retry-After %s: ask again after %s, want %s", asked, wait, want)
+			t.Errorf("Retry-After %s, held: ask again after %s, want %s", asked, wait, want)
+		}
+		now := breakCircuit(t, g, event.Outcome{Status: 503, RetryAfter: asked}, noon)
+		if _, wait := g.Admit(1, now); wait != want {
+			t.Errorf("Retry-After %s, open: ask again after %s, want %s", asked, wait, want)
 		}
 	}
 }
 
-// TestGateRate asks greedily for an hour: in no second there begin more attempts than the rate, and over all nearly as
-// many, also where part of what is admitted is given back.
+// TestGateRate asks greedily: in no second there begin more attempts than the rate and a tenth of it, and over all nearly
+// as many as the rate, also where part of what is admitted is given back. The same after an hour without any.
 func TestGateRate(t *testing.T) {
 	t.Parallel()
 	for _, rate := range []int{1, 3, 7, 100} {
-		g, now := NewGate(rate, nil), noon
-		var begun []time.Time
-		for i := 0; now.Before(noon.Add(time.Minute)); i++ {
-			n, wait := g.Admit(8, now)
-			if n == 0 && wait <= 0 {
-				t.Fatalf("rate %d: nothing admitted, and to be asked again at once", rate)
+		for _, idle := range []time.Duration{0, time.Hour} {
+			g := NewGate(rate, retry.Policy{}, nil)
+			g.Admit(1, noon)
+			start := noon.Add(idle)
+			now := start
+			var begun []time.Time
+			for i := 0; now.Before(start.Add(time.Minute)); i++ {
+				n, wait := g.Admit(8, now)
+				if n == 0 && wait <= 0 {
+					t.Fatalf("rate %d: nothing admitted, and to be asked again at once", rate)
+				}
+				if n > 1 && i%3 == 0 {
+					g.Return(1)
+					n--
+				}
+				for range n {
+					begun = append(begun, now)
+				}
+				if n > 0 {
+					wait = time.Millisecond
+				}
+				now = now.Add(wait)
 			}
-			if n > 1 && i%3 == 0 {
-				g.Return(1)
-				n--
+			if got := len(begun); got < 60*rate*95/100 || got > 61*rate {
+				t.Errorf("rate %d, after %s: %d in a minute", rate, idle, got)
 			}
-			for range n {
-				begun = append(begun, now)
-			}
-			if n > 0 {
-				wait = time.Millisecond
-			}
-			now = now.Add(wait)
-		}
-		if got := len(begun); got < 60*rate*95/100 || got > 60*rate+rate {
-			t.Errorf("rate %d: %d in a minute", rate, got)
-		}
-		for i := range begun {
-			// The burst that an idle second allows, and what that second yields.
-			if j := i + 2*rate + 1; j < len(begun) && begun[j].Sub(begun[i]) < time.Second {
-				t.Fatalf("rate %d: %d attempts within %s", rate, 2*rate+2, begun[j].Sub(begun[i]))
+			for i := range begun {
+				if j := i + rate + rate/burstShare + 1; j < len(begun) && begun[j].Sub(begun[i]) < time.Second-time.Millisecond {
+					t.Fatalf("rate %d, after %s: %d attempts within %s", rate, idle, j-i+1, begun[j].Sub(begun[i]))
+				}
 			}
 		}
 	}
@@ -210,7 +340,7 @@ func TestRatePerSecond(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		q, s := &fakeQueue{}, &sender{answer: slow(time.Millisecond)}
 		q.add(100)
-		_, stop := run(t, q, options(s, func(o *Options) { o.Gate = NewGate(5, nil) }))
+		_, stop := run(t, q, options(s, func(o *Options) { o.Gate = NewGate(5, retry.Policy{}, nil) }))
 		time.Sleep(10 * time.Second)
 		if n := len(s.made()); n < 45 || n > 55 {
 			t.Errorf("%d attempts in ten seconds at five a second", n)
@@ -218,9 +348,9 @@ func TestRatePerSecond(t *testing.T) {
 		stop()
 		times := s.made()
 		slices.SortFunc(times, func(a, b attempt) int { return a.at.Compare(b.at) })
-		for i := 11; i < len(times); i++ {
-			if d := times[i].at.Sub(times[i-11].at); d < time.Second {
-				t.Fatalf("twelve attempts within %s", d)
+		for i := 6; i < len(times); i++ {
+			if d := times[i].at.Sub(times[i-6].at); d < time.Second {
+				t.Fatalf("seven attempts within %s", d)
 			}
 		}
 	})
@@ -232,7 +362,7 @@ func TestOpenCircuitEndsAtOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		q := &fakeQueue{}
 		q.add(1)
-		g := NewGate(0, nil)
+		g := NewGate(0, retry.Policy{}, nil)
 		g.Report(event.Outcome{Status: 410}, time.Now())
 		_, stop := run(t, q, options(&sender{answer: always(200)}, func(o *Options) { o.Gate = g }))
 		time.Sleep(time.Minute)
@@ -244,5 +374,75 @@ func TestOpenCircuitEndsAtOnce(t *testing.T) {
 		if len(q.settlements()) != 0 {
 			t.Error("an event was sent to a target that is gone")
 		}
+	})
+}
+
+// TestConcurrencyAloneCostsNothing has the two ways in which many failures come at once though the target is well: one that
+// refuses the first attempt at each event of twelve conversations, and one that hiccups while many attempts are under way.
+func TestConcurrencyAloneCostsNothing(t *testing.T) {
+	t.Parallel()
+	t.Run("each first attempt fails", func(t *testing.T) {
+		t.Parallel()
+		for _, status := range []int{503, 409} {
+			synctest.Test(t, func(t *testing.T) {
+				var seen changes
+				s := &sender{answer: func(_ context.Context, _ event.Event, n int) event.Outcome {
+					time.Sleep(time.Millisecond)
+					if n == 1 {
+						return event.Outcome{Status: status}
+					}
+					return event.Outcome{Status: 200}
+				}}
+				q := &fakeQueue{}
+				q.add(1200)
+				q.ordered = 12
+				begin := time.Now()
+				_, stop := run(t, q, options(s, func(o *Options) {
+					o.MaxInFlight = 32
+					o.Gate = NewGate(0, retry.Policy{}, seen.note)
+					o.Policy = retry.Policy{MaxAttempts: 16, MinBackoff: 10 * time.Millisecond, MaxBackoff: time.Second, MaxAge: time.Hour}
+				}))
+				for q.count("Done") < 1200 {
+					time.Sleep(10 * time.Millisecond)
+				}
+				took := time.Since(begin)
+				stop()
+				t.Logf("%d: 1,200 events in %s, %d changes of the circuit", status, took, len(seen))
+				if took > 3*time.Second || len(seen) != 0 {
+					t.Errorf("%d: 1,200 events took %s, the circuit changed %v", status, took, seen)
+				}
+			})
+		}
+	})
+	t.Run("a hiccup", func(t *testing.T) {
+		t.Parallel()
+		synctest.Test(t, func(t *testing.T) {
+			var seen changes
+			begin := time.Now()
+			s := &sender{answer: func(context.Context, event.Event, int) event.Outcome {
+				at := time.Since(begin)
+				time.Sleep(time.Millisecond)
+				if at >= 100*time.Millisecond && at < 150*time.Millisecond {
+					return event.Outcome{Status: 503}
+				}
+				return event.Outcome{Status: 200}
+			}}
+			q := &fakeQueue{}
+			q.add(5000)
+			_, stop := run(t, q, options(s, func(o *Options) {
+				o.MaxInFlight = 32
+				o.Gate = NewGate(0, retry.Policy{}, seen.note)
+				o.Policy = retry.Policy{MaxAttempts: 16, MinBackoff: 10 * time.Millisecond, MaxBackoff: time.Second, MaxAge: time.Hour}
+			}))
+			for q.count("Done") < 5000 {
+				time.Sleep(time.Millisecond)
+			}
+			took := time.Since(begin)
+			stop()
+			t.Logf("5,000 events in %s, %d changes of the circuit", took, len(seen))
+			if took > 500*time.Millisecond || len(seen) != 0 {
+				t.Errorf("5,000 events took %s, the circuit changed %v", took, seen)
+			}
+		})
 	})
 }

@@ -101,3 +101,20 @@ func TestALeaseThatHasPassedOnIsLetGo(t *testing.T) {
 		stop()
 	})
 }
+
+// A shutdown waits for the attempts under way, and extends their leases meanwhile: another receiver must not make them too.
+func TestLeasesAreExtendedDuringShutdown(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		q, s := &fakeQueue{}, &sender{answer: starved(3 * (10*time.Second + leaseMargin))}
+		q.add(2)
+		_, stopFirst := run(t, q, options(s))
+		time.Sleep(time.Second)
+		_, stopSecond := run(t, q, options(s))
+		stopFirst() // returns when both attempts are settled, three leases later
+		if got := len(s.made()); got != 2 || q.count("Done") != 2 {
+			t.Errorf("%d attempts, %d settled; want two of each", got, q.count("Done"))
+		}
+		stopSecond()
+	})
+}

@@ -23,6 +23,7 @@ type Plan struct {
 
 // Pool runs the workers of all routes and replaces them when their plans change. Its methods may be called concurrently.
 type Pool struct {
+	ready                   <-chan struct{}
 	taking, sending         context.Context
 	stopTaking, stopSending context.CancelFunc
 	all                     sync.WaitGroup
@@ -37,9 +38,9 @@ type running struct {
 	stop        context.CancelFunc
 }
 
-// NewPool returns a Pool in which nothing runs.
-func NewPool() *Pool {
-	p := &Pool{running: map[Route]running{}}
+// NewPool returns a Pool in which nothing runs. Its workers begin to take when ready is closed: when their queues can be reached.
+func NewPool(ready <-chan struct{}) *Pool {
+	p := &Pool{ready: ready, running: map[Route]running{}}
 	p.taking, p.stopTaking = context.WithCancel(context.Background())
 	p.sending, p.stopSending = context.WithCancel(context.Background())
 	return p
@@ -68,7 +69,11 @@ func (p *Pool) Apply(plans map[Route]Plan) {
 		p.running[route] = running{plan.Fingerprint, worker, stop}
 		p.all.Go(func() {
 			defer stop()
-			worker.Run(taking, p.sending)
+			select {
+			case <-p.ready:
+				worker.Run(taking, p.sending)
+			case <-taking.Done():
+			}
 		})
 	}
 }

@@ -5,6 +5,7 @@ package retry
 import (
 	"fmt"
 	"net/http"
+	"slices"
 	"time"
 
 	"heymarket.dev/operator/internal/receiver/event"
@@ -18,6 +19,9 @@ type Policy struct {
 	MinBackoff, MaxBackoff time.Duration
 	// MaxAge is counted from acceptance; no attempt begins later than that.
 	MaxAge time.Duration
+	// Statuses are retried beside 408, 409, 410, 425, 429 and 5xx: answers that describe the path to the target, such as the
+	// 404 of a rollout, and not the event.
+	Statuses []int
 }
 
 // Verdict is what follows an attempt.
@@ -48,7 +52,7 @@ func (p Policy) Decide(attempt int, age time.Duration, o event.Outcome, chance f
 	if o.Delivered() {
 		return Decision{Verdict: Done}
 	}
-	if o.Err == nil && !Retryable(o.Status) {
+	if o.Err == nil && !p.Retryable(o.Status) {
 		return Decision{Verdict: GiveUp, Reason: fmt.Sprintf("the target refused it with %d", o.Status)}
 	}
 	if attempt >= p.MaxAttempts {
@@ -62,14 +66,23 @@ func (p Policy) Decide(attempt int, age time.Duration, o event.Outcome, chance f
 	return Decision{Verdict: Again, Delay: delay}
 }
 
-// Retryable says whether an answer other than 2xx may be followed by a good one: 408, 409, 410, 425, 429 and 5xx. A 410
-// speaks of the target, which wants no events any more, and not of the event: it waits until a person has decided.
-func Retryable(status int) bool {
+// Retryable reports whether an answer other than 2xx may be followed by a good one: 408, 409, 410, 425, 429, 5xx and
+// Statuses. A 410 describes the target, which wants no events any more, and not the event: it waits for a person's decision.
+func (p Policy) Retryable(status int) bool {
 	switch status {
 	case http.StatusRequestTimeout, http.StatusConflict, http.StatusGone, http.StatusTooEarly, http.StatusTooManyRequests:
 		return true
 	}
-	return status >= 500
+	return status >= 500 || slices.Contains(p.Statuses, status)
+}
+
+// Failing reports whether an outcome means that the target itself, or the path to it, fails: it counts against the target's
+// circuit. 409 and 425 are retried and do not: they ask for another moment for this event alone.
+func (p Policy) Failing(o event.Outcome) bool {
+	if o.Err != nil {
+		return true
+	}
+	return p.Retryable(o.Status) && o.Status != http.StatusConflict && o.Status != http.StatusTooEarly
 }
 
 func (p Policy) backoff(attempt int, chance float64) time.Duration {

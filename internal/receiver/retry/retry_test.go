@@ -3,6 +3,7 @@ package retry
 import (
 	"errors"
 	"math"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -67,19 +68,30 @@ func TestDecide(t *testing.T) {
 
 func TestRetryable(t *testing.T) {
 	t.Parallel()
-	for status := 100; status < 600; status++ {
-		want := status >= 500
-		switch status {
-		case 408, 409, 410, 425, 429:
-			want = true
+	for _, statuses := range [][]int{nil, {}, {404, 423}} {
+		p := policy
+		p.Statuses = statuses
+		for status := 100; status < 600; status++ {
+			want := status >= 500 || slices.Contains(statuses, status)
+			switch status {
+			case 408, 409, 410, 425, 429:
+				want = true
+			}
+			o := event.Outcome{Status: status}
+			if got := p.Retryable(status); got != want {
+				t.Errorf("with %v: Retryable(%d) = %t, want %t", statuses, status, got, want)
+			}
+			if got := p.Failing(o); got != (want && status != 409 && status != 425) {
+				t.Errorf("with %v: Failing(%d) = %t", statuses, status, got)
+			}
+			verdict := p.Decide(1, 0, o, 0.5).Verdict
+			switch {
+			case status/100 == 2 && verdict != Done, status/100 != 2 && want && verdict != Again, status/100 != 2 && !want && verdict != GiveUp:
+				t.Errorf("with %v: Decide on %d: verdict %v", statuses, status, verdict)
+			}
 		}
-		if got := Retryable(status); got != want {
-			t.Errorf("Retryable(%d) = %t, want %t", status, got, want)
-		}
-		verdict := policy.Decide(1, 0, event.Outcome{Status: status}, 0.5).Verdict
-		switch {
-		case status/100 == 2 && verdict != Done, status/100 != 2 && want && verdict != Again, status/100 != 2 && !want && verdict != GiveUp:
-			t.Errorf("Decide on %d: verdict %v", status, verdict)
+		if !p.Failing(event.Outcome{Err: errors.New("refused")}) {
+			t.Error("an attempt without an answer does not count as a failure")
 		}
 	}
 }
@@ -116,7 +128,10 @@ func FuzzDecide(f *testing.F) {
 			retryAfter < 0 || !(chance >= 0 && chance < 1) {
 			return
 		}
-		p := Policy{maxAttempts, time.Duration(minBackoff), time.Duration(maxBackoff), time.Duration(maxAge)}
+		p := Policy{
+			MaxAttempts: maxAttempts, MinBackoff: time.Duration(minBackoff), MaxBackoff: time.Duration(maxBackoff), MaxAge: time.Duration(maxAge),
+			Statuses: []int{404},
+		}
 		o := event.Outcome{Status: status, RetryAfter: time.Duration(retryAfter)}
 		d := p.Decide(attempt, time.Duration(age), o, chance)
 		switch d.Verdict {
@@ -129,7 +144,7 @@ func FuzzDecide(f *testing.F) {
 				t.Fatalf("given up: %+v after %+v", d, o)
 			}
 		case Again:
-			if o.Delivered() || !Retryable(status) || attempt >= maxAttempts || d.Reason != "" {
+			if o.Delivered() || !p.Retryable(status) || attempt >= maxAttempts || d.Reason != "" {
 				t.Fatalf("again: %+v after %+v, attempt %d of %d", d, o, attempt, maxAttempts)
 			}
 			if d.Delay < min(o.RetryAfter, p.MaxAge-max(time.Duration(age), 0)) {
