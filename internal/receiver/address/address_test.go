@@ -135,7 +135,7 @@ func TestCheckAllows(t *testing.T) {
 	t.Logf("%d spellings", checked)
 }
 
-// TestAllowedNetworksOpenNothingElse says that AllowNetworks is an exception to DenyPrivate alone, however wide the networks
+// TestAllowedNetworksOpenNothingElse checks that AllowNetworks is an exception to DenyPrivate alone, however wide the networks
 // are: loopback, link-local and metadata addresses stay refused in every spelling.
 func TestAllowedNetworksOpenNothingElse(t *testing.T) {
 	t.Parallel()

@@ -43,9 +43,27 @@ type qualifier struct{ interpreter.Qualifier }
 
 // QualifyIfPresent implements interpreter.Qualifier.
 func (q qualifier) QualifyIfPresent(vars interpreter.Activation, object any, _ bool) (any, bool, error) {
+	if e, ok := object.(*Event); ok {
+		return q.memberOf(e)
+	}
 	value, present, err := q.Qualifier.QualifyIfPresent(vars, object, false)
 	if value == nil || value == types.NullValue {
 		return nil, false, err
 	}
 	return value, present, err
+}
+
+// memberOf selects a member of the event itself, of which the library knows the plain selection only.
+func (q qualifier) memberOf(e *Event) (any, bool, error) {
+	name, ok := q.Qualifier.(interpreter.ConstantQualifier)
+	if !ok {
+		return nil, false, nil
+	}
+	text, _ := name.Value().Value().(string)
+	field, ok := provider{kind: Wanted}.FindStructFieldType(typeName, text)
+	if !ok || !field.IsSet(e) {
+		return nil, false, nil
+	}
+	value, err := field.GetFrom(e)
+	return value, err == nil, err
 }

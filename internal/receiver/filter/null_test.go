@@ -38,7 +38,8 @@ func TestNullIsAbsent(t *testing.T) {
 		`[event.data].all(d, !has(d.text) && d.?text.orValue("none") == "none")`,
 		`[?event.data.?text].size() == 0 && {?"text": event.data.?text}.size() == 0`,
 		`!has({"a": null}.a) && has({"a": 1}.a)`,
-		`!has(event.webhook_id)`,
+		`!has(event.webhook_id) && event.?webhook_id.orValue(5) == 5 && has(event.type) && has(event.data)`,
+		`event.?data.?text.orValue("none") == "none"`,
 	} {
 		p := compile(t, expression, filter.Wanted)
 		for name, body := range ways {

@@ -855,7 +855,7 @@ func reachable() <-chan struct{} {
 	return ready
 }
 
-// TestPoolWaitsForItsQueues says that workers ask for nothing before their queues can be reached, begin at that moment, and
+// TestPoolWaitsForItsQueues checks that workers ask for nothing before their queues can be reached, begin at that moment, and
 // that a pool whose queues are never reached stops at once.
 func TestPoolWaitsForItsQueues(t *testing.T) {
 	t.Parallel()

@@ -69,7 +69,7 @@ type Gate struct {
 	filled  time.Time
 }
 
-// NewGate returns a Gate with a closed circuit. Rate is in attempts a second, 0 for no limit. Policy says which answers are
+// NewGate returns a Gate with a closed circuit. Rate is in attempts a second, 0 for no limit. Policy decides which answers are
 // failures of the target. OnChange may be nil.
 func NewGate(rate int, policy retry.Policy, onChange func(from, to Circuit)) *Gate {
 	if onChange == nil {

@@ -138,7 +138,7 @@ func TestGateIsNotOpenedByABurst(t *testing.T) {
 	}
 }
 
-// TestGateJudgesAShare says what part of the attempts may fail: a half or three quarters may for good, nine tenths open it.
+// TestGateJudgesAShare has a part of the attempts fail: a half and three quarters leave the circuit closed, nine tenths open it.
 func TestGateJudgesAShare(t *testing.T) {
 	t.Parallel()
 	for _, tc := range []struct {

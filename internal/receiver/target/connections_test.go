@@ -222,7 +222,7 @@ func (c *firewalled) Close() error {
 	return c.Conn.Close()
 }
 
-// TestADeadHTTP2ConnectionIsLeft says that one attempt is lost to it at most, and that those after it use a new connection.
+// TestADeadHTTP2ConnectionIsLeft checks that at most one attempt is lost to it, and that those after it use a new connection.
 func TestADeadHTTP2ConnectionIsLeft(t *testing.T) {
 	t.Parallel()
 	server := quiet(t, func(http.ResponseWriter, *http.Request) {})

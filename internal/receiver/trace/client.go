@@ -42,7 +42,7 @@ const (
 )
 
 // fromEnvironment returns nil where no collector is named. A variable for traces wins over the one for all signals. What
-// cannot be followed is an error: a setting without effect costs whoever wrote it hours.
+// is not supported is an error: a setting without effect costs hours.
 func fromEnvironment(getenv func(string) string) (*settings, error) {
 	if strings.EqualFold(getenv("OTEL_SDK_DISABLED"), "true") || getenv("OTEL_TRACES_EXPORTER") == "none" {
 		return nil, nil //nolint:nilnil // no collector is no mistake
@@ -148,7 +148,7 @@ func (s *settings) readTLS(getenv func(string) string) error {
 	return nil
 }
 
-// checkSDK looks at variables that the SDK reads by itself: where one is wrong it takes its default and says nothing.
+// checkSDK looks at variables that the SDK reads by itself: where one is invalid it silently uses its default.
 func checkSDK(getenv func(string) string) error {
 	for _, name := range []string{
 		"OTEL_BSP_SCHEDULE_DELAY", "OTEL_BSP_EXPORT_TIMEOUT", "OTEL_BSP_MAX_QUEUE_SIZE", "OTEL_BSP_MAX_EXPORT_BATCH_SIZE",
@@ -260,7 +260,9 @@ func (c *client) post(ctx context.Context, body []byte) (again bool, delay time.
 		return true, 0, errSend // net/http's own text repeats the URL
 	}
 	defer resp.Body.Close()
-	_, _ = io.CopyN(io.Discard, resp.Body, drainBytes)
+	if resp.StatusCode != http.StatusSwitchingProtocols { // then it is the bare connection, whose reads no timeout ends
+		_, _ = io.CopyN(io.Discard, resp.Body, drainBytes)
+	}
 	switch resp.StatusCode {
 	case http.StatusOK, http.StatusAccepted, http.StatusNoContent:
 		return false, 0, nil

@@ -197,6 +197,19 @@ func TestTheCollectorMayBeBusy(t *testing.T) {
 	}
 }
 
+// A collector that switches protocols and holds the connection does not hold the shutdown: it would never return here.
+func TestACollectorThatSwitchesProtocols(t *testing.T) {
+	t.Parallel()
+	c := newCollector(t, http.StatusSwitchingProtocols)
+	tracer := start(t, environment("OTEL_EXPORTER_OTLP_ENDPOINT", c.URL, "OTEL_EXPORTER_OTLP_TIMEOUT", "1h"))
+	span := tracer.Start(trace.Server, "ingest", "")
+	span.End("")
+	_ = tracer.Shutdown(t.Context())
+	if len(c.paths) != 1 {
+		t.Errorf("%d requests, want 1", len(c.paths))
+	}
+}
+
 func TestACollectorThatRefusesIsNamedWithoutItsAddress(t *testing.T) {
 	t.Parallel()
 	c := newCollector(t, http.StatusBadRequest)
