@@ -27,7 +27,7 @@ func smallest() Config {
 func largest() Config {
 	id := int64(9007199254740993)
 	c := smallest()
-	c.Version = 2 // that of addresses.allowNetworks
+	c.Version = 3 // that of targets[].retry.statuses
 	c.Paths = append(c.Paths, "/staging/support/older")
 	c.TokenFiles = append(c.TokenFiles, "/etc/heymarket/token/previous")
 	c.WebhookID = &id
