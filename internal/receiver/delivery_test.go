@@ -13,13 +13,14 @@ import (
 // A start with a Redis that answers warns of nothing: workers wait for the connection.
 func TestAHealthyStartIsQuiet(t *testing.T) {
 	t.Parallel()
-	redis, to := redistest.Start(t), newSink(t)
-	targets := []config.Target{crm(to), crm(to), crm(to)}
-	targets[1].Name, targets[2].Name = "archive", "log"
-	p := start(t, redis.URL(), newConfig(targets...))
+	redis, first, second := redistest.Start(t), newSink(t), newSink(t)
+	archive := crm(second)
+	archive.Name = "archive"
+	p := start(t, redis.URL(), newConfig(crm(first), archive))
 	p.awaitReady()
 	p.wantPost(sample(1), http.StatusOK)
-	to.await(t, 3)
+	first.await(t, 1)
+	second.await(t, 1)
 	for line := range strings.Lines(p.logs.String()) {
 		if strings.Contains(line, `"level":"WARN"`) || strings.Contains(line, `"level":"ERROR"`) {
 			t.Errorf("a healthy start logs %s", line)
