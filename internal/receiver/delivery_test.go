@@ -6,7 +6,6 @@ import (
 	"sync/atomic"
 	"testing"
 
-	"heymarket.dev/operator/internal/receiver/config"
 	"heymarket.dev/operator/internal/receiver/redistest"
 )
 
