@@ -160,8 +160,8 @@ func (r *Receiver) plan(plans map[forward.Route]forward.Plan, t config.Target, p
 	for _, lane := range event.Lanes() {
 		plans[forward.Route{Target: t.Name, Lane: lane}] = forward.Plan{Fingerprint: string(fingerprint), New: func() *forward.Worker {
 			queue := r.store.Queue(t.Name, lane, stream.QueueOptions{
-				Ordered:   t.Order == config.OrderConversation,
-				Retention: stream.Retention{Count: c.Retention.DeadLetterLimit, Age: c.Retention.DeadLetters.Std()},
+				Ordered:         t.Order == config.OrderConversation,
+				DeadLetterLimit: c.Retention.DeadLetterLimit,
 			})
 			inFlight := t.MaxInFlight
 			if lane == event.Consent {

@@ -37,7 +37,7 @@ type Sender interface {
 type Observer interface {
 	// Attempted is called after each attempt.
 	Attempted(target string, o event.Outcome, took time.Duration)
-	// Settled is called once for each event that leaves its queue, age being counted from acceptance.
+	// Settled is called once for each event that leaves its queue, age being counted from when it entered the queue: accepted or replayed.
 	Settled(target string, v retry.Verdict, age time.Duration)
 }
 
@@ -185,7 +185,7 @@ func (w *Worker) deliver(ctx context.Context, l event.Lease) {
 	outcome := w.send(ctx, e, attempt)
 	took := time.Since(begin)
 
-	decision := w.Policy.Decide(attempt, time.Since(e.AcceptedAt), outcome, rand.Float64())
+	decision := w.Policy.Decide(attempt, time.Since(e.QueuedAt()), outcome, rand.Float64())
 	interrupted := ctx.Err() != nil && !outcome.Delivered()
 	if interrupted {
 		// Shutdown cut the attempt short: it does not count, and the next receiver may begin at once.
@@ -232,7 +232,7 @@ func (w *Worker) finish(ctx context.Context, l event.Lease, attempt int, outcome
 		w.Log.Error("an attempt is made but not settled, the event will be delivered again under the same id",
 			"target", w.Target, "event", e.ID, "error", err)
 	case settled && decision.Verdict != retry.Again:
-		w.Observer.Settled(w.Target, decision.Verdict, time.Since(e.AcceptedAt))
+		w.Observer.Settled(w.Target, decision.Verdict, time.Since(e.QueuedAt()))
 	case settled && decision.Delay < pollInterval:
 		w.Wake() // it may be waiting for longer than that
 	}

@@ -56,11 +56,13 @@ func TestEveryWayOfAnEventIsAccountedFor(t *testing.T) {
 		appendTo(t, s, n, target, "audit")
 	}
 	all := letters(t, s, "", 10)
-	if _, err := s.Replay(t.Context(), target, all[:2]); err != nil {
+	if _, err := s.ReplayDeadLetters(t.Context(), target, event.DeadLetterFilter{}, 2, nil); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := s.Discard(t.Context(), target, all[1:3]); err != nil { // one of them is gone already
-		t.Fatal(err)
+	for _, l := range all[1:3] { // one of them is gone already
+		if _, err := s.DiscardDeadLetters(t.Context(), target, event.DeadLetterFilter{Entry: l.Entry}, 0, nil); err != nil {
+			t.Fatal(err)
+		}
 	}
 	leases := take(t, q, 10, 0)
 	for range 2 { // the second time changes nothing
@@ -89,7 +91,7 @@ func TestEveryWayOfAnEventIsAccountedFor(t *testing.T) {
 func TestDeadLettersThatAreTrimmedAreAccountedFor(t *testing.T) {
 	t.Parallel()
 	s := connect(t, redistest.Start(t), "a")
-	q := s.Queue(target, event.General, stream.QueueOptions{Retention: stream.Retention{Count: 10, Age: time.Hour}})
+	q := s.Queue(target, event.General, stream.QueueOptions{DeadLetterLimit: 10})
 	for n := range 300 {
 		appendTo(t, s, n, target)
 		if ok, err := q.Dead(t.Context(), take(t, q, 1, 0)[0], event.Outcome{}, "x"); err != nil || !ok {
@@ -197,14 +199,11 @@ func TestTheAccountAddsUpAtEveryMoment(t *testing.T) {
 	wg.Go(func() {
 		dice := chance(10)
 		for ctx.Err() == nil {
-			found, err := keeper.DeadLetters(ctx, target, "", 1+dice.IntN(5), anyLetter)
-			if err != nil || len(found) == 0 {
-				continue
-			}
+			limit := 1 + dice.IntN(5)
 			if dice.IntN(2) == 0 {
-				_, _ = keeper.Replay(ctx, target, found)
+				_, _ = keeper.ReplayDeadLetters(ctx, target, event.DeadLetterFilter{}, limit, nil)
 			} else {
-				_, _ = keeper.Discard(ctx, target, found)
+				_, _ = keeper.DiscardDeadLetters(ctx, target, event.DeadLetterFilter{}, limit, nil)
 			}
 		}
 	})

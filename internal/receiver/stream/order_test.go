@@ -14,7 +14,7 @@ import (
 	"heymarket.dev/operator/internal/receiver/stream"
 )
 
-var ordered = stream.QueueOptions{Retention: unordered.Retention, Ordered: true}
+var ordered = stream.QueueOptions{DeadLetterLimit: 1000, Ordered: true}
 
 // say appends event number n of a conversation.
 func say(t *testing.T, s *stream.Store, conversation string, n int) {

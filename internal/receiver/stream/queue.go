@@ -34,25 +34,21 @@ var (
 
 	takeScript   = rueidis.NewLuaScript(takeSource)
 	doneScript   = rueidis.NewLuaScript(attemptSource + promoteSource + doneSource)
-	laterScript  = rueidis.NewLuaScript(laterSource)
-	deadScript   = rueidis.NewLuaScript(promoteSource + deadSource)
+	laterScript  = rueidis.NewLuaScript(attemptSource + laterSource)
+	deadScript   = rueidis.NewLuaScript(attemptSource + promoteSource + deadSource)
 	groupScript  = rueidis.NewLuaScript(groupSource)
 	tidyScript   = rueidis.NewLuaScript(tidySource)
 	extendScript = rueidis.NewLuaScript(extendSource)
 )
 
-// Retention bounds the dead letters of one target.
-type Retention struct {
-	// Count is how many are kept; Redis trims whole nodes, so a few more may stay.
-	Count int64
-	// Age is how long they are kept.
-	Age time.Duration
-}
+// noRoomInterval is how long an event that is given up waits for another attempt while there is no room for a dead letter.
+const noRoomInterval = 10 * time.Minute
 
 // QueueOptions say how a Queue treats its events.
 type QueueOptions struct {
-	// Retention bounds the dead letters.
-	Retention Retention
+	// DeadLetterLimit is how many dead letters the target may have. None makes room for another: at the limit, events that
+	// are given up stay in the queue.
+	DeadLetterLimit int64
 	// Ordered lends the events of one conversation one at a time, in the order in which they were appended.
 	Ordered bool
 }
@@ -117,11 +113,12 @@ func (q *Queue) Later(ctx context.Context, l event.Lease, attempt int, delay tim
 }
 
 // Dead settles an event that is given up, for the reason told. It reports false where the lease had passed to another
-// consumer.
+// consumer, and where there is no room for a dead letter: then another attempt is due after noRoomInterval.
 func (q *Queue) Dead(ctx context.Context, l event.Lease, o event.Outcome, reason string) (bool, error) {
 	return q.settle(ctx, "settle dead event", deadScript, q.keys, []string{
-		group, q.store.consumer, l.Entry, l.Conversation, strconv.Itoa(l.Attempt), strconv.Itoa(o.Status), reason, o.Excerpt,
-		strconv.FormatInt(q.options.Retention.Count, 10), strconv.FormatInt(q.options.Retention.Age.Milliseconds(), 10),
+		group, q.store.consumer, l.Entry, l.Conversation, strconv.Itoa(l.Attempt), strconv.Itoa(o.Status), validText(reason), validText(o.Excerpt),
+		strconv.FormatInt(q.options.DeadLetterLimit, 10), strconv.FormatInt(noRoomInterval.Milliseconds(), 10),
+		strconv.FormatInt(time.Now().UnixMilli(), 10),
 	})
 }
 

@@ -21,7 +21,7 @@ const (
 	lease  = 50 * time.Millisecond
 )
 
-var unordered = stream.QueueOptions{Retention: stream.Retention{Count: 1000, Age: time.Hour}}
+var unordered = stream.QueueOptions{DeadLetterLimit: 1000}
 
 var limits = stream.Limits{Window: time.Hour, Backlog: 1000}
 
