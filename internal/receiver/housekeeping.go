@@ -5,6 +5,7 @@ import (
 	"slices"
 	"time"
 
+	"heymarket.dev/operator/internal/contract"
 	"heymarket.dev/operator/internal/receiver/stream"
 )
 
@@ -33,6 +34,12 @@ func (r *Receiver) checkDurability(ctx context.Context) {
 	problems, err := r.store.CheckDurability(ctx)
 	if err != nil {
 		return // whether Redis answers at all is told by those who need it to
+	}
+	if skew, err := r.store.ClockSkew(ctx); err == nil {
+		r.skew.Store(&skew)
+		if skew.Abs() > stream.MaxClockSkew {
+			problems = append(problems, contract.RedisClockSkew.Message())
+		}
 	}
 	if before := r.unsafe.Swap(&problems); before == nil || !slices.Equal(*before, problems) {
 		for _, p := range problems {

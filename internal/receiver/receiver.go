@@ -84,8 +84,9 @@ type Receiver struct {
 	limits  atomic.Pointer[stream.Limits]
 	inForce atomic.Pointer[files]
 
-	gates  sync.Map                 // target name → *forward.Gate
-	unsafe atomic.Pointer[[]string] // what Redis does not promise, see stream.CheckDurability; nil: not asked yet
+	gates  sync.Map                      // target name → *forward.Gate
+	unsafe atomic.Pointer[[]string]      // what Redis does not promise, see stream.CheckDurability; nil: not asked yet
+	skew   atomic.Pointer[time.Duration] // by how much the clock of Redis is ahead; nil: not asked yet
 	// refused is why Redis has not taken the last write of the housekeeping, see stream.Refusal; nil: it has.
 	refused atomic.Pointer[string]
 
@@ -114,7 +115,7 @@ func New(o Options) (*Receiver, error) {
 		began:   time.Now(),
 	}
 	r.taken = &deliveries{Observer: r.metrics}
-	r.metrics.registry.MustRegister(newAccounts(r.accounts), newStandings(r.durability, r.circuits))
+	r.metrics.registry.MustRegister(newAccounts(r.accounts), newStandings(r.durability, r.circuits, r.skew.Load, r.deadLetterLimit))
 	r.metrics.observe(r.crowd)
 	if o.Level != nil {
 		r.defaultLevel = o.Level.Level()
@@ -159,7 +160,10 @@ func (r *Receiver) Run(ctx context.Context) error {
 	probes := ingest.NewConnections(opsConnections)
 	probes.Follow(ops)
 	go serve(ops, probes.Listen(r.Ops), stop)
-	adminServer := &http.Server{Handler: admin.Handler(r.store, r.targetNames), ReadHeaderTimeout: readHeaderTimeout, ErrorLog: server.ErrorLog}
+	adminServer := &http.Server{
+		Handler: admin.Handler(r.store, r.targetNames), ReadHeaderTimeout: readHeaderTimeout, IdleTimeout: idleTimeout,
+		MaxHeaderBytes: maxHeaderBytes, ErrorLog: server.ErrorLog,
+	}
 	if r.Admin != nil {
 		go serve(adminServer, r.Admin, stop)
 	}

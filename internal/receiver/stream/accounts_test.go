@@ -88,21 +88,6 @@ func TestEveryWayOfAnEventIsAccountedFor(t *testing.T) {
 	}
 }
 
-func TestDeadLettersThatAreTrimmedAreAccountedFor(t *testing.T) {
-	t.Parallel()
-	s := connect(t, redistest.Start(t), "a")
-	q := s.Queue(target, event.General, stream.QueueOptions{DeadLetterLimit: 10})
-	for n := range 300 {
-		appendTo(t, s, n, target)
-		if ok, err := q.Dead(t.Context(), take(t, q, 1, 0)[0], event.Outcome{}, "x"); err != nil || !ok {
-			t.Fatal(ok, err)
-		}
-	}
-	if a := account(t, s, target); a.Dead != 300 || a.Discarded == 0 {
-		t.Errorf("account: %+v; want 300 dead, most of them discarded", a)
-	}
-}
-
 // What the account is for: something other than a receiver takes an event away.
 func TestALossShowsInTheAccount(t *testing.T) {
 	t.Parallel()

@@ -11,11 +11,15 @@
 local function each_letter(use)
   local to, left, entries, bytes = ARGV[2], tonumber(ARGV[5]), 1000, 4 * 1024 * 1024
   if to == '' then
-    local youngest = redis.call('XREVRANGE', KEYS[1], '+', '-', 'COUNT', 1)[1]
-    if not youngest then
+    if redis.call('XLEN', KEYS[1]) == 0 then
       return '', ''
     end
-    to = youngest[1]
+    local info = redis.call('XINFO', 'STREAM', KEYS[1])
+    for i = 1, #info, 2 do
+      if info[i] == 'last-generated-id' then
+        to = info[i + 1]
+      end
+    end
   end
   local from = ARGV[1]
   while left > 0 and entries > 0 and bytes > 0 do

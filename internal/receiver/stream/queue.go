@@ -29,13 +29,15 @@ var (
 	extendSource string
 	//go:embed tidy.lua
 	tidySource string
+	//go:embed entry.lua
+	entrySource string
 	//go:embed promote.lua
 	promoteSource string
 
-	takeScript   = rueidis.NewLuaScript(takeSource)
-	doneScript   = rueidis.NewLuaScript(attemptSource + promoteSource + doneSource)
+	takeScript   = rueidis.NewLuaScript(entrySource + promoteSource + takeSource)
+	doneScript   = rueidis.NewLuaScript(attemptSource + entrySource + promoteSource + doneSource)
 	laterScript  = rueidis.NewLuaScript(attemptSource + laterSource)
-	deadScript   = rueidis.NewLuaScript(attemptSource + promoteSource + deadSource)
+	deadScript   = rueidis.NewLuaScript(attemptSource + entrySource + promoteSource + deadSource)
 	groupScript  = rueidis.NewLuaScript(groupSource)
 	tidyScript   = rueidis.NewLuaScript(tidySource)
 	extendScript = rueidis.NewLuaScript(extendSource)
@@ -58,14 +60,14 @@ type Queue struct {
 	store   *Store
 	options QueueOptions
 	// keys are those of the scripts: the queue, its retries, its heads, its parked events, the account of its target and
-	// the dead letters of its target. Each script is given as many of them as it uses.
+	// the dead letters of its target, the notes of take.lua. Each script is given as many of them as it uses.
 	keys       []string
 	deliveries deliveries
 }
 
 // Queue returns the queue of a target and lane.
 func (s *Store) Queue(target string, lane event.Lane, o QueueOptions) *Queue {
-	keys := append(s.laneKeys(target, lane), s.accountKey(target), s.deadKey(target))
+	keys := append(s.laneKeys(target, lane), s.accountKey(target), s.deadKey(target), s.prefix+"c:"+target+":"+string(lane))
 	return &Queue{store: s, options: o, keys: keys}
 }
 
@@ -78,7 +80,7 @@ func (q *Queue) Take(ctx context.Context, limit int, lease time.Duration) ([]eve
 		ordered = "1"
 	}
 	args := []string{group, q.store.consumer, strconv.Itoa(limit), strconv.FormatInt(lease.Milliseconds(), 10), ordered}
-	keys := q.keys[:4]
+	keys := q.keys
 	reply, err := q.store.exec(ctx, takeScript, keys, args)
 	if isNoGroup(err) {
 		if err := q.makeGroup(ctx); err != nil {
@@ -115,7 +117,7 @@ func (q *Queue) Later(ctx context.Context, l event.Lease, attempt int, delay tim
 // Dead settles an event that is given up, for the reason told. It reports false where the lease had passed to another
 // consumer, and where there is no room for a dead letter: then another attempt is due after noRoomInterval.
 func (q *Queue) Dead(ctx context.Context, l event.Lease, o event.Outcome, reason string) (bool, error) {
-	return q.settle(ctx, "settle dead event", deadScript, q.keys, []string{
+	return q.settle(ctx, "settle dead event", deadScript, q.keys[:6], []string{
 		group, q.store.consumer, l.Entry, l.Conversation, strconv.Itoa(l.Attempt), strconv.Itoa(o.Status), validText(reason), validText(o.Excerpt),
 		strconv.FormatInt(q.options.DeadLetterLimit, 10), strconv.FormatInt(noRoomInterval.Milliseconds(), 10),
 		strconv.FormatInt(time.Now().UnixMilli(), 10),
