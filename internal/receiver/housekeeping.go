@@ -37,7 +37,7 @@ func (r *Receiver) checkDurability(ctx context.Context) {
 	}
 	if skew, err := r.store.ClockSkew(ctx); err == nil {
 		r.skew.Store(&skew)
-		if skew.Abs() > stream.MaxClockSkew {
+		if r.clocksDiffer() {
 			problems = append(problems, contract.RedisClockSkew.Message())
 		}
 	}
@@ -62,4 +62,10 @@ func (r *Receiver) keepTargets(ctx context.Context) {
 	for _, d := range dropped {
 		r.Log.Warn("the backlog of a target that is gone was dropped", "target", d.Target, "events", d.Events, "grace", targetGrace)
 	}
+}
+
+// clocksDiffer says that the clocks of Redis and of this receiver differed by too much when they were compared last.
+func (r *Receiver) clocksDiffer() bool {
+	skew := r.skew.Load()
+	return skew != nil && skew.Abs() > stream.MaxClockSkew
 }

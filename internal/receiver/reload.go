@@ -173,7 +173,7 @@ func (r *Receiver) plan(plans map[forward.Route]forward.Plan, t config.Target, p
 					MaxAttempts: t.Retry.MaxAttempts, MinBackoff: t.Retry.MinBackoff.Std(),
 					MaxBackoff: t.Retry.MaxBackoff.Std(), MaxAge: t.Retry.MaxAge.Std(),
 				},
-				Gate: gate(), Sender: sender(), Check: p.expressions.check(t.Name), Observer: r.taken, Log: r.Log,
+				Gate: gate(), Sender: sender(), Check: p.expressions.check(t.Name), ClocksDiffer: r.clocksDiffer, Observer: r.taken, Log: r.Log,
 			})
 		}}
 	}

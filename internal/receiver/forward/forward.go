@@ -55,7 +55,7 @@ const (
 	settleTimeout = 12 * time.Second
 )
 
-// Options are what a Worker needs. All fields but Check are required.
+// Options are what a Worker needs. All fields but Check and ClocksDiffer are required.
 type Options struct {
 	// Target is the name of the target, for logs and metrics.
 	Target string
@@ -69,9 +69,11 @@ type Options struct {
 	Gate   *Gate
 	Sender Sender
 	// Check, when set, says why an event can never be sent, or nil. Such an event is given up without an attempt.
-	Check    func(context.Context, event.Event) error
-	Observer Observer
-	Log      *slog.Logger
+	Check func(context.Context, event.Event) error
+	// ClocksDiffer, when set, says that the age of events cannot be told. Then none is given up for it.
+	ClocksDiffer func() bool
+	Observer     Observer
+	Log          *slog.Logger
 }
 
 // Worker moves the events of one target and lane.
@@ -185,7 +187,11 @@ func (w *Worker) deliver(ctx context.Context, l event.Lease) {
 	outcome := w.send(ctx, e, attempt)
 	took := time.Since(begin)
 
-	decision := w.Policy.Decide(attempt, time.Since(e.QueuedAt()), outcome, rand.Float64())
+	age := time.Since(e.QueuedAt())
+	if w.ClocksDiffer != nil && w.ClocksDiffer() {
+		age = 0
+	}
+	decision := w.Policy.Decide(attempt, age, outcome, rand.Float64())
 	interrupted := ctx.Err() != nil && !outcome.Delivered()
 	if interrupted {
 		// Shutdown cut the attempt short: it does not count, and the next receiver may begin at once.
