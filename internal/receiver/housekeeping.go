@@ -17,6 +17,7 @@ func (r *Receiver) keepHouse(ctx context.Context) {
 		if r.connected.Load() {
 			r.checkDurability(ctx)
 			r.keepTargets(ctx)
+			r.checkDeadLetters()
 		}
 		wait := ticker.C
 		if !r.connected.Load() {
@@ -68,4 +69,21 @@ func (r *Receiver) keepTargets(ctx context.Context) {
 func (r *Receiver) clocksDiffer() bool {
 	skew := r.skew.Load()
 	return skew != nil && skew.Abs() > stream.MaxClockSkew
+}
+
+// checkDeadLetters logs which targets have no room for dead letters, and where what no receiver wrote was set aside.
+func (r *Receiver) checkDeadLetters() {
+	all, err := r.accounts()
+	if err != nil {
+		return // reported by those who need the accounts
+	}
+	for name, a := range all {
+		if a.DeadLetters >= r.deadLetterLimit() {
+			r.Log.Error("a target has as many dead letters as it may have, so events that it rejects wait in its queue; replay or discard some, or raise the limit",
+				"target", name, "limit", r.deadLetterLimit())
+		}
+		if before, known := r.malformed.Swap(name, a.Malformed); known && a.Malformed > before.(int64) || !known && a.Malformed > 0 {
+			r.Log.Error("entries or members in Redis that no receiver wrote were set aside", "target", name, "total", a.Malformed)
+		}
+	}
 }

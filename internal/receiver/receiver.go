@@ -87,6 +87,8 @@ type Receiver struct {
 	gates  sync.Map                      // target name → *forward.Gate
 	unsafe atomic.Pointer[[]string]      // what Redis does not promise, see stream.CheckDurability; nil: not asked yet
 	skew   atomic.Pointer[time.Duration] // by how much the clock of Redis is ahead; nil: not asked yet
+	// malformed is how many entries and members of a target's had been set aside when that was last logged, by its name.
+	malformed sync.Map
 	// refused is why Redis has not taken the last write of the housekeeping, see stream.Refusal; nil: it has.
 	refused atomic.Pointer[string]
 

@@ -283,7 +283,7 @@ func (w *Worker) logAttempt(e event.Event, attempt int, o event.Outcome, d retry
 	case retry.Again:
 		level, message = slog.LevelWarn, "attempt failed, will try again"
 	case retry.GiveUp:
-		level, message = slog.LevelError, "given up, kept as a dead letter"
+		level, message = slog.LevelError, "given up"
 	case retry.Done:
 	}
 	if !w.Log.Enabled(context.Background(), level) {
