@@ -60,9 +60,6 @@ func showCommand(to *connection) *cobra.Command {
 		Short:   "Show one dead letter with its content, which may be personal data",
 		Example: "  kubectl heymarket dead show support --id 1700000000000-0",
 	}, func(cmd *cobra.Command, of []letters) error {
-		if f.which.entry == "" {
-			return errors.New("set --id to the dead letter's ID; `kubectl heymarket dead list` prints them")
-		}
 		letter, err := of[0].show(cmd.Context(), f.which.entry)
 		if err == nil {
 			show(cmd.OutOrStdout(), of[0].target, letter)
@@ -138,6 +135,9 @@ func (f *deadFlags) everything(cmd *cobra.Command) {
 func (f *deadFlags) check(cmd *cobra.Command) error {
 	if id := f.which.entry; id != "" && !entryPattern.MatchString(id) {
 		return fmt.Errorf("--id %q is not the ID of a dead letter, such as 1700000000000-0; `kubectl heymarket dead list` prints them", id)
+	}
+	if cmd.Name() == "show" && f.which.entry == "" {
+		return errors.New("set --id to the dead letter's ID; `kubectl heymarket dead list` prints them")
 	}
 	if err := checkType(f.which.eventType); err != nil {
 		return err

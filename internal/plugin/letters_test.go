@@ -266,7 +266,6 @@ func TestUnclearCommandLines(t *testing.T) {
 		{"dead discard support --type chat_close", "chat_closed"},
 		{"dead replay support --target=", "empty"},
 		{"dead replay support --all --namespace=", "empty"},
-		{"dead replay support --all -n=", "empty"},
 		{"dead replay support --all --context=", "empty"},
 		{"dead replay support --all --kubeconfig=", "empty"},
 		{"dead replay --all", "name one HeymarketWebhook"},

@@ -65,7 +65,7 @@ end
 
 local function is_event(entry)
   local names = named(entry[2])
-  return #entry[2] <= 64 and names.id and names.type and names.body and string.match(names.at or '', '^%d+$')
+  return #entry[2] <= 64 and names.id and names.type and names.body and string.match(names.at or '', '^-?%d+$')
 end
 
 -- Parks an event whose conversation has another head, or makes it the head.
