@@ -70,6 +70,9 @@ const (
 	// targetGrace is how long the backlog of a target outlives it: long enough to mend a mistaken edit.
 	targetGrace = 24 * time.Hour
 	lastSpans   = 2 * time.Second
+	// bodiesInFlight bounds the bodies of all attempts under way. It is shared out evenly, so that no target takes another's
+	// part. An attempt holds its body about three times, and a Pod has 128 MiB.
+	bodiesInFlight = 16 << 20
 )
 
 // Receiver serves one webhook.

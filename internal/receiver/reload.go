@@ -168,7 +168,7 @@ func (r *Receiver) plan(plans map[forward.Route]forward.Plan, t config.Target, p
 				inFlight = config.ConsentInFlight
 			}
 			return forward.NewWorker(queue, forward.Options{
-				Target: t.Name, Lane: lane, Timeout: t.Timeout.Std(), MaxInFlight: inFlight,
+				Target: t.Name, Lane: lane, Timeout: t.Timeout.Std(), MaxInFlight: inFlight, MaxBytes: bodiesInFlight / int64(len(c.Targets)*len(event.Lanes())),
 				Policy: retry.Policy{
 					MaxAttempts: t.Retry.MaxAttempts, MinBackoff: t.Retry.MinBackoff.Std(),
 					MaxBackoff: t.Retry.MaxBackoff.Std(), MaxAge: t.Retry.MaxAge.Std(),

@@ -15,9 +15,9 @@ import (
 
 // Queue lends the events of one target and lane. Stream's Queue is the one that counts.
 type Queue interface {
-	// Take leases up to limit events and says when the next retry is due (negative: none). A positive lease also takes
+	// Take leases up to limit events, with up to about bytes of bodies, and says when the next retry is due (negative: none). A positive lease also takes
 	// over what has been held for that long without being settled.
-	Take(ctx context.Context, limit int, lease time.Duration) (leases []event.Lease, nextDue time.Duration, err error)
+	Take(ctx context.Context, limit int, bytes int64, lease time.Duration) (leases []event.Lease, nextDue time.Duration, err error)
 	// Done, Later and Dead settle a lease; false means that somebody else has.
 	Done(ctx context.Context, l event.Lease) (bool, error)
 	Later(ctx context.Context, l event.Lease, attempt int, delay time.Duration) (bool, error)
@@ -64,7 +64,9 @@ type Options struct {
 	Timeout time.Duration
 	// MaxInFlight bounds concurrent attempts.
 	MaxInFlight int
-	Policy      retry.Policy
+	// MaxBytes bounds the bodies of concurrent attempts together; the last one that begins may exceed it.
+	MaxBytes int64
+	Policy   retry.Policy
 	// Gate is shared by all lanes of the target.
 	Gate   *Gate
 	Sender Sender
@@ -83,12 +85,12 @@ type Worker struct {
 	wake  chan struct{}
 	slots *slots
 	busy  sync.WaitGroup
-	held  held
+	held  *held
 }
 
 // NewWorker returns a Worker that does nothing before Run.
 func NewWorker(q Queue, o Options) *Worker {
-	return &Worker{Options: o, queue: q, wake: make(chan struct{}, 1), slots: newSlots(o.MaxInFlight)}
+	return &Worker{Options: o, queue: q, wake: make(chan struct{}, 1), slots: newSlots(o.MaxInFlight), held: newHeld()}
 }
 
 // Wake tells the worker that its queue has something new. It never blocks.
@@ -114,6 +116,12 @@ func (w *Worker) Run(taking, sending context.Context) {
 		if free == 0 {
 			return
 		}
+		room := w.MaxBytes - w.held.bytes()
+		if room <= 0 {
+			w.slots.release(free)
+			w.held.await(taking)
+			continue
+		}
 		admitted, wait := w.Gate.Admit(free, time.Now())
 		if admitted == 0 {
 			w.slots.release(free)
@@ -125,7 +133,7 @@ func (w *Worker) Run(taking, sending context.Context) {
 			reclaim, lastReclaim = lease, time.Now()
 		}
 		// Not cancelled when taking ends: what a queue lends to somebody who no longer listens is stuck for a whole lease.
-		leases, nextDue, err := w.queue.Take(context.WithoutCancel(taking), admitted, reclaim)
+		leases, nextDue, err := w.queue.Take(context.WithoutCancel(taking), admitted, room, reclaim)
 		for _, l := range leases {
 			w.start(sending, l)
 		}
@@ -170,7 +178,7 @@ func (w *Worker) start(ctx context.Context, l event.Lease) {
 	w.held.add(l)
 	w.busy.Go(func() {
 		defer w.slots.release(1)
-		defer w.held.remove(l)
+		defer w.held.end(l)
 		w.deliver(ctx, l)
 	})
 }

@@ -162,7 +162,7 @@ func TestTheAccountAddsUpAtEveryMoment(t *testing.T) {
 			dice := chance(i)
 			for ctx.Err() == nil {
 				q := s.Queue(target, event.Lanes()[dice.IntN(2)], unordered)
-				leases, _, err := q.Take(ctx, 1+dice.IntN(5), lease)
+				leases, _, err := q.Take(ctx, 1+dice.IntN(5), anyBytes, lease)
 				if err != nil {
 					continue // Redis is away
 				}

@@ -29,15 +29,15 @@ func TestRetriesFollowTheClockOfRedis(t *testing.T) {
 		t.Fatal(ok, err)
 	}
 	shiftClock(r, time.Hour)
-	_, next, err := q.Take(t.Context(), 1, 0)
+	_, next, err := q.Take(t.Context(), 1, anyBytes, 0)
 	if err != nil || next > time.Minute {
 		t.Fatalf("the next attempt is due in %s, %v; want a minute at most", next, err)
 	}
-	if _, again, err := q.Take(t.Context(), 1, 0); err != nil || again < next-30*time.Second {
+	if _, again, err := q.Take(t.Context(), 1, anyBytes, 0); err != nil || again < next-30*time.Second {
 		t.Errorf("then in %s, %v: the clock was followed twice", again, err)
 	}
 	shiftClock(r, -30*24*time.Hour) // set forward
-	if _, again, err := q.Take(t.Context(), 1, 0); err != nil || again < next-30*time.Second {
+	if _, again, err := q.Take(t.Context(), 1, anyBytes, 0); err != nil || again < next-30*time.Second {
 		t.Errorf("the next attempt is due in %s, %v; a clock that is set forward moves nothing", again, err)
 	}
 }
@@ -139,7 +139,7 @@ func TestAgesAreCountedInMilliseconds(t *testing.T) {
 	if ok, err := q.Dead(t.Context(), take(t, q, 1, 0)[0], event.Outcome{}, "x"); err != nil || ok {
 		t.Fatalf("Dead without room = %t, %v", ok, err)
 	}
-	if _, next, err := q.Take(t.Context(), 1, 0); err != nil || next < 9*time.Minute || next > 10*time.Minute {
+	if _, next, err := q.Take(t.Context(), 1, anyBytes, 0); err != nil || next < 9*time.Minute || next > 10*time.Minute {
 		t.Errorf("the next attempt is due in %s, %v; want ten minutes", next, err)
 	}
 }

@@ -164,7 +164,7 @@ func takeRow() scriptRow {
 		},
 		run: func(t *testing.T, s *stream.Store) error {
 			t.Helper()
-			_, _, err := s.Queue(target, event.General, ordered).Take(t.Context(), 10, time.Millisecond)
+			_, _, err := s.Queue(target, event.General, ordered).Take(t.Context(), 10, anyBytes, time.Millisecond)
 			return err
 		},
 		promise: func(_, after state, _ error) string { return after.exactly(3, 0) },
@@ -216,7 +216,7 @@ func groupRow() scriptRow {
 		prepare: func(t *testing.T, s *stream.Store) { t.Helper(); appendTo(t, s, 1, target) },
 		run: func(t *testing.T, s *stream.Store) error {
 			t.Helper()
-			_, _, err := s.Queue(target, event.General, unordered).Take(t.Context(), 10, 0)
+			_, _, err := s.Queue(target, event.General, unordered).Take(t.Context(), 10, anyBytes, 0)
 			return err
 		},
 		promise: func(_, after state, _ error) string { return after.exactly(1, 0) },

@@ -71,15 +71,17 @@ func (s *Store) Queue(target string, lane event.Lane, o QueueOptions) *Queue {
 	return &Queue{store: s, options: o, keys: keys}
 }
 
-// Take leases up to limit events. With a positive lease it also takes over what consumers hold that have been silent
+// Take leases up to limit events, with up to about bytes of bodies: the last one may exceed it. With a positive lease it also takes over what consumers hold that have been silent
 // for that long; it must be longer than the longest attempt. It also returns the time until the queue's next retry is
 // due, negative when it has none.
-func (q *Queue) Take(ctx context.Context, limit int, lease time.Duration) ([]event.Lease, time.Duration, error) {
+func (q *Queue) Take(ctx context.Context, limit int, bytes int64, lease time.Duration) ([]event.Lease, time.Duration, error) {
 	ordered := "0"
 	if q.options.Ordered {
 		ordered = "1"
 	}
-	args := []string{group, q.store.consumer, strconv.Itoa(limit), strconv.FormatInt(lease.Milliseconds(), 10), ordered}
+	args := []string{
+		group, q.store.consumer, strconv.Itoa(limit), strconv.FormatInt(lease.Milliseconds(), 10), ordered, strconv.FormatInt(bytes, 10),
+	}
 	keys := q.keys
 	reply, err := q.store.exec(ctx, takeScript, keys, args)
 	if isNoGroup(err) {

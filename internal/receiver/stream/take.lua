@@ -12,13 +12,13 @@
 -- KEYS[6]  the dead letters of its target, for entries that are no events, see entry.lua
 -- KEYS[7]  notes, a hash: "time" of Redis' clock (ms) at an earlier take, "checked" the conversation that was looked at last
 -- ARGV     1 group, 2 consumer, 3 how many, 4 lease (ms), after which a silent consumer counts as dead; 0: do not look,
---          5 "1" where the target wants an order
+--          5 "1" where the target wants an order, 6 how many bytes of bodies, which the last one may exceed
 -- returns  {ms until the next retry is due or -1, {entry, attempt, fields}, ...}
 -- error    what was leased by then comes back when the lease is over
 local queue, retries, heads, parked, letters, notes = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[6], KEYS[7]
 local group, consumer = ARGV[1], ARGV[2]
 local left, lease = tonumber(ARGV[3]), tonumber(ARGV[4])
-local ordered = ARGV[5] == '1'
+local ordered, bytes = ARGV[5] == '1', tonumber(ARGV[6])
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local reply = {-1}
@@ -98,8 +98,23 @@ local function take(entry, attempt)
     set_aside(entry)
   elseif not (ordered and must_wait(entry)) then
     reply[#reply + 1] = {entry[1], attempt, entry[2]}
-    left = left - 1
+    left, bytes = left - 1, bytes - #named(entry[2]).body
+    if bytes <= 0 then
+      left = 0
+    end
   end
+end
+
+-- How many entries to lease at once: what is leased has to be returned, so large ones are leased one by one. They are
+-- expected to be as large as those before them.
+local lent_bytes, lent_before = bytes, left
+local function at_once()
+  local lent = lent_before - left
+  if lent == 0 then
+    return 1
+  end
+  local average = math.max(1, (lent_bytes - bytes) / lent)
+  return math.max(1, math.min(left, math.floor(bytes / average)))
 end
 
 -- Returns the entry that a retry names, leased, and its attempt; nil where the member names none.
@@ -150,6 +165,9 @@ end
 
 local due = redis.call('ZRANGE', retries, '-inf', string.format('%.0f', now), 'BYSCORE', 'LIMIT', 0, left)
 for _, member in ipairs(due) do
+  if left <= 0 then
+    break
+  end
   local claimed, attempt = claim(member)
   if claimed then
     redis.call('ZREM', retries, member)
@@ -160,11 +178,16 @@ for _, member in ipairs(due) do
   end
 end
 
-if lease > 0 and left > 0 then
-  local claimed = redis.call('XAUTOCLAIM', queue, group, consumer, lease, '0-0', 'COUNT', left)
+local from = '0-0'
+while lease > 0 and left > 0 do
+  local claimed = redis.call('XAUTOCLAIM', queue, group, consumer, lease, from, 'COUNT', at_once())
   for _, entry in ipairs(claimed[2]) do
     local pending = entry and redis.call('XPENDING', queue, group, entry[1], entry[1], 1)
     take(entry, pending and pending[1] and pending[1][4] or 1)
+  end
+  from = claimed[1]
+  if from == '0-0' then
+    break
   end
 end
 
@@ -172,7 +195,7 @@ end
 -- comes with the next call, at once.
 local read_at_most = left + 1000
 while left > 0 and read_at_most > 0 do
-  local wanted = left
+  local wanted = at_once()
   local read = redis.call('XREADGROUP', 'GROUP', group, consumer, 'COUNT', wanted, 'STREAMS', queue, '>')
   if not read then
     break
@@ -188,7 +211,7 @@ while left > 0 and read_at_most > 0 do
 end
 
 local next_due = redis.call('ZRANGE', retries, 0, 0, 'WITHSCORES')
-if read_at_most <= 0 then
+if read_at_most <= 0 or bytes <= 0 then -- there may be more
   reply[1] = 0
 elseif next_due[2] then
   reply[1] = math.min(math.max(0, tonumber(next_due[2]) - now), 86400000)
