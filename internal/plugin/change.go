@@ -60,10 +60,10 @@ func deadLetters(n int) string {
 	return fmt.Sprintf("%d dead letters", n)
 }
 
-// isTerminal says whether a person can be asked.
+// isTerminal reports whether in is a terminal, where a person can be asked.
 func isTerminal(in io.Reader) bool {
 	file, ok := in.(*os.File)
-	return ok && term.IsTerminal(int(file.Fd())) //nolint:gosec // a file descriptor fits an int
+	return ok && term.IsTerminal(int(file.Fd()))
 }
 
 // confirm asks a person, and returns an error unless the answer is yes.

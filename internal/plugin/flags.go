@@ -35,7 +35,7 @@ func (g *given) Set(text string) error {
 func guardFlags(cmd *cobra.Command) {
 	for _, flags := range []*pflag.FlagSet{cmd.Flags(), cmd.PersistentFlags()} {
 		flags.VisitAll(func(f *pflag.Flag) {
-			if _, guarded := f.Value.(*given); !guarded {
+			if _, guarded := f.Value.(*given); !guarded && f.Name != "text" { // any text is one
 				f.Value = &given{Value: f.Value}
 			}
 		})

@@ -37,7 +37,7 @@ type choice struct {
 
 const anyStatus = -1
 
-// check returns an error unless c says plainly which letters are to be replayed or discarded.
+// check returns an error unless c names the letters to replay or discard without doubt.
 func (c choice) check() error {
 	narrow := c.eventType != "" || c.status != anyStatus || c.limit > 0
 	switch {

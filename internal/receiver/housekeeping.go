@@ -65,7 +65,7 @@ func (r *Receiver) keepTargets(ctx context.Context) {
 	}
 }
 
-// clocksDiffer says that the clocks of Redis and of this receiver differed by too much when they were compared last.
+// clocksDiffer reports whether the clocks of Redis and of this receiver differed by more than MaxClockSkew at the last check.
 func (r *Receiver) clocksDiffer() bool {
 	skew := r.skew.Load()
 	return skew != nil && skew.Abs() > stream.MaxClockSkew

@@ -1,4 +1,4 @@
-// Package admin serves the dead letters to people: list, show, count, replay, discard. It authenticates nobody, so its
+// Package admin serves the dead letters to people: list, show, count, replay, discard. It does not authenticate clients, so its
 // listener is bound to localhost of the Pod: kubectl port-forward leads there, and Kubernetes decides who may use that. What
 // a browser on that person's machine could be made to send is rejected, see local.go.
 package admin

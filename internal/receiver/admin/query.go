@@ -18,7 +18,7 @@ const (
 	mostTaken     = 1_000_000_000
 )
 
-// query is what a request says about the letters that it means.
+// query describes the letters that a request is about.
 type query struct {
 	filter event.DeadLetterFilter
 	limit  int // 0: none
@@ -101,7 +101,7 @@ func bad(format string, args ...any) error {
 
 var entryPattern = regexp.MustCompile(`^([0-9]{1,20})-([0-9]{1,20})$`)
 
-// isEntry says whether text is the ID of an entry of a stream: two numbers of 64 bits.
+// isEntry reports whether text is the ID of an entry of a stream: two numbers of 64 bits.
 func isEntry(text string) bool {
 	parts := entryPattern.FindStringSubmatch(text)
 	if parts == nil {

@@ -208,7 +208,7 @@ func (d *decoder) readType() (string, error) {
 
 var allTypes = Types()
 
-// IsTypeName says whether name can be a type: 1 to 64 letters, digits, '_', '-' and '.'.
+// IsTypeName reports whether name can be a type: 1 to 64 letters, digits, '_', '-' and '.'.
 func IsTypeName(name string) bool { return isTypeName([]byte(name)) }
 
 func isTypeName(name []byte) bool {

@@ -15,7 +15,7 @@ import (
 
 // Queue lends the events of one target and lane. Stream's Queue is the one that counts.
 type Queue interface {
-	// Take leases up to limit events, with up to about bytes of bodies, and says when the next retry is due (negative: none). A positive lease also takes
+	// Take leases up to limit events, with up to about bytes of bodies, and returns when the next retry is due (negative: none). A positive lease also takes
 	// over what has been held for that long without being settled.
 	Take(ctx context.Context, limit int, bytes int64, lease time.Duration) (leases []event.Lease, nextDue time.Duration, err error)
 	// Done, Later and Dead settle a lease; false means that somebody else has.
@@ -72,7 +72,7 @@ type Options struct {
 	Sender Sender
 	// Check, when set, says why an event can never be sent, or nil. Such an event is given up without an attempt.
 	Check func(context.Context, event.Event) error
-	// ClocksDiffer, when set, says that the age of events cannot be told. Then none is given up for it.
+	// ClocksDiffer, when set, reports that the age of events is not known. Then no event is given up for its age.
 	ClocksDiffer func() bool
 	Observer     Observer
 	Log          *slog.Logger

@@ -108,7 +108,7 @@ func (s *Store) DiscardDeadLetters(ctx context.Context, target string, f event.D
 	return count, nil
 }
 
-// changeDeadLetters adds up what the pages of a script return: how many it took and, where it says so, skipped.
+// changeDeadLetters adds up what the pages of a script return: how many it took and, if any, skipped.
 func (s *Store) changeDeadLetters(ctx context.Context, pages letterPages, progress func(event.DeadLetterCount)) (event.DeadLetterCount, error) {
 	var sum event.DeadLetterCount
 	err := s.eachPage(ctx, pages, func(counts []rueidis.RedisMessage) (int, error) {

@@ -20,7 +20,7 @@ import (
 // scriptRow is a script under test: TestAFaultAtEveryCommand lets each of its commands fail, and each of its keys hold a
 // value of another type, one at a time, and holds the state that is left against what the head of the script promises.
 type scriptRow struct {
-	// name tells rows of one script apart; empty: the first of files.
+	// name distinguishes rows of one script; empty: the first of files.
 	name string
 	// files are the script and the parts that it is made of; their commands are found in the source.
 	files []string
