@@ -495,6 +495,7 @@ func TestTakeIsBoundedInBytes(t *testing.T) {
 		}
 		for _, l := range leases {
 			seen[l.ID] = true
+			done(t, q, l)
 		}
 	}
 	if len(seen) != 9 {
