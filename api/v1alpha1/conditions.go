@@ -133,6 +133,9 @@ const (
 	ReasonNotDurable = "NotDurable"
 	// ReasonRedisUnreachable: a receiver cannot use Redis. Events are refused with 503, so that Heymarket repeats them.
 	ReasonRedisUnreachable = "RedisUnreachable"
+	// ReasonDeadLettersFull: a target has as many dead letters as spec.retention.deadLetterLimit allows. Further events that it rejects
+	// wait in its queue until dead letters are replayed or discarded.
+	ReasonDeadLettersFull = "DeadLettersFull"
 	// ReasonDurabilityUnknown: no receiver has told yet what Redis promises.
 	ReasonDurabilityUnknown = "DurabilityUnknown"
 )

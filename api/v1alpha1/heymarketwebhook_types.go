@@ -388,7 +388,7 @@ type Retention struct {
 	// +kubebuilder:default="336h"
 	// +kubebuilder:validation:XValidation:rule="duration(self) >= duration('1h') && duration(self) <= duration('8760h')",message="deadLetters must be from 1h to 8760h"
 	DeadLetters Duration `json:"deadLetters,omitempty"`
-	// deadLetterLimit is how many dead letters a target keeps, the newest, to within a hundred: 1 to 1000000. Default: 10000.
+	// deadLetterLimit is how many dead letters a target may have: 1 to 1000000. At the limit, events that it rejects wait in its queue. Default: 10000.
 	// +optional
 	// +kubebuilder:default=10000
 	// +kubebuilder:validation:Minimum=1

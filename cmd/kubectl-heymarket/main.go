@@ -19,7 +19,7 @@ func main() {
 	err := plugin.Command(version).ExecuteContext(ctx)
 	stop()
 	if err != nil {
-		fmt.Fprintf(os.Stderr, "kubectl heymarket: %v\n", err)
+		fmt.Fprintf(os.Stderr, "kubectl heymarket: %s\n", plugin.Printable(err))
 		os.Exit(1)
 	}
 }

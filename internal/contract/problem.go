@@ -22,6 +22,7 @@ const (
 	RedisEvicts      Problem = "Evicts"           // maxmemory-policy is not noeviction
 	RedisForgets     Problem = "NoAppendOnlyFile" // appendonly is off
 	RedisTooOld      Problem = "UnsupportedVersion"
+	RedisClockSkew   Problem = "ClockSkew" // its clock and the receiver's differ by more than a minute
 )
 
 // messages are in the words that conditions, logs and /status share.
@@ -42,6 +43,7 @@ var messages = map[Problem]string{
 	RedisNoRights:    "The Redis user lacks rights that receivers need: grant the commands and keys that docs/redis.md lists.",
 	RedisEvicts:      "Redis may evict undelivered events: set its maxmemory-policy to noeviction.",
 	RedisForgets:     "Redis loses events when it restarts: its append-only file is off; set appendonly yes.",
+	RedisClockSkew:   "The clocks of Redis and a receiver differ by more than a minute: retries may come early or late, and nothing expires meanwhile. Synchronize the clocks of their nodes, by NTP for example.",
 	RedisTooOld:      "This version of Redis is not supported: use 6.2 or later.",
 }
 
@@ -51,9 +53,9 @@ func (p Problem) Message() string { return messages[p] }
 // Known says that p is one of the constants.
 func (p Problem) Known() bool { return messages[p] != "" }
 
-// Accepting says that events are accepted all the same. Accepted ones can be lost.
+// Accepting says that events are accepted all the same. Accepted ones can be lost, or late.
 func (p Problem) Accepting() bool {
-	return p == RedisEvicts || p == RedisForgets || p == RedisTooOld
+	return p == RedisEvicts || p == RedisForgets || p == RedisTooOld || p == RedisClockSkew
 }
 
 // OfConnection says that Redis itself has not answered.

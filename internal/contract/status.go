@@ -40,6 +40,9 @@ type Status struct {
 	// DurabilityProblems are the sentences of those Problems that Redis itself has reported, for people and for an operator of
 	// the release before.
 	DurabilityProblems []string `json:"durabilityProblems,omitempty"`
+	// RedisClockSkewSeconds is by how much the clock of Redis is ahead of this receiver's, in whole seconds; negative: behind;
+	// missing: less than one, or not known yet.
+	RedisClockSkewSeconds int64 `json:"redisClockSkewSeconds,omitempty"`
 	// Tokens are those in force, the current one first.
 	Tokens []TokenStatus `json:"tokens"`
 	// Targets are the targets of the configuration in force.

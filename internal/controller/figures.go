@@ -2,6 +2,7 @@ package controller
 
 import (
 	"fmt"
+	"math"
 	"slices"
 	"strings"
 	"time"
@@ -205,8 +206,9 @@ func (r *Reconciler) tellTraffic(hook *v1alpha1.HeymarketWebhook, before, after 
 	}
 }
 
-// observeDurability says whether Redis keeps what it has confirmed, by the word of all Pods that could be asked.
-func observeDurability(reports []contract.Status) verdict {
+// observeDurability says whether Redis keeps what it has confirmed, by the word of all Pods that could be asked, and whether
+// there is room for dead letters.
+func observeDurability(hook *v1alpha1.HeymarketWebhook, reports []contract.Status) verdict {
 	var problems []string
 	unknown := len(reports) == 0
 	for _, r := range reports {
@@ -228,7 +230,23 @@ func observeDurability(reports []contract.Status) verdict {
 	case unknown:
 		return verdict{reason: v1alpha1.ReasonDurabilityUnknown, message: "No receiver Pod has told yet what Redis promises."}
 	}
+	if full := withoutRoom(hook, reports); len(full) > 0 {
+		return verdict{reason: v1alpha1.ReasonDeadLettersFull, message: bounded(fmt.Sprintf(
+			"Targets at spec.retention.deadLetterLimit: %s. Events that these reject wait in their queues: replay or discard dead letters, or raise the limit.",
+			strings.Join(full, ", ")))}
+	}
 	return verdict{ok: true, reason: v1alpha1.ReasonDurable, message: "Redis keeps what it has confirmed: noeviction, and an append-only file."}
+}
+
+// withoutRoom are the targets that have as many dead letters as they may have.
+func withoutRoom(hook *v1alpha1.HeymarketWebhook, reports []contract.Status) (names []string) {
+	limit := ptr.Deref(hook.Spec.Retention.DeadLetterLimit, math.MaxInt64) // the API server fills in the default
+	for _, t := range hook.Spec.Targets {
+		if s, known := counted(t.Name, reports); known && s.DeadLetters >= limit {
+			names = append(names, t.Name)
+		}
+	}
+	return names
 }
 
 // event records one event. Its text is the same for the same thing, so that repeated ones are counted and not listed.

@@ -61,7 +61,7 @@ func (r *Reconciler) observe(ctx context.Context, now *round, want desired.Objec
 			seen.reports = append(seen.reports, *p)
 		}
 	}
-	seen.durable = observeDurability(seen.reports)
+	seen.durable = observeDurability(now.hook, seen.reports)
 	if now.children.deployment == nil && !now.rolled && seen.durable.reason == v1alpha1.ReasonDurabilityUnknown {
 		seen.durable = verdict{reason: v1alpha1.ReasonNotDeployed, message: "There is no receiver that could ask Redis, because " + now.why() + "."}
 	}

@@ -125,7 +125,7 @@ func (p podPoll) news(ctx context.Context, key client.ObjectKey) bool {
 	if ctx.Err() != nil {
 		return false
 	}
-	if differs(hook, observeDurability(reports)) {
+	if differs(hook, observeDurability(hook, reports)) {
 		return true
 	}
 	serving := &corev1.Secret{}
@@ -150,7 +150,7 @@ func (p podPoll) newsOfWaiting(ctx context.Context, hook *v1alpha1.HeymarketWebh
 			reports = append(reports, *r)
 		}
 	}
-	return len(reports) > 0 && differs(hook, observeDurability(reports))
+	return len(reports) > 0 && differs(hook, observeDurability(hook, reports))
 }
 
 // differs says whether the status says something else of Redis.

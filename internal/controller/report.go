@@ -137,7 +137,7 @@ func setCondition(s *v1alpha1.HeymarketWebhookStatus, name string, v verdict) {
 func (r *Reconciler) tell(hook *v1alpha1.HeymarketWebhook, before, after *v1alpha1.HeymarketWebhookStatus) {
 	r.tellCondition(hook, before, after, v1alpha1.ConditionAccepted, "Check", nil)
 	r.tellCondition(hook, before, after, v1alpha1.ConditionDurable, "Store", func(reason string) bool {
-		return reason == v1alpha1.ReasonNotDurable || reason == v1alpha1.ReasonRedisUnreachable
+		return reason == v1alpha1.ReasonNotDurable || reason == v1alpha1.ReasonRedisUnreachable || reason == v1alpha1.ReasonDeadLettersFull
 	})
 	r.tellCondition(hook, before, after, v1alpha1.ConditionAvailable, "RollOut", func(reason string) bool {
 		return reason == v1alpha1.ReasonPodsRefused || reason == v1alpha1.ReasonRolloutStuck || reason == v1alpha1.ReasonChildFailed

@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"regexp"
+	"slices"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -13,78 +15,154 @@ import (
 
 	"heymarket.dev/operator/api/v1alpha1"
 	"heymarket.dev/operator/internal/receiver/admin"
+	"heymarket.dev/operator/internal/receiver/event"
 )
 
-// listLimit is how many dead letters of a target are listed where no --limit is said.
-const listLimit = 100
+const (
+	// listLimit is how many dead letters of a target are listed without --limit, and maxListed with it.
+	listLimit = 100
+	maxListed = 1000
+	// maxTaken bounds --limit of replay and discard, as the receiver does.
+	maxTaken = 1_000_000_000
+)
+
+// deadFlags are the flags of the commands on dead letters.
+type deadFlags struct {
+	target string
+	which  choice
+	yes    bool
+}
 
 func deadCommand(to *connection) *cobra.Command {
 	dead := &cobra.Command{
 		Use:   "dead",
 		Short: "List, show, replay and discard dead letters: events that a target did not take",
-		Args:  cobra.NoArgs,
 	}
-	var target string
-	var which choice
-	verb := func(use, short, long, example string, run func(*cobra.Command, []letters) error) *cobra.Command {
-		cmd := &cobra.Command{Use: use + " NAME", Short: short, Long: long, Example: example, Args: oneName}
-		cmd.Flags().StringVar(&target, "target", "", "name of the target; may be left out where there is only one")
-		cmd.RunE = func(cmd *cobra.Command, args []string) error {
-			if !cmd.Flags().Changed("status") {
-				which.status = -1
-			}
-			return withLetters(cmd, to, args[0], target, use == "list", run)
-		}
-		dead.AddCommand(cmd)
-		return cmd
-	}
-	filtered := func(cmd *cobra.Command) {
-		cmd.Flags().StringVar(&which.eventType, "type", "", "only events of this type, such as message_recieved")
-		cmd.Flags().IntVar(&which.status, "status", -1, "only those whose last answer had this HTTP status; 0: those that got none")
-		cmd.Flags().IntVar(&which.limit, "limit", 0, "at most so many, the oldest first")
-	}
-	one := func(cmd *cobra.Command) {
-		cmd.Flags().StringVar(&which.entry, "id", "", "the one with this ID, which list shows")
-	}
-
-	filtered(verb("list", "List dead letters, the oldest first, without what is in them", "",
-		"  kubectl heymarket dead list support --status 422", func(cmd *cobra.Command, of []letters) error {
-			if which.limit == 0 {
-				which.limit = listLimit
-			}
-			return list(cmd, of, which)
-		}))
-	one(verb("show", "Show one dead letter with its body, which is people's text", "",
-		"  kubectl heymarket dead show support --id 1700000000000-0", func(cmd *cobra.Command, of []letters) error {
-			if which.entry == "" {
-				return errors.New("say which one by --id; `kubectl heymarket dead list` shows them")
-			}
-			letter, err := of[0].show(cmd.Context(), which.entry)
-			if err == nil {
-				show(cmd.OutOrStdout(), of[0].target, letter)
-			}
-			return err
-		}))
-	replay := verb("replay", "Deliver dead letters anew", `Deliver dead letters anew: they go back into the target's queue under their old event ids, with all attempts before them.
-Without --id, --type, --status or --limit that is every one of the target. Begin with a canary: --limit 1 takes the oldest.`,
-		"  kubectl heymarket dead replay support --limit 1", func(cmd *cobra.Command, of []letters) error {
-			n, err := of[0].replay(cmd.Context(), which)
-			return report(cmd, "replayed", of[0].target, n, err)
-		})
-	filtered(replay)
-	one(replay)
-	discard := verb("discard", "Remove dead letters for good", "", "  kubectl heymarket dead discard support --id 1700000000000-0",
-		func(cmd *cobra.Command, of []letters) error {
-			if !which.narrow() && !which.all {
-				return errors.New("this would remove every dead letter of the target for good: say --id, --type, --status or --limit, or --all if that is meant")
-			}
-			n, err := of[0].discard(cmd.Context(), which)
-			return report(cmd, "discarded", of[0].target, n, err)
-		})
-	filtered(discard)
-	one(discard)
-	discard.Flags().BoolVar(&which.all, "all", false, "every one of the target")
+	dead.AddCommand(listCommand(to), showCommand(to), replayCommand(to), discardCommand(to))
 	return dead
+}
+
+func listCommand(to *connection) *cobra.Command {
+	f := &deadFlags{which: choice{status: anyStatus, limit: listLimit}}
+	cmd := f.command(to, &cobra.Command{
+		Use:     "list NAME",
+		Short:   "List dead letters, the oldest first, without their content",
+		Example: "  kubectl heymarket dead list support --status 422",
+	}, func(cmd *cobra.Command, of []letters) error { return list(cmd, of, f.which) })
+	f.filters(cmd, maxListed)
+	return cmd
+}
+
+func showCommand(to *connection) *cobra.Command {
+	f := &deadFlags{}
+	cmd := f.command(to, &cobra.Command{
+		Use:     "show NAME",
+		Short:   "Show one dead letter with its content, which may be personal data",
+		Example: "  kubectl heymarket dead show support --id 1700000000000-0",
+	}, func(cmd *cobra.Command, of []letters) error {
+		letter, err := of[0].show(cmd.Context(), f.which.entry)
+		if err == nil {
+			show(cmd.OutOrStdout(), of[0].target, letter)
+		}
+		return err
+	})
+	f.id(cmd)
+	return cmd
+}
+
+func replayCommand(to *connection) *cobra.Command {
+	f := &deadFlags{which: choice{status: anyStatus}}
+	cmd := f.command(to, &cobra.Command{
+		Use:   "replay NAME",
+		Short: "Deliver dead letters again",
+		Long: `Deliver dead letters again: they return to the target's queue under their old event IDs, with a fresh set of attempts.
+Choose them by --id, by --type, --status and --limit, or take every one of the target by --all. Begin with a canary: --limit 1
+takes the oldest.`,
+		Example: "  kubectl heymarket dead replay support --limit 1",
+	}, func(cmd *cobra.Command, of []letters) error {
+		return f.change(cmd, of[0], verb{"replay", "Replay", "Replayed"}, of[0].replay, func(p admin.Progress) int { return p.Replayed })
+	})
+	f.filters(cmd, maxTaken)
+	f.id(cmd)
+	f.everything(cmd)
+	return cmd
+}
+
+func discardCommand(to *connection) *cobra.Command {
+	f := &deadFlags{which: choice{status: anyStatus}}
+	cmd := f.command(to, &cobra.Command{
+		Use:     "discard NAME",
+		Short:   "Remove dead letters permanently",
+		Example: "  kubectl heymarket dead discard support --id 1700000000000-0",
+	}, func(cmd *cobra.Command, of []letters) error {
+		return f.change(cmd, of[0], verb{"discard", "Discard", "Discarded"}, of[0].discard, func(p admin.Progress) int { return p.Discarded })
+	})
+	f.filters(cmd, maxTaken)
+	f.id(cmd)
+	f.everything(cmd)
+	return cmd
+}
+
+// command adds to cmd what all of them share: a webhook, a target, and a way to the letters. List alone takes all targets.
+func (f *deadFlags) command(to *connection, cmd *cobra.Command, run func(*cobra.Command, []letters) error) *cobra.Command {
+	cmd.Args = oneName
+	cmd.Flags().StringVar(&f.target, "target", "", "name of the target; optional if the webhook has only one")
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		if err := f.check(cmd); err != nil {
+			return err
+		}
+		return withLetters(cmd, to, args[0], f.target, cmd.Name() == "list", run)
+	}
+	return cmd
+}
+
+func (f *deadFlags) filters(cmd *cobra.Command, most int) {
+	cmd.Flags().StringVar(&f.which.eventType, "type", "", "only events of this type, such as message_recieved")
+	cmd.Flags().Var(number{&f.which.status, 0, 999}, "status", "only those whose last answer had this HTTP status; 0: those that got no answer")
+	cmd.Flags().Var(number{&f.which.limit, 1, most}, "limit", "at most this many, the oldest first")
+}
+
+func (f *deadFlags) id(cmd *cobra.Command) {
+	cmd.Flags().StringVar(&f.which.entry, "id", "", "the one with this ID, as printed by list")
+}
+
+func (f *deadFlags) everything(cmd *cobra.Command) {
+	cmd.Flags().BoolVar(&f.which.all, "all", false, "every dead letter of the target; on a terminal, asks first")
+	cmd.Flags().BoolVar(&f.yes, "yes", false, "with --all: do not ask")
+}
+
+// check finds mistakes before anything is asked of the cluster.
+func (f *deadFlags) check(cmd *cobra.Command) error {
+	if id := f.which.entry; id != "" && !entryPattern.MatchString(id) {
+		return fmt.Errorf("--id %q is not the ID of a dead letter, such as 1700000000000-0; `kubectl heymarket dead list` prints them", id)
+	}
+	if cmd.Name() == "show" && f.which.entry == "" {
+		return errors.New("set --id to the dead letter's ID; `kubectl heymarket dead list` prints them")
+	}
+	if err := checkType(f.which.eventType); err != nil {
+		return err
+	}
+	if cmd.Flags().Lookup("all") == nil {
+		return nil
+	}
+	return f.which.check()
+}
+
+var entryPattern = regexp.MustCompile(`^[0-9]{1,20}-[0-9]{1,20}$`)
+
+// checkType rejects a type that is nearly one of Heymarket's: it would find nothing. Others may be new ones.
+func checkType(name string) error {
+	if name == "" || slices.Contains(event.Types(), event.WireType(name)) {
+		return nil
+	}
+	types := &cobra.Command{SuggestionsMinimumDistance: 2}
+	for _, known := range event.Types() {
+		types.AddCommand(&cobra.Command{Use: known, Run: func(*cobra.Command, []string) {}})
+	}
+	if near := types.SuggestionsFor(name); len(near) > 0 {
+		return fmt.Errorf("--type %q is not an event type: did you mean %s?", name, strings.Join(near, " or "))
+	}
+	return nil
 }
 
 // withLetters runs a command on the dead letters of a target, or of all of them where many may be meant.
@@ -106,9 +184,11 @@ func withLetters(cmd *cobra.Command, to *connection, name, target string, many b
 		return err
 	}
 	defer way.Close()
+	client := way.client()
+	client.Timeout = 0 // letters bounds each request itself
 	var of []letters
 	for _, t := range targets {
-		of = append(of, letters{client: way.client(), target: t})
+		of = append(of, letters{client: client, target: t})
 	}
 	return run(cmd, of)
 }
@@ -124,9 +204,9 @@ func chosen(hook *v1alpha1.HeymarketWebhook, target string, many bool) ([]string
 	}
 	switch {
 	case target != "":
-		return nil, fmt.Errorf("%s has no target %q; it has %s", hook.Name, target, strings.Join(names, ", "))
+		return nil, fmt.Errorf("%s has no target %q; its targets are %s", hook.Name, target, strings.Join(names, ", "))
 	case len(names) > 1 && !many:
-		return nil, fmt.Errorf("say which target by --target: %s", strings.Join(names, ", "))
+		return nil, fmt.Errorf("set --target to one of the targets: %s", strings.Join(names, ", "))
 	}
 	return names, nil
 }
@@ -146,21 +226,27 @@ func list(cmd *cobra.Command, of []letters, which choice) error {
 			full = append(full, l.target)
 		}
 		for _, d := range found {
-			fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%d\t%s\t%s\n", l.target, d.Entry, d.Type, d.DiedAt.Format(time.RFC3339), d.Attempts, answered(d.Status), d.Reason)
+			fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%d\t%s\t%s\n",
+				l.target, d.Entry, printable(d.Type), d.DiedAt.Format(time.RFC3339), d.Attempts, answered(d.Status), printable(d.Reason))
 		}
 	}
 	if total == 0 {
-		fmt.Fprintln(cmd.OutOrStdout(), "There are none.")
+		fmt.Fprintln(cmd.OutOrStdout(), "No dead letters.")
 		return nil
 	}
 	_ = w.Flush()
 	if len(full) > 0 {
-		fmt.Fprintf(cmd.ErrOrStderr(), "There may be more of %s: --limit takes up to 1000, --type and --status narrow.\n", strings.Join(full, ", "))
+		fmt.Fprintf(cmd.ErrOrStderr(), "There may be more of %s: raise --limit (up to %d), or narrow the list by --type and --status.\n",
+			strings.Join(full, ", "), maxListed)
 	}
 	return nil
 }
 
 func show(out io.Writer, target string, d admin.Letter) {
+	replayed := ""
+	if !d.ReplayedAt.IsZero() {
+		replayed = d.ReplayedAt.Format(time.RFC3339)
+	}
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
 	for _, row := range [][2]string{
 		{"Target", target},
@@ -168,6 +254,7 @@ func show(out io.Writer, target string, d admin.Letter) {
 		{"Event", d.Event},
 		{"Type", d.Type},
 		{"Accepted", d.AcceptedAt.Format(time.RFC3339)},
+		{"Replayed", replayed},
 		{"Given up", d.DiedAt.Format(time.RFC3339)},
 		{"Attempts", fmt.Sprint(d.Attempts)},
 		{"Status", answered(d.Status)},
@@ -179,21 +266,32 @@ func show(out io.Writer, target string, d admin.Letter) {
 		}
 	}
 	_ = w.Flush()
-	if body := d.Body; len(body) > 0 {
-		if err := body.Indent(jsontext.WithIndent("  ")); err == nil {
-			fmt.Fprintf(out, "\n%s\n", body)
-		}
+	if text := content(d); text != "" {
+		fmt.Fprintf(out, "\n%s\n", text)
 	}
 }
 
-// printable keeps what a target answered from steering the terminal.
-func printable(text string) string {
-	return strings.Map(func(r rune) rune {
-		if r < ' ' || r == 0x7f || r >= 0x80 && r < 0xa0 {
-			return ' '
+// content is what was sent, indented where that makes it readable: deep nesting would grow by the square of its depth.
+func content(d admin.Letter) string {
+	const deepest = 32
+	if len(d.Body) == 0 {
+		return d.BodyText
+	}
+	depth, deep := 0, 0
+	for _, c := range d.Body { // brackets in strings count too, which does no harm
+		switch c {
+		case '{', '[':
+			depth++
+			deep = max(deep, depth)
+		case '}', ']':
+			depth--
 		}
-		return r
-	}, text)
+	}
+	body := slices.Clone(d.Body)
+	if deep > deepest || body.Indent(jsontext.WithIndent("  "), jsontext.AllowDuplicateNames(true), jsontext.AllowInvalidUTF8(true)) != nil {
+		return string(d.Body)
+	}
+	return string(body)
 }
 
 func answered(status int) string {
@@ -201,16 +299,4 @@ func answered(status int) string {
 		return "none"
 	}
 	return fmt.Sprint(status)
-}
-
-// report says how many letters were taken, also where an error came in between.
-func report(cmd *cobra.Command, did, target string, n int, err error) error {
-	if err != nil {
-		return err
-	}
-	if n == 0 {
-		return fmt.Errorf("nothing was %s: %s has no such dead letter", did, target)
-	}
-	fmt.Fprintf(cmd.OutOrStdout(), "%d of %s %s.\n", n, target, did)
-	return nil
 }

@@ -1,6 +1,7 @@
 package plugin
 
 import (
+	"bufio"
 	"context"
 	"errors"
 	"fmt"
@@ -9,13 +10,14 @@ import (
 	"net/url"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/go-json-experiment/json"
 
 	"heymarket.dev/operator/internal/receiver/admin"
 )
 
-// maxAnswer bounds what is read of an answer: a thousand dead letters without their bodies are less than 1 MiB, a body is at most 1 MiB.
+// maxAnswer bounds what is read of an answer: a thousand dead letters without their bodies are less than 8 MiB, a body is at most 1 MiB.
 const maxAnswer = 16 << 20
 
 // letters are the dead letters of one target, as a receiver serves them.
@@ -28,14 +30,25 @@ type letters struct {
 type choice struct {
 	entry     string // one; the others then say nothing
 	eventType string
-	status    int // the target's last answer, 0 for none; negative: any
+	status    int // the target's last answer, 0 for none; anyStatus: any
 	limit     int // 0: no limit of the person's
 	all       bool
 }
 
-// narrow says that not all letters of the target are meant.
-func (c choice) narrow() bool {
-	return c.entry != "" || c.eventType != "" || c.status >= 0 || c.limit > 0
+const anyStatus = -1
+
+// check returns an error unless c names the letters to replay or discard without doubt.
+func (c choice) check() error {
+	narrow := c.eventType != "" || c.status != anyStatus || c.limit > 0
+	switch {
+	case c.entry != "" && (narrow || c.all):
+		return errors.New("--id names one dead letter: leave out --type, --status, --limit and --all, or leave out --id")
+	case c.all && narrow:
+		return errors.New("--all means every dead letter of the target: leave out --type, --status and --limit, or leave out --all")
+	case c.entry == "" && !narrow && !c.all:
+		return errors.New("this would take every dead letter of the target: set --id, --type, --status or --limit, or --all if that is intended")
+	}
+	return nil
 }
 
 func (c choice) query() url.Values {
@@ -46,7 +59,7 @@ func (c choice) query() url.Values {
 	if c.eventType != "" {
 		q.Set("type", c.eventType)
 	}
-	if c.status >= 0 {
+	if c.status != anyStatus {
 		q.Set("status", strconv.Itoa(c.status))
 	}
 	if c.limit > 0 {
@@ -59,63 +72,124 @@ func (c choice) query() url.Values {
 }
 
 func (l letters) list(ctx context.Context, c choice) (found []admin.Letter, err error) {
-	return found, l.ask(ctx, http.MethodGet, "", c.query(), &found)
+	return found, l.ask(ctx, "", c.query(), &found)
+}
+
+func (l letters) count(ctx context.Context) (int, error) {
+	var answer admin.Count
+	err := l.ask(ctx, "/count", nil, &answer)
+	return answer.Count, err
 }
 
 func (l letters) show(ctx context.Context, entry string) (letter admin.Letter, err error) {
-	return letter, l.ask(ctx, http.MethodGet, "/"+url.PathEscape(entry), nil, &letter)
+	return letter, l.ask(ctx, "/"+url.PathEscape(entry), nil, &letter)
 }
 
-// replay puts letters back into the target's queue and returns how many.
-func (l letters) replay(ctx context.Context, c choice) (int, error) {
-	var done admin.Done
+// replay puts letters back into the target's queue, and discard removes them for good. Both return what was done, also with
+// an error, and call progress while there is more to do.
+func (l letters) replay(ctx context.Context, c choice, progress func(admin.Progress)) (admin.Progress, error) {
 	path := "/replay"
 	if c.entry != "" {
 		path = "/" + url.PathEscape(c.entry) + path
 	}
-	err := l.ask(ctx, http.MethodPost, path, c.query(), &done)
-	return done.Replayed, err
+	return l.change(ctx, http.MethodPost, path, c.query(), progress)
 }
 
-// discard removes letters for good and returns how many.
-func (l letters) discard(ctx context.Context, c choice) (int, error) {
-	var done admin.Done
+func (l letters) discard(ctx context.Context, c choice, progress func(admin.Progress)) (admin.Progress, error) {
 	path := ""
 	if c.entry != "" {
 		path = "/" + url.PathEscape(c.entry)
 	}
-	err := l.ask(ctx, http.MethodDelete, path, c.query(), &done)
-	return done.Discarded, err
+	return l.change(ctx, http.MethodDelete, path, c.query(), progress)
 }
 
-// ask sends one request and decodes the answer. A refusal of the receiver is a sentence for people already.
-func (l letters) ask(ctx context.Context, method, path string, query url.Values, answer any) error {
-	address := "http://receiver/targets/" + url.PathEscape(l.target) + "/dead-letters" + path
+// change reads an answer that comes line by line. The work may take long, so the bound is on the time between two lines.
+func (l letters) change(ctx context.Context, method, path string, query url.Values, progress func(admin.Progress)) (last admin.Progress, err error) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	silent := time.AfterFunc(requestLimit, func() { cancel(fmt.Errorf("the receiver has been silent for %s", requestLimit)) })
+	defer silent.Stop()
+	response, err := l.do(ctx, method, path, query)
+	if err != nil {
+		return last, err
+	}
+	defer response.Body.Close()
+	lines := bufio.NewScanner(response.Body)
+	for lines.Scan() {
+		silent.Reset(requestLimit)
+		var line admin.Progress
+		if err := json.Unmarshal(lines.Bytes(), &line); err != nil {
+			return last, otherVersion(err)
+		}
+		last = line
+		switch {
+		case line.Error != "":
+			return last, fmt.Errorf("the receiver stopped: %s; run the command again for the rest", printable(line.Error))
+		case line.Finished:
+			return last, nil
+		}
+		progress(line)
+	}
+	err = lines.Err()
+	if cause := context.Cause(ctx); cause != nil {
+		err = cause
+	}
+	if err == nil {
+		err = io.ErrUnexpectedEOF
+	}
+	return last, fmt.Errorf("read the receiver's answer: %w; run the command again for the rest", err)
+}
+
+// ask sends one request that changes nothing and decodes the answer.
+func (l letters) ask(ctx context.Context, path string, query url.Values, answer any) error {
+	ctx, cancel := context.WithTimeout(ctx, requestLimit)
+	defer cancel()
+	response, err := l.do(ctx, http.MethodGet, path, query)
+	if err != nil {
+		return err
+	}
+	defer response.Body.Close()
+	body, err := io.ReadAll(io.LimitReader(response.Body, maxAnswer))
+	if err != nil {
+		return fmt.Errorf("read the receiver's answer: %w", err)
+	}
+	if err := json.Unmarshal(body, answer); err != nil {
+		return otherVersion(err)
+	}
+	return nil
+}
+
+// do sends one request. Where the receiver rejects it the error is its sentence.
+func (l letters) do(ctx context.Context, method, path string, query url.Values) (*http.Response, error) {
+	address := "http://localhost/targets/" + url.PathEscape(l.target) + "/dead-letters" + path
 	if len(query) > 0 {
 		address += "?" + query.Encode()
 	}
 	request, err := http.NewRequestWithContext(ctx, method, address, http.NoBody)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	response, err := l.client.Do(request)
 	if err != nil {
-		return fmt.Errorf("ask the receiver: %w; try again, another Pod may answer", withoutURL(err))
+		return nil, fmt.Errorf("send the request to the receiver: %w; try again, another Pod may answer", withoutURL(err))
+	}
+	if response.StatusCode == http.StatusOK {
+		return response, nil
 	}
 	defer response.Body.Close()
-	body, err := io.ReadAll(io.LimitReader(response.Body, maxAnswer))
+	body, err := io.ReadAll(io.LimitReader(response.Body, 4<<10))
+	sentence := printable(strings.TrimSpace(string(body)))
 	switch {
 	case err != nil:
-		return fmt.Errorf("read the receiver's answer: %w", err)
+		return nil, fmt.Errorf("read the receiver's answer: %w", err)
 	case response.StatusCode == http.StatusServiceUnavailable:
-		return fmt.Errorf("the receiver cannot ask Redis: %s; try again when the condition Durable is True", strings.TrimSpace(string(body)))
-	case response.StatusCode != http.StatusOK:
-		return errors.New(strings.TrimSpace(string(body)))
+		return nil, fmt.Errorf("the receiver cannot reach Redis: %s; try again when the condition Durable is True", sentence)
 	}
-	if err := json.Unmarshal(body, answer); err != nil {
-		return fmt.Errorf("the receiver's answer is of another version: %w; use the plugin of the operator's version", err)
-	}
-	return nil
+	return nil, errors.New(sentence)
+}
+
+func otherVersion(err error) error {
+	return fmt.Errorf("the receiver's answer is of another version: %w; use the plugin of the operator's version", err)
 }
 
 // withoutURL is what an http.Client has met, without the address that it quotes, which may be a secret.

@@ -3,6 +3,7 @@ package plugin
 import (
 	"context"
 	"fmt"
+	"io"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
@@ -24,33 +25,48 @@ type shelf struct {
 	err     error
 }
 
-func (s *shelf) DeadLetters(_ context.Context, _, _ string, limit int, match func(event.DeadLetter) bool) (found []event.DeadLetter, _ error) {
+func (s *shelf) ListDeadLetters(_ context.Context, _ string, f event.DeadLetterFilter, limit int) (found []event.DeadLetter, _ error) {
 	for _, l := range s.letters {
-		if match(l) && len(found) < limit {
+		if (f.Entry == "" || f.Entry == l.Entry) && (f.Type == "" || f.Type == l.Type) && (f.Status == nil || *f.Status == l.Status) &&
+			(limit == 0 || len(found) < limit) {
 			found = append(found, l)
 		}
 	}
 	return found, s.err
 }
 
-func (s *shelf) take(letters []event.DeadLetter) (int, error) {
-	for _, taken := range letters {
+func (s *shelf) DeadLetter(_ context.Context, _, entry string) (event.DeadLetter, bool, error) {
+	for _, l := range s.letters {
+		if l.Entry == entry {
+			return l, true, s.err
+		}
+	}
+	return event.DeadLetter{}, false, s.err
+}
+
+func (s *shelf) CountDeadLetters(ctx context.Context, target string, f event.DeadLetterFilter) (int, error) {
+	found, err := s.ListDeadLetters(ctx, target, f, 0)
+	return len(found), err
+}
+
+// ReplayDeadLetters takes one letter a page.
+func (s *shelf) ReplayDeadLetters(ctx context.Context, target string, f event.DeadLetterFilter, limit int, progress func(event.DeadLetterCount)) (count event.DeadLetterCount, err error) {
+	found, err := s.ListDeadLetters(ctx, target, f, limit)
+	for _, taken := range found {
 		for i, l := range s.letters {
 			if l.Entry == taken.Entry {
 				s.letters = append(s.letters[:i:i], s.letters[i+1:]...)
 				break
 			}
 		}
+		count.Taken++
+		progress(count)
 	}
-	return len(letters), s.err
+	return count, err
 }
 
-func (s *shelf) Replay(_ context.Context, _ string, letters []event.DeadLetter) (int, error) {
-	return s.take(letters)
-}
-
-func (s *shelf) Discard(_ context.Context, _ string, letters []event.DeadLetter) (int, error) {
-	return s.take(letters)
+func (s *shelf) DiscardDeadLetters(ctx context.Context, target string, f event.DeadLetterFilter, limit int, progress func(event.DeadLetterCount)) (event.DeadLetterCount, error) {
+	return s.ReplayDeadLetters(ctx, target, f, limit, progress)
 }
 
 // newLetters are the dead letters of a target, served by the room that serves them in a Pod.
@@ -106,8 +122,14 @@ func TestReplayAndDiscard(t *testing.T) {
 		{which: choice{status: -1, all: true}, taken: 4},
 	} {
 		for name, do := range map[string]func(letters) (int, error){
-			"replay":  func(l letters) (int, error) { return l.replay(t.Context(), tc.which) },
-			"discard": func(l letters) (int, error) { return l.discard(t.Context(), tc.which) },
+			"replay": func(l letters) (int, error) {
+				p, err := l.replay(t.Context(), tc.which, func(admin.Progress) {})
+				return p.Replayed, err
+			},
+			"discard": func(l letters) (int, error) {
+				p, err := l.discard(t.Context(), tc.which, func(admin.Progress) {})
+				return p.Discarded, err
+			},
 		} {
 			l, s := newLetters(t)
 			n, err := do(l)
@@ -128,7 +150,7 @@ func TestListAndShow(t *testing.T) {
 	want := `TARGET  ID      TYPE          GIVEN UP              ATTEMPTS  STATUS  REASON
 crm     0000-0  message_sent  1970-01-01T00:00:00Z  1         422     the target refused it
 crm     1000-0  chat_closed   1970-01-01T00:00:01Z  2         422     the target refused it
-There may be more of crm: --limit takes up to 1000, --type and --status narrow.
+There may be more of crm: raise --limit (up to 1000), or narrow the list by --type and --status.
 `
 	if diff := cmp.Diff(want, out.String()); diff != "" {
 		t.Errorf("list (-want +got):\n%s", diff)
@@ -160,7 +182,7 @@ Answer    no  [31m such customer
 		t.Errorf("show (-want +got):\n%s", diff)
 	}
 	out.Reset()
-	if err := list(cmd, []letters{l}, choice{status: 599, limit: 2}); err != nil || out.String() != "There are none.\n" {
+	if err := list(cmd, []letters{l}, choice{status: 599, limit: 2}); err != nil || out.String() != "No dead letters.\n" {
 		t.Errorf("none: %q, %v", out, err)
 	}
 }
@@ -174,11 +196,11 @@ func TestWhatTheReceiverRefuses(t *testing.T) {
 	if _, err := l.list(t.Context(), choice{status: -1, limit: 1001}); err == nil || !strings.Contains(err.Error(), "1 to 1000") {
 		t.Errorf("too many: %v", err)
 	}
-	if err := report(&cobra.Command{}, "replayed", "crm", 0, nil); err == nil {
+	if err := report(&cobra.Command{}, verb{"replay", "Replay", "Replayed"}, "crm", 0, 0, nil); err == nil {
 		t.Error("nothing replayed is no mistake")
 	}
-	s.err = fmt.Errorf("redis is away")
-	if _, err := l.replay(t.Context(), choice{status: -1}); err == nil || !strings.Contains(err.Error(), "Durable") {
+	s.letters, s.err = nil, fmt.Errorf("redis is away")
+	if _, err := l.replay(t.Context(), choice{status: -1, all: true}, func(admin.Progress) {}); err == nil || !strings.Contains(err.Error(), "Durable") {
 		t.Errorf("without Redis: %v", err)
 	}
 }
@@ -202,5 +224,120 @@ func TestNamesOfChildren(t *testing.T) {
 	labels := receiverLabels("support")
 	if labels[desired.LabelInstance] != "support" || labels[desired.LabelName] == "" {
 		t.Errorf("looks for Pods by %v", labels)
+	}
+}
+
+// Every part of a command line that is unclear must be an error: read as "not given", it would take every dead letter.
+func TestUnclearCommandLines(t *testing.T) {
+	t.Parallel()
+	for _, tc := range []struct{ line, says string }{
+		{"stauts", "status"},
+		{"statsu support", "status"},
+		{"xyz", "--help"},
+		{"dead lst support", "list"},
+		{"dead remove", "--help"},
+		{"help stauts", "status"},
+		{"help dead lst", "list"},
+		{"completion bsh", "bash"},
+		{"dead replay support", "--all"},
+		{"dead discard support", "--all"},
+		{"dead replay support --all=false", "--all"},
+		{"dead replay support --limit -1", "1 to"},
+		{"dead replay support --limit 0", "1 to"},
+		{"dead replay support --limit 99999999999999999999", "1 to"},
+		{"dead replay support --limit=", "empty"},
+		{"dead discard support --status -5", "0 to 999"},
+		{"dead discard support --status=", "empty"},
+		{"dead discard support --status 422 --status 500", "once"},
+		{"dead list support --limit 1001", "1 to 1000"},
+		{"dead list support --limit -1", "1 to 1000"},
+		{"dead list support --status=", "empty"},
+		{"dead replay support --id=", "empty"},
+		{"dead discard support --id=", "empty"},
+		{"dead show support --id=", "empty"},
+		{"dead show support", "--id"},
+		{"dead replay support --id replay", "1700000000000-0"},
+		{"dead replay support --id ..", "1700000000000-0"},
+		{"dead replay support --id 1-0 --all", "leave out"},
+		{"dead discard support --id 1-0 --status 422", "leave out"},
+		{"dead discard support --all --limit 1", "leave out"},
+		{"dead discard support --all --all", "once"},
+		{"dead discard support --type=", "empty"},
+		{"dead discard support --type chat_close", "chat_closed"},
+		{"dead replay support --target=", "empty"},
+		{"dead replay support --all --namespace=", "empty"},
+		{"dead replay support --all --context=", "empty"},
+		{"dead replay support --all --kubeconfig=", "empty"},
+		{"dead replay --all", "name one HeymarketWebhook"},
+		{"dead replay support other --all", "name one HeymarketWebhook"},
+		{"status support --namespace=", "empty"},
+	} {
+		cmd := Command("test")
+		cmd.SetArgs(strings.Fields(tc.line))
+		cmd.SetOut(io.Discard)
+		cmd.SetErr(io.Discard)
+		if err := cmd.ExecuteContext(t.Context()); err == nil || !strings.Contains(err.Error(), tc.says) {
+			t.Errorf("%q: %v; want an error with %q", tc.line, err, tc.says)
+		}
+	}
+	for _, args := range [][]string{
+		{"dead", "replay", "support", "--id", ""}, {"dead", "replay", "support", "--id", " "}, {"dead", "discard", "support", "--type", "chat_closed "},
+		{"dead", "replay", "", "--all"}, {"status", " "}, {"dead", "replay", "support", "--all", "-n", ""}, {""},
+	} {
+		cmd := Command("test")
+		cmd.SetArgs(args)
+		cmd.SetOut(io.Discard)
+		cmd.SetErr(io.Discard)
+		if err := cmd.ExecuteContext(t.Context()); err == nil {
+			t.Errorf("%q is no error", args)
+		}
+	}
+}
+
+func TestAllAsksAPersonAndNoProgram(t *testing.T) {
+	t.Parallel()
+	for answer, want := range map[string]bool{"y\n": true, "YES\n": true, "y": true, "n\n": false, "\n": false, "": false, "yess\n": false, "all\n": false} {
+		var out strings.Builder
+		err := confirm(strings.NewReader(answer), &out, "Discard all 4 dead letters of target crm?")
+		if (err == nil) != want || !strings.Contains(out.String(), "4 dead letters") {
+			t.Errorf("answer %q: %v after %q; want %t", answer, err, out.String(), want)
+		}
+	}
+	l, s := newLetters(t)
+	if n, err := l.count(t.Context()); err != nil || n != 4 {
+		t.Errorf("count = %d, %v", n, err)
+	}
+	cmd, out := command(t)
+	cmd.SetIn(strings.NewReader("")) // no terminal: nothing is asked
+	f := &deadFlags{which: choice{status: anyStatus, all: true}}
+	err := f.change(cmd, l, verb{"discard", "Discard", "Discarded"}, l.discard, func(p admin.Progress) int { return p.Discarded })
+	if err != nil || len(s.letters) != 0 || !strings.Contains(out.String(), "Discarded 3 dead letters so far.\nDiscarded 4 dead letters of target crm.\n") {
+		t.Errorf("%v, %d left, printed:\n%s", err, len(s.letters), out)
+	}
+}
+
+// What others write must not steer the terminal of the person who reads it.
+func TestWhatIsPrintedIsPrintable(t *testing.T) {
+	t.Parallel()
+	var out strings.Builder
+	evil := "a\x1b]0;x\x07\u009b31m\x7f\xff\u202ec\u2066\r\x00\x08"
+	if _, err := fmt.Fprintf(terminal{&out}, "%s\n\tend\n", evil); err != nil {
+		t.Fatal(err)
+	}
+	if want := "a ]0;x  31m \uFFFD\uFFFDc\uFFFD   \n\tend\n"; out.String() != want {
+		t.Errorf("printed %q, want %q", out.String(), want)
+	}
+	if got := printable("a\nb\tc\u2028d"); got != "a b c d" {
+		t.Errorf("in one line: %q", got)
+	}
+	out.Reset()
+	show(terminal{&out}, "crm", admin.Letter{Entry: "1-0", Reason: "x\nTarget  forged", Body: []byte(`{"text":"` + "\u009b31m" + `"}`)})
+	if strings.ContainsAny(out.String(), "\u009b\x1b") || strings.Contains(out.String(), "\nTarget  forged") {
+		t.Errorf("printed %q", out.String())
+	}
+	out.Reset()
+	show(&out, "crm", admin.Letter{Entry: "1-0", Body: []byte(strings.Repeat("[", 5000) + strings.Repeat("]", 5000))})
+	if out.Len() > 20_000 {
+		t.Errorf("nesting is unfolded to %d bytes", out.Len())
 	}
 }

@@ -4,6 +4,7 @@ package plugin
 
 import (
 	"fmt"
+	"strings"
 
 	"github.com/spf13/cobra"
 )
@@ -20,7 +21,6 @@ It acts with your own rights in the cluster. status takes the right to read Heym
 Secrets; dead, and send --via pod, also those to list Pods and to create pods/portforward.`,
 		Annotations:   map[string]string{cobra.CommandDisplayNameAnnotation: "kubectl heymarket"},
 		Version:       version,
-		Args:          cobra.NoArgs,
 		SilenceErrors: true,
 		SilenceUsage:  true,
 	}
@@ -30,12 +30,21 @@ Secrets; dead, and send --via pod, also those to list Pods and to create pods/po
 	flags.StringVar(&to.context, "context", "", "context of the kubeconfig; default: the current one")
 	flags.StringVar(&to.kubeconfig, "kubeconfig", "", "path of the kubeconfig; default: $KUBECONFIG, or ~/.kube/config")
 	root.AddCommand(urlCommand(&to), statusCommand(&to), deadCommand(&to), sendCommand(&to))
+	root.SetHelpCommand(helpCommand())
+	root.InitDefaultHelpCmd()
+	root.InitDefaultCompletionCmd()
+	root.PersistentPreRun = func(cmd *cobra.Command, _ []string) {
+		cmd.SetOut(terminal{cmd.OutOrStdout()})
+		cmd.SetErr(terminal{cmd.ErrOrStderr()})
+	}
+	rejectUnknown(root)
+	guardFlags(root)
 	return root
 }
 
 // oneName is for commands whose one argument is the name of a HeymarketWebhook.
 func oneName(cmd *cobra.Command, args []string) error {
-	if len(args) != 1 {
+	if len(args) != 1 || strings.TrimSpace(args[0]) == "" {
 		return fmt.Errorf("name one HeymarketWebhook, as in `%s support`; `kubectl get hmw` lists them", cmd.CommandPath())
 	}
 	return nil

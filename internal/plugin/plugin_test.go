@@ -197,7 +197,7 @@ func TestSend(t *testing.T) {
 func TestDeadLettersNeedATargetAndAPod(t *testing.T) {
 	t.Parallel()
 	s := newScene(t, "plugin-dead")
-	wantMistake(t, []string{"--target", "audit, crm"}, s.args("dead", "replay", "support")...)
+	wantMistake(t, []string{"--target", "audit, crm"}, s.args("dead", "replay", "support", "--all")...)
 	wantMistake(t, []string{`"other"`, "audit, crm"}, s.args("dead", "list", "support", "--target", "other")...)
 	wantMistake(t, []string{"no receiver Pod"}, s.args("dead", "list", "support")...)
 }

@@ -44,7 +44,7 @@ func tell(out io.Writer, hook *v1alpha1.HeymarketWebhook, now time.Time) {
 	case !hook.DeletionTimestamp.IsZero():
 		fmt.Fprintf(out, "%s in %s is being deleted.", hook.Name, hook.Namespace)
 		if ready != nil && ready.Status == metav1.ConditionFalse && ready.ObservedGeneration == hook.Generation {
-			fmt.Fprint(out, " "+ready.Message)
+			fmt.Fprint(out, " "+printable(ready.Message))
 		}
 		fmt.Fprintln(out)
 	case ready == nil:
@@ -85,7 +85,7 @@ func tellConditions(out io.Writer, conditions []metav1.Condition) {
 			if c.Status != metav1.ConditionTrue {
 				mark = "NOT OK"
 			}
-			fmt.Fprintf(w, "%s\t%s\t%s\t%s\n", kind, mark, c.Reason, c.Message)
+			fmt.Fprintf(w, "%s\t%s\t%s\t%s\n", kind, mark, printable(c.Reason), printable(c.Message))
 		}
 	}
 	_ = w.Flush()

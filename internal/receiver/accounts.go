@@ -47,8 +47,10 @@ func newAccounts(read func() (map[string]stream.Account, error)) *accounts {
 		func(a stream.Account) int64 { return a.Dead })
 	add(counter, "account_dropped_total", "Events dropped because their target was gone for longer than the grace period.",
 		func(a stream.Account) int64 { return a.Dropped })
-	add(counter, "account_discarded_total", "Dead letters that were removed by a person, or for their number or age.",
+	add(counter, "account_discarded_total", "Dead letters that were removed by a person, or for their age.",
 		func(a stream.Account) int64 { return a.Discarded })
+	add(counter, "malformed_entries_total", "Entries and members in a target's keys in Redis that were not a receiver's, and were set aside.",
+		func(a stream.Account) int64 { return a.Malformed })
 	return a
 }
 

@@ -208,7 +208,7 @@ func TestFiltersDecideAndTheirFailuresAreKept(t *testing.T) {
 	c.Targets[1].Filter = `event.data.text.size() > 0`
 	p.configure(c)
 	applied()
-	req, _ := http.NewRequestWithContext(context.Background(), http.MethodPost, p.admin+"/targets/broken/dead-letters/replay", nil)
+	req, _ := http.NewRequestWithContext(context.Background(), http.MethodPost, p.admin+"/targets/broken/dead-letters/replay?all=true", nil)
 	resp, err := http.DefaultClient.Do(req)
 	if err != nil || resp.StatusCode >= 300 {
 		t.Fatalf("replay: %v, %v", resp, err)

@@ -68,7 +68,7 @@ func newMetrics(log *slog.Logger) *metrics {
 		dead:      counter("events_dead_total", "Events given up and kept as dead letters.", "target"),
 		attempts:  counter("attempts_total", "Attempts to deliver, by the answer's status, or \"none\" where there was no answer.", "target", "status"),
 		attempt:   histogram("attempt_duration_seconds", "Time of one attempt.", fast, "target"),
-		age:       histogram("event_age_seconds", "Time from acceptance to delivery.", slow, "target"),
+		age:       histogram("event_age_seconds", "Time from acceptance, or from the last replay, to delivery.", slow, "target"),
 		reloads:   counter("config_reloads_total", "Changes of the mounted files, by outcome (applied, rejected).", "outcome"),
 		ignored: prometheus.NewGauge(prometheus.GaugeOpts{
 			Namespace: namespace, Name: "config_ignored_members",

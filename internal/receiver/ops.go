@@ -99,6 +99,9 @@ func (r *Receiver) status(context.Context) contract.Status {
 	if problems := r.unsafe.Load(); problems != nil {
 		s.Durable, s.DurabilityProblems = len(*problems) == 0, *problems
 	}
+	if skew := r.skew.Load(); skew != nil {
+		s.RedisClockSkewSeconds = int64(*skew / time.Second)
+	}
 	why := stream.Refusal(err)
 	if why != "" {
 		s.Redis = why

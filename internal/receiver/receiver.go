@@ -70,6 +70,9 @@ const (
 	// targetGrace is how long the backlog of a target outlives it: long enough to mend a mistaken edit.
 	targetGrace = 24 * time.Hour
 	lastSpans   = 2 * time.Second
+	// bodiesInFlight bounds the bodies of all attempts under way. It is shared out evenly, so that no target takes another's
+	// part. An attempt holds its body about three times, and a Pod has 128 MiB.
+	bodiesInFlight = 16 << 20
 )
 
 // Receiver serves one webhook.
@@ -84,8 +87,11 @@ type Receiver struct {
 	limits  atomic.Pointer[stream.Limits]
 	inForce atomic.Pointer[files]
 
-	gates  sync.Map                 // target name → *forward.Gate
-	unsafe atomic.Pointer[[]string] // what Redis does not promise, see stream.CheckDurability; nil: not asked yet
+	gates  sync.Map                      // target name → *forward.Gate
+	unsafe atomic.Pointer[[]string]      // what Redis does not promise, see stream.CheckDurability; nil: not asked yet
+	skew   atomic.Pointer[time.Duration] // by how much the clock of Redis is ahead; nil: not asked yet
+	// malformed is how many entries and members of a target's had been set aside when that was last logged, by its name.
+	malformed sync.Map
 	// refused is why Redis has not taken the last write of the housekeeping, see stream.Refusal; nil: it has.
 	refused atomic.Pointer[string]
 
@@ -116,7 +122,7 @@ func New(o Options) (*Receiver, error) {
 	}
 	r.pool = forward.NewPool(r.reached)
 	r.taken = &deliveries{Observer: r.metrics}
-	r.metrics.registry.MustRegister(newAccounts(r.accounts), newStandings(r.durability, r.circuits))
+	r.metrics.registry.MustRegister(newAccounts(r.accounts), newStandings(r.durability, r.circuits, r.skew.Load, r.deadLetterLimit))
 	r.metrics.observe(r.crowd)
 	if o.Level != nil {
 		r.defaultLevel = o.Level.Level()
@@ -161,7 +167,10 @@ func (r *Receiver) Run(ctx context.Context) error {
 	probes := ingest.NewConnections(opsConnections)
 	probes.Follow(ops)
 	go serve(ops, probes.Listen(r.Ops), stop)
-	adminServer := &http.Server{Handler: admin.Handler(r.store, r.targetNames), ReadHeaderTimeout: readHeaderTimeout, ErrorLog: server.ErrorLog}
+	adminServer := &http.Server{
+		Handler: admin.Handler(r.store, r.targetNames), ReadHeaderTimeout: readHeaderTimeout, IdleTimeout: idleTimeout,
+		MaxHeaderBytes: maxHeaderBytes, ErrorLog: server.ErrorLog,
+	}
 	if r.Admin != nil {
 		go serve(adminServer, r.Admin, stop)
 	}

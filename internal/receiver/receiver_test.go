@@ -434,12 +434,12 @@ func TestADeadLetterIsReplayedThoughItIsRemembered(t *testing.T) {
 	p.wantPost(sample(1), http.StatusOK)
 	until(t, "a dead letter", func() bool { _, s := p.get("/status"); return strings.Contains(s, `"deadLetters":1`) })
 	to.answer(nil)
-	resp, err := http.Post(p.admin+"/targets/crm/dead-letters/replay", "", nil)
+	resp, err := http.Post(p.admin+"/targets/crm/dead-letters/replay?all=true", "", nil)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer func() { _ = resp.Body.Close() }()
-	if body, _ := io.ReadAll(resp.Body); !strings.Contains(string(body), `"replayed": 1`) {
+	if body, _ := io.ReadAll(resp.Body); !strings.Contains(string(body), `"replayed":1,"finished":true`) {
 		t.Fatalf("replay answered %s", body)
 	}
 	to.await(t, 1)

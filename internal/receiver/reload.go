@@ -167,16 +167,16 @@ func (r *Receiver) plan(plans map[forward.Route]forward.Plan, t config.Target, p
 	for _, lane := range event.Lanes() {
 		plans[forward.Route{Target: t.Name, Lane: lane}] = forward.Plan{Fingerprint: string(fingerprint), New: func() *forward.Worker {
 			queue := r.store.Queue(t.Name, lane, stream.QueueOptions{
-				Ordered:   t.Order == config.OrderConversation,
-				Retention: stream.Retention{Count: c.Retention.DeadLetterLimit, Age: c.Retention.DeadLetters.Std()},
+				Ordered:         t.Order == config.OrderConversation,
+				DeadLetterLimit: c.Retention.DeadLetterLimit,
 			})
 			inFlight := t.MaxInFlight
 			if lane == event.Consent {
 				inFlight = config.ConsentInFlight
 			}
 			return forward.NewWorker(queue, forward.Options{
-				Target: t.Name, Lane: lane, Timeout: t.Timeout.Std(), MaxInFlight: inFlight,
-				Policy: policy, Gate: gate(), Sender: sender(), Check: p.expressions.check(t.Name), Observer: r.taken, Log: r.Log,
+				Target: t.Name, Lane: lane, Timeout: t.Timeout.Std(), MaxInFlight: inFlight, MaxBytes: bodiesInFlight / int64(len(c.Targets)*len(event.Lanes())),
+				Policy: policy, Gate: gate(), Sender: sender(), Check: p.expressions.check(t.Name), ClocksDiffer: r.clocksDiffer, Observer: r.taken, Log: r.Log,
 			})
 		}}
 	}

@@ -1,6 +1,8 @@
 package receiver
 
 import (
+	"time"
+
 	"github.com/prometheus/client_golang/prometheus"
 
 	"heymarket.dev/operator/internal/receiver/forward"
@@ -10,17 +12,22 @@ import (
 type standings struct {
 	durable  func() (durable, known bool)
 	circuits func() map[string]forward.Circuit
+	skew     func() *time.Duration
+	limit    func() int64
 
-	durability, circuit *prometheus.Desc
+	durability, circuit, clock, room *prometheus.Desc
 }
 
-func newStandings(durable func() (durable, known bool), circuits func() map[string]forward.Circuit) *standings {
+func newStandings(durable func() (durable, known bool), circuits func() map[string]forward.Circuit, skew func() *time.Duration, limit func() int64) *standings {
 	name := func(n string) string { return prometheus.BuildFQName(namespace, "", n) }
 	return &standings{
-		durable: durable, circuits: circuits,
+		durable: durable, circuits: circuits, skew: skew, limit: limit,
 		durability: prometheus.NewDesc(name("durable"), "1 when Redis promises to keep what it has confirmed, else 0. Absent until it has been asked.", nil, nil),
 		circuit: prometheus.NewDesc(name("target_circuit"),
 			"1 for the state (Closed, Open, Gone) of a target's circuit as this receiver sees it, 0 for the others.", []string{"target", "state"}, nil),
+		clock: prometheus.NewDesc(name("redis_clock_skew_seconds"),
+			"Seconds by which the clock of Redis is ahead of this receiver's; negative: behind. Absent until it has been read.", nil, nil),
+		room: prometheus.NewDesc(name("dead_letter_limit"), "How many dead letters each target may have. At this number, events that a target rejects wait in its queue.", nil, nil),
 	}
 }
 
@@ -28,12 +35,18 @@ func newStandings(durable func() (durable, known bool), circuits func() map[stri
 func (s *standings) Describe(ch chan<- *prometheus.Desc) {
 	ch <- s.durability
 	ch <- s.circuit
+	ch <- s.clock
+	ch <- s.room
 }
 
 // Collect implements prometheus.Collector.
 func (s *standings) Collect(ch chan<- prometheus.Metric) {
 	if durable, known := s.durable(); known {
 		ch <- prometheus.MustNewConstMetric(s.durability, prometheus.GaugeValue, one(durable))
+	}
+	ch <- prometheus.MustNewConstMetric(s.room, prometheus.GaugeValue, float64(s.limit()))
+	if skew := s.skew(); skew != nil {
+		ch <- prometheus.MustNewConstMetric(s.clock, prometheus.GaugeValue, skew.Seconds())
 	}
 	for target, is := range s.circuits() {
 		for _, state := range []forward.Circuit{forward.Closed, forward.Open, forward.Gone} {
@@ -71,3 +84,6 @@ func (r *Receiver) circuit(target string) forward.Circuit {
 	}
 	return forward.Closed
 }
+
+// deadLetterLimit is the limit of dead letters in force.
+func (r *Receiver) deadLetterLimit() int64 { return r.inForce.Load().config.Retention.DeadLetterLimit }

@@ -1,15 +1,13 @@
-// Package admin serves the dead letters to people: list, show, replay, discard. It asks nobody who they are, so its
-// listener is bound to localhost of the Pod; kubectl port-forward leads there, and Kubernetes decides who may use that.
+// Package admin serves the dead letters to people: list, show, count, replay, discard. It does not authenticate clients, so its
+// listener is bound to localhost of the Pod: kubectl port-forward leads there, and Kubernetes decides who may use that. What
+// a browser on that person's machine could be made to send is rejected, see local.go.
 package admin
 
 import (
 	"context"
 	"errors"
-	"fmt"
 	"net/http"
-	"net/url"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
@@ -21,69 +19,92 @@ import (
 
 // DeadLetters keeps events that were given up.
 type DeadLetters interface {
-	// DeadLetters returns up to limit dead letters of a target that match, the oldest first, behind the entry after.
-	DeadLetters(ctx context.Context, target, after string, limit int, match func(event.DeadLetter) bool) ([]event.DeadLetter, error)
-	// Replay puts letters back into their queues and Discard removes them; both return how many.
-	Replay(ctx context.Context, target string, letters []event.DeadLetter) (int, error)
-	Discard(ctx context.Context, target string, letters []event.DeadLetter) (int, error)
+	// ListDeadLetters returns up to limit dead letters of a target that f describes, the oldest first, without bodies.
+	ListDeadLetters(ctx context.Context, target string, f event.DeadLetterFilter, limit int) ([]event.DeadLetter, error)
+	// DeadLetter returns one with its body; false where there is none of that entry.
+	DeadLetter(ctx context.Context, target, entry string) (event.DeadLetter, bool, error)
+	// CountDeadLetters returns how many f describes.
+	CountDeadLetters(ctx context.Context, target string, f event.DeadLetterFilter) (int, error)
+	// ReplayDeadLetters puts letters back into their queues and DiscardDeadLetters removes them: the oldest limit of those
+	// that f describes, 0 being no limit. Both call progress now and then, and return what they did also with an error.
+	ReplayDeadLetters(ctx context.Context, target string, f event.DeadLetterFilter, limit int, progress func(event.DeadLetterCount)) (event.DeadLetterCount, error)
+	DiscardDeadLetters(ctx context.Context, target string, f event.DeadLetterFilter, limit int, progress func(event.DeadLetterCount)) (event.DeadLetterCount, error)
 }
-
-const (
-	defaultLimit = 100
-	maxLimit     = 1000
-	// all is how many letters one replay or discard without a limit takes.
-	all = 1_000_000
-)
 
 // Letter is a dead letter as it is shown. The body, which is people's text, is shown only when one letter is asked for.
 type Letter struct {
-	Entry      string         `json:"entry"`
-	Event      string         `json:"event"`
-	Type       string         `json:"type"`
-	AcceptedAt time.Time      `json:"acceptedAt"`
+	Entry      string    `json:"entry"`
+	Event      string    `json:"event"`
+	Type       string    `json:"type"`
+	AcceptedAt time.Time `json:"acceptedAt"`
+	// ReplayedAt is when it was last replayed; missing: never.
+	ReplayedAt time.Time      `json:"replayedAt,omitzero"`
 	DiedAt     time.Time      `json:"diedAt"`
 	Attempts   int            `json:"attempts"`
 	Status     int            `json:"status,omitzero"`
 	Reason     string         `json:"reason"`
 	Excerpt    string         `json:"excerpt,omitempty"`
 	Body       jsontext.Value `json:"body,omitempty"`
+	// BodyText is a body that is not JSON.
+	BodyText string `json:"bodyText,omitempty"`
 }
 
-// Done says how many letters were replayed or discarded.
-type Done struct {
+// Progress is one line of the answer to a replay or discard. The last line has Finished or Error.
+type Progress struct {
 	Replayed  int `json:"replayed,omitzero"`
 	Discarded int `json:"discarded,omitzero"`
+	// Skipped letters cannot be replayed, because what Redis holds of them is no event.
+	Skipped  int    `json:"skipped,omitzero"`
+	Finished bool   `json:"finished,omitzero"`
+	Error    string `json:"error,omitempty"`
 }
+
+// Count is how many dead letters there are.
+type Count struct {
+	Count int `json:"count"`
+}
+
+const (
+	// atOnce bounds the requests that are served at the same time; more of them wait. One that shows a letter holds its
+	// body, of up to 1 MiB, a few times.
+	atOnce = 2
+	// writeTimeout is how long a client may take to read one part of an answer.
+	writeTimeout = 20 * time.Second
+)
 
 // Handler serves
 //
-//	GET    /targets/{target}/dead-letters            ?type= ?status= ?after= ?limit=   a list, the oldest first
-//	GET    /targets/{target}/dead-letters/{entry}                                      one, with its body
-//	POST   /targets/{target}/dead-letters/replay     ?type= ?status= ?limit=           replay those that match
-//	POST   /targets/{target}/dead-letters/{entry}/replay                               replay one
-//	DELETE /targets/{target}/dead-letters            ?type= ?status= ?limit= ?all=true discard those that match
-//	DELETE /targets/{target}/dead-letters/{entry}                                      discard one
+//	GET    /targets/{target}/dead-letters            ?type= ?status= ?after= ?limit=     a list, the oldest first
+//	GET    /targets/{target}/dead-letters/count      ?type= ?status= ?after=             how many
+//	GET    /targets/{target}/dead-letters/{entry}                                        one, with its body
+//	POST   /targets/{target}/dead-letters/replay     ?type= ?status= ?limit= or ?all=true  replay those that match
+//	POST   /targets/{target}/dead-letters/{entry}/replay                                 replay one
+//	DELETE /targets/{target}/dead-letters            ?type= ?status= ?limit= or ?all=true  discard those that match
+//	DELETE /targets/{target}/dead-letters/{entry}                                        discard one
 //
-// A replay with a small limit is a canary: the oldest go first, and the rest stay. To discard everything takes all=true.
-// Targets returns the names that exist.
+// A replay with a small limit is a canary: the oldest go first, and the rest stay. Replaying or discarding everything takes
+// all=true, exactly. Both answer with one JSON object a line, a Progress, as the work goes on. Targets returns the names
+// that exist.
 func Handler(d DeadLetters, targets func() []string) http.Handler {
-	h := handler{d, targets}
+	h := handler{d, targets, make(chan struct{}, atOnce)}
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /targets/{target}/dead-letters", h.answer(h.list))
+	mux.HandleFunc("GET /targets/{target}/dead-letters/count", h.answer(h.count))
 	mux.HandleFunc("GET /targets/{target}/dead-letters/{entry}", h.answer(h.show))
 	mux.HandleFunc("POST /targets/{target}/dead-letters/replay", h.answer(h.replay))
 	mux.HandleFunc("POST /targets/{target}/dead-letters/{entry}/replay", h.answer(h.replay))
 	mux.HandleFunc("DELETE /targets/{target}/dead-letters", h.answer(h.discard))
 	mux.HandleFunc("DELETE /targets/{target}/dead-letters/{entry}", h.answer(h.discard))
-	return mux
+	return local(mux)
 }
 
 type handler struct {
 	letters DeadLetters
 	targets func() []string
+	places  chan struct{}
 }
 
-// problem is an error that is the asker's to mend.
+// problem is an error that the client can correct.
 type problem struct {
 	status int
 	text   string
@@ -91,28 +112,58 @@ type problem struct {
 
 func (p problem) Error() string { return p.text }
 
-func (h handler) answer(f func(*http.Request) (any, error)) http.HandlerFunc {
+// answer writes what f returns as JSON, or its error. An f that has written its answer itself returns nil and nil.
+func (h handler) answer(f func(http.ResponseWriter, *http.Request) (any, error)) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
-		if !slices.Contains(h.targets(), r.PathValue("target")) {
-			http.Error(w, "There is no such target; there are: "+strings.Join(h.targets(), ", "), http.StatusNotFound)
+		select {
+		case h.places <- struct{}{}:
+			defer func() { <-h.places }()
+		case <-r.Context().Done():
 			return
 		}
-		v, err := f(r)
-		if p, ok := errors.AsType[problem](err); ok {
+		_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(writeTimeout))
+		v, err := h.checked(f, w, r)
+		var body []byte
+		if err == nil && v != nil {
+			body, err = json.Marshal(v, anyText)
+		}
+		switch p, isProblem := errors.AsType[problem](err); {
+		case isProblem:
 			http.Error(w, p.text, p.status)
-			return
-		}
-		if err != nil {
+		case err != nil:
 			http.Error(w, err.Error(), http.StatusServiceUnavailable)
-			return
+		case v != nil:
+			w.Header().Set("Content-Type", "application/json")
+			_, _ = w.Write(append(body, '\n'))
 		}
-		w.Header().Set("Content-Type", "application/json")
-		_ = json.MarshalWrite(w, v, jsontext.WithIndent("  "))
 	}
 }
 
-func (h handler) list(r *http.Request) (any, error) {
-	found, err := h.find(r, defaultLimit, maxLimit)
+// anyText lets text pass that is not quite JSON or UTF-8, which a body may be: it is replaced where it stands.
+var anyText = json.JoinOptions(jsontext.AllowInvalidUTF8(true), jsontext.AllowDuplicateNames(true))
+
+func (h handler) checked(f func(http.ResponseWriter, *http.Request) (any, error), w http.ResponseWriter, r *http.Request) (any, error) {
+	if !slices.Contains(h.targets(), r.PathValue("target")) {
+		return nil, problem{http.StatusNotFound, "There is no such target. The targets are: " + strings.Join(h.targets(), ", ")}
+	}
+	if r.ContentLength != 0 {
+		return nil, problem{http.StatusBadRequest, "This request takes no body: put the parameters into the URL, as in ?type=chat_closed&limit=1"}
+	}
+	return f(w, r)
+}
+
+func (h handler) list(_ http.ResponseWriter, r *http.Request) (any, error) {
+	q, err := readQuery(r, "type", "status", "after", "limit")
+	if err != nil {
+		return nil, err
+	}
+	if q.limit > mostListed {
+		return nil, limitProblem(mostListed)
+	}
+	if q.limit == 0 {
+		q.limit = defaultListed
+	}
+	found, err := h.letters.ListDeadLetters(r.Context(), r.PathValue("target"), q.filter, q.limit)
 	letters := make([]Letter, len(found))
 	for i, l := range found {
 		letters[i] = show(l)
@@ -120,88 +171,45 @@ func (h handler) list(r *http.Request) (any, error) {
 	return letters, err
 }
 
-func (h handler) show(r *http.Request) (any, error) {
-	found, err := h.find(r, 1, 1)
+func (h handler) count(_ http.ResponseWriter, r *http.Request) (any, error) {
+	q, err := readQuery(r, "type", "status", "after")
 	if err != nil {
 		return nil, err
 	}
-	letter := show(found[0])
-	if body := jsontext.Value(found[0].Body); body.IsValid() {
+	n, err := h.letters.CountDeadLetters(r.Context(), r.PathValue("target"), q.filter)
+	return Count{n}, err
+}
+
+func (h handler) show(_ http.ResponseWriter, r *http.Request) (any, error) {
+	q, err := readQuery(r)
+	if err != nil {
+		return nil, err
+	}
+	found, ok, err := h.letters.DeadLetter(r.Context(), r.PathValue("target"), q.filter.Entry)
+	switch {
+	case err != nil:
+		return nil, err
+	case !ok:
+		return nil, errNoLetter
+	}
+	letter := show(found)
+	if body := jsontext.Value(found.Body); body.IsValid(anyText) {
 		letter.Body = body
+	} else {
+		letter.BodyText = string(found.Body)
 	}
 	return letter, nil
 }
 
-func (h handler) replay(r *http.Request) (any, error) {
-	found, err := h.find(r, all, all)
-	if err != nil {
-		return nil, err
-	}
-	n, err := h.letters.Replay(r.Context(), r.PathValue("target"), found)
-	return Done{Replayed: n}, err
-}
-
-func (h handler) discard(r *http.Request) (any, error) {
-	if r.PathValue("entry") == "" && r.URL.RawQuery == "" {
-		return nil, problem{http.StatusBadRequest, "This would discard every dead letter of the target. Say type, status or limit, or all=true."}
-	}
-	found, err := h.find(r, all, all)
-	if err != nil {
-		return nil, err
-	}
-	n, err := h.letters.Discard(r.Context(), r.PathValue("target"), found)
-	return Done{Discarded: n}, err
-}
-
-// find returns the one letter that the path names, or those that the query describes.
-func (h handler) find(r *http.Request, limit, most int) ([]event.DeadLetter, error) {
-	target := r.PathValue("target")
-	if entry := r.PathValue("entry"); entry != "" {
-		found, err := h.letters.DeadLetters(r.Context(), target, "", 1, func(l event.DeadLetter) bool { return l.Entry == entry })
-		if err == nil && len(found) == 0 {
-			err = problem{http.StatusNotFound, "There is no such dead letter; it may have been replayed or discarded."}
-		}
-		return found, err
-	}
-	q, err := readQuery(r.URL.Query(), limit, most)
-	if err != nil {
-		return nil, err
-	}
-	return h.letters.DeadLetters(r.Context(), target, q.after, q.limit, q.match)
-}
-
-type query struct {
-	after, eventType string
-	status, limit    int
-}
-
-func readQuery(v url.Values, limit, most int) (q query, err error) {
-	for name := range v {
-		if !slices.Contains([]string{"after", "all", "type", "status", "limit"}, name) {
-			return q, problem{http.StatusBadRequest, fmt.Sprintf("There is no parameter %q; there are: type, status, after, limit.", name)}
-		}
-	}
-	q = query{after: v.Get("after"), eventType: v.Get("type"), status: -1, limit: limit}
-	if s := v.Get("status"); s != "" {
-		if q.status, err = strconv.Atoi(s); err != nil || q.status < 0 {
-			return q, problem{http.StatusBadRequest, "status is an HTTP status such as 422, or 0 for letters that never got an answer."}
-		}
-	}
-	if s := v.Get("limit"); s != "" {
-		if q.limit, err = strconv.Atoi(s); err != nil || q.limit < 1 || q.limit > most {
-			return q, problem{http.StatusBadRequest, fmt.Sprintf("limit is a number from 1 to %d.", most)}
-		}
-	}
-	return q, nil
-}
-
-func (q query) match(l event.DeadLetter) bool {
-	return (q.eventType == "" || q.eventType == l.Type) && (q.status < 0 || q.status == l.Status)
-}
+var errNoLetter = problem{http.StatusNotFound, "There is no such dead letter. It may have been replayed, discarded or expired."}
 
 func show(l event.DeadLetter) Letter {
-	return Letter{
+	letter := Letter{
 		Entry: l.Entry, Event: l.ID, Type: l.Type, AcceptedAt: l.AcceptedAt.UTC(), DiedAt: l.DiedAt.UTC(),
 		Attempts: l.Attempts, Status: l.Status, Reason: l.Reason, Excerpt: l.Excerpt,
 	}
+	if !l.ReplayedAt.IsZero() {
+		letter.ReplayedAt = l.ReplayedAt.UTC()
+	}
+	return letter
 }

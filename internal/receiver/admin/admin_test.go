@@ -2,12 +2,14 @@ package admin_test
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
+	"io"
 	"net/http"
 	"net/http/httptest"
-	"slices"
 	"strings"
 	"testing"
+	"unicode/utf8"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -22,28 +24,49 @@ type shelf struct {
 	err                 error
 }
 
-func (s *shelf) DeadLetters(_ context.Context, _, after string, limit int, match func(event.DeadLetter) bool) ([]event.DeadLetter, error) {
+func (s *shelf) ListDeadLetters(_ context.Context, _ string, f event.DeadLetterFilter, limit int) ([]event.DeadLetter, error) {
 	var out []event.DeadLetter
 	for _, l := range s.letters {
-		if l.Entry > after && match(l) && len(out) < limit {
+		if l.Entry > f.After && (f.Entry == "" || f.Entry == l.Entry) && (f.Type == "" || f.Type == l.Type) &&
+			(f.Status == nil || *f.Status == l.Status) && (limit == 0 || len(out) < limit) {
+			l.Body = nil
 			out = append(out, l)
 		}
 	}
 	return out, s.err
 }
 
-func (s *shelf) Replay(_ context.Context, _ string, letters []event.DeadLetter) (int, error) {
-	for _, l := range letters {
-		s.replayed = append(s.replayed, l.Entry)
+func (s *shelf) DeadLetter(_ context.Context, _, entry string) (event.DeadLetter, bool, error) {
+	for _, l := range s.letters {
+		if l.Entry == entry {
+			return l, true, s.err
+		}
 	}
-	return len(letters), s.err
+	return event.DeadLetter{}, false, s.err
 }
 
-func (s *shelf) Discard(_ context.Context, _ string, letters []event.DeadLetter) (int, error) {
-	for _, l := range letters {
-		s.discarded = append(s.discarded, l.Entry)
+func (s *shelf) CountDeadLetters(ctx context.Context, target string, f event.DeadLetterFilter) (int, error) {
+	found, err := s.ListDeadLetters(ctx, target, f, 0)
+	return len(found), err
+}
+
+// ReplayDeadLetters takes one letter a page.
+func (s *shelf) ReplayDeadLetters(ctx context.Context, target string, f event.DeadLetterFilter, limit int, progress func(event.DeadLetterCount)) (count event.DeadLetterCount, err error) {
+	found, err := s.ListDeadLetters(ctx, target, f, limit)
+	for _, l := range found {
+		s.replayed = append(s.replayed, l.Entry)
+		count.Taken++
+		progress(count)
 	}
-	return len(letters), s.err
+	return count, err
+}
+
+func (s *shelf) DiscardDeadLetters(ctx context.Context, target string, f event.DeadLetterFilter, limit int, progress func(event.DeadLetterCount)) (event.DeadLetterCount, error) {
+	before := s.replayed
+	count, err := s.ReplayDeadLetters(ctx, target, f, limit, progress)
+	s.discarded = append(s.discarded, s.replayed[len(before):]...)
+	s.replayed = before
+	return count, err
 }
 
 func newShelf() *shelf {
@@ -76,11 +99,15 @@ func TestHandler(t *testing.T) {
 		{ask: "GET /targets/crm/dead-letters?status=bad", status: 400, holds: []string{"status"}},
 		{ask: "GET /targets/crm/dead-letters?typ=x", status: 400, holds: []string{`"typ"`, "type"}},
 		{ask: "POST /targets/crm/dead-letters/replay?typ=x", status: 400}, // a slip must not replay everything
-		{ask: "POST /targets/crm/dead-letters/replay?limit=2", status: 200, holds: []string{`"replayed": 2`}, replayed: []string{"0-0", "1-0"}},
+		{ask: "POST /targets/crm/dead-letters/replay?limit=2", status: 200, holds: []string{`{"replayed":2,"finished":true}`}, replayed: []string{"0-0", "1-0"}},
 		{ask: "POST /targets/crm/dead-letters/replay?type=chat_closed&status=500", status: 200, replayed: []string{"1-0"}},
 		{ask: "POST /targets/crm/dead-letters/4-0/replay", status: 200, replayed: []string{"4-0"}},
-		{ask: "POST /targets/crm/dead-letters/replay", status: 200, replayed: []string{"0-0", "1-0", "2-0", "3-0", "4-0", "5-0"}},
-		{ask: "DELETE /targets/crm/dead-letters/4-0", status: 200, holds: []string{`"discarded": 1`}, discarded: []string{"4-0"}},
+		{ask: "POST /targets/crm/dead-letters/replay", status: 400, holds: []string{"all=true"}},
+		{ask: "POST /targets/crm/dead-letters/replay?all=true", status: 200, holds: []string{"{\"replayed\":1}\n", `"replayed":6,"finished":true`}, replayed: []string{"0-0", "1-0", "2-0", "3-0", "4-0", "5-0"}},
+		{ask: "GET /targets/crm/dead-letters/count?status=0", status: 200, holds: []string{`{"count":2}`}},
+		{ask: "GET /targets/crm/dead-letters/count?limit=1", status: 400},
+		{ask: "GET /targets/crm/dead-letters?type=message_sent", status: 200, holds: []string{"0-0"}, lacks: []string{`"1-0"`}},
+		{ask: "DELETE /targets/crm/dead-letters/4-0", status: 200, holds: []string{`{"discarded":1,"finished":true}`}, discarded: []string{"4-0"}},
 		{ask: "DELETE /targets/crm/dead-letters?status=422", status: 200, discarded: []string{"0-0", "3-0"}},
 		{ask: "DELETE /targets/crm/dead-letters", status: 400, holds: []string{"all=true"}},
 		{ask: "DELETE /targets/crm/dead-letters?all=true", status: 200, discarded: []string{"0-0", "1-0", "2-0", "3-0", "4-0", "5-0"}},
@@ -91,7 +118,7 @@ func TestHandler(t *testing.T) {
 			s := newShelf()
 			method, path, _ := strings.Cut(tc.ask, " ")
 			w := httptest.NewRecorder()
-			admin.Handler(s, func() []string { return []string{"crm"} }).ServeHTTP(w, httptest.NewRequestWithContext(t.Context(), method, path, http.NoBody))
+			admin.Handler(s, func() []string { return []string{"crm"} }).ServeHTTP(w, httptest.NewRequestWithContext(t.Context(), method, "http://localhost:8082"+path, http.NoBody))
 			if w.Code != tc.status {
 				t.Fatalf("status %d, want %d: %s", w.Code, tc.status, w.Body)
 			}
@@ -112,19 +139,124 @@ func TestHandler(t *testing.T) {
 	}
 }
 
-func TestAStoreThatFailsIsToldSo(t *testing.T) {
+func TestErrorsOfTheStoreAreReported(t *testing.T) {
 	t.Parallel()
 	s := newShelf()
-	s.err = fmt.Errorf("redis did not confirm")
-	for _, ask := range []string{"GET /targets/crm/dead-letters", "POST /targets/crm/dead-letters/replay", "DELETE /targets/crm/dead-letters?all=true"} {
+	s.letters, s.err = nil, fmt.Errorf("redis did not confirm")
+	for _, ask := range []string{"GET /targets/crm/dead-letters", "POST /targets/crm/dead-letters/replay?all=true", "DELETE /targets/crm/dead-letters?all=true"} {
 		method, path, _ := strings.Cut(ask, " ")
 		w := httptest.NewRecorder()
-		admin.Handler(s, func() []string { return []string{"crm"} }).ServeHTTP(w, httptest.NewRequestWithContext(t.Context(), method, path, http.NoBody))
+		admin.Handler(s, func() []string { return []string{"crm"} }).ServeHTTP(w, httptest.NewRequestWithContext(t.Context(), method, "http://localhost"+path, http.NoBody))
 		if w.Code != http.StatusServiceUnavailable || !strings.Contains(w.Body.String(), "did not confirm") {
 			t.Errorf("%s: %d %s", ask, w.Code, w.Body)
 		}
 	}
-	if !slices.Equal(s.replayed, nil) {
-		t.Errorf("replayed %v", s.replayed)
+}
+
+// What is not exactly right must be rejected: read as "no parameter", it would take every letter.
+func TestUnclearRequestsChangeNothing(t *testing.T) {
+	t.Parallel()
+	queries := []string{
+		"", "?", "?all=false", "?all=", "?all", "?all=TRUE", "?all=1", "?all=true&all=true", "?all=true&all=false", "?all=true&type=chat_closed", "?all=true&limit=1",
+		"?type=", "?type=%20", "?type=chat_closed%20", "?type=*", "?type=chat_closed&type=message_sent",
+		"?status=", "?status=%20422", "?status=-5", "?status=-1", "?status=%2B422", "?status=4.5", "?status=42", "?status=1000", "?status=99999999999999999999", "?status=422&status=500",
+		"?limit=", "?limit=0", "?limit=-1", "?limit=1e3", "?limit=9223372036854775808", "?limit=2000000000", "?limit=1&limit=2",
+		"?typ=chat_closed", "?Type=chat_closed", "?%74yp=x", "?after=1-0", "?=", "?x", "?limit=1&x=", "?limit=%zz", "?limit=1;all=true", "?status=422;type=x",
+	}
+	for _, change := range []string{"POST /targets/crm/dead-letters/replay", "DELETE /targets/crm/dead-letters"} {
+		for _, query := range queries {
+			wantRejected(t, change+query, http.NoBody)
+		}
+		wantRejected(t, change+"?all=true", strings.NewReader("limit=1"))
+	}
+	for _, entry := range []string{"0", "0-0-0", "-", "+", "$", "*", "(0-0", "0-18446744073709551616", "%20", "0-0%20", "x", "%2e%2e%2f"} {
+		for _, change := range []string{"POST /targets/crm/dead-letters/" + entry + "/replay", "DELETE /targets/crm/dead-letters/" + entry, "GET /targets/crm/dead-letters/" + entry} {
+			wantRejected(t, change, http.NoBody)
+		}
+	}
+	for _, change := range []string{
+		"POST /targets/crm/dead-letters/0-0/replay?limit=1", "DELETE /targets/crm/dead-letters/0-0?all=true", "DELETE /targets/crm/dead-letters/0-0?x=",
+		"DELETE /targets/crm/dead-letters/?all=true", "DELETE /targets/crm/dead-letters/replay?all=true", "POST /targets/crm/dead-letters//replay",
+		"POST /targets//dead-letters/replay?all=true", "DELETE /targets/crm%20/dead-letters?all=true", "PUT /targets/crm/dead-letters?all=true",
+		"PATCH /targets/crm/dead-letters?all=true", "POST /targets/crm/dead-letters?all=true", "GET /targets/crm/dead-letters/replay?all=true",
+	} {
+		wantRejected(t, change, http.NoBody)
+	}
+}
+
+func wantRejected(t *testing.T, ask string, body io.Reader) {
+	t.Helper()
+	s := newShelf()
+	method, path, _ := strings.Cut(ask, " ")
+	w := httptest.NewRecorder()
+	admin.Handler(s, func() []string { return []string{"crm"} }).ServeHTTP(w, httptest.NewRequestWithContext(t.Context(), method, "http://localhost"+path, body))
+	if w.Code < 300 || len(s.replayed)+len(s.discarded) != 0 {
+		t.Errorf("%s: status %d, replayed %v, discarded %v", ask, w.Code, s.replayed, s.discarded)
+	}
+}
+
+// A web page that a person has open while a port-forward runs must not reach the dead letters.
+func TestOnlyLocalProgramsAreServed(t *testing.T) {
+	t.Parallel()
+	for _, tc := range []struct {
+		host   string
+		header map[string]string
+		status int
+	}{
+		{"localhost:8082", nil, 200},
+		{"LOCALHOST", nil, 200},
+		{"127.0.0.1:8082", nil, 200},
+		{"127.1.2.3", nil, 200},
+		{"[::1]:8082", nil, 200},
+		{"[::1]", nil, 200},
+		{"rebound.example.com", nil, 421},
+		{"rebound.example.com:8082", nil, 421},
+		{"localhost.example.com:8082", nil, 421},
+		{"127.0.0.1.example.com", nil, 421},
+		{"10.0.0.1:8082", nil, 421},
+		{"", nil, 421},
+		{"localhost:8082", map[string]string{"Sec-Fetch-Site": "cross-site"}, 403},
+		{"localhost:8082", map[string]string{"Sec-Fetch-Site": "same-site"}, 403},
+		{"localhost:8082", map[string]string{"Origin": "https://example.com"}, 403},
+		{"localhost:8082", map[string]string{"Origin": "null"}, 403},
+		{"localhost:8082", map[string]string{"Sec-Fetch-Site": "same-origin"}, 200},
+	} {
+		s := newShelf()
+		w := httptest.NewRecorder()
+		r := httptest.NewRequestWithContext(t.Context(), http.MethodDelete, "/targets/crm/dead-letters?all=true", http.NoBody)
+		r.Host = tc.host
+		for name, value := range tc.header {
+			r.Header.Set(name, value)
+		}
+		admin.Handler(s, func() []string { return []string{"crm"} }).ServeHTTP(w, r)
+		if w.Code != tc.status || (len(s.discarded) > 0) != (tc.status == 200) {
+			t.Errorf("host %q, %v: status %d, discarded %v; want %d", tc.host, tc.header, w.Code, s.discarded, tc.status)
+		}
+	}
+}
+
+// A letter of which no reader can make sense hides no other, and none of its text breaks the answer.
+func TestTextOfAnyKindIsShown(t *testing.T) {
+	t.Parallel()
+	s := newShelf()
+	s.letters[0].Reason, s.letters[0].Excerpt, s.letters[0].Type, s.letters[0].ID = "bad \xff", "cut \xe2\x82", "\xfe", "\x80"
+	s.letters[1].Body = []byte(`{"text":"cut emoji \ud83d"}`)
+	s.letters[2].Body = []byte("\xff not JSON")
+	s.letters[3].Body = []byte(strings.Repeat("[", 3000) + strings.Repeat("]", 3000))
+	for path, want := range map[string]string{
+		"":     `"entry":"5-0"`,
+		"/1-0": `"body":{"text":`,
+		"/2-0": `"bodyText":"` + "\uFFFD" + ` not JSON"`,
+		"/3-0": "[[[",
+	} {
+		w := httptest.NewRecorder()
+		admin.Handler(s, func() []string { return []string{"crm"} }).ServeHTTP(w,
+			httptest.NewRequestWithContext(t.Context(), http.MethodGet, "http://localhost/targets/crm/dead-letters"+path, http.NoBody))
+		if !json.Valid(w.Body.Bytes()) || !utf8.Valid(w.Body.Bytes()) || !strings.Contains(w.Body.String(), want) {
+			t.Errorf("%q: status %d, no valid answer with %s:\n%.300s", path, w.Code, want, w.Body)
+		}
+		if n := w.Body.Len(); n > 20_000 {
+			t.Errorf("%q: an answer of %d bytes: nesting is unfolded", path, n)
+		}
 	}
 }

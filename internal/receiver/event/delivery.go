@@ -208,6 +208,9 @@ func (d *decoder) readType() (string, error) {
 
 var allTypes = Types()
 
+// IsTypeName reports whether name can be a type: 1 to 64 letters, digits, '_', '-' and '.'.
+func IsTypeName(name string) bool { return isTypeName([]byte(name)) }
+
 func isTypeName(name []byte) bool {
 	if len(name) == 0 || len(name) > maxTypeLength {
 		return false

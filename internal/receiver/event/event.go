@@ -36,6 +36,14 @@ func Types() []string {
 	}
 }
 
+// WireType returns a type in its spelling on the wire.
+func WireType(eventType string) string {
+	if eventType == messageReceivedCorrected {
+		return MessageReceived
+	}
+	return eventType
+}
+
 // subject is what the event_data of a type describes; it decides how deliveries are told apart.
 type subject int
 
@@ -85,6 +93,8 @@ type Event struct {
 	Type string
 	// AcceptedAt is when the receiver took the event in, to the millisecond.
 	AcceptedAt time.Time
+	// ReplayedAt is when a person last put the event back into its queue, or zero.
+	ReplayedAt time.Time
 	// Body is what the provider sent, byte for byte, less the member that holds the token.
 	Body []byte
 	// Conversation identifies the conversation that the event belongs to, or is empty.
@@ -93,6 +103,14 @@ type Event struct {
 	Trace string
 	// TraceState and Baggage are the W3C headers that came with it, within their limits, or empty.
 	TraceState, Baggage string
+}
+
+// QueuedAt is when the event last entered its queue: accepted, or replayed. Attempts are bounded in time from here on.
+func (e Event) QueuedAt() time.Time {
+	if e.ReplayedAt.After(e.AcceptedAt) {
+		return e.ReplayedAt
+	}
+	return e.AcceptedAt
 }
 
 // Lease is an event lent by its queue to one consumer, until it is settled or the lease runs out.
@@ -115,6 +133,22 @@ type DeadLetter struct {
 	// Reason is one sentence.
 	Reason string
 	DiedAt time.Time
+}
+
+// DeadLetterFilter describes dead letters of one target; its zero value describes all of them.
+type DeadLetterFilter struct {
+	// Entry, when set, is the one that is meant; After, when set, the one behind which they begin.
+	Entry, After string
+	// Type is that of the event; empty: any.
+	Type string
+	// Status is that of the last answer, 0 for none; nil: any.
+	Status *int
+}
+
+// DeadLetterCount is what became of dead letters that were to be replayed or discarded.
+type DeadLetterCount struct {
+	// Taken were replayed or discarded. Skipped could not be replayed, because what Redis holds of them is no event.
+	Taken, Skipped int
 }
 
 // Outcome is what became of one attempt to hand an event to a target.

@@ -78,3 +78,24 @@ func TestAnEventThatFailsTheCheckIsNoProbe(t *testing.T) {
 		stop()
 	})
 }
+
+// Of an event whose age is not known, only the attempts count.
+func TestNoEventIsGivenUpForItsAgeWhileClocksDiffer(t *testing.T) {
+	t.Parallel()
+	for _, differ := range []bool{false, true} {
+		synctest.Test(t, func(t *testing.T) {
+			q := &fakeQueue{}
+			q.add(1)
+			q.entries[0].lease.AcceptedAt = time.Now().Add(-1000 * time.Hour)
+			_, stop := run(t, q, options(&sender{answer: always(503)}, func(o *Options) {
+				o.ClocksDiffer = func() bool { return differ }
+			}))
+			time.Sleep(100 * time.Millisecond)
+			synctest.Wait()
+			if dead := q.count("Dead") == 1; dead == differ {
+				t.Errorf("clocks differ: %t, given up: %t", differ, dead)
+			}
+			stop()
+		})
+	}
+}

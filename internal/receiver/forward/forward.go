@@ -15,9 +15,9 @@ import (
 
 // Queue lends the events of one target and lane. Stream's Queue is the one that counts.
 type Queue interface {
-	// Take leases up to limit events and says when the next retry is due (negative: none). A positive lease also takes
+	// Take leases up to limit events, with up to about bytes of bodies, and returns when the next retry is due (negative: none). A positive lease also takes
 	// over what has been held for that long without being settled.
-	Take(ctx context.Context, limit int, lease time.Duration) (leases []event.Lease, nextDue time.Duration, err error)
+	Take(ctx context.Context, limit int, bytes int64, lease time.Duration) (leases []event.Lease, nextDue time.Duration, err error)
 	// Done, Later and Dead settle a lease; false means that somebody else has.
 	Done(ctx context.Context, l event.Lease) (bool, error)
 	Later(ctx context.Context, l event.Lease, attempt int, delay time.Duration) (bool, error)
@@ -37,7 +37,7 @@ type Sender interface {
 type Observer interface {
 	// Attempted is called after each attempt.
 	Attempted(target string, o event.Outcome, took time.Duration)
-	// Settled is called once for each event that leaves its queue, age being counted from acceptance.
+	// Settled is called once for each event that leaves its queue, age being counted from when it entered the queue: accepted or replayed.
 	Settled(target string, v retry.Verdict, age time.Duration)
 }
 
@@ -55,7 +55,7 @@ const (
 	settleTimeout = 12 * time.Second
 )
 
-// Options are what a Worker needs. All fields but Check are required.
+// Options are what a Worker needs. All fields but Check and ClocksDiffer are required.
 type Options struct {
 	// Target is the name of the target, for logs and metrics.
 	Target string
@@ -64,14 +64,18 @@ type Options struct {
 	Timeout time.Duration
 	// MaxInFlight bounds concurrent attempts.
 	MaxInFlight int
-	Policy      retry.Policy
+	// MaxBytes bounds the bodies of concurrent attempts together; the last one that begins may exceed it.
+	MaxBytes int64
+	Policy   retry.Policy
 	// Gate is shared by all lanes of the target.
 	Gate   *Gate
 	Sender Sender
 	// Check, when set, says why an event can never be sent, or nil. Such an event is given up without an attempt.
-	Check    func(context.Context, event.Event) error
-	Observer Observer
-	Log      *slog.Logger
+	Check func(context.Context, event.Event) error
+	// ClocksDiffer, when set, reports that the age of events is not known. Then no event is given up for its age.
+	ClocksDiffer func() bool
+	Observer     Observer
+	Log          *slog.Logger
 }
 
 // Worker moves the events of one target and lane.
@@ -81,12 +85,12 @@ type Worker struct {
 	wake  chan struct{}
 	slots *slots
 	busy  sync.WaitGroup
-	held  held
+	held  *held
 }
 
 // NewWorker returns a Worker that does nothing before Run.
 func NewWorker(q Queue, o Options) *Worker {
-	return &Worker{Options: o, queue: q, wake: make(chan struct{}, 1), slots: newSlots(o.MaxInFlight)}
+	return &Worker{Options: o, queue: q, wake: make(chan struct{}, 1), slots: newSlots(o.MaxInFlight), held: newHeld()}
 }
 
 // Wake tells the worker that its queue has something new. It never blocks.
@@ -112,6 +116,12 @@ func (w *Worker) Run(taking, sending context.Context) {
 		if free == 0 {
 			return
 		}
+		room := w.MaxBytes - w.held.bytes()
+		if room <= 0 {
+			w.slots.release(free)
+			w.held.await(taking)
+			continue
+		}
 		admitted, wait := w.Gate.Admit(free, time.Now())
 		if admitted == 0 {
 			w.slots.release(free)
@@ -123,7 +133,7 @@ func (w *Worker) Run(taking, sending context.Context) {
 			reclaim, lastReclaim = lease, time.Now()
 		}
 		// Not cancelled when taking ends: what a queue lends to somebody who no longer listens is stuck for a whole lease.
-		leases, nextDue, err := w.queue.Take(context.WithoutCancel(taking), admitted, reclaim)
+		leases, nextDue, err := w.queue.Take(context.WithoutCancel(taking), admitted, room, reclaim)
 		for _, l := range leases {
 			w.start(sending, l)
 		}
@@ -168,7 +178,7 @@ func (w *Worker) start(ctx context.Context, l event.Lease) {
 	w.held.add(l)
 	w.busy.Go(func() {
 		defer w.slots.release(1)
-		defer w.held.remove(l)
+		defer w.held.end(l)
 		w.deliver(ctx, l)
 	})
 }
@@ -185,7 +195,11 @@ func (w *Worker) deliver(ctx context.Context, l event.Lease) {
 	outcome := w.send(ctx, e, attempt)
 	took := time.Since(begin)
 
-	decision := w.Policy.Decide(attempt, time.Since(e.AcceptedAt), outcome, rand.Float64())
+	age := time.Since(e.QueuedAt())
+	if w.ClocksDiffer != nil && w.ClocksDiffer() {
+		age = 0
+	}
+	decision := w.Policy.Decide(attempt, age, outcome, rand.Float64())
 	interrupted := ctx.Err() != nil && !outcome.Delivered()
 	if interrupted {
 		// Shutdown cut the attempt short: it does not count, and the next receiver may begin at once.
@@ -232,7 +246,7 @@ func (w *Worker) finish(ctx context.Context, l event.Lease, attempt int, outcome
 		w.Log.Error("an attempt is made but not settled, the event will be delivered again under the same id",
 			"target", w.Target, "event", e.ID, "error", err)
 	case settled && decision.Verdict != retry.Again:
-		w.Observer.Settled(w.Target, decision.Verdict, time.Since(e.AcceptedAt))
+		w.Observer.Settled(w.Target, decision.Verdict, time.Since(e.QueuedAt()))
 	case settled && decision.Delay < pollInterval:
 		w.Wake() // it may be waiting for longer than that
 	}
@@ -277,7 +291,7 @@ func (w *Worker) logAttempt(e event.Event, attempt int, o event.Outcome, d retry
 	case retry.Again:
 		level, message = slog.LevelWarn, "attempt failed, will try again"
 	case retry.GiveUp:
-		level, message = slog.LevelError, "given up, kept as a dead letter"
+		level, message = slog.LevelError, "given up"
 	case retry.Done:
 	}
 	if !w.Log.Enabled(context.Background(), level) {

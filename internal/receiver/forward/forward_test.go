@@ -70,7 +70,7 @@ func (q *fakeQueue) add(n int) {
 	}
 }
 
-func (q *fakeQueue) Take(ctx context.Context, limit int, lease time.Duration) ([]event.Lease, time.Duration, error) {
+func (q *fakeQueue) Take(ctx context.Context, limit int, bytes int64, lease time.Duration) ([]event.Lease, time.Duration, error) {
 	if q.during != nil {
 		q.during(ctx)
 	}
@@ -97,18 +97,20 @@ func (q *fakeQueue) Take(ctx context.Context, limit int, lease time.Duration) ([
 		switch {
 		case e.settled:
 		case !e.held.IsZero():
-			if lease > 0 && now.Sub(e.held) >= lease && len(leases) < limit {
+			if lease > 0 && now.Sub(e.held) >= lease && len(leases) < limit && bytes > 0 {
 				e.held = now
 				e.lease.Attempt++
 				leases = append(leases, e.lease)
+				bytes -= int64(len(e.lease.Body))
 			}
 		case e.due.After(now):
 			if wait := e.due.Sub(now); nextDue < 0 || wait < nextDue {
 				nextDue = wait
 			}
-		case len(leases) < limit:
+		case len(leases) < limit && bytes > 0:
 			e.held = now
 			leases = append(leases, e.lease)
+			bytes -= int64(len(e.lease.Body))
 		default:
 			nextDue = 0
 		}
@@ -282,7 +284,7 @@ func (a *account) read() (attempted, done, dead int) {
 // options are those of a worker whose circuit never opens.
 func options(s Sender, change ...func(*Options)) Options {
 	o := Options{
-		Target: "crm", Lane: event.General, Timeout: 10 * time.Second, MaxInFlight: 4,
+		Target: "crm", Lane: event.General, Timeout: 10 * time.Second, MaxInFlight: 4, MaxBytes: 1 << 30,
 		Policy: retry.Policy{MaxAttempts: 4, MinBackoff: time.Second, MaxBackoff: 8 * time.Second, MaxAge: time.Hour},
 		Gate:   NewGate(0, retry.Policy{}, nil), Sender: s, Observer: &account{}, Log: slog.New(slog.DiscardHandler),
 	}

@@ -13,6 +13,37 @@ import (
 type held struct {
 	mu     sync.Mutex
 	leases map[string]since // by entry
+	size   int64            // of the bodies of attempts under way
+	ended  chan struct{}    // has an entry after an attempt has ended
+}
+
+func newHeld() *held { return &held{leases: map[string]since{}, ended: make(chan struct{}, 1)} }
+
+// bytes is how large the bodies of the attempts under way are together.
+func (h *held) bytes() int64 {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.size
+}
+
+// await waits until an attempt has ended since it was called last, or ctx has.
+func (h *held) await(ctx context.Context) {
+	select {
+	case <-h.ended:
+	case <-ctx.Done():
+	}
+}
+
+// end notes that an attempt has ended, and forgets its lease.
+func (h *held) end(l event.Lease) {
+	h.remove(l)
+	h.mu.Lock()
+	h.size -= int64(len(l.Body))
+	h.mu.Unlock()
+	select {
+	case h.ended <- struct{}{}:
+	default:
+	}
 }
 
 // since is a lease and when it began, or was last extended.
@@ -27,10 +58,8 @@ func extendAfter(lease time.Duration) time.Duration { return lease / 3 }
 func (h *held) add(l event.Lease) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if h.leases == nil {
-		h.leases = map[string]since{}
-	}
 	h.leases[l.Entry] = since{l, time.Now()}
+	h.size += int64(len(l.Body))
 }
 
 // remove forgets a lease, unless a later attempt at the same event has taken its place.

@@ -23,8 +23,10 @@ type Account struct {
 	// Delivered events were taken by the target, Dead ones given up, and Dropped ones lost their target for longer than the
 	// grace period, see KeepTargets.
 	Delivered, Dead, Dropped int64
-	// Discarded are dead letters that a person removed, or that were more or older than is kept.
+	// Discarded are dead letters that a person removed, or that were older than is kept.
 	Discarded int64
+	// Malformed are entries and members in the target's keys that no receiver wrote; they were set aside.
+	Malformed int64
 	// Pending events are accepted and neither delivered nor given up; they wait, are under way, or will be retried.
 	Pending int64
 	// DeadLetters were given up and are kept for a person to look at.
@@ -48,7 +50,7 @@ func (s *Store) Accounts(ctx context.Context, targets []string) ([]Account, erro
 		return nil, fmt.Errorf("read accounts: %w", err)
 	}
 	counts, err := reply.AsIntSlice()
-	const each = 8
+	const each = 9
 	if err != nil || len(counts) != each*len(targets) {
 		return nil, fmt.Errorf("read accounts: %w", errReply)
 	}
@@ -56,7 +58,7 @@ func (s *Store) Accounts(ctx context.Context, targets []string) ([]Account, erro
 	for i := range out {
 		c := counts[each*i:]
 		out[i] = Account{
-			Stored: c[0], Replayed: c[1], Delivered: c[2], Dead: c[3], Dropped: c[4], Discarded: c[5], Pending: c[6], DeadLetters: c[7],
+			Stored: c[0], Replayed: c[1], Delivered: c[2], Dead: c[3], Dropped: c[4], Discarded: c[5], Malformed: c[6], Pending: c[7], DeadLetters: c[8],
 		}
 	}
 	return out, nil

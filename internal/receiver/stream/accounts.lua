@@ -1,10 +1,10 @@
 -- Reads the accounts of targets and what they have to add up to, see append.lua, at one moment.
 --
 -- KEYS     for each target: its account, its dead letters, its queue in one lane, its queue in the other
--- returns  for each target: stored, replayed, delivered, dead, dropped, discarded, pending, dead letters
+-- returns  for each target: stored, replayed, delivered, dead, dropped, discarded, malformed, pending, dead letters
 local reply = {}
 for i = 1, #KEYS, 4 do
-  local counts = redis.call('HMGET', KEYS[i], 'stored', 'replayed', 'delivered', 'dead', 'dropped', 'discarded')
+  local counts = redis.call('HMGET', KEYS[i], 'stored', 'replayed', 'delivered', 'dead', 'dropped', 'discarded', 'malformed')
   for _, count in ipairs(counts) do
     reply[#reply + 1] = tonumber(count or 0)
   end

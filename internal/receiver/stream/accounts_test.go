@@ -56,11 +56,13 @@ func TestEveryWayOfAnEventIsAccountedFor(t *testing.T) {
 		appendTo(t, s, n, target, "audit")
 	}
 	all := letters(t, s, "", 10)
-	if _, err := s.Replay(t.Context(), target, all[:2]); err != nil {
+	if _, err := s.ReplayDeadLetters(t.Context(), target, event.DeadLetterFilter{}, 2, nil); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := s.Discard(t.Context(), target, all[1:3]); err != nil { // one of them is gone already
-		t.Fatal(err)
+	for _, l := range all[1:3] { // one of them is gone already
+		if _, err := s.DiscardDeadLetters(t.Context(), target, event.DeadLetterFilter{Entry: l.Entry}, 0, nil); err != nil {
+			t.Fatal(err)
+		}
 	}
 	leases := take(t, q, 10, 0)
 	for range 2 { // the second time changes nothing
@@ -83,21 +85,6 @@ func TestEveryWayOfAnEventIsAccountedFor(t *testing.T) {
 	}
 	if diff := cmp.Diff(stream.Account{Stored: 3, Pending: 3}, account(t, s, "audit")); diff != "" {
 		t.Errorf("account of audit (-want +got):\n%s", diff)
-	}
-}
-
-func TestDeadLettersThatAreTrimmedAreAccountedFor(t *testing.T) {
-	t.Parallel()
-	s := connect(t, redistest.Start(t), "a")
-	q := s.Queue(target, event.General, stream.QueueOptions{Retention: stream.Retention{Count: 10, Age: time.Hour}})
-	for n := range 300 {
-		appendTo(t, s, n, target)
-		if ok, err := q.Dead(t.Context(), take(t, q, 1, 0)[0], event.Outcome{}, "x"); err != nil || !ok {
-			t.Fatal(ok, err)
-		}
-	}
-	if a := account(t, s, target); a.Dead != 300 || a.Discarded == 0 {
-		t.Errorf("account: %+v; want 300 dead, most of them discarded", a)
 	}
 }
 
@@ -175,7 +162,7 @@ func TestTheAccountAddsUpAtEveryMoment(t *testing.T) {
 			dice := chance(i)
 			for ctx.Err() == nil {
 				q := s.Queue(target, event.Lanes()[dice.IntN(2)], unordered)
-				leases, _, err := q.Take(ctx, 1+dice.IntN(5), lease)
+				leases, _, err := q.Take(ctx, 1+dice.IntN(5), anyBytes, lease)
 				if err != nil {
 					continue // Redis is away
 				}
@@ -197,14 +184,11 @@ func TestTheAccountAddsUpAtEveryMoment(t *testing.T) {
 	wg.Go(func() {
 		dice := chance(10)
 		for ctx.Err() == nil {
-			found, err := keeper.DeadLetters(ctx, target, "", 1+dice.IntN(5), anyLetter)
-			if err != nil || len(found) == 0 {
-				continue
-			}
+			limit := 1 + dice.IntN(5)
 			if dice.IntN(2) == 0 {
-				_, _ = keeper.Replay(ctx, target, found)
+				_, _ = keeper.ReplayDeadLetters(ctx, target, event.DeadLetterFilter{}, limit, nil)
 			} else {
-				_, _ = keeper.Discard(ctx, target, found)
+				_, _ = keeper.DiscardDeadLetters(ctx, target, event.DeadLetterFilter{}, limit, nil)
 			}
 		}
 	})

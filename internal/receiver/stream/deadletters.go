@@ -5,7 +5,7 @@ import (
 	_ "embed"
 	"fmt"
 	"strconv"
-	"time"
+	"strings"
 
 	"github.com/redis/rueidis"
 
@@ -13,45 +13,176 @@ import (
 )
 
 var (
+	//go:embed letters.lua
+	lettersSource string
+	//go:embed list.lua
+	listSource string
+	//go:embed count.lua
+	countSource string
 	//go:embed replay.lua
 	replaySource string
 	//go:embed discard.lua
 	discardSource string
 
-	replayScript  = rueidis.NewLuaScript(replaySource)
-	discardScript = rueidis.NewLuaScript(discardSource)
+	listScript    = rueidis.NewLuaScript(lettersSource + listSource)
+	countScript   = rueidis.NewLuaScript(lettersSource + countSource)
+	replayScript  = rueidis.NewLuaScript(attemptSource + lettersSource + replaySource)
+	discardScript = rueidis.NewLuaScript(attemptSource + lettersSource + discardSource)
 )
 
-// DeadLetters returns up to limit dead letters of a target that match, the oldest first, from the one behind the entry
-// after (empty: from the first).
-func (s *Store) DeadLetters(ctx context.Context, target, after string, limit int, match func(event.DeadLetter) bool) ([]event.DeadLetter, error) {
-	const page = 100
+// ListDeadLetters returns up to limit dead letters of a target that f describes, the oldest first, without their bodies,
+// which stay in Redis.
+func (s *Store) ListDeadLetters(ctx context.Context, target string, f event.DeadLetterFilter, limit int) ([]event.DeadLetter, error) {
 	found := []event.DeadLetter{}
-	start := "-"
-	if after != "" {
-		start = "(" + after
-	}
-	for {
-		var entries []rueidis.XRangeEntry
-		err := s.call(ctx, func(ctx context.Context, c rueidis.Client) (err error) {
-			entries, err = c.Do(ctx, c.B().Xrange().Key(s.deadKey(target)).Start(start).End("+").Count(page).Build()).AsXRange()
-			return err
-		})
-		if err != nil {
-			return nil, fmt.Errorf("read dead letters: %w", err)
-		}
-		for _, e := range entries {
-			if letter := decodeDeadLetter(e); match(letter) {
-				if found = append(found, letter); len(found) == limit {
-					return found, nil
+	err := s.eachPage(ctx, letterPages{script: listScript, keys: []string{s.deadKey(target)}, filter: f, limit: limit},
+		func(letters []rueidis.RedisMessage) (int, error) {
+			for i := range letters {
+				parts, err := letters[i].AsStrSlice()
+				if err != nil || len(parts)%2 != 1 {
+					return 0, errReply
 				}
+				fields := make(map[string]string, len(parts)/2)
+				for j := 1; j < len(parts); j += 2 {
+					fields[parts[j]] = parts[j+1]
+				}
+				found = append(found, decodeDeadLetter(rueidis.XRangeEntry{ID: parts[0], FieldValues: fields}))
 			}
-			start = "(" + e.ID
+			return len(letters), nil
+		})
+	if err != nil {
+		return nil, fmt.Errorf("list dead letters: %w", err)
+	}
+	return found, nil
+}
+
+// DeadLetter returns one dead letter of a target with its body; false where there is none of that entry.
+func (s *Store) DeadLetter(ctx context.Context, target, entry string) (letter event.DeadLetter, found bool, err error) {
+	err = s.call(ctx, func(ctx context.Context, c rueidis.Client) error {
+		entries, err := c.Do(ctx, c.B().Xrange().Key(s.deadKey(target)).Start(entry).End(entry).Count(1).Build()).AsXRange()
+		if err == nil && len(entries) == 1 {
+			letter, found = decodeDeadLetter(entries[0]), true
 		}
-		if len(entries) < page {
-			return found, nil
+		return err
+	})
+	if err != nil {
+		return event.DeadLetter{}, false, fmt.Errorf("read dead letter: %w", err)
+	}
+	return letter, found, nil
+}
+
+// CountDeadLetters returns how many dead letters of a target f describes.
+func (s *Store) CountDeadLetters(ctx context.Context, target string, f event.DeadLetterFilter) (int, error) {
+	count, err := s.changeDeadLetters(ctx, letterPages{script: countScript, keys: []string{s.deadKey(target)}, filter: f}, nil)
+	if err != nil {
+		return 0, fmt.Errorf("count dead letters: %w", err)
+	}
+	return count.Taken, nil
+}
+
+// ReplayDeadLetters puts the oldest limit (0: all) of the dead letters that f describes back into the queues of their
+// target, under their old ids. Those that die during the call are left alone. It calls progress after each page, and returns
+// what was done also with an error.
+func (s *Store) ReplayDeadLetters(ctx context.Context, target string, f event.DeadLetterFilter, limit int, progress func(event.DeadLetterCount)) (event.DeadLetterCount, error) {
+	keys := []string{s.deadKey(target), s.accountKey(target), s.queueKey(target, event.Consent), s.queueKey(target, event.General)}
+	var consent []string
+	for _, t := range event.Types() {
+		if event.LaneOf(t) == event.Consent {
+			consent = append(consent, t)
 		}
 	}
+	count, err := s.changeDeadLetters(ctx, letterPages{script: replayScript, keys: keys, args: consent, filter: f, limit: limit}, progress)
+	if err != nil {
+		return count, fmt.Errorf("replay dead letters: %w", err)
+	}
+	return count, nil
+}
+
+// DiscardDeadLetters removes the oldest limit (0: all) of the dead letters that f describes for good, and is otherwise like
+// ReplayDeadLetters.
+func (s *Store) DiscardDeadLetters(ctx context.Context, target string, f event.DeadLetterFilter, limit int, progress func(event.DeadLetterCount)) (event.DeadLetterCount, error) {
+	keys := []string{s.deadKey(target), s.accountKey(target)}
+	count, err := s.changeDeadLetters(ctx, letterPages{script: discardScript, keys: keys, filter: f, limit: limit}, progress)
+	if err != nil {
+		return count, fmt.Errorf("discard dead letters: %w", err)
+	}
+	return count, nil
+}
+
+// changeDeadLetters adds up what the pages of a script return: how many it took and, if any, skipped.
+func (s *Store) changeDeadLetters(ctx context.Context, pages letterPages, progress func(event.DeadLetterCount)) (event.DeadLetterCount, error) {
+	var sum event.DeadLetterCount
+	err := s.eachPage(ctx, pages, func(counts []rueidis.RedisMessage) (int, error) {
+		page := make([]int, 2)
+		for i := range min(len(counts), len(page)) {
+			n, err := counts[i].AsInt64()
+			if err != nil {
+				return 0, errReply
+			}
+			page[i] = int(n)
+		}
+		sum.Taken += page[0]
+		sum.Skipped += page[1]
+		if progress != nil {
+			progress(sum)
+		}
+		return page[0] + page[1], nil
+	})
+	return sum, err
+}
+
+// letterPages is a walk over dead letters by one of the scripts that are built on letters.lua.
+type letterPages struct {
+	script     *rueidis.Lua
+	keys, args []string // args beyond those of letters.lua
+	filter     event.DeadLetterFilter
+	limit      int // 0: none
+}
+
+// mostOfAPage is how many letters a script uses where no limit is nearer; letters.lua looks at no more.
+const mostOfAPage = 1000
+
+// eachPage runs the script for page after page. Use reads what the script returned beyond where to go on, and returns how
+// many letters of the limit that was.
+func (s *Store) eachPage(ctx context.Context, p letterPages, use func([]rueidis.RedisMessage) (int, error)) error {
+	from, to, status := "-", "", ""
+	switch {
+	case p.filter.Entry != "":
+		from, to = p.filter.Entry, p.filter.Entry
+	case p.filter.After != "":
+		from = "(" + p.filter.After
+	}
+	if p.filter.Status != nil {
+		status = strconv.Itoa(*p.filter.Status)
+	}
+	for left := p.limit; from != "" && (p.limit == 0 || left > 0); {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		most := mostOfAPage
+		if p.limit > 0 {
+			most = min(most, left)
+		}
+		args := append([]string{from, to, p.filter.Type, status, strconv.Itoa(most)}, p.args...)
+		reply, err := s.exec(ctx, p.script, p.keys, args)
+		if err != nil {
+			return err
+		}
+		parts, err := reply.ToArray()
+		if err != nil || len(parts) < 2 {
+			return errReply
+		}
+		next, err1 := parts[0].ToString()
+		last, err2 := parts[1].ToString()
+		if err1 != nil || err2 != nil {
+			return errReply
+		}
+		used, err := use(parts[2:])
+		if err != nil {
+			return err
+		}
+		from, to, left = next, last, left-used
+	}
+	return nil
 }
 
 func decodeDeadLetter(e rueidis.XRangeEntry) event.DeadLetter {
@@ -59,52 +190,13 @@ func decodeDeadLetter(e rueidis.XRangeEntry) event.DeadLetter {
 	status, _ := strconv.Atoi(e.FieldValues[fieldStatus])
 	letter := event.DeadLetter{
 		Event: decodeEvent(e.FieldValues), Entry: e.ID, Attempts: attempts, Status: status,
-		Reason: e.FieldValues[fieldReason], Excerpt: e.FieldValues[fieldExcerpt],
+		Reason: validText(e.FieldValues[fieldReason]), Excerpt: validText(e.FieldValues[fieldExcerpt]),
 	}
-	var ms int64
-	if _, err := fmt.Sscanf(e.ID, "%d-", &ms); err == nil {
-		letter.DiedAt = time.UnixMilli(ms)
-	}
+	letter.ID, letter.Type = validText(letter.ID), validText(letter.Type)
+	died, _, _ := strings.Cut(e.ID, "-")
+	letter.DiedAt = readTime(died)
 	return letter
 }
 
-// Replay puts dead letters back into the queues of their target, as new and under their old ids. It returns how many it
-// has put back; those that were gone already do not count.
-func (s *Store) Replay(ctx context.Context, target string, letters []event.DeadLetter) (int, error) {
-	replayed := 0
-	for _, l := range letters {
-		keys := []string{s.deadKey(target), s.queueKey(target, event.LaneOf(l.Type)), s.accountKey(target)}
-		n, err := s.count(ctx, replayScript, keys, []string{l.Entry})
-		replayed += n
-		if err != nil {
-			return replayed, fmt.Errorf("replay dead letter %s: %w", l.Entry, err)
-		}
-	}
-	return replayed, nil
-}
-
-// Discard removes dead letters for good and returns how many there were.
-func (s *Store) Discard(ctx context.Context, target string, letters []event.DeadLetter) (int, error) {
-	if len(letters) == 0 {
-		return 0, nil
-	}
-	entries := make([]string, len(letters))
-	for i, l := range letters {
-		entries[i] = l.Entry
-	}
-	discarded, err := s.count(ctx, discardScript, []string{s.deadKey(target), s.accountKey(target)}, entries)
-	if err != nil {
-		return 0, fmt.Errorf("discard dead letters: %w", err)
-	}
-	return discarded, nil
-}
-
-// count runs a script that says how many dead letters it has dealt with.
-func (s *Store) count(ctx context.Context, script *rueidis.Lua, keys, args []string) (int, error) {
-	reply, err := s.exec(ctx, script, keys, args)
-	if err != nil {
-		return 0, err
-	}
-	n, err := reply.AsInt64()
-	return int(n), err
-}
+// validText is text as every reader of JSON takes it: what is not UTF-8, a cut character for example, becomes U+FFFD.
+func validText(text string) string { return strings.ToValidUTF8(text, "\uFFFD") }

@@ -1,11 +1,15 @@
--- Removes dead letters for good.
+-- Removes a page of dead letters for good, see letters.lua.
 --
 -- KEYS     1 the dead letters of a target, a stream, 2 the account of the target
--- ARGV     the dead letters
--- returns  how many there were
-local removed = 0
-for _, letter in ipairs(ARGV) do
-  removed = removed + redis.call('XDEL', KEYS[1], letter)
-end
-redis.call('HINCRBY', KEYS[2], 'discarded', removed)
-return removed
+-- ARGV     as in letters.lua
+-- returns  {where to go on, the last entry to look at, how many were removed}
+-- error    each letter is either counted and gone, or as it was; the same call again goes on
+local count = 0
+local from, to = each_letter(function(entry)
+  attempt('HINCRBY', KEYS[2], 'discarded', 1)
+  undo[1] = {'HINCRBY', KEYS[2], 'discarded', -1}
+  attempt('XDEL', KEYS[1], entry)
+  undo[1] = nil
+  count = count + 1
+end)
+return {from, to, count}

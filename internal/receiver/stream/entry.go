@@ -20,6 +20,7 @@ const (
 	fieldTraceState   = "tracestate"
 	fieldBaggage      = "baggage"
 	fieldBody         = "body"
+	fieldReplayed     = "replayed" // Unix time in milliseconds; missing: never
 
 	// Of dead letters only.
 	fieldAttempts = "attempts"
@@ -47,9 +48,25 @@ func encodeEvent(to []string, e event.Event) []string {
 // decodeEvent reads the fields of an entry. One without a time is none of ours; it reads as very old, so it is tried once
 // and then shows in the dead letters.
 func decodeEvent(fields map[string]string) event.Event {
-	at, _ := strconv.ParseInt(fields[fieldAt], 10, 64)
-	return event.Event{
-		ID: fields[fieldID], Type: fields[fieldType], AcceptedAt: time.UnixMilli(at),
-		Conversation: fields[fieldConversation], Trace: fields[fieldTrace], TraceState: fields[fieldTraceState], Baggage: fields[fieldBaggage], Body: []byte(fields[fieldBody]),
+	e := event.Event{
+		ID: fields[fieldID], Type: fields[fieldType], AcceptedAt: readTime(fields[fieldAt]),
+		Conversation: fields[fieldConversation], Trace: fields[fieldTrace], TraceState: fields[fieldTraceState], Baggage: fields[fieldBaggage],
+		Body: []byte(fields[fieldBody]),
 	}
+	if replayed := fields[fieldReplayed]; replayed != "" {
+		e.ReplayedAt = readTime(replayed)
+	}
+	return e
+}
+
+// latest is the end of the year 9999, behind which a time has no representation in JSON.
+const latest = 253_402_300_799_999
+
+// readTime reads milliseconds; what is none reads as the beginning of 1970.
+func readTime(text string) time.Time {
+	ms, err := strconv.ParseInt(text, 10, 64)
+	if err != nil || ms < 0 || ms > latest {
+		ms = 0
+	}
+	return time.UnixMilli(ms)
 }

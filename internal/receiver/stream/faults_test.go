@@ -1,6 +1,7 @@
 package stream_test
 
 import (
+	cmpor "cmp"
 	"encoding/json"
 	"maps"
 	"os"
@@ -19,6 +20,8 @@ import (
 // scriptRow is a script under test: TestAFaultAtEveryCommand lets each of its commands fail, and each of its keys hold a
 // value of another type, one at a time, and holds the state that is left against what the head of the script promises.
 type scriptRow struct {
+	// name distinguishes rows of one script; empty: the first of files.
+	name string
 	// files are the script and the parts that it is made of; their commands are found in the source.
 	files []string
 	// keys are those that the script reads or writes, without the prefix of the webhook.
@@ -105,7 +108,7 @@ func commands(t *testing.T, files []string) []string {
 func TestAFaultAtEveryCommand(t *testing.T) {
 	t.Parallel()
 	for _, row := range scriptRows() {
-		t.Run(row.files[0], func(t *testing.T) {
+		t.Run(cmpor.Or(row.name, row.files[0]), func(t *testing.T) {
 			t.Parallel()
 			r := redistest.Start(t, "--appendonly", "no")
 			admin := connect(t, r, "a")
@@ -166,7 +169,7 @@ func TestAFaultAtEveryCommand(t *testing.T) {
 
 // scriptRows are the scripts that TestAFaultAtEveryCommand tries.
 func scriptRows() []scriptRow {
-	return []scriptRow{appendRow(), doneRow(), accountsRow()}
+	return append([]scriptRow{appendRow(), doneRow(), accountsRow()}, queueRows()...)
 }
 
 func appendRow() scriptRow {
@@ -203,7 +206,7 @@ func storedOnce(_, after state) string {
 func doneRow() scriptRow {
 	var held []event.Lease
 	return scriptRow{
-		files: []string{"done.lua", "promote.lua", "attempt.lua"},
+		files: []string{"done.lua", "promote.lua", "entry.lua", "attempt.lua"},
 		keys:  []string{"q:crm:general", "r:crm:general", "h:crm:general", "p:crm:general", "account:crm"},
 		prepare: func(t *testing.T, s *stream.Store) {
 			t.Helper()

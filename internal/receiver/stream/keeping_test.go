@@ -1,10 +1,12 @@
 package stream_test
 
 import (
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
 	"time"
+	"unicode/utf8"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -12,8 +14,6 @@ import (
 	"heymarket.dev/operator/internal/receiver/redistest"
 	"heymarket.dev/operator/internal/receiver/stream"
 )
-
-func anyLetter(event.DeadLetter) bool { return true }
 
 // bury makes n dead letters.
 func bury(t *testing.T, s *stream.Store, n int) {
@@ -31,7 +31,7 @@ func bury(t *testing.T, s *stream.Store, n int) {
 
 func letters(t *testing.T, s *stream.Store, after string, limit int) []event.DeadLetter {
 	t.Helper()
-	found, err := s.DeadLetters(t.Context(), target, after, limit, anyLetter)
+	found, err := s.ListDeadLetters(t.Context(), target, event.DeadLetterFilter{After: after}, limit)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -41,15 +41,20 @@ func letters(t *testing.T, s *stream.Store, after string, limit int) []event.Dea
 func TestDeadLettersAreListedReplayedAndDiscarded(t *testing.T) {
 	t.Parallel()
 	s := connect(t, redistest.Start(t), "a")
-	bury(t, s, 250) // more than a page
+	bury(t, s, 250)
 	all := letters(t, s, "", 1000)
 	if len(all) != 250 {
 		t.Fatalf("%d dead letters are listed, want 250", len(all))
 	}
 	_, e := newEvent(0)
 	want := event.DeadLetter{Event: e, Entry: all[0].Entry, Attempts: 1, Status: 422, Reason: "refused", Excerpt: "why", DiedAt: all[0].DiedAt}
+	whole, found, err := s.DeadLetter(t.Context(), target, all[0].Entry)
+	if diff := cmp.Diff(want, whole); err != nil || !found || diff != "" {
+		t.Errorf("dead letter, %v (-want +got):\n%s", err, diff)
+	}
+	want.Body = []byte{}
 	if diff := cmp.Diff(want, all[0]); diff != "" {
-		t.Errorf("dead letter (-want +got):\n%s", diff)
+		t.Errorf("listed dead letter (-want +got):\n%s", diff)
 	}
 	if age := time.Since(all[0].DiedAt); age < -time.Minute || age > time.Minute {
 		t.Errorf("died %v ago", age)
@@ -57,29 +62,136 @@ func TestDeadLettersAreListedReplayedAndDiscarded(t *testing.T) {
 	if next := letters(t, s, all[9].Entry, 5); len(next) != 5 || next[0].Entry != all[10].Entry {
 		t.Errorf("behind the tenth come %v", next)
 	}
-	odd, err := s.DeadLetters(t.Context(), target, "", 10, func(l event.DeadLetter) bool { return l.ID == all[200].ID })
-	if err != nil || len(odd) != 1 {
-		t.Errorf("a filter found %v, %v", odd, err)
-	}
 
-	for i, wantN := range []int{3, 0} { // the second time they are gone already
-		if n, err := s.Replay(t.Context(), target, all[:3]); err != nil || n != wantN {
-			t.Errorf("Replay, call %d = %d, %v; want %d", i, n, err, wantN)
+	for i, wantN := range []int{1, 0} { // the second time it is gone already
+		if n, err := s.ReplayDeadLetters(t.Context(), target, event.DeadLetterFilter{Entry: all[0].Entry}, 0, nil); err != nil || n.Taken != wantN {
+			t.Errorf("replay one, call %d = %+v, %v; want %d", i, n, err, wantN)
 		}
 	}
-	if n, err := s.Discard(t.Context(), target, all[3:5]); err != nil || n != 2 {
-		t.Errorf("Discard = %d, %v; want 2", n, err)
+	if n, err := s.ReplayDeadLetters(t.Context(), target, event.DeadLetterFilter{}, 2, nil); err != nil || n.Taken != 2 {
+		t.Errorf("replay of two = %+v, %v", n, err)
+	}
+	if n, err := s.DiscardDeadLetters(t.Context(), target, event.DeadLetterFilter{Status: new(422)}, 2, nil); err != nil || n.Taken != 2 {
+		t.Errorf("discard of two = %+v, %v", n, err)
+	}
+	for _, none := range []event.DeadLetterFilter{{Type: event.ChatClosed}, {Status: new(0)}, {Entry: "1-1"}} {
+		if n, err := s.DiscardDeadLetters(t.Context(), target, none, 0, nil); err != nil || n.Taken != 0 {
+			t.Errorf("discard of %+v = %+v, %v; want none", none, n, err)
+		}
+	}
+	if n, err := s.CountDeadLetters(t.Context(), target, event.DeadLetterFilter{Type: event.MessageReceived, Status: new(422)}); err != nil || n != 245 {
+		t.Errorf("count = %d, %v; want 245", n, err)
 	}
 	wantBacklog(t, s, backlog{Pending: 3, DeadLetters: 245})
 	back := take(t, s.Queue(target, event.General, unordered), 10, 0)
-	if len(back) != 3 || back[0].ID != all[0].ID || back[0].Attempt != 1 || string(back[0].Body) != string(all[0].Body) {
+	if len(back) != 3 || back[0].ID != all[0].ID || back[0].Attempt != 1 || string(back[0].Body) != string(e.Body) {
 		t.Errorf("came back: %v", back)
 	}
-	if age := time.Since(back[0].AcceptedAt); age > time.Minute {
-		t.Errorf("a replayed event is %v old: it would be given up at once", age)
+}
+
+// When the event was accepted is a fact that stays; only what bounds its attempts begins with the replay.
+func TestAReplayKeepsTheTimeOfAcceptance(t *testing.T) {
+	t.Parallel()
+	s := connect(t, redistest.Start(t), "a")
+	bury(t, s, 1)
+	q := s.Queue(target, event.General, unordered)
+	_, e := newEvent(0)
+	for range 2 { // replayed and dead once more, it is replayed again
+		if n, err := s.ReplayDeadLetters(t.Context(), target, event.DeadLetterFilter{}, 0, nil); err != nil || n.Taken != 1 {
+			t.Fatalf("replay = %+v, %v", n, err)
+		}
+		back := take(t, q, 10, 0)[0]
+		if !back.AcceptedAt.Equal(e.AcceptedAt) {
+			t.Errorf("accepted at %s, want %s", back.AcceptedAt, e.AcceptedAt)
+		}
+		if age := time.Since(back.QueuedAt()); age < -time.Minute || age > time.Minute || !back.QueuedAt().Equal(back.ReplayedAt) {
+			t.Errorf("queued %s ago and replayed at %s: it would be given up at once", age, back.ReplayedAt)
+		}
+		if ok, err := q.Dead(t.Context(), back, event.Outcome{}, "again"); err != nil || !ok {
+			t.Fatal(ok, err)
+		}
+		if l := letters(t, s, "", 10); len(l) != 1 || !l[0].AcceptedAt.Equal(e.AcceptedAt) || l[0].ReplayedAt.IsZero() || l[0].Reason != "again" {
+			t.Errorf("dead once more: %+v", l)
+		}
 	}
-	if n, err := s.Discard(t.Context(), target, nil); err != nil || n != 0 {
-		t.Errorf("Discard of nothing = %d, %v", n, err)
+}
+
+// Pages are bounded in entries and in bytes, and what dies meanwhile is left alone.
+func TestReplayAndDiscardGoByPages(t *testing.T) {
+	t.Parallel()
+	r := redistest.Start(t, "--appendfsync", "no")
+	s := connect(t, r, "a")
+	bury(t, s, 1)
+	const small, large = 2500, 12
+	r.MustDo("EVAL", `for i = 1, ARGV[1] + ARGV[2] do
+		redis.call('XADD', KEYS[1], '*', 'id', 'evt_' .. i, 'type', 'chat_closed', 'at', '1700000000000', 'body', i > tonumber(ARGV[1]) and string.rep('x', 1024 * 1024) or '{}', 'status', '422')
+	end`, "1", "hmw:{staging/support}:dead:"+target, fmt.Sprint(small), fmt.Sprint(large))
+	var pages []int
+	late := 0
+	n, err := s.ReplayDeadLetters(t.Context(), target, event.DeadLetterFilter{Type: event.ChatClosed}, 0, func(c event.DeadLetterCount) {
+		pages = append(pages, c.Taken)
+		if late++; late == 1 { // dies while the replay goes on
+			r.MustDo("XADD", "hmw:{staging/support}:dead:"+target, "*", "id", "evt_late", "type", "chat_closed", "at", "1700000000000", "body", "{}")
+		}
+	})
+	if err != nil || n.Taken != small+large {
+		t.Fatalf("replayed %+v, %v; want %d", n, err, small+large)
+	}
+	if len(pages) < 3+large/5 || pages[0] > 1000 {
+		t.Errorf("pages of %v: 2500 small letters and 12 of 1 MiB need more of them", pages)
+	}
+	if left, err := s.CountDeadLetters(t.Context(), target, event.DeadLetterFilter{}); err != nil || left != 2 {
+		t.Errorf("%d are left, %v; want the one of another type and the one that came late", left, err)
+	}
+	if got := r.MustDo("XLEN", "hmw:{staging/support}:q:crm:general"); got != fmt.Sprint(small+large) {
+		t.Errorf("%s events are in the queue", got)
+	}
+}
+
+// An entry that is no event is listed and can be discarded; a replay passes it by, and shows no other letter less.
+func TestDeadLettersThatAreNoEvents(t *testing.T) {
+	t.Parallel()
+	r := redistest.Start(t)
+	s := connect(t, r, "a")
+	key := "hmw:{staging/support}:dead:" + target
+	r.MustDo("XADD", key, "1-0", "garbage", "x")
+	r.MustDo("XADD", key, "2-0", "id", "evt_x", "type", "chat_closed", "at", "99999999999999999999", "body", "{}", "status", "x", "reason", "\xff\xfe")
+	r.MustDo("XADD", key, "3-0", "id", "evt_y", "type", "chat_closed", "at", "9223372036854775807", "body", "{}", "excerpt", strings.Repeat("x", 100_000))
+	r.MustDo("EVAL", `local fields = {'id', 'evt_z', 'type', 'chat_closed', 'at', '1', 'body', '{}'}
+		for i = 1, 9000 do fields[#fields + 1] = i end
+		for i = 1, #fields, 4000 do end
+		redis.call('XADD', KEYS[1], '4-0', unpack(fields, 1, 7000))`, "1", key)
+	bury(t, s, 1)
+	found := letters(t, s, "", 10)
+	if len(found) != 5 {
+		t.Fatalf("%d letters are listed, want 5", len(found))
+	}
+	for _, l := range found {
+		if !utf8.ValidString(l.Reason) || len(l.Excerpt) > 1024 || l.AcceptedAt.Year() > 9999 || l.DiedAt.Year() > 9999 {
+			t.Errorf("letter %+v cannot be shown", l)
+		}
+	}
+	n, err := s.ReplayDeadLetters(t.Context(), target, event.DeadLetterFilter{}, 0, nil)
+	if diff := cmp.Diff(event.DeadLetterCount{Taken: 3, Skipped: 2}, n); err != nil || diff != "" {
+		t.Errorf("replay, %v (-want +got):\n%s", err, diff)
+	}
+	if n, err := s.DiscardDeadLetters(t.Context(), target, event.DeadLetterFilter{}, 0, nil); err != nil || n.Taken != 2 {
+		t.Errorf("discard = %+v, %v; want the two that are left", n, err)
+	}
+}
+
+func TestTextOfATargetIsStoredAsValidText(t *testing.T) {
+	t.Parallel()
+	r := redistest.Start(t)
+	s := connect(t, r, "a")
+	q := s.Queue(target, event.General, unordered)
+	appendTo(t, s, 1, target)
+	if ok, err := q.Dead(t.Context(), take(t, q, 1, 0)[0], event.Outcome{Status: 422, Excerpt: "caf\xe9 \xe2\x82"}, "filter \xff"); err != nil || !ok {
+		t.Fatal(ok, err)
+	}
+	stored := r.MustDo("XRANGE", "hmw:{staging/support}:dead:"+target, "-", "+")
+	if !utf8.ValidString(stored) || !strings.Contains(stored, "caf\uFFFD \uFFFD") || !strings.Contains(stored, "filter \uFFFD") {
+		t.Errorf("stored:\n%q", stored)
 	}
 }
 
@@ -95,7 +207,7 @@ func TestAReplayGoesIntoItsLane(t *testing.T) {
 	if ok, err := q.Dead(t.Context(), take(t, q, 1, 0)[0], event.Outcome{}, "x"); err != nil || !ok {
 		t.Fatal(ok, err)
 	}
-	if n, err := s.Replay(t.Context(), target, letters(t, s, "", 10)); err != nil || n != 1 {
+	if n, err := s.ReplayDeadLetters(t.Context(), target, event.DeadLetterFilter{}, 0, nil); err != nil || n.Taken != 1 {
 		t.Fatal(n, err)
 	}
 	if got := take(t, q, 10, 0); len(got) != 1 {
@@ -103,19 +215,35 @@ func TestAReplayGoesIntoItsLane(t *testing.T) {
 	}
 }
 
-func TestDeadLettersAreBounded(t *testing.T) {
+// No dead letter is pushed out by another: at the limit, what is given up waits in its queue.
+func TestAtTheLimitOfDeadLettersTheQueueWaits(t *testing.T) {
 	t.Parallel()
-	s := connect(t, redistest.Start(t), "a")
-	q := s.Queue(target, event.General, stream.QueueOptions{Retention: stream.Retention{Count: 10, Age: time.Hour}})
-	for n := range 500 {
+	r := redistest.Start(t)
+	s := connect(t, r, "a")
+	q := s.Queue(target, event.General, stream.QueueOptions{DeadLetterLimit: 10})
+	const all = 150 // more than a node of a stream
+	for n := range all {
 		appendTo(t, s, n, target)
-		if ok, err := q.Dead(t.Context(), take(t, q, 1, 0)[0], event.Outcome{}, "x"); err != nil || !ok {
-			t.Fatal(ok, err)
+		want := n < 10
+		if ok, err := q.Dead(t.Context(), take(t, q, 1, 0)[0], event.Outcome{}, "x"); err != nil || ok != want {
+			t.Fatalf("Dead, event %d = %t, %v; want %t", n, ok, err, want)
 		}
 	}
-	if kept := len(letters(t, s, "", 1000)); kept < 10 || kept > 120 {
-		t.Errorf("%d dead letters are kept; want 10, and up to a node of Redis' more", kept)
+	wantBacklog(t, s, backlog{Pending: all - 10, DeadLetters: 10})
+	appendTo(t, s, all, target) // what the target takes goes on
+	if ok, err := q.Done(t.Context(), take(t, q, 1, 0)[0]); err != nil || !ok {
+		t.Fatal(ok, err)
 	}
+	if n, err := s.DiscardDeadLetters(t.Context(), target, event.DeadLetterFilter{}, 0, nil); err != nil || n.Taken != 10 {
+		t.Fatalf("discard = %+v, %v", n, err)
+	}
+	r.MustDo("EVAL", `for _, member in ipairs(redis.call('ZRANGE', KEYS[1], 0, -1)) do redis.call('ZADD', KEYS[1], 0, member) end`,
+		"1", "hmw:{staging/support}:r:crm:general") // as if their time had come
+	again := take(t, q, 1, 0)[0]
+	if ok, err := q.Dead(t.Context(), again, event.Outcome{}, "x"); err != nil || !ok || again.Attempt != 1 {
+		t.Errorf("with room again: Dead = %t, %v, attempt %d", ok, err, again.Attempt)
+	}
+	wantBacklog(t, s, backlog{Pending: all - 11, DeadLetters: 1})
 }
 
 // Another dead letter, which would take the old ones along, may never come.

@@ -14,7 +14,7 @@ import (
 	"heymarket.dev/operator/internal/receiver/stream"
 )
 
-var ordered = stream.QueueOptions{Retention: unordered.Retention, Ordered: true}
+var ordered = stream.QueueOptions{DeadLetterLimit: 1000, Ordered: true}
 
 // say appends event number n of a conversation.
 func say(t *testing.T, s *stream.Store, conversation string, n int) {
@@ -135,7 +135,7 @@ func TestALongConversationBlocksNoOther(t *testing.T) {
 	}
 	var got []string
 	for calls := 0; len(got) < 2 && calls < 10; calls++ {
-		leases, next, err := q.Take(t.Context(), 10, 0)
+		leases, next, err := q.Take(t.Context(), 10, anyBytes, 0)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -180,7 +180,7 @@ func TestOrderHoldsAcrossConsumersAndAccidents(t *testing.T) {
 			s := connect(t, r, fmt.Sprintf("worker-%d", worker))
 			q := s.Queue(target, event.General, ordered)
 			for deadline := time.Now().Add(30 * time.Second); !finished() && time.Now().Before(deadline); {
-				leases, _, err := q.Take(t.Context(), 1+chance.IntN(3), lease)
+				leases, _, err := q.Take(t.Context(), 1+chance.IntN(3), anyBytes, lease)
 				if err != nil {
 					t.Error(err)
 					return

@@ -29,30 +29,28 @@ var (
 	extendSource string
 	//go:embed tidy.lua
 	tidySource string
+	//go:embed entry.lua
+	entrySource string
 	//go:embed promote.lua
 	promoteSource string
 
-	takeScript   = rueidis.NewLuaScript(takeSource)
-	doneScript   = rueidis.NewLuaScript(attemptSource + promoteSource + doneSource)
-	laterScript  = rueidis.NewLuaScript(laterSource)
-	deadScript   = rueidis.NewLuaScript(promoteSource + deadSource)
+	takeScript   = rueidis.NewLuaScript(entrySource + promoteSource + takeSource)
+	doneScript   = rueidis.NewLuaScript(attemptSource + entrySource + promoteSource + doneSource)
+	laterScript  = rueidis.NewLuaScript(attemptSource + laterSource)
+	deadScript   = rueidis.NewLuaScript(attemptSource + entrySource + promoteSource + deadSource)
 	groupScript  = rueidis.NewLuaScript(groupSource)
 	tidyScript   = rueidis.NewLuaScript(tidySource)
 	extendScript = rueidis.NewLuaScript(extendSource)
 )
 
-// Retention bounds the dead letters of one target.
-type Retention struct {
-	// Count is how many are kept; Redis trims whole nodes, so a few more may stay.
-	Count int64
-	// Age is how long they are kept.
-	Age time.Duration
-}
+// noRoomInterval is how long an event that is given up waits for another attempt while there is no room for a dead letter.
+const noRoomInterval = 10 * time.Minute
 
 // QueueOptions say how a Queue treats its events.
 type QueueOptions struct {
-	// Retention bounds the dead letters.
-	Retention Retention
+	// DeadLetterLimit is how many dead letters the target may have. None makes room for another: at the limit, events that
+	// are given up stay in the queue.
+	DeadLetterLimit int64
 	// Ordered lends the events of one conversation one at a time, in the order in which they were appended.
 	Ordered bool
 }
@@ -62,27 +60,29 @@ type Queue struct {
 	store   *Store
 	options QueueOptions
 	// keys are those of the scripts: the queue, its retries, its heads, its parked events, the account of its target and
-	// the dead letters of its target. Each script is given as many of them as it uses.
+	// the dead letters of its target, the notes of take.lua. Each script is given as many of them as it uses.
 	keys       []string
 	deliveries deliveries
 }
 
 // Queue returns the queue of a target and lane.
 func (s *Store) Queue(target string, lane event.Lane, o QueueOptions) *Queue {
-	keys := append(s.laneKeys(target, lane), s.accountKey(target), s.deadKey(target))
+	keys := append(s.laneKeys(target, lane), s.accountKey(target), s.deadKey(target), s.prefix+"c:"+target+":"+string(lane))
 	return &Queue{store: s, options: o, keys: keys}
 }
 
-// Take leases up to limit events. With a positive lease it also takes over what consumers hold that have been silent
+// Take leases up to limit events, with up to about bytes of bodies: the last one may exceed it. With a positive lease it also takes over what consumers hold that have been silent
 // for that long; it must be longer than the longest attempt. It also returns the time until the queue's next retry is
 // due, negative when it has none.
-func (q *Queue) Take(ctx context.Context, limit int, lease time.Duration) ([]event.Lease, time.Duration, error) {
+func (q *Queue) Take(ctx context.Context, limit int, bytes int64, lease time.Duration) ([]event.Lease, time.Duration, error) {
 	ordered := "0"
 	if q.options.Ordered {
 		ordered = "1"
 	}
-	args := []string{group, q.store.consumer, strconv.Itoa(limit), strconv.FormatInt(lease.Milliseconds(), 10), ordered}
-	keys := q.keys[:4]
+	args := []string{
+		group, q.store.consumer, strconv.Itoa(limit), strconv.FormatInt(lease.Milliseconds(), 10), ordered, strconv.FormatInt(bytes, 10),
+	}
+	keys := q.keys
 	reply, err := q.store.exec(ctx, takeScript, keys, args)
 	if isNoGroup(err) {
 		if err := q.makeGroup(ctx); err != nil {
@@ -117,11 +117,12 @@ func (q *Queue) Later(ctx context.Context, l event.Lease, attempt int, delay tim
 }
 
 // Dead settles an event that is given up, for the reason told. It reports false where the lease had passed to another
-// consumer.
+// consumer, and where there is no room for a dead letter: then another attempt is due after noRoomInterval.
 func (q *Queue) Dead(ctx context.Context, l event.Lease, o event.Outcome, reason string) (bool, error) {
-	return q.settle(ctx, "settle dead event", deadScript, q.keys, []string{
-		group, q.store.consumer, l.Entry, l.Conversation, strconv.Itoa(l.Attempt), strconv.Itoa(o.Status), reason, o.Excerpt,
-		strconv.FormatInt(q.options.Retention.Count, 10), strconv.FormatInt(q.options.Retention.Age.Milliseconds(), 10),
+	return q.settle(ctx, "settle dead event", deadScript, q.keys[:6], []string{
+		group, q.store.consumer, l.Entry, l.Conversation, strconv.Itoa(l.Attempt), strconv.Itoa(o.Status), validText(reason), validText(o.Excerpt),
+		strconv.FormatInt(q.options.DeadLetterLimit, 10), strconv.FormatInt(noRoomInterval.Milliseconds(), 10),
+		strconv.FormatInt(time.Now().UnixMilli(), 10),
 	})
 }
 

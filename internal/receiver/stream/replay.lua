@@ -1,25 +1,41 @@
--- Puts a dead letter back into its queue, as new: first attempt, age zero, same id. Deduplication is not asked.
+-- Puts a page of dead letters back into their queues, see letters.lua: first attempt, same id, and deduplication is not
+-- asked. They keep the time at which they were accepted; the time of the replay, from which their age counts, is beside it.
+-- Each is written to its queue before it leaves the dead letters.
 --
--- KEYS     1 the dead letters of a target, a stream, 2 the queue, 3 the account of the target
--- ARGV     1 the dead letter
--- returns  1 put back, 0 there is no such dead letter
-local letter = redis.call('XRANGE', KEYS[1], ARGV[1], ARGV[1])[1]
-if not letter then
-  return 0
-end
+-- KEYS     1 the dead letters of a target, a stream, 2 the account of the target, 3 its queue of consent, 4 its general queue
+-- ARGV     1..5 as in letters.lua, 6.. the types that are consent
+-- returns  {where to go on, the last entry to look at, how many were put back, how many are no events and stay}
+-- error    each letter is either counted and in its queue alone, or as it was; the same call again goes on
 local time = redis.call('TIME')
-local of_the_end = {attempts = true, status = true, reason = true, excerpt = true}
-local fields, old = {}, letter[2]
-for i = 1, #old, 2 do
-  if old[i] == 'at' then
-    fields[#fields + 1] = 'at'
-    fields[#fields + 1] = string.format('%.0f', time[1] * 1000 + math.floor(time[2] / 1000))
-  elseif not of_the_end[old[i]] then
-    fields[#fields + 1] = old[i]
-    fields[#fields + 1] = old[i + 1]
-  end
+local now = string.format('%.0f', time[1] * 1000 + math.floor(time[2] / 1000))
+local of_the_end = {attempts = true, status = true, reason = true, excerpt = true, replayed = true}
+local consent = {}
+for i = 6, #ARGV do
+  consent[ARGV[i]] = true
 end
-redis.call('XADD', KEYS[2], '*', unpack(fields))
-redis.call('XDEL', KEYS[1], ARGV[1])
-redis.call('HINCRBY', KEYS[3], 'replayed', 1)
-return 1
+local most_fields = 64 -- far more than an event has, and less than Lua can pass on
+redis.call('XDEL', KEYS[1], '0-0') -- no letter: without this right no replay could be taken back, so none begins
+local count, skipped = 0, 0
+local from, to = each_letter(function(entry, old, names)
+  if not (names.id and names.type and names.at and names.body) or #old > most_fields then
+    skipped = skipped + 1
+    return
+  end
+  local fields = {}
+  for i = 1, #old, 2 do
+    if not of_the_end[old[i]] then
+      fields[#fields + 1] = old[i]
+      fields[#fields + 1] = old[i + 1]
+    end
+  end
+  fields[#fields + 1] = 'replayed'
+  fields[#fields + 1] = now
+  local queue = consent[names.type] and KEYS[3] or KEYS[4]
+  undo[1] = {'XDEL', queue, attempt('XADD', queue, '*', unpack(fields))}
+  attempt('HINCRBY', KEYS[2], 'replayed', 1)
+  undo[2] = {'HINCRBY', KEYS[2], 'replayed', -1}
+  attempt('XDEL', KEYS[1], entry)
+  undo[1], undo[2] = nil, nil
+  count = count + 1
+end)
+return {from, to, count, skipped}

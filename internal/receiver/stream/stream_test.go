@@ -18,10 +18,12 @@ import (
 
 const (
 	target = "crm"
-	lease  = 50 * time.Millisecond
+	// anyBytes is no bound on what a Take lends.
+	anyBytes = 1 << 40
+	lease    = 50 * time.Millisecond
 )
 
-var unordered = stream.QueueOptions{Retention: stream.Retention{Count: 1000, Age: time.Hour}}
+var unordered = stream.QueueOptions{DeadLetterLimit: 1000}
 
 var limits = stream.Limits{Window: time.Hour, Backlog: 1000}
 
@@ -53,7 +55,7 @@ func appendTo(t *testing.T, s *stream.Store, n int, targets ...string) {
 
 func take(t *testing.T, q *stream.Queue, limit int, lease time.Duration) []event.Lease {
 	t.Helper()
-	leases, _, err := q.Take(t.Context(), limit, lease)
+	leases, _, err := q.Take(t.Context(), limit, anyBytes, lease)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -225,7 +227,7 @@ func TestLaterComesBackWithItsAttempt(t *testing.T) {
 	if ok, err := q.Later(t.Context(), l, 2, time.Hour); err != nil || !ok {
 		t.Fatalf("Later = %v, %v", ok, err)
 	}
-	got, next, err := q.Take(t.Context(), 1, 0)
+	got, next, err := q.Take(t.Context(), 1, anyBytes, 0)
 	if err != nil || len(got) != 0 || next < 59*time.Minute || next > time.Hour {
 		t.Fatalf("Take = %v, next in %v, %v; want nothing, next in about an hour", got, next, err)
 	}
@@ -338,7 +340,7 @@ func TestNothingIsLostWhenRedisCrashes(t *testing.T) {
 	r.Run()
 	seen := map[string]bool{}
 	for deadline := time.Now().Add(10 * time.Second); len(seen) < 9 && time.Now().Before(deadline); {
-		leases, _, err := q.Take(t.Context(), 100, lease)
+		leases, _, err := q.Take(t.Context(), 100, anyBytes, lease)
 		if err != nil {
 			continue // the client is still finding its way back
 		}
@@ -457,5 +459,46 @@ func TestALeaseIsExtendedByItsHolderAlone(t *testing.T) {
 	done(t, rival, again)
 	if ok, err := rival.Extend(t.Context(), again); err != nil || ok {
 		t.Errorf("Extend of what is settled = %v, %v; want false", ok, err)
+	}
+}
+
+func TestTakeIsBoundedInBytes(t *testing.T) {
+	t.Parallel()
+	s := connect(t, redistest.Start(t, "--appendonly", "no"), "a")
+	q := s.Queue(target, event.General, unordered)
+	const size = 100_000
+	for n := range 9 {
+		key, e := newEvent(n)
+		e.Body = []byte(strings.Repeat("x", size))
+		if _, err := s.Append(t.Context(), key, e, []string{target}, limits); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, tc := range []struct {
+		bytes int64
+		want  int
+	}{{1, 1}, {2 * size, 2}, {2*size + 1, 3}} {
+		leases, next, err := q.Take(t.Context(), 100, tc.bytes, 0)
+		if err != nil || len(leases) != tc.want || next != 0 {
+			t.Fatalf("%d bytes: took %d, next in %s, %v; want %d and more at once", tc.bytes, len(leases), next, err, tc.want)
+		}
+		if ok, err := q.Later(t.Context(), leases[0], 2, -time.Minute); err != nil || !ok {
+			t.Fatal(ok, err)
+		}
+	}
+	// Retries, what dead consumers held, and new ones: the bound is on all of them.
+	seen := map[string]bool{}
+	for deadline := time.Now().Add(10 * time.Second); len(seen) < 9 && time.Now().Before(deadline); {
+		leases, _, err := q.Take(t.Context(), 100, 2*size, time.Millisecond)
+		if err != nil || len(leases) > 2 {
+			t.Fatalf("took %d, %v; want two at most", len(leases), err)
+		}
+		for _, l := range leases {
+			seen[l.ID] = true
+			done(t, q, l)
+		}
+	}
+	if len(seen) != 9 {
+		t.Errorf("%d of 9 events came", len(seen))
 	}
 }

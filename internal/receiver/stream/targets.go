@@ -13,7 +13,7 @@ import (
 //go:embed targets.lua
 var targetsSource string
 
-var targetsScript = rueidis.NewLuaScript(targetsSource)
+var targetsScript = rueidis.NewLuaScript(attemptSource + targetsSource)
 
 // Dropped is a backlog that was dropped because nobody has wanted its target for longer than the grace period.
 type Dropped struct {
@@ -23,9 +23,11 @@ type Dropped struct {
 
 // KeepTargets notes that the named targets are wanted, and drops the queues of those that have not been for longer than
 // grace. A target that is named again before that goes on where it was. Dead letters, also of a dropped target, stay for keep.
+// While the clock of Redis differs from this process' by more than MaxClockSkew, nothing is dropped.
 func (s *Store) KeepTargets(ctx context.Context, names []string, grace, keep time.Duration) ([]Dropped, error) {
 	args := append([]string{
 		s.prefix, strconv.FormatInt(grace.Milliseconds(), 10), strconv.FormatInt(keep.Milliseconds(), 10),
+		strconv.FormatInt(time.Now().UnixMilli(), 10),
 	}, names...)
 	var out []Dropped
 	err := s.call(ctx, func(ctx context.Context, c rueidis.Client) error {

@@ -34,15 +34,16 @@ func conform(t *testing.T, s *stream.Store) {
 	if ok, err := q.Dead(t.Context(), again, event.Outcome{Status: 400}, "no"); err != nil || !ok {
 		t.Fatalf("Dead = %v, %v", ok, err)
 	}
-	letters, err := s.DeadLetters(t.Context(), target, "", 10, anyLetter)
+	all := event.DeadLetterFilter{}
+	letters, err := s.ListDeadLetters(t.Context(), target, all, 10)
 	if err != nil || len(letters) != 1 {
-		t.Fatalf("DeadLetters = %v, %v", letters, err)
+		t.Fatalf("ListDeadLetters = %v, %v", letters, err)
 	}
-	if n, err := s.Replay(t.Context(), target, letters); err != nil || n != 1 {
-		t.Fatalf("Replay = %v, %v", n, err)
+	if n, err := s.ReplayDeadLetters(t.Context(), target, all, 0, nil); err != nil || n.Taken != 1 {
+		t.Fatalf("ReplayDeadLetters = %v, %v", n, err)
 	}
-	if n, err := s.Discard(t.Context(), target, letters); err != nil || n != 0 {
-		t.Fatalf("Discard = %v, %v", n, err)
+	if n, err := s.DiscardDeadLetters(t.Context(), target, all, 0, nil); err != nil || n.Taken != 0 {
+		t.Fatalf("DiscardDeadLetters = %v, %v", n, err)
 	}
 	for settled := 0; settled < 3; { // 1/1, the one without a conversation, and the replayed 1/0
 		for _, l := range take(t, q, 10, time.Minute) {
@@ -225,7 +226,7 @@ func TestAnACLFencesOneNamespaceFromAnother(t *testing.T) {
 	if _, err := other.Append(t.Context(), key, e, []string{target}, limits); !errors.Is(err, stream.ErrUnavailable) || !strings.Contains(err.Error(), "NOPERM") {
 		t.Errorf("Append into another namespace = %v; want NOPERM", err)
 	}
-	if _, err := other.DeadLetters(t.Context(), target, "", 1, anyLetter); err == nil {
+	if _, err := other.ListDeadLetters(t.Context(), target, event.DeadLetterFilter{}, 1); err == nil {
 		t.Error("the dead letters of another namespace can be read")
 	}
 }

@@ -32,6 +32,13 @@ var cases = map[string][2]string{
 		`heymarket_receiver_dead_letters{L target="crm"} 0x50 1x10`,
 		`heymarket_receiver_dead_letters{L target="crm"} 7x30 0x30`,
 	},
+	"HeymarketDeadLettersFull": {
+		`heymarket_receiver_dead_letters{L target="crm"} 9x30 10x30
+		 heymarket_receiver_dead_letter_limit{L } 10x60`,
+		`heymarket_receiver_dead_letters{L target="crm"} 9x60
+		 heymarket_receiver_dead_letters{L target="erp"} 0x60
+		 heymarket_receiver_dead_letter_limit{L } 10x60`,
+	},
 	"HeymarketTargetDown": {
 		`heymarket_receiver_attempts_total{L target="crm", status="503"} 0+2x60
 		 heymarket_receiver_attempts_total{L target="crm", status="none"} 0+1x60`,

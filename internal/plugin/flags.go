@@ -1,0 +1,119 @@
+package plugin
+
+import (
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+)
+
+// given guards the value of a flag. A flag that is given without a value, as by an unset shell variable, must not mean the
+// same as one that is left out: for the commands that replay and discard, that would mean everything.
+type given struct {
+	pflag.Value
+	before bool
+}
+
+// Set implements pflag.Value.
+func (g *given) Set(text string) error {
+	switch {
+	case g.before:
+		return errors.New("give it once")
+	case strings.TrimSpace(text) == "":
+		return errors.New("it is empty: give it a value or leave it out")
+	case strings.TrimSpace(text) != text:
+		return errors.New("it begins or ends with white space")
+	}
+	g.before = true
+	return g.Value.Set(text)
+}
+
+// guardFlags guards every flag of a command and of those below it.
+func guardFlags(cmd *cobra.Command) {
+	for _, flags := range []*pflag.FlagSet{cmd.Flags(), cmd.PersistentFlags()} {
+		flags.VisitAll(func(f *pflag.Flag) {
+			if _, guarded := f.Value.(*given); !guarded && f.Name != "text" { // any text is one
+				f.Value = &given{Value: f.Value}
+			}
+		})
+	}
+	for _, sub := range cmd.Commands() {
+		guardFlags(sub)
+	}
+}
+
+// number is a flag with bounds.
+type number struct {
+	value    *int
+	min, max int
+}
+
+// Set implements pflag.Value.
+func (n number) Set(text string) error {
+	v, err := strconv.Atoi(text)
+	if err != nil || v < n.min || v > n.max {
+		return fmt.Errorf("it must be a number from %d to %d", n.min, n.max)
+	}
+	*n.value = v
+	return nil
+}
+
+// String implements pflag.Value. Nothing is shown as the default: left out, these flags mean no bound.
+func (n number) String() string { return "" }
+
+// Type implements pflag.Value.
+func (n number) Type() string { return "int" }
+
+// rejectUnknown makes a command that only groups others fail for a name that is none of them, with the nearest one. Cobra
+// would print its help and succeed.
+func rejectUnknown(cmd *cobra.Command) {
+	for _, sub := range cmd.Commands() {
+		rejectUnknown(sub)
+	}
+	if cmd.Runnable() {
+		return
+	}
+	cmd.Args = cobra.ArbitraryArgs
+	cmd.SuggestionsMinimumDistance = 2
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		if len(args) == 0 {
+			return cmd.Help()
+		}
+		return unknownCommand(cmd, args[0])
+	}
+}
+
+func unknownCommand(under *cobra.Command, name string) error {
+	message := fmt.Sprintf("unknown command %q for %q", name, under.CommandPath())
+	if near := under.SuggestionsFor(name); len(near) > 0 {
+		return fmt.Errorf("%s: did you mean %s?", message, strings.Join(near, " or "))
+	}
+	return fmt.Errorf("%s: see `%s --help`", message, under.CommandPath())
+}
+
+// helpCommand is cobra's, but an unknown topic is an error.
+func helpCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "help [COMMAND]",
+		Short: "Show the help of a command",
+		RunE: func(cmd *cobra.Command, args []string) error {
+			of := cmd.Root()
+			for _, name := range args {
+				var next *cobra.Command
+				for _, sub := range of.Commands() {
+					if sub.Name() == name {
+						next = sub
+					}
+				}
+				if next == nil {
+					return unknownCommand(of, name)
+				}
+				of = next
+			}
+			return of.Help()
+		},
+	}
+}

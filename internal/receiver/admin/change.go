@@ -1,0 +1,73 @@
+package admin
+
+import (
+	"context"
+	"net/http"
+	"time"
+
+	"github.com/go-json-experiment/json"
+
+	"heymarket.dev/operator/internal/receiver/event"
+)
+
+// change replays or discards; it is one of the two methods of DeadLetters.
+type change func(ctx context.Context, target string, f event.DeadLetterFilter, limit int, progress func(event.DeadLetterCount)) (event.DeadLetterCount, error)
+
+func (h handler) replay(w http.ResponseWriter, r *http.Request) (any, error) {
+	return h.change(w, r, h.letters.ReplayDeadLetters, func(c event.DeadLetterCount) Progress {
+		return Progress{Replayed: c.Taken, Skipped: c.Skipped}
+	})
+}
+
+func (h handler) discard(w http.ResponseWriter, r *http.Request) (any, error) {
+	return h.change(w, r, h.letters.DiscardDeadLetters, func(c event.DeadLetterCount) Progress {
+		return Progress{Discarded: c.Taken}
+	})
+}
+
+// change does what a request asks for and writes a line whenever a page is done. Nothing is written before the first page
+// is: until then an error has a status of its own, and after it a line.
+func (h handler) change(w http.ResponseWriter, r *http.Request, do change, line func(event.DeadLetterCount) Progress) (any, error) {
+	q, err := readQuery(r, "type", "status", "limit", "all")
+	if err != nil {
+		return nil, err
+	}
+	one := q.filter.Entry != ""
+	if !one && !q.all && q.filter.Type == "" && q.filter.Status == nil && q.limit == 0 {
+		return nil, problem{http.StatusBadRequest, "This would take every dead letter of the target: set type, status or limit, or all=true if that is intended."}
+	}
+	var last event.DeadLetterCount
+	written := false
+	done, err := do(r.Context(), r.PathValue("target"), q.filter, q.limit, func(c event.DeadLetterCount) {
+		if last != (event.DeadLetterCount{}) { // what the page before the last one brought
+			written = true
+			writeLine(w, line(last))
+		}
+		last = c
+	})
+	switch {
+	case err != nil && done == (event.DeadLetterCount{}):
+		return nil, err
+	case one && done.Taken == 0 && done.Skipped == 0 && !written:
+		return nil, errNoLetter
+	}
+	end := line(done)
+	end.Finished = err == nil
+	if err != nil {
+		end.Error = err.Error()
+	}
+	writeLine(w, end)
+	return nil, nil
+}
+
+func writeLine(w http.ResponseWriter, p Progress) {
+	text, err := json.Marshal(p, anyText)
+	if err != nil {
+		return // a Progress can be encoded
+	}
+	control := http.NewResponseController(w)
+	_ = control.SetWriteDeadline(time.Now().Add(writeTimeout))
+	w.Header().Set("Content-Type", "application/jsonl")
+	_, _ = w.Write(append(text, '\n'))
+	_ = control.Flush()
+}

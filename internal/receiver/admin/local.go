@@ -1,0 +1,38 @@
+package admin
+
+import (
+	"net"
+	"net/http"
+	"net/netip"
+	"strings"
+)
+
+// local lets only those requests through that a person's own program makes. With a port-forward open, a page in that
+// person's browser can send requests here as well: those of another origin are rejected, and so is a Host that is not this
+// machine, which is how a page whose name resolves to loopback would look like the same origin.
+func local(next http.Handler) http.Handler {
+	protection := http.NewCrossOriginProtection()
+	protection.SetDenyHandler(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		http.Error(w, "Requests from web pages are rejected: use kubectl heymarket dead, or curl.", http.StatusForbidden)
+	}))
+	checked := protection.Handler(next)
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if !isLocal(r.Host) {
+			http.Error(w, "The host of this URL must be localhost or a loopback address.", http.StatusMisdirectedRequest)
+			return
+		}
+		checked.ServeHTTP(w, r)
+	})
+}
+
+func isLocal(hostport string) bool {
+	host := hostport
+	if h, _, err := net.SplitHostPort(hostport); err == nil {
+		host = h
+	}
+	if strings.EqualFold(host, "localhost") {
+		return true
+	}
+	address, err := netip.ParseAddr(strings.TrimSuffix(strings.TrimPrefix(host, "["), "]"))
+	return err == nil && address.Unmap().IsLoopback()
+}

@@ -1,0 +1,116 @@
+package admin
+
+import (
+	"fmt"
+	"net/http"
+	"net/url"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+
+	"heymarket.dev/operator/internal/receiver/event"
+)
+
+const (
+	defaultListed = 100
+	mostListed    = 1000
+	mostTaken     = 1_000_000_000
+)
+
+// query describes the letters that a request is about.
+type query struct {
+	filter event.DeadLetterFilter
+	limit  int // 0: none
+	all    bool
+}
+
+// readQuery reads the path and the parameters of a request. These calls destroy or send again, so nothing is guessed: a
+// parameter that is unknown, empty, repeated or malformed is an error, and never the same as one that is missing.
+func readQuery(r *http.Request, allowed ...string) (q query, err error) {
+	if _, named := pathEntry(r); named {
+		q.filter.Entry, allowed = r.PathValue("entry"), nil
+		if !isEntry(q.filter.Entry) {
+			return q, bad("The ID of a dead letter has the form 1700000000000-0.")
+		}
+	}
+	values, err := url.ParseQuery(r.URL.RawQuery)
+	if err != nil {
+		return q, bad("The parameters cannot be read: separate them by & and percent-encode other characters.")
+	}
+	for name, given := range values {
+		switch {
+		case !slices.Contains(allowed, name) && len(allowed) == 0:
+			return q, bad("This request takes no parameters, not even %q.", name)
+		case !slices.Contains(allowed, name):
+			return q, bad("There is no parameter %q here. The parameters are: %s.", name, strings.Join(allowed, ", "))
+		case len(given) > 1:
+			return q, bad("The parameter %s is given %d times: give it once.", name, len(given))
+		case given[0] == "":
+			return q, bad("The parameter %s is empty: give it a value or leave it out.", name)
+		}
+		if err := q.set(name, given[0]); err != nil {
+			return q, err
+		}
+	}
+	if q.all && len(values) > 1 {
+		return q, bad("all=true means every dead letter of the target: leave out the other parameters, or leave out all.")
+	}
+	return q, nil
+}
+
+func pathEntry(r *http.Request) (string, bool) {
+	return r.PathValue("entry"), strings.Contains(r.Pattern, "{entry}")
+}
+
+func (q *query) set(name, value string) (err error) {
+	switch name {
+	case "type":
+		q.filter.Type = event.WireType(value)
+		if !event.IsTypeName(q.filter.Type) {
+			return bad("type is an event type such as %s.", event.ChatClosed)
+		}
+	case "status":
+		status, err := strconv.ParseUint(value, 10, 16)
+		if err != nil || status != 0 && (status < 100 || status > 999) {
+			return bad("status is an HTTP status such as 422, or 0 for letters that never got an answer.")
+		}
+		q.filter.Status = new(int(status))
+	case "after":
+		q.filter.After = value
+		if !isEntry(value) {
+			return bad("after is the ID of a dead letter, such as 1700000000000-0.")
+		}
+	case "limit":
+		if q.limit, err = strconv.Atoi(value); err != nil || q.limit < 1 || q.limit > mostTaken {
+			return limitProblem(mostTaken)
+		}
+	case "all":
+		if q.all = value == "true"; !q.all {
+			return bad("all is true or left out.")
+		}
+	}
+	return nil
+}
+
+func limitProblem(most int) error { return bad("limit is a number from 1 to %d.", most) }
+
+func bad(format string, args ...any) error {
+	return problem{http.StatusBadRequest, fmt.Sprintf(format, args...)}
+}
+
+var entryPattern = regexp.MustCompile(`^([0-9]{1,20})-([0-9]{1,20})$`)
+
+// isEntry reports whether text is the ID of an entry of a stream: two numbers of 64 bits.
+func isEntry(text string) bool {
+	parts := entryPattern.FindStringSubmatch(text)
+	if parts == nil {
+		return false
+	}
+	for _, part := range parts[1:] {
+		if _, err := strconv.ParseUint(part, 10, 64); err != nil {
+			return false
+		}
+	}
+	return true
+}

@@ -1,0 +1,22 @@
+-- Part of the scripts that meet what is in a queue and in the keys beside it. A person, or another program with the right,
+-- can write anything there. What cannot be one of ours is set aside and counted, so that it stops no delivery: a member that
+-- names no entry is removed, and an entry that is no event becomes a dead letter.
+--
+-- KEYS  1 the queue, 5 the account of its target
+
+-- Returns the entry of the queue that an id names, or nil where there is none or the id is none.
+local function entry_of(id)
+  local found = redis.pcall('XRANGE', KEYS[1], id, id)
+  if found.err then
+    if string.find(found.err, 'Invalid stream ID', 1, true) then
+      return nil
+    end
+    error(found.err)
+  end
+  return found[1]
+end
+
+local function count_malformed()
+  redis.call('HINCRBY', KEYS[5], 'malformed', 1)
+end
+
