@@ -16,16 +16,18 @@ func (r *Receiver) keepHouse(ctx context.Context) {
 		return
 	case <-r.reached:
 	}
-	ticker := time.NewTicker(housekeeping)
-	defer ticker.Stop()
 	for {
 		r.checkDurability(ctx)
 		r.keepTargets(ctx)
 		r.checkDeadLetters()
+		wait := housekeeping
+		if r.refused.Load() != nil {
+			wait = refusedDelay
+		}
 		select {
 		case <-ctx.Done():
 			return
-		case <-ticker.C:
+		case <-time.After(wait):
 		}
 	}
 }
@@ -48,16 +50,19 @@ func (r *Receiver) checkDurability(ctx context.Context) {
 	}
 }
 
+// keepTargets writes, even when no event has ever been stored. So it is what finds a Redis that answers and rejects writes.
 func (r *Receiver) keepTargets(ctx context.Context) {
 	keep := r.inForce.Load().config.Retention.DeadLetters.Std()
 	dropped, err := r.store.KeepTargets(ctx, r.targetNames(), targetGrace, keep)
-	if why := stream.Refusal(err); why != "" {
-		r.refused.Store(&why)
-	} else if err == nil {
+	switch why := stream.Refusal(err); {
+	case err == nil:
 		r.refused.Store(nil)
-	}
-	if err != nil {
-		r.Log.Warn("Redis was not told which targets are wanted, trying again later", "error", err)
+	case why == "":
+		r.Log.Warn("cannot store in Redis which targets are configured; trying again later", "error", err)
+	default:
+		if before := r.refused.Swap(&why); before == nil || *before != why {
+			r.Log.Error("Redis rejects writes", "problem", why, "error", err)
+		}
 	}
 	for _, d := range dropped {
 		r.Log.Warn("the backlog of a target that is gone was dropped", "target", d.Target, "events", d.Events, "grace", targetGrace)

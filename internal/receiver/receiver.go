@@ -67,6 +67,8 @@ const (
 	reconnectDelay    = time.Second
 	// housekeeping is how often Redis is asked what it promises, and told which targets are wanted.
 	housekeeping = time.Minute
+	// refusedDelay is how soon it is asked again while it rejects writes.
+	refusedDelay = 5 * time.Second
 	// targetGrace is how long the backlog of a target outlives it: long enough to mend a mistaken edit.
 	targetGrace = 24 * time.Hour
 	lastSpans   = 2 * time.Second
