@@ -2,10 +2,8 @@ package receiver
 
 import (
 	"context"
-	"slices"
 	"time"
 
-	"heymarket.dev/operator/internal/contract"
 	"heymarket.dev/operator/internal/receiver/stream"
 )
 
@@ -15,7 +13,6 @@ func (r *Receiver) keepHouse(ctx context.Context) {
 	defer ticker.Stop()
 	for {
 		if r.connected.Load() {
-			r.checkDurability(ctx)
 			r.keepTargets(ctx)
 			r.checkDeadLetters()
 		}
@@ -31,32 +28,17 @@ func (r *Receiver) keepHouse(ctx context.Context) {
 	}
 }
 
-func (r *Receiver) checkDurability(ctx context.Context) {
-	problems, err := r.store.CheckDurability(ctx)
-	if err != nil {
-		return // whether Redis answers at all is told by those who need it to
-	}
+// readClock compares the clock of Redis with this receiver's, and reports whether they differ.
+func (r *Receiver) readClock(ctx context.Context) bool {
 	if skew, err := r.store.ClockSkew(ctx); err == nil {
 		r.skew.Store(&skew)
-		if r.clocksDiffer() {
-			problems = append(problems, contract.RedisClockSkew.Message())
-		}
 	}
-	if before := r.unsafe.Swap(&problems); before == nil || !slices.Equal(*before, problems) {
-		for _, p := range problems {
-			r.Log.Error("accepted events are not safe", "problem", p)
-		}
-	}
+	return r.clocksDiffer()
 }
 
 func (r *Receiver) keepTargets(ctx context.Context) {
 	keep := r.inForce.Load().config.Retention.DeadLetters.Std()
 	dropped, err := r.store.KeepTargets(ctx, r.targetNames(), targetGrace, keep)
-	if why := stream.Refusal(err); why != "" {
-		r.refused.Store(&why)
-	} else if err == nil {
-		r.refused.Store(nil)
-	}
 	if err != nil {
 		r.Log.Warn("Redis was not told which targets are wanted, trying again later", "error", err)
 	}

@@ -69,20 +69,20 @@ func TestRedisThatTakesNoWritesIsTold(t *testing.T) {
 		setting, broken, good string
 		want                  string
 	}{
-		"OOM":        {"maxmemory", "1", "0", "no memory left"},
+		"OOM":        {"maxmemory", "1", "0", "out of memory"},
 		"NOREPLICAS": {"min-replicas-to-write", "1", "0", "fewer replicas"},
 	} {
 		t.Run(code, func(t *testing.T) {
 			t.Parallel()
 			redis := redistest.Start(t)
-			told := func(p *process, ok bool) func() bool {
+			told := func(p *process) func() bool {
 				return func() bool {
 					_, body := p.get("/status")
 					var s contract.Status
 					if err := json.Unmarshal([]byte(body), &s); err != nil {
 						t.Fatal(err)
 					}
-					return !s.Durable && strings.Contains(strings.Join(s.DurabilityProblems, " "), tc.want) && (s.Redis == "ok") == ok
+					return !s.Durable && strings.Contains(strings.Join(s.DurabilityProblems, " "), tc.want) && s.Redis != contract.RedisOK
 				}
 			}
 			p := start(t, redis.URL(), newConfig(crm(newSink(t))))
@@ -91,13 +91,13 @@ func TestRedisThatTakesNoWritesIsTold(t *testing.T) {
 			redis.MustDo("CONFIG", "SET", tc.setting, tc.broken)
 			again := start(t, redis.URL(), newConfig(crm(newSink(t))))
 			again.awaitReady()
-			until(t, "the receiver tells of "+code, told(again, true))
+			until(t, "the receiver tells of "+code, told(again))
 
 			fresh := newConfig(crm(newSink(t)))
 			fresh.Webhook.Name = "fresh"
 			first := start(t, redis.URL(), fresh)
 			first.awaitReady()
-			until(t, "the receiver of a new webhook tells of "+code, told(first, false))
+			until(t, "the receiver of a new webhook tells of "+code, told(first))
 			redis.MustDo("CONFIG", "SET", tc.setting, tc.good)
 			until(t, "Redis works", func() bool {
 				_, body := first.get("/status")
@@ -116,7 +116,7 @@ func TestSilentRedisIsTold(t *testing.T) {
 	redis.Freeze()
 	defer redis.Thaw()
 	began := time.Now()
-	if _, body := p.get("/status"); !strings.Contains(body, "redis did not confirm") {
+	if _, body := p.get("/status"); !strings.Contains(body, contract.RedisUnreachable.Message()) {
 		t.Errorf("status: %s", body)
 	}
 	if took := time.Since(began); took > config.StatusTimeout+time.Second {

@@ -29,7 +29,7 @@ import (
 )
 
 // Version is the highest format that this build knows.
-const Version = 2
+const Version = 3
 
 // Bounds and defaults. The CRD repeats the ones that a user can set; a test keeps the two equal.
 const (
@@ -115,6 +115,8 @@ type Config struct {
 	TrustedProxies []string `json:"trustedProxies,omitempty"`
 	// Addresses says where events may be sent.
 	Addresses Addresses `json:"addresses,omitzero"`
+	// RestrictRedis applies Addresses to every connection to Redis as well: its URL is one that a resource names.
+	RestrictRedis bool `json:"restrictRedis,omitzero"`
 	// MaxBodyBytes bounds a request body. Zero means DefaultMaxBodyBytes.
 	MaxBodyBytes int64 `json:"maxBodyBytes,omitzero"`
 	// MaxBacklog bounds the unsettled events of one target; at the bound the answer is 429. Zero means DefaultMaxBacklog.

@@ -14,6 +14,7 @@ import (
 // is of format 1, which is what release 0.1.0 understands.
 var introduced = map[string]int{
 	"addresses.allowNetworks": 2,
+	"restrictRedis":           3,
 }
 
 // formatOf is the lowest format that has every member of an encoded configuration.
