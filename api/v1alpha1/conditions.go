@@ -169,6 +169,7 @@ const (
 	// EventRedisKeysRemoved: the deleted resource's keys are gone from Redis.
 	EventRedisKeysRemoved = "RedisKeysRemoved"
 	// EventRedisKeysKept: the resource is gone, and its keys are still in Redis. The message says which, and how to remove them.
+	// Where the namespace is being deleted, it is an event about the Namespace.
 	EventRedisKeysKept = "RedisKeysKept"
 	// EventPreviousURLWithdrawn: the URL from before the last change is no longer accepted.
 	EventPreviousURLWithdrawn = "PreviousURLWithdrawn"
@@ -179,11 +180,11 @@ const ReasonReady = "Ready"
 
 // Reasons of ConditionReady while a resource with DeletionDelete is being deleted.
 const (
-	// ReasonReceiverEnding: the receiver Pods have to end first.
+	// ReasonReceiverEnding: the receiver Pods have to end first, and then one Pod removes the keys.
 	ReasonReceiverEnding = "ReceiverEnding"
-	// ReasonRedisKeysLeft: the keys cannot be removed. The message says why. It is tried until five minutes after the deletion.
+	// ReasonRedisKeysLeft: the keys cannot be removed. The message says why. It is tried for five minutes.
 	ReasonRedisKeysLeft = "RedisKeysLeft"
-	// ReasonReceiverNotEnded: the API server does not let the operator end the receiver. The message is the API server's own.
-	// It is tried until five minutes after the deletion. ReasonFinalizerRefused stays until the finalizer may go.
+	// ReasonReceiverNotEnded: the API server refuses what ends the receiver or removes the keys. The message is the API server's own.
+	// It is tried for five minutes. ReasonFinalizerRefused stays until the finalizer may go.
 	ReasonReceiverNotEnded = "ReceiverNotEnded"
 )

@@ -19,7 +19,6 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/metrics/server"
 
 	"heymarket.dev/operator/internal/controller"
-	"heymarket.dev/operator/internal/receiver/stream"
 )
 
 // version is set by -ldflags "-X main.version=…".
@@ -114,7 +113,7 @@ func run(ctx context.Context, opts options, logger logr.Logger) error {
 		Traces:          opts.traces,
 
 		MaxConcurrentRollouts: opts.maxRollouts,
-	}, redis, controller.NewHTTPPodStatus(), controller.RedisKeysFunc(stream.Remove)); err != nil {
+	}, redis, controller.NewHTTPPodStatus()); err != nil {
 		return fmt.Errorf("set up the controller: %w", err)
 	}
 	if err := mgr.AddHealthzCheck("ping", healthz.Ping); err != nil {

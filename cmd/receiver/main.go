@@ -41,6 +41,7 @@ func run(args []string) int {
 	level := flags.String("log-level", "info", "debug, info, warn or error, where the configuration names none")
 	drain := flags.Duration("drain-delay", receiver.DefaultDrainDelay, "how long to go on serving after SIGTERM, until load balancers know")
 	reread := flags.Duration("reread-interval", 2*time.Second, "how often to look for changed files")
+	removeKeys := flags.Bool("remove-keys", false, "remove every key of the webhook from Redis, and report on the ops port, instead of taking events; no receiver of the webhook may be running")
 	showVersion := flags.Bool("version", false, "print the version and end")
 	flags.SetOutput(io.Discard) // what is wrong is said in one sentence, below
 	switch err := flags.Parse(args); {
@@ -81,13 +82,21 @@ func run(args []string) int {
 		Log:      slog.New(promptHandler{slog.NewJSONHandler(buffer, &slog.HandlerOptions{Level: logLevel}), buffer}),
 		Level:    logLevel, Getenv: os.Getenv,
 	}
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
 	var err error
 	var listen net.ListenConfig
-	if o.Events, err = listen.Listen(context.Background(), "tcp", *events); err != nil {
-		return fail(1, "--listen: %v; is another receiver running here?", err)
-	}
 	if o.Ops, err = listen.Listen(context.Background(), "tcp", *ops); err != nil {
 		return fail(1, "--ops-listen: %v; is another receiver running here?", err)
+	}
+	if *removeKeys {
+		if err := receiver.RemoveKeys(ctx, o); err != nil {
+			return fail(1, "%v", err)
+		}
+		return 0
+	}
+	if o.Events, err = listen.Listen(context.Background(), "tcp", *events); err != nil {
+		return fail(1, "--listen: %v; is another receiver running here?", err)
 	}
 	if *admin != "" {
 		if o.Admin, err = listen.Listen(context.Background(), "tcp", *admin); err != nil {
@@ -98,8 +107,6 @@ func run(args []string) int {
 	if err != nil {
 		return fail(1, "%v", err)
 	}
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
 	if err := r.Run(ctx); err != nil {
 		return fail(1, "%v", err)
 	}

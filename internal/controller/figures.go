@@ -93,7 +93,7 @@ func figures(hook *v1alpha1.HeymarketWebhook, after *v1alpha1.HeymarketWebhookSt
 			after.Targets = append(after.Targets, *old)
 		}
 	}
-	reports = slices.DeleteFunc(slices.Clone(reports), func(r contract.Status) bool { return !redisWorks(r) })
+	reports = slices.DeleteFunc(slices.Clone(reports), func(r contract.Status) bool { return r.Backlog == nil && !redisWorks(r) })
 	if len(reports) == 0 {
 		return
 	}
@@ -207,35 +207,48 @@ func (r *Reconciler) tellTraffic(hook *v1alpha1.HeymarketWebhook, before, after 
 }
 
 // observeDurability says whether Redis keeps what it has confirmed, by the word of all Pods that could be asked, and whether
-// there is room for dead letters.
+// there is room for dead letters. Of what Pods answer it takes codes and no text: anything in the cluster can answer at a Pod's
+// address.
 func observeDurability(hook *v1alpha1.HeymarketWebhook, reports []contract.Status) verdict {
-	var problems []string
-	unknown := len(reports) == 0
+	var problems []contract.Problem
+	unknown, unnamed := len(reports) == 0, false
 	for _, r := range reports {
+		named := slices.DeleteFunc(slices.Clone(r.Problems), func(p contract.Problem) bool { return !p.Known() })
+		problems = append(problems, named...)
+		some := len(r.Problems)+len(r.DurabilityProblems) > 0
 		switch {
-		case r.Redis == contract.RedisConnecting:
+		case len(named) > 0 || r.Durable && redisWorks(r):
+		case some:
+			unnamed = true // by a receiver of another version
+		case redisWorks(r) || r.Redis == contract.RedisConnecting:
 			unknown = true
-		case !redisAnswers(r):
-			return verdict{reason: v1alpha1.ReasonRedisUnreachable, message: "A receiver cannot use Redis: check that Redis runs, that its URL, user and password are right, that its certificate is signed by an authority that the receiver trusts, and that no NetworkPolicy is in between. The log of the receiver says more."}
-		case !r.Durable && len(r.DurabilityProblems) == 0:
-			unknown = true
-		case !r.Durable:
-			problems = append(problems, r.DurabilityProblems...)
+		default:
+			problems = append(problems, contract.RedisUnreachable)
 		}
 	}
 	slices.Sort(problems)
-	switch problems = slices.Compact(problems); {
+	problems = slices.Compact(problems)
+	var sentences []string
+	for _, p := range problems {
+		sentences = append(sentences, p.Message())
+	}
+	message := bounded(strings.Join(sentences, " "))
+	switch {
+	case slices.ContainsFunc(problems, contract.Problem.OfConnection):
+		return verdict{reason: v1alpha1.ReasonRedisUnreachable, message: message + " The log of the receiver has more."}
 	case len(problems) > 0:
-		return verdict{reason: v1alpha1.ReasonNotDurable, message: bounded(strings.Join(problems, " "))}
+		return verdict{reason: v1alpha1.ReasonNotDurable, message: message}
+	case unnamed:
+		return verdict{reason: v1alpha1.ReasonNotDurable, message: "A receiver of another version reports a problem with Redis: see the log of the receiver."}
 	case unknown:
-		return verdict{reason: v1alpha1.ReasonDurabilityUnknown, message: "No receiver Pod has told yet what Redis promises."}
+		return verdict{reason: v1alpha1.ReasonDurabilityUnknown, message: "No receiver Pod has reported Redis durability yet."}
 	}
 	if full := withoutRoom(hook, reports); len(full) > 0 {
 		return verdict{reason: v1alpha1.ReasonDeadLettersFull, message: bounded(fmt.Sprintf(
 			"Targets at spec.retention.deadLetterLimit: %s. Events that these reject wait in their queues: replay or discard dead letters, or raise the limit.",
 			strings.Join(full, ", ")))}
 	}
-	return verdict{ok: true, reason: v1alpha1.ReasonDurable, message: "Redis keeps what it has confirmed: noeviction, and an append-only file."}
+	return verdict{ok: true, reason: v1alpha1.ReasonDurable, message: "Redis is durable: maxmemory-policy is noeviction and the append-only file is on."}
 }
 
 // withoutRoom are the targets that have as many dead letters as they may have.

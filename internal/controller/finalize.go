@@ -3,7 +3,6 @@ package controller
 import (
 	"cmp"
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -13,7 +12,11 @@ import (
 	networkingv1 "k8s.io/api/networking/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	appsv1ac "k8s.io/client-go/applyconfigurations/apps/v1"
+	corev1ac "k8s.io/client-go/applyconfigurations/core/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/log"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
@@ -23,29 +26,11 @@ import (
 )
 
 const (
-	// removalDeadline is how long after the deletion a resource may be held back by its keys.
+	// removalDeadline is how long a deleted resource may be held back by its keys, from when the operator first saw the deletion.
 	removalDeadline = 5 * time.Minute
-	// removalTimeout bounds one try to remove the keys. It is below roundTimeout.
-	removalTimeout = 45 * time.Second
-	// How soon to look again whether the Pods have ended, and whether the keys can be removed.
+	// How soon to look again whether the Pods have ended, and whether the keys are removed.
 	podsAgain = 2 * time.Second
-	keysAgain = 10 * time.Second
 )
-
-// RedisKeys removes what a webhook has stored in Redis.
-type RedisKeys interface {
-	// Remove removes all keys of the webhook namespace/name from the Redis at url and returns how many there were. ca holds
-	// the PEM certificates to trust, nil for the system's. An error repeats no password. After one the same call is right.
-	Remove(ctx context.Context, url string, ca []byte, namespace, name string) (int, error)
-}
-
-// RedisKeysFunc is a function that is RedisKeys.
-type RedisKeysFunc func(ctx context.Context, url string, ca []byte, namespace, name string) (int, error)
-
-// Remove implements RedisKeys.
-func (f RedisKeysFunc) Remove(ctx context.Context, url string, ca []byte, namespace, name string) (int, error) {
-	return f(ctx, url, ca, namespace, name)
-}
 
 // keepFinalizer sees to it that a resource has the finalizer if and only if its keys go with it. It returns why not if the
 // API server does not let it.
@@ -94,8 +79,8 @@ func (r *Reconciler) setFinalizer(ctx context.Context, hook *v1alpha1.HeymarketW
 	return nil
 }
 
-// finalize makes one round of a resource that is being deleted: no more events come in, then the receivers end, then
-// their keys go, then the resource.
+// finalize makes one round of a resource that is being deleted: no more events come in, then the receivers end, then a Pod
+// removes their keys, then the resource goes. The operator itself connects to no Redis.
 func (r *Reconciler) finalize(ctx context.Context, hook *v1alpha1.HeymarketWebhook) (reconcile.Result, error) {
 	if !slices.Contains(hook.Finalizers, v1alpha1.FinalizerRedisKeys) {
 		return reconcile.Result{}, nil
@@ -103,39 +88,84 @@ func (r *Reconciler) finalize(ctx context.Context, hook *v1alpha1.HeymarketWebho
 	if hook.Spec.DeletionPolicy != v1alpha1.DeletionDelete {
 		return r.letGo(ctx, hook, func() {})
 	}
-	begun, ended, trouble := r.endReceiver(ctx, hook)
-	left := time.Until(begun.Add(cmp.Or(r.Settings.removalDeadline, removalDeadline)))
-	why := &verdict{reason: v1alpha1.ReasonReceiverEnding, message: "The receiver Pods have to end before the keys are removed from Redis."}
-	next := podsAgain
+	deadline := cmp.Or(r.Settings.removalDeadline, removalDeadline)
+	left := deadline
+	if begun, waits, known := removalBegun(hook); known {
+		left = time.Until(begun.Add(deadline))
+		if left <= 0 && waits != "" {
+			return r.letGo(ctx, hook, func() { r.tellKeysKept(ctx, hook, waits) })
+		}
+	}
+	ending, err := r.namespaceEnding(ctx, hook.Namespace)
+	switch {
+	case err != nil:
+		return reconcile.Result{}, err
+	case ending: // No Pod can be created any more, and the running ones are ending.
+		return r.letGo(ctx, hook, func() { r.tellKeysKept(ctx, hook, namespaceEndingMessage) })
+	}
+	why, trouble := r.removeKeys(ctx, hook)
 	switch {
 	case trouble != nil && passing(trouble):
 		return soon(trouble)
 	case trouble != nil:
 		why = &verdict{reason: v1alpha1.ReasonReceiverNotEnded, message: fmt.Sprintf(
-			"The receiver has to end before the keys are removed from Redis, and the API server does not let the operator end it; change the policy that it names: %s. "+
-				"After five minutes the resource goes without that.", bounded(apiMessage(trouble)))}
-	case ended:
-		next = keysAgain
-		var err error
-		if why, err = r.removeKeys(ctx, hook); err != nil {
-			return soon(err)
-		}
-	}
-	switch {
+			"The API server refuses what removes the keys from Redis; change the quota or the policy that it names: %s. "+
+				keysStay, bounded(apiMessage(trouble)))}
 	case why == nil:
 		return r.letGo(ctx, hook, func() {
 			r.event(hook, corev1.EventTypeNormal, v1alpha1.EventRedisKeysRemoved, "Delete", "All keys that begin with %s are removed from Redis.", keyPrefix(hook))
 		})
-	case left <= 0:
-		return r.letGo(ctx, hook, func() { r.tellKeysKept(ctx, hook, *why) })
 	}
-	if err := r.reportDeletion(ctx, hook, *why); err != nil {
+	if left <= 0 {
+		return r.letGo(ctx, hook, func() { r.tellKeysKept(ctx, hook, why.message) })
+	}
+	switch err := r.reportDeletion(ctx, hook, *why); {
+	case err != nil && passing(err):
 		return soon(err)
-	}
-	if trouble != nil {
+	case err != nil && time.Since(hook.DeletionTimestamp.Time) > removalDeadline: // The status cannot carry since when.
+		return r.letGo(ctx, hook, func() { r.tellKeysKept(ctx, hook, why.message) })
+	case err != nil:
+		return reconcile.Result{}, err
+	case trouble != nil:
 		return reconcile.Result{}, trouble
 	}
-	return reconcile.Result{RequeueAfter: max(min(next, left), time.Millisecond)}, nil
+	return reconcile.Result{RequeueAfter: max(min(podsAgain, left), time.Millisecond)}, nil
+}
+
+// keysStay ends the sentences about what holds a deletion back.
+const keysStay = "After five minutes the resource is deleted anyway; its keys stay in Redis."
+
+const namespaceEndingMessage = "the namespace is being deleted, so that no Pod could be started to remove them."
+
+// deletionReasons are those of the condition Ready while a deletion is under way.
+var deletionReasons = []string{v1alpha1.ReasonReceiverEnding, v1alpha1.ReasonReceiverNotEnded, v1alpha1.ReasonRedisKeysLeft}
+
+// removalBegun returns since when the status reports the deletion, if it does, and what it waits for; "" if for nothing but the
+// finalizer, which may be for lack of a right. An operator that was away begins to count when it comes back.
+func removalBegun(hook *v1alpha1.HeymarketWebhook) (begun time.Time, waits string, known bool) {
+	c := meta.FindStatusCondition(hook.Status.Conditions, v1alpha1.ConditionReady)
+	switch {
+	case c == nil:
+	case slices.Contains(deletionReasons, c.Reason):
+		return c.LastTransitionTime.Time, c.Message, true
+	case c.Reason == v1alpha1.ReasonFinalizerRefused && !c.LastTransitionTime.Before(hook.DeletionTimestamp):
+		return c.LastTransitionTime.Time, "", true
+	}
+	return time.Time{}, "", false
+}
+
+// namespaceEnding says that the namespace is being deleted.
+func (r *Reconciler) namespaceEnding(ctx context.Context, name string) (bool, error) {
+	namespace := &metav1.PartialObjectMetadata{}
+	namespace.SetGroupVersionKind(corev1.SchemeGroupVersion.WithKind("Namespace"))
+	err := r.Live.Get(ctx, client.ObjectKey{Name: name}, namespace)
+	switch {
+	case apierrors.IsForbidden(err): // Then it takes as long as when the namespace stays.
+		return false, nil
+	case client.IgnoreNotFound(err) != nil:
+		return false, fmt.Errorf("read Namespace %s: %w", name, err)
+	}
+	return !namespace.DeletionTimestamp.IsZero(), nil
 }
 
 // letGo takes the finalizer away and then tells what came of the keys, once. If the API server does not let it, the status
@@ -163,49 +193,118 @@ func soon(err error) (reconcile.Result, error) {
 	return reconcile.Result{}, err
 }
 
-// endReceiver removes what leads to the receiver and the receiver itself. It returns whether all Pods are gone, and since
-// when that has been waited for: an operator that was away begins to wait when it comes back.
-func (r *Reconciler) endReceiver(ctx context.Context, hook *v1alpha1.HeymarketWebhook) (begun time.Time, ended bool, err error) {
+var (
+	receiversEnding = &verdict{reason: v1alpha1.ReasonReceiverEnding, message: "The receiver Pods have to end before the keys are removed from Redis."}
+	keysGoing       = &verdict{reason: v1alpha1.ReasonReceiverEnding, message: "A Pod is being started that removes the keys from Redis."}
+)
+
+// removeKeys takes the next step towards the end of the keys. It returns nil if they are gone, or what is waited for. An error
+// that is not passing is a refusal by the API server.
+func (r *Reconciler) removeKeys(ctx context.Context, hook *v1alpha1.HeymarketWebhook) (*verdict, error) {
+	if err := r.endRoutes(ctx, hook); err != nil {
+		return nil, err
+	}
+	key := client.ObjectKey{Namespace: hook.Namespace, Name: desired.ReceiverName(hook.Name)}
+	// From the API server: a cache that has missed the end of a Deployment would be waited for, for ever.
+	deployment := &appsv1.Deployment{}
+	err := r.Live.Get(ctx, key, deployment)
+	switch {
+	case client.IgnoreNotFound(err) != nil:
+		return nil, fmt.Errorf("read Deployment %s: %w", key.Name, err)
+	case err != nil:
+		return r.startRemoval(ctx, hook)
+	case !metav1.IsControlledBy(deployment, hook):
+		return &verdict{reason: v1alpha1.ReasonRedisKeysLeft, message: fmt.Sprintf(
+			"The keys cannot be removed from Redis, because Deployment %q is not the operator's: delete or rename it. "+keysStay, key.Name)}, nil
+	case !deployment.DeletionTimestamp.IsZero():
+		return receiversEnding, nil
+	case desired.RemovesKeys(deployment):
+		return r.askRemoval(ctx, hook)
+	}
+	// In the foreground: it stays until its ReplicaSets are gone, which could make Pods until then.
+	return receiversEnding, deleteChild(ctx, r, "Deployment", deployment, client.PropagationPolicy(metav1.DeletePropagationForeground), client.DisableReadYourWritesConsistency)
+}
+
+// endRoutes removes what leads events to the receiver.
+func (r *Reconciler) endRoutes(ctx context.Context, hook *v1alpha1.HeymarketWebhook) error {
 	now := &round{hook: hook}
 	key := client.ObjectKey{Namespace: hook.Namespace, Name: desired.ReceiverName(hook.Name)}
-	begun = hook.DeletionTimestamp.Time
 	ingress, err := readChild(ctx, r, now, "Ingress", key, &networkingv1.Ingress{}, false)
 	if err != nil {
-		return begun, false, err
+		return err
 	}
 	if err := endChild(ctx, r, "Ingress", ingress); err != nil {
-		return begun, false, err
+		return err
 	}
 	route, err := r.readExtension(ctx, now, desired.HTTPRouteKind, key, false)
 	if err != nil {
-		return begun, false, err
+		return err
 	}
-	if err := endChild(ctx, r, "HTTPRoute", route); err != nil {
-		return begun, false, err
-	}
-	// From the API server: a cache that has missed the end of a Deployment would be waited for, for ever.
-	deployment := &appsv1.Deployment{}
-	err = r.Live.Get(ctx, key, deployment)
-	switch {
-	case client.IgnoreNotFound(err) != nil:
-		return begun, false, fmt.Errorf("read Deployment %s: %w", key.Name, err)
-	case err != nil || !metav1.IsControlledBy(deployment, hook): // It is gone, or another's.
-	case !deployment.DeletionTimestamp.IsZero():
-		return deployment.DeletionTimestamp.Time, false, nil
-	default:
-		// In the foreground: it stays until its ReplicaSets are gone, which could make Pods until then.
-		err := deleteChild(ctx, r, "Deployment", deployment, client.PropagationPolicy(metav1.DeletePropagationForeground), client.DisableReadYourWritesConsistency)
-		if err != nil {
-			return begun, false, err
-		}
-		return time.Now(), false, nil
-	}
+	return endChild(ctx, r, "HTTPRoute", route)
+}
+
+// startRemoval starts the Pod that removes the keys, once no other Pod of the webhook is left that could write some.
+func (r *Reconciler) startRemoval(ctx context.Context, hook *v1alpha1.HeymarketWebhook) (*verdict, error) {
 	pods := &metav1.PartialObjectMetadataList{}
 	pods.SetGroupVersionKind(corev1.SchemeGroupVersion.WithKind("PodList"))
 	if err := r.Live.List(ctx, pods, client.InNamespace(hook.Namespace), client.MatchingLabels(desired.PodLabels(hook.Name)), client.Limit(1)); err != nil {
-		return begun, false, fmt.Errorf("list Pods: %w", err)
+		return nil, fmt.Errorf("list Pods: %w", err)
 	}
-	return begun, len(pods.Items) == 0, nil
+	if len(pods.Items) > 0 {
+		return receiversEnding, nil
+	}
+	if why, err := r.redisMissing(ctx, hook); why != nil || err != nil {
+		return why, err
+	}
+	removal, err := desired.BuildRemoval(desired.Input{
+		Webhook: hook, SharedRedis: r.Redis(), Image: r.Settings.ReceiverImage, TargetAddresses: r.Settings.TargetAddresses,
+	})
+	if err != nil {
+		return &verdict{reason: v1alpha1.ReasonRedisKeysLeft, message: fmt.Sprintf("The keys cannot be removed from Redis: %s. "+keysStay, bounded(err.Error()))}, nil
+	}
+	now := &round{hook: hook}
+	secret, err := readChild(ctx, r, now, "Secret", client.ObjectKey{Namespace: hook.Namespace, Name: *removal.ConfigSecret.Name}, &corev1.Secret{}, true)
+	switch {
+	case err != nil:
+		return nil, err
+	case !now.accepted():
+		return &verdict{reason: v1alpha1.ReasonRedisKeysLeft, message: now.refusal.message + " " + keysStay}, nil
+	}
+	if _, err := applyChild(ctx, r, now, secret, removal.ConfigSecret, corev1ac.ExtractSecret); err != nil {
+		return nil, err
+	}
+	if _, err := applyChild(ctx, r, now, (*appsv1.Deployment)(nil), removal.Deployment, appsv1ac.ExtractDeployment); err != nil {
+		return nil, err
+	}
+	return keysGoing, now.trouble
+}
+
+// askRemoval asks the Pod that removes the keys how far it is. What answers may be anything in the namespace: it decides about
+// the keys of that namespace's own webhook alone.
+func (r *Reconciler) askRemoval(ctx context.Context, hook *v1alpha1.HeymarketWebhook) (*verdict, error) {
+	pods, err := listPods(ctx, r.Client, hook)
+	if err != nil {
+		return nil, err
+	}
+	why := keysGoing
+	for _, report := range askPods(ctx, r.Pods, append(pods.ready, pods.waiting...)) {
+		switch {
+		case report == nil || report.Removal == nil:
+		case report.Removal.Done:
+			return nil, nil //nolint:nilnil // nothing is waited for any more
+		case len(report.Problems) > 0 && report.Problems[0].Known():
+			why = &verdict{reason: v1alpha1.ReasonRedisKeysLeft, message: fmt.Sprintf(
+				"The keys cannot be removed from Redis: %s The Redis user needs SCAN and UNLINK. %s", report.Problems[0].Message(), keysStay)}
+		}
+	}
+	if why != keysGoing {
+		return why, nil
+	}
+	missing, err := r.redisMissing(ctx, hook)
+	if missing != nil || err != nil {
+		return missing, err
+	}
+	return why, nil
 }
 
 // endChild deletes a child of a resource that is being deleted, unless it is on its way already.
@@ -216,72 +315,31 @@ func endChild[L client.Object](ctx context.Context, r *Reconciler, kind string, 
 	return deleteChild(ctx, r, kind, child)
 }
 
-// removeKeys returns nil if the keys are gone, or why they are not.
-func (r *Reconciler) removeKeys(ctx context.Context, hook *v1alpha1.HeymarketWebhook) (*verdict, error) {
-	url, ca, err := r.redisOf(ctx, hook)
-	if missing, ok := errors.AsType[missingSecret](err); ok {
-		return &verdict{reason: v1alpha1.ReasonRedisKeysLeft, message: fmt.Sprintf(
-			"The keys cannot be removed from Redis: %s. Bring it back, or set spec.deletionPolicy to Retain; after five minutes the resource goes without that.", missing)}, nil
-	}
-	switch {
-	case err != nil && passing(err):
-		return nil, err
-	case err != nil:
-		return &verdict{reason: v1alpha1.ReasonRedisKeysLeft, message: fmt.Sprintf(
-			"The keys cannot be removed from Redis, because the API server does not let the operator read where it is: %s. After five minutes the resource goes without that.",
-			bounded(apiMessage(err)))}, nil
-	}
-	ctx, cancel := context.WithTimeout(ctx, removalTimeout)
-	defer cancel()
-	removed, err := r.Keys.Remove(ctx, url, ca, hook.Namespace, hook.Name)
-	if err != nil {
-		log.FromContext(ctx).Error(err, "Cannot remove the keys of a deleted HeymarketWebhook from Redis")
-		return &verdict{
-			reason: v1alpha1.ReasonRedisKeysLeft,
-			message: "The keys cannot be removed from Redis: check that it runs, that its certificate is signed by an authority that the operator trusts, that its user may use SCAN and UNLINK, and that no NetworkPolicy keeps the operator from it; " +
-				"the log of the operator says more. After five minutes the resource goes without that.",
-		}, nil
-	}
-	log.FromContext(ctx).Info("Removed the keys of a deleted HeymarketWebhook from Redis", "keys", removed)
-	return nil, nil
-}
-
-// missingSecret says which key of a Secret is missing.
-type missingSecret struct{ desired.Reference }
-
-func (m missingSecret) Error() string {
-	return fmt.Sprintf("key %q of Secret %q of %s does not exist", m.Key, m.Secret, m.Field)
-}
-
-// redisOf returns what to reach the Redis of a resource by. A missingSecret is an error of a person.
-func (r *Reconciler) redisOf(ctx context.Context, hook *v1alpha1.HeymarketWebhook) (url string, ca []byte, err error) {
-	if hook.Spec.Redis == nil {
-		shared := r.Redis()
-		return shared.URL, shared.CA, nil
-	}
-	for i, ref := range desired.RedisReferences(hook) {
+// redisMissing says which key of a Secret is missing without which the Pod that removes the keys cannot start; nil for none.
+func (r *Reconciler) redisMissing(ctx context.Context, hook *v1alpha1.HeymarketWebhook) (*verdict, error) {
+	for _, ref := range desired.RedisReferences(hook) {
 		secret := &corev1.Secret{}
 		err := r.Live.Get(ctx, client.ObjectKey{Namespace: hook.Namespace, Name: ref.Secret}, secret)
 		if client.IgnoreNotFound(err) != nil {
-			return "", nil, fmt.Errorf("read Secret %s of %s: %w", ref.Secret, ref.Field, err)
+			return nil, fmt.Errorf("read Secret %s of %s: %w", ref.Secret, ref.Field, err)
 		}
-		value, found := secret.Data[ref.Key]
-		switch {
-		case !found:
-			return "", nil, missingSecret{ref}
-		case i == 0:
-			url = string(value)
-		default:
-			ca = value
+		if _, found := secret.Data[ref.Key]; !found {
+			return &verdict{reason: v1alpha1.ReasonRedisKeysLeft, message: fmt.Sprintf(
+				"The keys cannot be removed from Redis: key %q of Secret %q of %s does not exist. Restore it, or set spec.deletionPolicy to Retain. "+keysStay,
+				ref.Key, ref.Secret, ref.Field)}, nil
 		}
 	}
-	return url, ca, nil
+	return nil, nil //nolint:nilnil // nothing is missing
 }
 
 // reportDeletion tells in the status what the deletion waits for.
 func (r *Reconciler) reportDeletion(ctx context.Context, hook *v1alpha1.HeymarketWebhook, why verdict) error {
 	updated := hook.DeepCopy()
 	updated.Status.ObservedGeneration = hook.Generation
+	if _, _, known := removalBegun(hook); !known {
+		// It is False from now on, and because of the deletion, see removalBegun.
+		meta.RemoveStatusCondition(&updated.Status.Conditions, v1alpha1.ConditionReady)
+	}
 	setCondition(&updated.Status, v1alpha1.ConditionReady, why)
 	if equality.Semantic.DeepEqual(hook.Status, updated.Status) {
 		return nil
@@ -296,13 +354,18 @@ func (r *Reconciler) reportDeletion(ctx context.Context, hook *v1alpha1.Heymarke
 	return nil
 }
 
-// tellKeysKept says what stays behind. A namespace that is being deleted takes no events, so the log says it too.
-func (r *Reconciler) tellKeysKept(ctx context.Context, hook *v1alpha1.HeymarketWebhook, why verdict) {
+// tellKeysKept reports that the keys stay, why, and how to remove them. A namespace that is being deleted takes no events, so
+// there the event is about the Namespace, and the log has it in any case.
+func (r *Reconciler) tellKeysKept(ctx context.Context, hook *v1alpha1.HeymarketWebhook, why string) {
 	prefix := keyPrefix(hook)
-	r.event(hook, corev1.EventTypeWarning, v1alpha1.EventRedisKeysKept, "Delete",
-		"The resource is gone, and its keys, which begin with %s, are still in Redis. Remove them with: redis-cli --scan --pattern '%s*' | xargs redis-cli UNLINK. They stayed because: %s",
-		prefix, prefix, why.message)
-	log.FromContext(ctx).Info("A HeymarketWebhook is gone, and its keys are still in Redis", "prefix", prefix, "reason", why.message)
+	var about runtime.Object = hook
+	if why == namespaceEndingMessage {
+		about = &corev1.Namespace{TypeMeta: metav1.TypeMeta{APIVersion: "v1", Kind: "Namespace"}, ObjectMeta: metav1.ObjectMeta{Name: hook.Namespace}}
+	}
+	r.Events.Eventf(about, nil, corev1.EventTypeWarning, v1alpha1.EventRedisKeysKept, "Delete", "%s", fmt.Sprintf(
+		"HeymarketWebhook %s is deleted, and its keys, which begin with %s, are still in Redis. Remove them with: redis-cli --scan --pattern '%s*' | xargs redis-cli UNLINK. They stayed because: %s",
+		hook.Name, prefix, prefix, why))
+	log.FromContext(ctx).Info("A HeymarketWebhook is deleted, and its keys are still in Redis", "prefix", prefix, "reason", why)
 }
 
 // keyPrefix is what the keys of a webhook begin with; docs/redis.md promises it.

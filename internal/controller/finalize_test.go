@@ -15,7 +15,8 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"heymarket.dev/operator/api/v1alpha1"
-	"heymarket.dev/operator/internal/receiver/redistest"
+	"heymarket.dev/operator/internal/contract"
+	"heymarket.dev/operator/internal/controller/desired"
 	"heymarket.dev/operator/internal/receiver/stream"
 )
 
@@ -46,37 +47,53 @@ func (w *world) gone(name string) bool {
 	return apierrors.IsNotFound(err)
 }
 
-// stored puts keys of the world's webhook, and one of a neighbour, into a Redis.
-func (w *world) stored(redis *redistest.Server) {
-	w.t.Helper()
-	for _, key := range []string{"q:crm:general", "dead:crm", "targets"} {
-		redis.MustDo("SET", stream.Prefix(w.namespace, "support")+key, "x")
-	}
-	redis.MustDo("SET", stream.Prefix(w.namespace, "support-2")+"targets", "x")
-}
-
-// deleting is a world whose webhook has the policy Delete and keys in a Redis of its own, and is being deleted.
-func deleting(t *testing.T, spec string) (*world, *redistest.Server) {
+// deleting is a world whose webhook has the policy Delete and is being deleted.
+func deleting(t *testing.T, spec string) *world {
 	t.Helper()
-	redis := redistest.Start(t)
 	w := newWorld(t)
-	w.redis = redis.URL()
-	w.secret("heymarket", map[string]string{"token": canary, "redis": redis.URL() + "\n"})
+	w.secret("heymarket", map[string]string{"token": canary, "redis": "redis://own.example.com:6379"})
 	w.webhook(smallest + "deletionPolicy: Delete\n" + spec)
 	w.reconcile()
-	w.stored(redis)
 	w.recorded()
 	w.do(w.person.Delete(t.Context(), w.hook()))
-	return w, redis
+	return w
+}
+
+// removing is one whose receivers have ended, so that the Pod that removes the keys is wanted.
+func removing(t *testing.T, spec string) *world {
+	t.Helper()
+	w := deleting(t, spec)
+	w.reconcile()
+	w.collectGarbage()
+	return w
+}
+
+// removalStarted says that the Deployment is the one whose Pod removes the keys.
+func (w *world) removalStarted() bool {
+	w.t.Helper()
+	d := &appsv1.Deployment{}
+	err := w.person.Get(w.t.Context(), w.key("support-receiver"), d)
+	w.do(client.IgnoreNotFound(err))
+	return err == nil && desired.RemovesKeys(d)
+}
+
+// removes lets the Pod that removes the keys report.
+func (w *world) removes(report contract.Status) {
+	w.t.Helper()
+	w.rollOut(1)
+	w.pods.mu.Lock()
+	defer w.pods.mu.Unlock()
+	report.ConfigDigest = "sha256:00"
+	w.pods.serves = map[string]contract.Status{"10.1.0.1": report}
 }
 
 func TestDeletionTakesTheKeysAlong(t *testing.T) {
 	t.Parallel()
-	w, redis := deleting(t, "")
+	w := deleting(t, "")
 	pod := w.pod()
 	w.writes.take()
 
-	// First nothing comes in any more, and the receiver ends; meanwhile nothing else is written.
+	// First nothing comes in any more, and the receivers end; meanwhile nothing else is written.
 	w.reconcile()
 	if diff := cmp.Diff([]string{"DELETE ingresses/support-receiver", "DELETE deployments/support-receiver", "PATCH heymarketwebhooks/support/status"}, w.writes.take()); diff != "" {
 		t.Errorf("writes (-want +got):\n%s", diff)
@@ -84,16 +101,24 @@ func TestDeletionTakesTheKeysAlong(t *testing.T) {
 	w.condition(v1alpha1.ConditionReady, false, v1alpha1.ReasonReceiverEnding)
 	w.quiet()
 	w.collectGarbage()
-	w.quiet() // A Pod is still there.
-	if n := redis.MustDo("DBSIZE"); n != "4" {
-		t.Errorf("%s keys while a receiver may write some, want 4", n)
-	}
+	w.quiet() // A Pod is still there, and may write keys.
 	w.do(w.person.Delete(t.Context(), pod, client.GracePeriodSeconds(0)))
 
+	// Then one Pod removes the keys, and nothing but what it needs is mounted.
 	w.reconcile()
-	if n := redis.MustDo("DBSIZE"); n != "1" {
-		t.Errorf("%s keys are left, want that of the neighbour", n)
+	d := w.deployment()
+	if !desired.RemovesKeys(d) || *d.Spec.Replicas != 1 {
+		t.Errorf("the Deployment is that of %d receivers", *d.Spec.Replicas)
 	}
+	if volumes := d.Spec.Template.Spec.Volumes; len(volumes) != 1 || volumes[0].Name != "config" {
+		t.Errorf("volumes: %v", volumes)
+	}
+	w.condition(v1alpha1.ConditionReady, false, v1alpha1.ReasonReceiverEnding)
+	w.quiet()
+	w.removes(contract.Status{Redis: "ok", Removal: &contract.Removal{Keys: 2}})
+	w.quiet()
+	w.removes(contract.Status{Redis: "ok", Removal: &contract.Removal{Done: true, Keys: 3}})
+	w.reconcile()
 	if !w.gone("support") {
 		t.Error("the resource is still there")
 	}
@@ -104,25 +129,37 @@ func TestDeletionTakesTheKeysAlong(t *testing.T) {
 
 func TestDeletionFromItsOwnRedis(t *testing.T) {
 	t.Parallel()
-	w, redis := deleting(t, "redis: {secretKeyRef: {name: heymarket, key: redis}}")
-	w.redis = "redis://nobody.invalid:1"
+	w := removing(t, "redis: {secretKeyRef: {name: heymarket, key: redis}}")
+	// The Secret went first, as it may with its namespace. A Pod could not start without it.
+	w.do(w.person.Delete(t.Context(), get(w, "heymarket", &corev1.Secret{})))
 	w.reconcile()
-	w.collectGarbage()
-	// The Secret went first, as it may with its namespace.
-	secret := get(w, "heymarket", &corev1.Secret{})
-	w.do(w.person.Delete(t.Context(), secret))
-	if res := w.reconcile(); res.RequeueAfter != keysAgain {
-		t.Errorf("looked at again after %s, want %s", res.RequeueAfter, keysAgain)
-	}
 	w.condition(v1alpha1.ConditionReady, false, v1alpha1.ReasonRedisKeysLeft, `Secret "heymarket" of spec.redis.secretKeyRef`, "Retain")
 	if got := w.recorded(); len(got) != 1 || !strings.HasPrefix(got[0], "Warning RedisKeysLeft ") {
 		t.Errorf("events: %v", got)
 	}
 	w.quiet()
-	w.secret("heymarket", map[string]string{"redis": redis.URL()})
+	w.secret("heymarket", map[string]string{"redis": "redis://own.example.com:6379"})
 	w.reconcile()
-	if n := redis.MustDo("DBSIZE"); n != "1" || !w.gone("support") {
-		t.Errorf("%s keys are left, want that of the neighbour, and the resource gone", n)
+	var mounted []string
+	for _, v := range w.deployment().Spec.Template.Spec.Volumes {
+		if v.Projected != nil {
+			for _, s := range v.Projected.Sources {
+				for _, item := range s.Secret.Items {
+					mounted = append(mounted, item.Path)
+				}
+			}
+		}
+	}
+	if diff := cmp.Diff([]string{"heymarket/redis"}, mounted); diff != "" {
+		t.Errorf("mounted of the user's Secrets (-want +got):\n%s", diff)
+	}
+	w.removes(contract.Status{Problems: []contract.Problem{contract.RedisNoRights}, Removal: &contract.Removal{}})
+	w.reconcile()
+	w.condition(v1alpha1.ConditionReady, false, v1alpha1.ReasonRedisKeysLeft, contract.RedisNoRights.Message(), "SCAN")
+	w.removes(contract.Status{Removal: &contract.Removal{Done: true}})
+	w.reconcile()
+	if !w.gone("support") {
+		t.Error("the resource is still there")
 	}
 }
 
@@ -131,30 +168,47 @@ func TestDeletionDoesNotWaitForEver(t *testing.T) {
 	t.Parallel()
 	for name, tc := range map[string]struct {
 		spec    string
-		trouble func(*world, *redistest.Server)
+		trouble func(*world)
 		want    string
 	}{
-		"Redis is away": {"", func(_ *world, redis *redistest.Server) { redis.Kill() }, "check that it runs"},
-		"the Secret is gone": {"redis: {secretKeyRef: {name: heymarket, key: redis}}", func(w *world, _ *redistest.Server) {
+		"Redis is away": {"", func(w *world) {
+			w.reconcile()
+			w.removes(contract.Status{Problems: []contract.Problem{contract.RedisUnreachable}, Removal: &contract.Removal{}})
+		}, "check that it runs"},
+		"what answers is no receiver of ours": {"", func(w *world) {
+			w.reconcile()
+			w.removes(contract.Status{Problems: []contract.Problem{"\x1b[31m"}, Removal: &contract.Removal{}})
+		}, "is being started"},
+		"the Pod does not start": {"", func(w *world) { w.reconcile() }, "is being started"},
+		"the Secret is gone": {"redis: {secretKeyRef: {name: heymarket, key: redis}}", func(w *world) {
 			w.do(w.person.Delete(w.t.Context(), get(w, "heymarket", &corev1.Secret{})))
 		}, `Secret "heymarket"`},
-		"the Pods do not end": {"", func(w *world, _ *redistest.Server) { w.pod() }, "Pods have to end"},
+		"the Pods do not end": {"", nil, "Pods have to end"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			w, redis := deleting(t, tc.spec)
+			w := deleting(t, tc.spec)
+			if tc.trouble == nil {
+				w.pod()
+			}
 			w.reconcile()
-			tc.trouble(w, redis)
 			w.collectGarbage()
+			if tc.trouble != nil {
+				tc.trouble(w)
+			}
 			w.reconcile()
 			if w.gone("support") {
 				t.Fatal("the resource is gone before its time")
 			}
 			w.recorded()
 			w.r.Settings.removalDeadline = time.Nanosecond
+			w.pods.asked = 0
 			w.reconcile()
 			if !w.gone("support") {
 				t.Error("the resource is still there")
+			}
+			if w.pods.asked > 0 {
+				t.Error("Pods were asked before the deadline was looked at")
 			}
 			prefix := stream.Prefix(w.namespace, "support")
 			got := w.recorded()
@@ -163,6 +217,40 @@ func TestDeletionDoesNotWaitForEver(t *testing.T) {
 				t.Errorf("events: %v", got)
 			}
 		})
+	}
+}
+
+// The deadline counts from when the operator began to look, and not from a deletion that it was away for.
+func TestDeletionDeadlineBeginsWithTheOperator(t *testing.T) {
+	t.Parallel()
+	w := deleting(t, "")
+	w.r.Settings.removalDeadline = time.Hour
+	change := w.hook()
+	change.Status.Conditions = []metav1.Condition{{
+		Type: v1alpha1.ConditionReady, Status: metav1.ConditionFalse, Reason: v1alpha1.ReasonRolloutInProgress,
+		LastTransitionTime: metav1.NewTime(time.Now().Add(-2 * time.Hour)),
+	}}
+	w.do(w.person.Status().Update(t.Context(), change))
+	w.reconcile()
+	w.reconcile()
+	if w.gone("support") {
+		t.Fatal("the resource is gone before its time")
+	}
+	w.condition(v1alpha1.ConditionReady, false, v1alpha1.ReasonReceiverEnding)
+}
+
+// In a namespace that is being deleted no Pod can start any more.
+func TestDeletionWithItsNamespace(t *testing.T) {
+	t.Parallel()
+	w := deleting(t, "redis: {secretKeyRef: {name: heymarket, key: redis}}")
+	w.do(w.person.Delete(t.Context(), &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: w.namespace}}))
+	w.reconcile()
+	if !w.gone("support") {
+		t.Error("the resource is still there")
+	}
+	got := w.recorded()
+	if len(got) != 1 || !strings.HasPrefix(got[0], "Warning RedisKeysKept ") || !strings.Contains(got[0], "the namespace is being deleted") {
+		t.Errorf("events: %v", got)
 	}
 }
 

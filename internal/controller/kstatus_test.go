@@ -47,7 +47,7 @@ func TestKstatusAgrees(t *testing.T) {
 	w.reconcile()
 	is(kstatus.CurrentStatus, "the Pods serve the new configuration")
 
-	w.says("10.1.0.1", func(p *contract.Status) { p.Durable, p.DurabilityProblems = false, []string{"Set noeviction."} })
+	w.says("10.1.0.1", troubled(contract.RedisEvicts))
 	w.reconcile()
 	is(kstatus.InProgressStatus, "Redis may forget")
 	w.serve("10.1.0.1", "10.1.0.2")

@@ -5,10 +5,12 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"net"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -146,7 +148,7 @@ func (w *world) manage(cfg *rest.Config, namespaces ...string) string {
 	settings.extensionPeriod = cmp.Or(settings.extensionPeriod, time.Hour)
 	settings.pollPeriod = cmp.Or(settings.pollPeriod, time.Hour)
 	ctx, stop := context.WithCancel(w.t.Context())
-	w.do(Setup(ctx, mgr, settings, redis, w.pods, w.r.Keys))
+	w.do(Setup(ctx, mgr, settings, redis, w.pods))
 	ended := make(chan error, 1)
 	go func() { ended <- mgr.Start(ctx) }()
 	w.t.Cleanup(func() {
@@ -362,7 +364,7 @@ exposure: {ingress: {tlsSecretName: hooks-tls}}
 		t.Errorf("Durable is %s before a Pod has answered", got)
 	}
 	w.serve("10.1.0.1")
-	w.says("10.1.0.1", func(p *contract.Status) { p.Redis = "not connected yet" })
+	w.says("10.1.0.1", troubled(contract.RedisUnreachable))
 	w.eventually("the missing Redis", func() bool { return w.reason(v1alpha1.ConditionDurable) == v1alpha1.ReasonRedisUnreachable })
 }
 
@@ -370,7 +372,7 @@ exposure: {ingress: {tlsSecretName: hooks-tls}}
 // are taken over while it runs.
 func TestManagerTrustsAPrivateAuthority(t *testing.T) {
 	t.Parallel()
-	redis, url, right := redistest.StartTLS(t)
+	_, url, right := redistest.StartTLS(t)
 	wrong := []byte(certificate(t))
 	w := newWorld(t)
 	w.redis, w.redisCA = url, wrong
@@ -399,17 +401,48 @@ func TestManagerTrustsAPrivateAuthority(t *testing.T) {
 	if err := connect(wrong); err == nil {
 		t.Error("a receiver would still trust the authority that was named before")
 	}
-	w.stored(redis)
+}
+
+// A Redis that a resource names is a stranger's server: the operator connects to none, whatever the resource asks for.
+func TestManagerConnectsToNoRedisOfAResource(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	var listen net.ListenConfig
+	l, err := listen.Listen(t.Context(), "tcp", "127.0.0.1:0")
+	w.do(err)
+	t.Cleanup(func() { _ = l.Close() })
+	accepted := make(chan string, 100)
+	go func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			accepted <- c.RemoteAddr().String()
+		}
+	}()
+	cfg := operator(t, "dial-test")
+	var mu sync.Mutex
+	dialed := map[string]bool{}
+	cfg.Dial = func(ctx context.Context, network, address string) (net.Conn, error) {
+		mu.Lock()
+		dialed[address] = true
+		mu.Unlock()
+		return (&net.Dialer{}).DialContext(ctx, network, address)
+	}
+	w.manage(cfg, w.namespace)
+	w.secret("heymarket", map[string]string{"token": canary, "redis": "redis://" + l.Addr().String() + "?addr=" + l.Addr().String()})
+	w.webhook(smallest + "deletionPolicy: Delete\nredis: {secretKeyRef: {name: heymarket, key: redis}}")
+	w.eventually("acceptance", func() bool { return w.reason(v1alpha1.ConditionAccepted) == v1alpha1.ReasonAccepted })
 	w.do(w.person.Delete(t.Context(), w.hook()))
 	w.collectGarbage()
-	w.eventually("the refusal of the certificate", func() bool { return w.reason(v1alpha1.ConditionReady) == v1alpha1.ReasonRedisKeysLeft })
-	if n := redis.MustDo("DBSIZE"); n != "4" {
-		t.Errorf("%s keys, want 4", n)
-	}
-	w.do(os.WriteFile(file, right, 0o600))
+	w.eventually("the Pod that removes the keys", w.removalStarted)
+	w.removes(contract.Status{Removal: &contract.Removal{Done: true}})
 	w.eventually("the end of the resource", func() bool { return w.gone("support") })
-	if n := redis.MustDo("DBSIZE"); n != "1" {
-		t.Errorf("%s keys are left, want that of the neighbour", n)
+	mu.Lock()
+	defer mu.Unlock()
+	if len(accepted) > 0 || len(dialed) != 1 || dialed[l.Addr().String()] {
+		t.Errorf("the operator connected to %v, want the API server alone; %d connections to the Redis of a resource", dialed, len(accepted))
 	}
 }
 

@@ -448,43 +448,46 @@ var misconfigurations = []struct {
 		lead:  "The reason is that of the condition `Durable`, and of the event. The receivers ask Redis.",
 		cases: []misconfiguration{
 			{
-				mistake: "Redis evicts what it has no room for",
-				after: redisSays(func(p *contract.Status) {
-					p.Durable, p.DurabilityProblems = false, []string{`Redis may evict events that are not delivered yet: its maxmemory-policy is "allkeys-lru"; set it to noeviction.`}
-				}),
+				mistake:   "Redis evicts what it has no room for",
+				after:     redisSays(troubled(contract.RedisEvicts)),
 				condition: v1alpha1.ConditionDurable, reason: v1alpha1.ReasonNotDurable,
-				words: []string{"maxmemory-policy", `"allkeys-lru"`, "may evict", "set it to noeviction"},
+				words: []string{"may evict", "maxmemory-policy to noeviction"},
 			},
 			{
-				mistake: "Redis writes no append-only file",
-				after: redisSays(func(p *contract.Status) {
-					p.Durable, p.DurabilityProblems = false, []string{"Redis forgets events when it restarts: its append-only file is off; set appendonly yes."}
-				}),
+				mistake:   "Redis writes no append-only file",
+				after:     redisSays(troubled(contract.RedisForgets)),
 				condition: v1alpha1.ConditionDurable, reason: v1alpha1.ReasonNotDurable,
-				words: []string{"append-only file is off", "forgets events", "set appendonly yes"},
+				words: []string{"append-only file is off", "loses events when it restarts", "set appendonly yes"},
 			},
 			{
-				mistake: "The URL names a replica of Redis",
-				after: redisSays(func(p *contract.Status) {
-					p.Durable, p.DurabilityProblems = false, []string{"Redis is a replica and takes no writes: name its primary in the Redis URL, or use Sentinel."}
-				}),
+				mistake:   "The URL names a replica of Redis",
+				after:     redisSays(troubled(contract.RedisReadOnly)),
 				condition: v1alpha1.ConditionDurable, reason: v1alpha1.ReasonNotDurable,
-				words: []string{"is a replica", "name its primary"},
+				words: []string{"read-only replica", "set its primary"},
 			},
 			{
-				mistake: "Redis is full: its maxmemory is reached",
-				after: redisSays(func(p *contract.Status) {
-					p.Redis = "Redis has no memory left and takes no new events: raise its maxmemory, or mend the target whose backlog fills it."
-					p.Durable, p.DurabilityProblems = false, []string{p.Redis}
-				}),
+				mistake:   "Redis is full: its maxmemory is reached",
+				after:     redisSays(troubled(contract.RedisFull)),
 				condition: v1alpha1.ConditionDurable, reason: v1alpha1.ReasonNotDurable,
-				words: []string{"no memory left", "takes no new events", "raise its maxmemory"},
+				words: []string{"out of memory", "rejects new events", "raise its maxmemory"},
 			},
 			{
-				mistake:   "The password of Redis is wrong, or Redis cannot be reached",
-				after:     redisSays(func(p *contract.Status) { p.Redis = "WRONGPASS" }),
+				mistake:   "The password of Redis is wrong",
+				after:     redisSays(troubled(contract.RedisBadLogin)),
+				condition: v1alpha1.ConditionDurable, reason: v1alpha1.ReasonNotDurable,
+				words: []string{"rejects the login", "user and password in the Redis URL"},
+			},
+			{
+				mistake:   "Redis cannot be reached",
+				after:     redisSays(troubled(contract.RedisUnreachable)),
 				condition: v1alpha1.ConditionDurable, reason: v1alpha1.ReasonRedisUnreachable,
-				words: []string{"cannot use Redis", "URL, user and password", "an authority that the receiver trusts", "NetworkPolicy"},
+				words: []string{"cannot be reached", "host and port", "NetworkPolicy"},
+			},
+			{
+				mistake:   "The URL of a webhook's own Redis leads to a loopback or metadata address",
+				after:     redisSays(troubled(contract.RedisBlocked)),
+				condition: v1alpha1.ConditionDurable, reason: v1alpha1.ReasonRedisUnreachable,
+				words: []string{"is blocked", "Set another host in the Redis URL"},
 			},
 		},
 	},
@@ -550,6 +553,18 @@ func deploymentSays(c appsv1.DeploymentCondition) func(*world) {
 		d.Status.ObservedGeneration = d.Generation
 		d.Status.Conditions = []appsv1.DeploymentCondition{c}
 		w.do(w.person.Status().Update(w.t.Context(), d))
+	}
+}
+
+// troubled has a Pod report problems with Redis.
+func troubled(problems ...contract.Problem) func(*contract.Status) {
+	return func(s *contract.Status) {
+		s.Durable, s.Problems = false, problems
+		for _, p := range problems {
+			if !p.Accepting() {
+				s.Redis = p.Message()
+			}
+		}
 	}
 }
 

@@ -8,7 +8,6 @@ import (
 	"io"
 	"net/http"
 	"net/netip"
-	"slices"
 	"time"
 
 	"heymarket.dev/operator/internal/contract"
@@ -21,11 +20,7 @@ const (
 	podStatusLimit   = 64 << 10
 )
 
-// redisAnswers says that the Pod has had an answer from Redis, if only a refusal that is among its DurabilityProblems.
-func redisAnswers(s contract.Status) bool {
-	return redisWorks(s) || slices.Contains(s.DurabilityProblems, s.Redis)
-}
-
+// redisWorks says that the Pod reports Redis as usable.
 func redisWorks(s contract.Status) bool { return s.Redis == contract.RedisOK }
 
 // HTTPPodStatus asks by GET /status on the Pod's ops port.

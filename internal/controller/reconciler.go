@@ -24,6 +24,7 @@ const FieldOwner = "heymarket-operator"
 // +kubebuilder:rbac:groups="",resources=secrets;services,verbs=get;list;watch;create;patch
 // +kubebuilder:rbac:groups=apps,resources=deployments,verbs=get;list;watch;create;patch;delete
 // +kubebuilder:rbac:groups="",resources=pods,verbs=list
+// +kubebuilder:rbac:groups="",resources=namespaces,verbs=get
 // +kubebuilder:rbac:groups=networking.k8s.io,resources=ingresses;networkpolicies,verbs=get;list;watch;create;patch;delete
 // +kubebuilder:rbac:groups=gateway.networking.k8s.io,resources=httproutes,verbs=get;list;watch;create;patch;delete
 // +kubebuilder:rbac:groups=keda.sh,resources=scaledobjects,verbs=get;list;watch;create;patch;delete
@@ -48,8 +49,6 @@ type Reconciler struct {
 	Events events.EventRecorder
 	// Pods asks receiver Pods which configuration they serve.
 	Pods PodStatus
-	// Keys removes what a webhook has stored in Redis.
-	Keys RedisKeys
 	// Rollouts lets receivers roll upon an upgrade; nil means at once.
 	Rollouts *Rollouts
 	// Claimants returns the HeymarketWebhooks that claim a host and path, see Settings.claims.

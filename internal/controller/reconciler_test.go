@@ -910,17 +910,16 @@ func TestDurable(t *testing.T) {
 
 	// One Pod that knows better is enough; what two say is said once.
 	for _, a := range []string{"10.1.0.1", "10.1.0.2"} {
-		w.says(a, func(p *contract.Status) {
-			p.Durable, p.DurabilityProblems = false, []string{"Set noeviction.", "Set appendonly yes."}
-		})
+		w.says(a, troubled(contract.RedisForgets, contract.RedisEvicts))
 	}
-	durable(false, v1alpha1.ReasonNotDurable, "Warning NotDurable Set appendonly yes. Set noeviction.")
-	w.condition(v1alpha1.ConditionReady, false, v1alpha1.ReasonNotDurable, "Not Durable: Set appendonly yes. Set noeviction.")
-	w.says("10.1.0.1", func(p *contract.Status) { p.Redis = "dial tcp 10.0.0.1:6379: connection refused" })
-	durable(false, v1alpha1.ReasonRedisUnreachable, "Warning RedisUnreachable A receiver cannot use Redis")
+	both := contract.RedisEvicts.Message() + " " + contract.RedisForgets.Message()
+	durable(false, v1alpha1.ReasonNotDurable, "Warning NotDurable "+both)
+	w.condition(v1alpha1.ConditionReady, false, v1alpha1.ReasonNotDurable, "Not Durable: "+both)
+	w.says("10.1.0.1", troubled(contract.RedisUnreachable))
+	durable(false, v1alpha1.ReasonRedisUnreachable, "Warning RedisUnreachable ")
 
 	// A Pod that is not ready because of Redis is asked as well.
-	w.says("10.1.0.2", func(p *contract.Status) { p.Redis = "no" })
+	w.says("10.1.0.2", troubled(contract.RedisUnreachable))
 	w.rollOut(0)
 	durable(false, v1alpha1.ReasonRedisUnreachable)
 	w.condition(v1alpha1.ConditionAvailable, false, v1alpha1.ReasonNoReadyReplicas)

@@ -1,7 +1,6 @@
 package controller
 
 import (
-	"context"
 	"fmt"
 	"net/http"
 	"strings"
@@ -13,6 +12,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"heymarket.dev/operator/api/v1alpha1"
+	"heymarket.dev/operator/internal/contract"
 	"heymarket.dev/operator/internal/controller/desired"
 )
 
@@ -93,7 +93,6 @@ func TestRights(t *testing.T) {
 	t.Parallel()
 	installExtensions(t)
 	w := newWorld(t)
-	w.r.Keys = RedisKeysFunc(func(context.Context, string, []byte, string, string) (int, error) { return 0, nil })
 	w.r.Settings.NetworkPolicy = &NetworkPolicy{OperatorNamespace: "heymarket-system"}
 	seen := &rights{used: map[string]bool{}}
 	w.manage(seen.record(operatorIn(t, w.namespace)), w.namespace) // The same rules as those of the ClusterRole.
@@ -136,6 +135,8 @@ func TestRights(t *testing.T) {
 
 	w.do(w.person.Delete(t.Context(), w.hook()))
 	w.collectGarbage()
+	w.eventually("the Pod that removes the keys", w.removalStarted)
+	w.removes(contract.Status{Removal: &contract.Removal{Done: true}})
 	w.eventually("the end", func() bool { return w.gone("support") })
 
 	seen.mu.Lock()

@@ -95,7 +95,7 @@ func ClientOptions(namespaces []string) client.Options {
 }
 
 // Setup adds the controller to a manager that was made with CacheOptions and ClientOptions.
-func Setup(ctx context.Context, mgr manager.Manager, settings Settings, redis *RedisFiles, pods PodStatus, keys RedisKeys) error {
+func Setup(ctx context.Context, mgr manager.Manager, settings Settings, redis *RedisFiles, pods PodStatus) error {
 	if err := mgr.GetFieldIndexer().IndexField(ctx, &v1alpha1.HeymarketWebhook{}, indexSecret, secretsOf); err != nil {
 		return fmt.Errorf("index HeymarketWebhooks by Secret: %w", err)
 	}
@@ -120,7 +120,6 @@ func Setup(ctx context.Context, mgr manager.Manager, settings Settings, redis *R
 		Live:     mgr.GetAPIReader(),
 		Events:   mgr.GetEventRecorder(FieldOwner),
 		Pods:     pods,
-		Keys:     keys,
 		Redis:    redis.Redis,
 		Settings: settings,
 

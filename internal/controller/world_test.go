@@ -40,7 +40,6 @@ import (
 	"heymarket.dev/operator/internal/contract"
 	"heymarket.dev/operator/internal/controller/desired"
 	"heymarket.dev/operator/internal/receiver/config"
-	"heymarket.dev/operator/internal/receiver/stream"
 	"heymarket.dev/operator/test/apiserver"
 )
 
@@ -113,7 +112,6 @@ func newWorld(t *testing.T) *world {
 		Live:   counted,
 		Events: w.events,
 		Pods:   w.pods,
-		Keys:   RedisKeysFunc(stream.Remove),
 		Redis:  func() desired.SharedRedis { return desired.SharedRedis{URL: w.redis, CA: w.redisCA} },
 
 		Extensions: w.serves,

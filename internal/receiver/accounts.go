@@ -10,6 +10,7 @@ import (
 // scrapes: every receiver tells the same.
 type accounts struct {
 	read    func() (map[string]stream.Account, error)
+	up      func() bool
 	figures []figure
 	redis   *prometheus.Desc
 }
@@ -21,10 +22,11 @@ type figure struct {
 	of   func(stream.Account) int64
 }
 
-func newAccounts(read func() (map[string]stream.Account, error)) *accounts {
+func newAccounts(read func() (map[string]stream.Account, error), up func() bool) *accounts {
 	a := &accounts{
 		read:  read,
-		redis: prometheus.NewDesc(prometheus.BuildFQName(namespace, "", "redis_up"), "1 when Redis answered at this scrape, else 0.", nil, nil),
+		up:    up,
+		redis: prometheus.NewDesc(prometheus.BuildFQName(namespace, "", "redis_up"), "1 when Redis answered and took writes at this scrape, else 0.", nil, nil),
 	}
 	add := func(kind prometheus.ValueType, name, help string, of func(stream.Account) int64) {
 		desc := prometheus.NewDesc(prometheus.BuildFQName(namespace, "", name), help, []string{"target"}, nil)
@@ -64,12 +66,8 @@ func (a *accounts) Describe(ch chan<- *prometheus.Desc) {
 
 // Collect implements prometheus.Collector.
 func (a *accounts) Collect(ch chan<- prometheus.Metric) {
-	all, err := a.read()
-	up := 1.0
-	if err != nil {
-		up = 0
-	}
-	ch <- prometheus.MustNewConstMetric(a.redis, prometheus.GaugeValue, up)
+	all, _ := a.read() // redis_up says why there are none
+	ch <- prometheus.MustNewConstMetric(a.redis, prometheus.GaugeValue, one(a.up()))
 	for target, account := range all {
 		for _, f := range a.figures {
 			ch <- prometheus.MustNewConstMetric(f.desc, f.kind, float64(f.of(account)), target)

@@ -44,12 +44,18 @@ func mentions(c config.Config) []mention {
 	for _, name := range c.TokenFiles {
 		all = append(all, mention{name, "the token", config.SecretText})
 	}
-	all = append(all, mention{c.RedisURLFile, "the Redis URL", config.SecretText})
-	if c.RedisCAFile != "" {
-		all = append(all, mention{c.RedisCAFile, "the certificate authority of Redis", config.SecretCertificates})
-	}
+	all = append(all, redisMentions(c)...)
 	for _, t := range c.Targets {
 		all = append(all, mentionsOf(t)...)
+	}
+	return all
+}
+
+// redisMentions returns the files that say how Redis is reached.
+func redisMentions(c config.Config) []mention {
+	all := []mention{{c.RedisURLFile, "the Redis URL", config.SecretText}}
+	if c.RedisCAFile != "" {
+		all = append(all, mention{c.RedisCAFile, "the certificate authority of Redis", config.SecretCertificates})
 	}
 	return all
 }
@@ -74,6 +80,21 @@ func mentionsOf(t config.Target) []mention {
 // readFiles reads the configuration and the files that it names. Its errors name the file and say what to do; they
 // never repeat what a file holds.
 func readFiles(configFile string) (files, error) {
+	f, err := readConfig(configFile)
+	if err != nil {
+		return files{}, err
+	}
+	if err := f.read(mentions(f.config)); err != nil {
+		return files{}, err
+	}
+	for _, name := range f.config.TokenFiles {
+		f.tokens = append(f.tokens, f.contents[name])
+	}
+	return f, nil
+}
+
+// readConfig reads the configuration alone.
+func readConfig(configFile string) (files, error) {
 	raw, err := os.ReadFile(configFile)
 	if err != nil {
 		return files{}, fmt.Errorf("the configuration cannot be read: %w; name it with --config", err)
@@ -82,18 +103,19 @@ func readFiles(configFile string) (files, error) {
 	if err != nil {
 		return files{}, fmt.Errorf("%s: %w", configFile, err)
 	}
-	f := files{config: c, digest: config.Digest(raw), ignored: config.Ignored(raw), contents: map[string][]byte{}}
-	for _, m := range mentions(c) {
+	return files{config: c, digest: config.Digest(raw), ignored: config.Ignored(raw), contents: map[string][]byte{}}, nil
+}
+
+// read reads files that the configuration names.
+func (f *files) read(named []mention) (err error) {
+	for _, m := range named {
 		if f.contents[m.name], err = readSecret(m.name); err != nil {
-			return files{}, fmt.Errorf("%s cannot be read: %w", m.what, err)
+			return fmt.Errorf("%s cannot be read: %w", m.what, err)
 		}
 	}
-	for _, name := range c.TokenFiles {
-		f.tokens = append(f.tokens, f.contents[name])
-	}
-	f.redisURL = string(f.contents[c.RedisURLFile])
-	f.redisCA = f.contents[c.RedisCAFile]
-	return f, nil
+	f.redisURL = string(f.contents[f.config.RedisURLFile])
+	f.redisCA = f.contents[f.config.RedisCAFile]
+	return nil
 }
 
 // readSecret returns a file's content without trailing newlines: editors and `echo` add one, and it is never meant.
@@ -145,12 +167,18 @@ func networks(texts []string) []netip.Prefix {
 	return out
 }
 
+// addresses are where events may be sent.
+func (f files) addresses() address.Policy {
+	a := f.config.Addresses
+	return address.Policy{AllowLoopback: a.AllowLoopback, DenyPrivate: a.DenyPrivate, AllowNetworks: networks(a.AllowNetworks)}
+}
+
 // target returns what the files say about how to send to a target. Its errors name the file that is wrong.
 func (f files) target(t config.Target) (target.Options, error) {
-	w, a := f.config.Webhook, f.config.Addresses
+	w := f.config.Webhook
 	o := target.Options{
 		URL: t.URL, Timeout: t.Timeout.Std(), MaxInFlight: t.MaxInFlight,
-		Addresses:  address.Policy{AllowLoopback: a.AllowLoopback, DenyPrivate: a.DenyPrivate, AllowNetworks: networks(a.AllowNetworks)},
+		Addresses:  f.addresses(),
 		Format:     target.Format(t.Format),
 		Source:     target.Source(w.Namespace, w.Name),
 		Headers:    http.Header{},

@@ -2,10 +2,8 @@ package receiver
 
 import (
 	"context"
-	"slices"
 	"time"
 
-	"heymarket.dev/operator/internal/contract"
 	"heymarket.dev/operator/internal/receiver/stream"
 )
 
@@ -16,53 +14,32 @@ func (r *Receiver) keepHouse(ctx context.Context) {
 		return
 	case <-r.reached:
 	}
+	ticker := time.NewTicker(housekeeping)
+	defer ticker.Stop()
 	for {
-		r.checkDurability(ctx)
 		r.keepTargets(ctx)
 		r.checkDeadLetters()
-		wait := housekeeping
-		if r.refused.Load() != nil {
-			wait = refusedDelay
-		}
 		select {
 		case <-ctx.Done():
 			return
-		case <-time.After(wait):
+		case <-ticker.C:
 		}
 	}
 }
 
-func (r *Receiver) checkDurability(ctx context.Context) {
-	problems, err := r.store.CheckDurability(ctx)
-	if err != nil {
-		return // whether Redis answers at all is told by those who need it to
-	}
+// readClock compares the clock of Redis with this receiver's, and reports whether they differ.
+func (r *Receiver) readClock(ctx context.Context) bool {
 	if skew, err := r.store.ClockSkew(ctx); err == nil {
 		r.skew.Store(&skew)
-		if r.clocksDiffer() {
-			problems = append(problems, contract.RedisClockSkew.Message())
-		}
 	}
-	if before := r.unsafe.Swap(&problems); before == nil || !slices.Equal(*before, problems) {
-		for _, p := range problems {
-			r.Log.Error("accepted events are not safe", "problem", p)
-		}
-	}
+	return r.clocksDiffer()
 }
 
-// keepTargets writes, even when no event has ever been stored. So it is what finds a Redis that answers and rejects writes.
 func (r *Receiver) keepTargets(ctx context.Context) {
 	keep := r.inForce.Load().config.Retention.DeadLetters.Std()
 	dropped, err := r.store.KeepTargets(ctx, r.targetNames(), targetGrace, keep)
-	switch why := stream.Refusal(err); {
-	case err == nil:
-		r.refused.Store(nil)
-	case why == "":
-		r.Log.Warn("cannot store in Redis which targets are configured; trying again later", "error", err)
-	default:
-		if before := r.refused.Swap(&why); before == nil || *before != why {
-			r.Log.Error("Redis rejects writes", "problem", why, "error", err)
-		}
+	if err != nil {
+		r.Log.Warn("Redis was not told which targets are wanted, trying again later", "error", err)
 	}
 	for _, d := range dropped {
 		r.Log.Warn("the backlog of a target that is gone was dropped", "target", d.Target, "events", d.Events, "grace", targetGrace)

@@ -25,8 +25,8 @@ func (r *Receiver) opsHandler() http.Handler {
 		}
 		write(w, http.StatusOK, "ok")
 	})
-	mux.HandleFunc("GET "+contract.StatusPath, func(w http.ResponseWriter, req *http.Request) {
-		body, err := json.Marshal(r.status(req.Context()))
+	mux.HandleFunc("GET "+contract.StatusPath, func(w http.ResponseWriter, _ *http.Request) {
+		body, err := json.Marshal(r.status())
 		if err != nil {
 			write(w, http.StatusInternalServerError, err.Error())
 			return
@@ -45,26 +45,38 @@ func write(w http.ResponseWriter, status int, text string) {
 }
 
 // notReady returns why this receiver should get no requests, or "". Once Redis has been reached it stays ready while
-// Redis is away: its own 503 says more than a proxy's.
+// Redis is away: its own 503 says more than a proxy's. It does not while its connection leads to a node that takes no writes:
+// another receiver may have the right one.
 func (r *Receiver) notReady() string {
-	switch why := r.redisError.Load(); {
+	why := r.redis.current.Load()
+	switch {
 	case r.draining.Load():
 		return "shutting down"
-	case r.connected.Load():
+	case !r.connected.Load() && why == nil:
+		return "not connected to Redis yet"
+	case !r.connected.Load():
+		return "not connected to Redis: " + why.problems[0].Message()
+	case why == nil:
 		return ""
-	case why != nil:
-		return "not connected to Redis: " + *why
+	case slices.Contains(why.problems, contract.RedisReadOnly):
+		return contract.RedisReadOnly.Message()
+	case slices.Contains(why.problems, contract.RedisNoPrimary):
+		return contract.RedisNoPrimary.Message()
 	}
-	return "not connected to Redis yet"
+	return ""
 }
 
-// accounts returns the account of each target in force.
+// accounts returns the account of each target in force. A Redis that has just not answered is not waited for again.
 func (r *Receiver) accounts() (map[string]stream.Account, error) {
+	if slices.ContainsFunc(r.redis.verdict().problems, contract.Problem.OfConnection) {
+		return nil, stream.ErrUnavailable
+	}
 	ctx, cancel := context.WithTimeout(context.Background(), config.StatusTimeout)
 	defer cancel()
 	names := r.targetNames()
 	read, err := r.store.Accounts(ctx, names)
 	if err != nil {
+		r.redis.failed(err)
 		return nil, err
 	}
 	out := make(map[string]stream.Account, len(names))
@@ -84,32 +96,16 @@ func (r *Receiver) targetNames() []string {
 	return names
 }
 
-func (r *Receiver) status(context.Context) contract.Status {
+func (r *Receiver) status() contract.Status {
 	f := r.inForce.Load()
-	s := contract.Status{Version: r.Version, ConfigDigest: f.digest, Redis: contract.RedisOK, Targets: []contract.TargetStatus{}}
+	s := contract.Status{Version: r.Version, ConfigDigest: f.digest, Targets: []contract.TargetStatus{}}
 	all, err := r.accounts()
-	switch {
-	case err == nil:
+	if err == nil {
 		s.Backlog = new(int64)
-	case !r.connected.Load() && time.Since(r.began) < config.FirstContact:
-		s.Redis = contract.RedisConnecting
-	default:
-		s.Redis = err.Error()
 	}
-	if problems := r.unsafe.Load(); problems != nil {
-		s.Durable, s.DurabilityProblems = len(*problems) == 0, *problems
-	}
+	reportRedis(&s, r.redis.verdict())
 	if skew := r.skew.Load(); skew != nil {
 		s.RedisClockSkewSeconds = int64(*skew / time.Second)
-	}
-	why := stream.Refusal(err)
-	if why != "" {
-		s.Redis = why
-	} else if last := r.refused.Load(); last != nil {
-		why = *last
-	}
-	if why != "" {
-		s.Durable, s.DurabilityProblems = false, append(slices.Clone(s.DurabilityProblems), why)
 	}
 	for _, u := range r.events.TokenUses() {
 		s.Tokens = append(s.Tokens, contract.TokenStatus{Name: u.Name, LastUsed: u.LastUsed})

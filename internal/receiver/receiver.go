@@ -67,8 +67,6 @@ const (
 	reconnectDelay    = time.Second
 	// housekeeping is how often Redis is asked what it promises, and told which targets are wanted.
 	housekeeping = time.Minute
-	// refusedDelay is how soon it is asked again while it rejects writes.
-	refusedDelay = 5 * time.Second
 	// targetGrace is how long the backlog of a target outlives it: long enough to mend a mistaken edit.
 	targetGrace = 24 * time.Hour
 	lastSpans   = 2 * time.Second
@@ -89,22 +87,22 @@ type Receiver struct {
 	limits  atomic.Pointer[stream.Limits]
 	inForce atomic.Pointer[files]
 
-	gates  sync.Map                      // target name → *forward.Gate
-	unsafe atomic.Pointer[[]string]      // what Redis does not promise, see stream.CheckDurability; nil: not asked yet
-	skew   atomic.Pointer[time.Duration] // by how much the clock of Redis is ahead; nil: not asked yet
+	gates sync.Map                      // target name → *forward.Gate
+	skew  atomic.Pointer[time.Duration] // by how much the clock of Redis is ahead; nil: not asked yet
 	// malformed is how many entries and members of a target's had been set aside when that was last logged, by its name.
 	malformed sync.Map
-	// refused is why Redis has not taken the last write of the housekeeping, see stream.Refusal; nil: it has.
-	refused atomic.Pointer[string]
+	redis     *redisHealth
+	// connecting is held while a connection is made and put in use.
+	connecting sync.Mutex
+	// redisChanged receives a value when the files name another Redis.
+	redisChanged chan struct{}
 
 	tracer       *trace.Tracer // nil: tracing is off
 	defaultLevel slog.Level
 
-	began      time.Time
-	connected  atomic.Bool
-	reached    chan struct{} // closed when Redis has been reached for the first time
-	redisError atomic.Pointer[string]
-	draining   atomic.Bool
+	connected atomic.Bool
+	reached   chan struct{} // closed when Redis has been reached for the first time
+	draining  atomic.Bool
 }
 
 // New reads the files and returns a Receiver that is ready to Run. Its errors name what is wrong and what to do.
@@ -120,11 +118,13 @@ func New(o Options) (*Receiver, error) {
 		store:   stream.New(w.Namespace, w.Name, o.Consumer),
 		reached: make(chan struct{}),
 		crowd:   ingest.NewConnections(cmp.Or(o.MaxConnections, DefaultMaxConnections)),
-		began:   time.Now(),
 	}
 	r.pool = forward.NewPool(r.reached)
+	r.redisChanged = make(chan struct{}, 1)
+	r.redis = &redisHealth{store: r.store, log: o.Log, began: time.Now(), clocksDiffer: r.readClock}
 	r.taken = &deliveries{Observer: r.metrics}
-	r.metrics.registry.MustRegister(newAccounts(r.accounts), newStandings(r.durability, r.circuits, r.skew.Load, r.deadLetterLimit))
+	r.metrics.registry.MustRegister(newAccounts(r.accounts, func() bool { return r.redis.verdict().accepting() }),
+		newStandings(r.durability, r.circuits, r.skew.Load, r.deadLetterLimit))
 	r.metrics.observe(r.crowd)
 	if o.Level != nil {
 		r.defaultLevel = o.Level.Level()
@@ -151,12 +151,9 @@ func New(o Options) (*Receiver, error) {
 func (r *Receiver) Run(ctx context.Context) error {
 	serving, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
-	background := make(chan struct{})
-	go func() {
-		defer close(background)
-		r.connect(serving)
-		r.reread(serving)
-	}()
+	var background sync.WaitGroup
+	background.Go(func() { r.watchRedis(serving) })
+	background.Go(func() { r.reread(serving) })
 	go r.keepHouse(serving)
 
 	server := &http.Server{
@@ -185,7 +182,7 @@ func (r *Receiver) Run(ctx context.Context) error {
 	}
 	r.shutDown(server, failed == nil)
 	r.endTracing()
-	<-background
+	background.Wait()
 	_ = adminServer.Close()
 	r.store.Close()
 	_ = ops.Close()
@@ -230,31 +227,29 @@ func (r *Receiver) endTracing() {
 
 // connect dials Redis until it answers. Until then requests are answered 503.
 func (r *Receiver) connect(ctx context.Context) {
-	for ctx.Err() == nil {
-		f := r.inForce.Load()
-		err := r.store.Connect(ctx, f.redisURL, f.redisCA)
-		if err == nil {
-			if !r.connected.Swap(true) {
-				close(r.reached)
-			}
-			r.redisError.Store(nil)
-			r.Log.Info("connected to Redis")
-			return
-		}
-		sentence := err.Error()
-		r.redisError.Store(&sentence)
-		r.Log.Error("Redis cannot be reached, trying again; check the Redis URL in the Secret and that its host answers", "error", err)
+	for ctx.Err() == nil && !r.connectOnce(ctx) {
 		select {
 		case <-ctx.Done():
 		case <-time.After(reconnectDelay):
 		}
-		if f, err := readFiles(r.ConfigFile); err == nil && !f.equal(*r.inForce.Load()) {
-			// The mistake may have been in the files.
-			if err := r.apply(f); err != nil {
-				r.Log.Error("changed files are not taken over, the receiver goes on with the old ones", "error", err)
-			}
-		}
 	}
+}
+
+// connectOnce says whether it has put a new connection in use.
+func (r *Receiver) connectOnce(ctx context.Context) bool {
+	r.connecting.Lock()
+	defer r.connecting.Unlock()
+	f := r.inForce.Load()
+	err := r.store.Connect(ctx, f.redisURL, f.redisCA)
+	r.redis.tried(err)
+	if err != nil {
+		return false
+	}
+	if !r.connected.Swap(true) {
+		close(r.reached)
+	}
+	r.Log.Info("connected to Redis")
+	return true
 }
 
 // appender is the store as ingest sees it. It wakes the workers of what it stored.

@@ -344,7 +344,7 @@ func TestAReceiverStartsWithoutRedisAndSaysSo(t *testing.T) {
 	p := start(t, redis.URL(), newConfig(crm(to)))
 	until(t, "a sentence in /readyz", func() bool {
 		status, why := p.get("/readyz")
-		return status == http.StatusServiceUnavailable && strings.Contains(why, redis.Addr())
+		return status == http.StatusServiceUnavailable && strings.Contains(why, contract.RedisUnreachable.Message())
 	})
 	p.wantPost(sample(1), http.StatusServiceUnavailable)
 	redis.Run()

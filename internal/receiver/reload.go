@@ -49,7 +49,10 @@ func (r *Receiver) reread(ctx context.Context) {
 		r.metrics.reloads.WithLabelValues("applied").Inc()
 		r.Log.Info("changed files are in force", "config", f.digest)
 		if f.redisURL != before.redisURL || !bytes.Equal(f.redisCA, before.redisCA) {
-			r.connect(ctx)
+			select {
+			case r.redisChanged <- struct{}{}:
+			default:
+			}
 		}
 	}
 }
@@ -94,6 +97,11 @@ func (r *Receiver) apply(f files) error {
 	r.setLogLevel(c.LogLevel)
 	for _, s := range f.suspicions() {
 		r.Log.Warn("a secret may not be what was meant", "hint", s)
+	}
+	if c.RestrictRedis {
+		r.store.Restrict(new(f.addresses()))
+	} else {
+		r.store.Restrict(nil)
 	}
 	r.limits.Store(&stream.Limits{Window: c.Deduplication.Window.Std(), Backlog: c.MaxBacklog})
 	settings := ingest.Settings{

@@ -22,7 +22,7 @@ func newStandings(durable func() (durable, known bool), circuits func() map[stri
 	name := func(n string) string { return prometheus.BuildFQName(namespace, "", n) }
 	return &standings{
 		durable: durable, circuits: circuits, skew: skew, limit: limit,
-		durability: prometheus.NewDesc(name("durable"), "1 when Redis promises to keep what it has confirmed, else 0. Absent until it has been asked.", nil, nil),
+		durability: prometheus.NewDesc(name("durable"), "1 when Redis takes writes and promises to keep what it has confirmed, else 0. Absent until it has been asked.", nil, nil),
 		circuit: prometheus.NewDesc(name("target_circuit"),
 			"1 for the state (Closed, Open, Gone) of a target's circuit as this receiver sees it, 0 for the others.", []string{"target", "state"}, nil),
 		clock: prometheus.NewDesc(name("redis_clock_skew_seconds"),
@@ -64,8 +64,8 @@ func one(is bool) float64 {
 
 // durability says whether Redis keeps what it confirms, once it has been asked.
 func (r *Receiver) durability() (durable, known bool) {
-	problems := r.unsafe.Load()
-	return problems != nil && len(*problems) == 0, problems != nil
+	v := r.redis.verdict()
+	return v.durable(), v.known
 }
 
 // circuits are the circuits of the targets in force.

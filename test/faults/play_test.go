@@ -6,7 +6,6 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"sync/atomic"
 	"time"
 
 	"github.com/go-logr/logr"
@@ -38,8 +37,6 @@ type play struct {
 	stop func() error
 	// file holds the URL of Redis.
 	file string
-	// purges counts how often the keys have been removed from Redis.
-	purges atomic.Int64
 }
 
 func (c *cluster) newPlay(ctx context.Context, dir string, faults ...fault) (*play, error) {
@@ -109,11 +106,7 @@ func (p *play) newManager(ctx context.Context) (*process, ctrl.Manager, error) {
 		return nil, nil, err
 	}
 	settings := controller.Settings{ReceiverImage: "heymarket.dev/operator:v1", HostTemplate: template, Namespaces: namespaces}
-	keys := controller.RedisKeysFunc(func(context.Context, string, []byte, string, string) (int, error) {
-		p.purges.Add(1)
-		return 1, nil
-	})
-	if err := controller.Setup(proc.dead, mgr, settings, redis, p.stage, keys); err != nil {
+	if err := controller.Setup(proc.dead, mgr, settings, redis, p.stage); err != nil {
 		return nil, nil, fmt.Errorf("set up the controller: %w", err)
 	}
 	return proc, mgr, nil

@@ -56,14 +56,11 @@ func newWorld(t *testing.T, settings controller.Settings) *world {
 	counted := newClient(t, w.count(cfg))
 	w.stage = stage.New(w.person)
 	w.reconciler = &controller.Reconciler{
-		Client: counted,
-		Live:   counted,
-		Events: &events.FakeRecorder{},
-		Pods:   w.stage,
-		Redis:  func() desired.SharedRedis { return desired.SharedRedis{URL: "redis://redis.example.com:6379/0"} },
-		Keys: controller.RedisKeysFunc(func(context.Context, string, []byte, string, string) (int, error) {
-			return 0, errors.New("no resource of a chain is deleted by the operator")
-		}),
+		Client:     counted,
+		Live:       counted,
+		Events:     &events.FakeRecorder{},
+		Pods:       w.stage,
+		Redis:      func() desired.SharedRedis { return desired.SharedRedis{URL: "redis://redis.example.com:6379/0"} },
 		Extensions: everything{},
 		Settings:   settings,
 		// Two worlds are compared that ask for the same: who of them keeps a host is no question here.

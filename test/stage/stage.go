@@ -36,11 +36,13 @@ type Stage struct {
 	pods  map[netip.Addr]client.ObjectKey // whose Pods have this address
 	first map[client.ObjectKey]netip.Addr
 	asked map[client.ObjectKey]int
+	// removed has those whose keys a Pod has reported as removed.
+	removed map[client.ObjectKey]bool
 }
 
 // New returns a Stage that acts through c.
 func New(c client.Client) *Stage {
-	return &Stage{c: c, pods: map[netip.Addr]client.ObjectKey{}, first: map[client.ObjectKey]netip.Addr{}, asked: map[client.ObjectKey]int{}}
+	return &Stage{c: c, pods: map[netip.Addr]client.ObjectKey{}, first: map[client.ObjectKey]netip.Addr{}, asked: map[client.ObjectKey]int{}, removed: map[client.ObjectKey]bool{}}
 }
 
 // Play brings the status of the children of one HeymarketWebhook to what a good cluster would say by now. It writes only
@@ -145,6 +147,16 @@ func (s *Stage) Report(ctx context.Context, address netip.Addr) (contract.Status
 	if err := s.c.Get(ctx, receiver(hook), secret); err != nil {
 		return contract.Status{}, err
 	}
+	d := &appsv1.Deployment{}
+	if err := s.c.Get(ctx, receiver(hook), d); err != nil {
+		return contract.Status{}, err
+	}
+	if desired.RemovesKeys(d) {
+		s.mu.Lock()
+		s.removed[hook] = true
+		s.mu.Unlock()
+		return contract.Status{ConfigDigest: desired.DigestOf(secret.Data), Redis: "ok", Removal: &contract.Removal{Done: true}}, nil
+	}
 	report := contract.Status{ConfigDigest: desired.DigestOf(secret.Data), Redis: "ok", Durable: true}
 	w := &v1alpha1.HeymarketWebhook{}
 	if err := s.c.Get(ctx, hook, w); err != nil {
@@ -154,6 +166,13 @@ func (s *Stage) Report(ctx context.Context, address netip.Addr) (contract.Status
 		report.Targets = append(report.Targets, contract.TargetStatus{Name: t.Name, Circuit: string(v1alpha1.CircuitClosed)})
 	}
 	return report, nil
+}
+
+// Removed says whether a Pod has reported that the keys of a HeymarketWebhook are removed.
+func (s *Stage) Removed(hook client.ObjectKey) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.removed[hook]
 }
 
 // Asked says how often the Pods of a HeymarketWebhook have been asked.

@@ -118,6 +118,9 @@ Not empty where the bundled Redis has a claim. What was chosen at first stays: R
 {{- fail "receiver.networkPolicy.enabled is false, so eventsFrom and operationsFrom beside it have no effect: set it, or leave them out" }}
 {{- end }}
 {{- end }}
+{{- if eq (get (urlParse .Values.traces.endpoint) "host" | splitList ":" | last) "4317" }}
+{{- fail "traces.endpoint has port 4317, which is OTLP over gRPC; set the port of OTLP over HTTP, usually 4318" }}
+{{- end }}
 {{- if not (or .Values.serviceAccount.create .Values.serviceAccount.name) }}
 {{- fail "serviceAccount.create is false and serviceAccount.name is empty: name the ServiceAccount that the manager is to use" }}
 {{- end }}

@@ -39,6 +39,7 @@ func receiverConfig(in Input) (config.Config, error) {
 	if p := spec.Token.PreviousSecretKeyRef; p != nil {
 		c.TokenFiles = append(c.TokenFiles, previousToken(*p).file())
 	}
+	c.RestrictRedis = spec.Redis != nil
 	switch {
 	case spec.Redis != nil:
 		c.RedisURLFile = redisURL(*spec.Redis).file()

@@ -91,7 +91,7 @@ func podSpec(in Input, cfg config.Config) (*corev1ac.PodSpecApplyConfiguration, 
 			corev1ac.Volume().WithName("config").WithSecret(corev1ac.SecretVolumeSource().
 				WithSecretName(ReceiverName(in.Webhook.Name)).
 				WithDefaultMode(secretMode)),
-			secretsVolume(in.Webhook))
+			secretsVolume(References(in.Webhook)))
 	if err := place(in, spec); err != nil {
 		return nil, err
 	}

@@ -3,10 +3,10 @@ package desired
 import (
 	"bytes"
 	"encoding/pem"
-	"errors"
 	"fmt"
-	"net/url"
+	"strings"
 
+	"heymarket.dev/operator/internal/contract"
 	"heymarket.dev/operator/internal/receiver/config"
 )
 
@@ -29,15 +29,10 @@ func (r SharedRedis) Equal(other SharedRedis) bool {
 // empty for none. An error continues a sentence that names where the URL is, and repeats no part of it, because it may hold
 // a password.
 func CheckRedisURL(s, ca string) error {
-	u, err := url.Parse(s)
-	switch {
-	case err != nil:
-		return errors.New("cannot be read: write it as redis://user:password@host:6379/0, with the password percent-encoded")
-	case u.Scheme != "redis" && u.Scheme != "rediss":
-		return errors.New("must begin with redis:// or rediss://")
-	case u.Hostname() == "":
-		return errors.New("names no host: write it as redis://user:password@host:6379/0")
-	case u.Scheme == "redis" && ca != "":
+	if err := contract.CheckRedisURL(s); err != nil {
+		return err
+	}
+	if ca != "" && strings.HasPrefix(strings.ToLower(s), "redis:") {
 		return fmt.Errorf("begins with redis://, so that %s has no effect: begin it with rediss://, or leave %s out", ca, ca)
 	}
 	return nil

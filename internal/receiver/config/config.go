@@ -120,6 +120,8 @@ type Config struct {
 	TrustedProxies []string `json:"trustedProxies,omitempty"`
 	// Addresses says where events may be sent.
 	Addresses Addresses `json:"addresses,omitzero"`
+	// RestrictRedis applies Addresses to every connection to Redis as well: its URL is one that a resource names.
+	RestrictRedis bool `json:"restrictRedis,omitzero"`
 	// MaxBodyBytes bounds a request body. Zero means DefaultMaxBodyBytes.
 	MaxBodyBytes int64 `json:"maxBodyBytes,omitzero"`
 	// MaxBacklog bounds the unsettled events of one target; at the bound the answer is 429. Zero means DefaultMaxBacklog.

@@ -14,6 +14,7 @@ import (
 // is of format 1, which is what release 0.1.0 understands.
 var introduced = map[string]int{
 	"addresses.allowNetworks":  2,
+	"restrictRedis":            3,
 	"targets[].retry.statuses": 3,
 }
 

@@ -8,6 +8,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"heymarket.dev/operator/internal/contract"
 )
 
 // Validate returns everything that is wrong with c, one sentence a mistake, or nil.
@@ -138,8 +140,18 @@ func CheckURL(u string) error {
 		return errors.New("must have a port from 1 to 65535")
 	case p.User != nil:
 		return errors.New("must not carry a user name or password; use a header instead")
+	case contract.HasControl(p.Path+p.Host) || contract.HasControl(unescaped(p.RawQuery)):
+		return errors.New("must not hold a line break or another control character, percent-encoded or not")
 	case p.Fragment != "":
 		return errors.New("must not have a fragment")
 	}
 	return nil
+}
+
+// unescaped is text as its reader will see it, or text itself if its encoding is wrong.
+func unescaped(text string) string {
+	if plain, err := url.QueryUnescape(text); err == nil {
+		return plain
+	}
+	return text
 }

@@ -29,10 +29,10 @@ const (
 // Proxy stands between a client and a Redis, and fails as networks do.
 type Proxy struct {
 	listener net.Listener
-	upstream string
 
-	mu      sync.Mutex
-	failure Failure
+	mu       sync.Mutex
+	upstream string
+	failure  Failure
 	// hurt are connections from which something is missing: they end when the network is mended.
 	hurt map[net.Conn]bool
 	open map[net.Conn]bool
@@ -83,12 +83,22 @@ func (p *Proxy) Fail(f Failure) {
 	clear(p.hurt)
 }
 
+// Lead has new connections go to another server; the ones that there are stay.
+func (p *Proxy) Lead(to *Server) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.upstream = to.Addr()
+}
+
 func (p *Proxy) serve(client net.Conn) {
 	p.track(client, true)
 	defer p.track(client, false)
 	defer func() { _ = client.Close() }()
+	p.mu.Lock()
+	upstream := p.upstream
+	p.mu.Unlock()
 	var dialer net.Dialer
-	redis, err := dialer.DialContext(context.Background(), "tcp", p.upstream) // it ends with its client
+	redis, err := dialer.DialContext(context.Background(), "tcp", upstream) // it ends with its client
 	if err != nil {
 		return
 	}

@@ -18,6 +18,7 @@ func (s *Store) call(ctx context.Context, f func(context.Context, rueidis.Client
 	ctx, cancel := s.deadlines.bound(ctx)
 	defer cancel()
 	if err := f(ctx, c.Client); err != nil {
+		s.doubt(err)
 		return fmt.Errorf("%w: %w", ErrUnavailable, err)
 	}
 	return nil
@@ -33,9 +34,21 @@ func (s *Store) exec(ctx context.Context, script *rueidis.Lua, keys, args []stri
 	defer cancel()
 	reply, err := script.Exec(ctx, c.Client, keys, args).ToMessage()
 	if err != nil {
+		s.doubt(err)
 		return reply, fmt.Errorf("%w: %w", ErrUnavailable, err)
 	}
 	return reply, nil
+}
+
+// doubt wakes who can connect again if another connection may do better.
+func (s *Store) doubt(err error) {
+	if !Problem(err).WrongNode() {
+		return
+	}
+	select {
+	case s.doubted <- struct{}{}:
+	default:
+	}
 }
 
 var errNotConnected = fmt.Errorf("%w: not connected yet", ErrUnavailable)

@@ -2,28 +2,48 @@ package stream
 
 import (
 	"context"
-	"errors"
-	"fmt"
-	"regexp"
+	_ "embed"
+	"slices"
 	"strconv"
 	"strings"
 
 	"github.com/redis/rueidis"
+
+	"heymarket.dev/operator/internal/contract"
 )
 
-// CheckDurability asks Redis what it promises and returns one sentence for each thing that can lose accepted events, or
-// none. It needs INFO alone, which every ACL should allow.
-func (s *Store) CheckDurability(ctx context.Context) ([]string, error) {
-	var info map[string]string
-	err := s.call(ctx, func(ctx context.Context, c rueidis.Client) error {
-		text, err := c.Do(ctx, c.B().Info().Build()).ToString()
-		info = parseInfo(text)
-		return err
-	})
-	if err != nil {
-		return nil, fmt.Errorf("ask Redis for INFO: %w", err)
+//go:embed probe.lua
+var probeSource string
+
+var probeScript = rueidis.NewLuaScript(probeSource)
+
+func (s *Store) probe(ctx context.Context, c rueidis.Client) error {
+	return probeScript.Exec(ctx, c, []string{s.prefix + "probe"}, nil).Error()
+}
+
+// Check writes to Redis and asks what it promises. It returns everything that keeps events from being accepted, or that can lose
+// accepted ones, sorted. Besides what receivers write by, it needs INFO, which every ACL should allow.
+func (s *Store) Check(ctx context.Context) []contract.Problem {
+	err := s.call(ctx, s.probe)
+	problems := []contract.Problem{}
+	if p := Problem(err); p != "" {
+		problems = append(problems, p)
 	}
-	return judge(info), nil
+	if err == nil || !Problem(err).OfConnection() {
+		var info map[string]string
+		err := s.call(ctx, func(ctx context.Context, c rueidis.Client) error {
+			text, err := c.Do(ctx, c.B().Info().Build()).ToString()
+			info = parseInfo(text)
+			return err
+		})
+		if err != nil {
+			problems = append(problems, Problem(err))
+		} else {
+			problems = append(problems, judge(info)...)
+		}
+	}
+	slices.Sort(problems)
+	return slices.Compact(problems)
 }
 
 func parseInfo(text string) map[string]string {
@@ -37,22 +57,20 @@ func parseInfo(text string) map[string]string {
 }
 
 // judge holds what INFO says against what a store of record needs.
-func judge(info map[string]string) (problems []string) {
-	if policy := info["maxmemory_policy"]; policy != "noeviction" {
-		problems = append(problems, fmt.Sprintf(
-			"Redis may evict events that are not delivered yet: its maxmemory-policy is %q; set it to noeviction.", policy))
-	}
-	if info["aof_enabled"] == "0" {
-		problems = append(problems, "Redis forgets events when it restarts: its append-only file is off; set appendonly yes.")
-	}
-	if info["aof_enabled"] == "1" && info["aof_last_write_status"] == "err" {
-		problems = append(problems, "Redis cannot write its append-only file: see its log, and whether its disk is full.")
-	}
-	if role := info["role"]; role == "slave" {
-		problems = append(problems, "Redis is a replica and takes no writes: name its primary in the Redis URL, or use Sentinel.")
-	}
-	if v := info["redis_version"]; tooOld(v) {
-		problems = append(problems, fmt.Sprintf("Redis %s lacks what is needed: use 6.2 or later.", v))
+func judge(info map[string]string) (problems []contract.Problem) {
+	for _, rule := range []struct {
+		broken  bool
+		problem contract.Problem
+	}{
+		{info["maxmemory_policy"] != "noeviction", contract.RedisEvicts},
+		{info["aof_enabled"] == "0", contract.RedisForgets},
+		{info["aof_enabled"] == "1" && info["aof_last_write_status"] == "err", contract.RedisCannotSave},
+		{info["role"] == "slave", contract.RedisReadOnly},
+		{tooOld(info["redis_version"]), contract.RedisTooOld},
+	} {
+		if rule.broken {
+			problems = append(problems, rule.problem)
+		}
 	}
 	return problems
 }
@@ -65,26 +83,4 @@ func tooOld(version string) bool {
 	major, err1 := strconv.Atoi(parts[0])
 	minor, err2 := strconv.Atoi(parts[1])
 	return err1 == nil && err2 == nil && (major < 6 || major == 6 && minor < 2)
-}
-
-// refusals are what Redis answers to a write that it does not take, and what a person can do about it. That it is a replica
-// is one of judge's problems.
-var refusals = map[string]string{
-	"OOM":        "Redis has no memory left and takes no new events: raise its maxmemory, or mend the target whose backlog fills it.",
-	"MISCONF":    "Redis cannot save to its disk and takes no new events: see its log, and whether its disk is full.",
-	"NOREPLICAS": "Redis has fewer replicas than its min-replicas-to-write and takes no new events: bring them back.",
-	"NOPERM":     "Redis does not let its user do what receivers need, so it takes no new events: give the user back its rights.",
-}
-
-// Scripts pass the code on somewhere in their own error.
-var refusalCode = regexp.MustCompile(`\b(OOM|MISCONF|NOREPLICAS|NOPERM)\b`)
-
-// Refusal returns one sentence for an error by which Redis says that it takes no writes, though it can be reached and read; ""
-// for any other.
-func Refusal(err error) string {
-	answer, ok := errors.AsType[*rueidis.RedisError](err)
-	if !ok {
-		return ""
-	}
-	return refusals[refusalCode.FindString(answer.Error())]
 }

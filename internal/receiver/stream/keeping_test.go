@@ -2,14 +2,15 @@ package stream_test
 
 import (
 	"fmt"
-	"slices"
 	"strings"
 	"testing"
 	"time"
 	"unicode/utf8"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 
+	"heymarket.dev/operator/internal/contract"
 	"heymarket.dev/operator/internal/receiver/event"
 	"heymarket.dev/operator/internal/receiver/redistest"
 	"heymarket.dev/operator/internal/receiver/stream"
@@ -324,33 +325,36 @@ func TestATargetThatIsGoneKeepsItsBacklogForAWhile(t *testing.T) {
 	}
 }
 
-func TestCheckDurabilityNamesEveryProblem(t *testing.T) {
+func TestCheckNamesEveryProblem(t *testing.T) {
 	t.Parallel()
 	r := redistest.Start(t)
 	s := connect(t, r, "a")
 	for _, tc := range []struct {
-		set  []string
-		want string
+		do   []string
+		want []contract.Problem
 	}{
-		{nil, ""},
-		{[]string{"maxmemory-policy", "allkeys-lru"}, "allkeys-lru"},
-		{[]string{"maxmemory-policy", "volatile-ttl"}, "volatile-ttl"},
-		{[]string{"maxmemory-policy", "noeviction"}, ""},
-		{[]string{"appendonly", "no"}, "append-only file is off"},
+		{nil, nil},
+		{[]string{"CONFIG", "SET", "maxmemory-policy", "allkeys-lru"}, []contract.Problem{contract.RedisEvicts}},
+		{[]string{"CONFIG", "SET", "maxmemory-policy", "noeviction"}, nil},
+		{[]string{"CONFIG", "SET", "maxmemory", "1"}, []contract.Problem{contract.RedisFull}},
+		{[]string{"CONFIG", "SET", "maxmemory", "0"}, nil},
+		{[]string{"CONFIG", "SET", "min-replicas-to-write", "1"}, []contract.Problem{contract.RedisFewReplicas}},
+		{[]string{"CONFIG", "SET", "min-replicas-to-write", "0"}, nil},
+		{[]string{"ACL", "SETUSER", "default", "-set"}, []contract.Problem{contract.RedisNoRights}},
+		{[]string{"ACL", "SETUSER", "default", "+set"}, nil},
+		{[]string{"CONFIG", "SET", "appendonly", "no"}, []contract.Problem{contract.RedisForgets}},
+		{[]string{"CONFIG", "SET", "appendonly", "yes"}, nil},
+		{[]string{"REPLICAOF", "127.0.0.1", "1"}, []contract.Problem{contract.RedisReadOnly}},
+		{[]string{"CONFIG", "SET", "replica-serve-stale-data", "no"}, []contract.Problem{contract.RedisNoPrimary, contract.RedisReadOnly}},
 	} {
-		if tc.set != nil {
-			r.MustDo(slices.Concat([]string{"CONFIG", "SET"}, tc.set)...)
+		if tc.do != nil {
+			r.MustDo(tc.do...)
 		}
-		problems, err := s.CheckDurability(t.Context())
-		if err != nil {
-			t.Fatal(err)
+		if diff := cmp.Diff(tc.want, s.Check(t.Context()), cmpopts.EquateEmpty()); diff != "" {
+			t.Errorf("after %v (-want +got):\n%s", tc.do, diff)
 		}
-		if all := strings.Join(problems, " "); (tc.want == "") != (all == "") || !strings.Contains(all, tc.want) {
-			t.Errorf("after %v: %q; want something on %q", tc.set, all, tc.want)
+		if left, err := r.Do("KEYS", "*"); err == nil && left != "" { // a replica without its primary does not say
+			t.Errorf("it leaves %s", left)
 		}
-	}
-	r.MustDo("REPLICAOF", "127.0.0.1", "1")
-	if problems, err := s.CheckDurability(t.Context()); err != nil || !strings.Contains(strings.Join(problems, " "), "replica") {
-		t.Errorf("a replica: %v, %v", problems, err)
 	}
 }

@@ -20,16 +20,10 @@ const removeStep = "1000"
 // Prefix is what all keys of the webhook namespace/name begin with.
 func Prefix(namespace, name string) string { return "hmw:{" + namespace + "/" + name + "}:" }
 
-// Remove removes every key of the webhook namespace/name from the Redis at url, see Connect, and returns how many there
-// were. No receiver of the webhook may run any more, or it makes some of them anew. Its work grows with all keys of that
-// Redis; if ctx ends first it returns an error, and may be called again.
-func Remove(ctx context.Context, url string, ca []byte, namespace, name string) (int, error) {
-	s := New(namespace, name, "")
-	if err := s.Connect(ctx, url, ca); err != nil {
-		return 0, fmt.Errorf("remove keys: %w", err)
-	}
-	defer s.Close()
-	removed, cursor := 0, "0"
+// RemoveKeys removes every key of the webhook and returns how many there were. No receiver of the webhook may run any more: it
+// would create some of them again. Its work grows with all keys of that Redis. After an error the same call is right.
+func (s *Store) RemoveKeys(ctx context.Context) (int64, error) {
+	removed, cursor := int64(0), "0"
 	for {
 		err := s.call(ctx, func(ctx context.Context, c rueidis.Client) error {
 			// The characters of a pattern do not occur in names of Kubernetes, and "{" is none of them.
@@ -44,7 +38,7 @@ func Remove(ctx context.Context, url string, ca []byte, namespace, name string) 
 				return err
 			}
 			n, err := reply[1].AsInt64()
-			removed += int(n)
+			removed += n
 			return err
 		})
 		if err != nil {

@@ -5,6 +5,7 @@ import (
 	"strings"
 	"testing"
 
+	"heymarket.dev/operator/internal/contract"
 	"heymarket.dev/operator/internal/receiver/event"
 	"heymarket.dev/operator/internal/receiver/redistest"
 	"heymarket.dev/operator/internal/receiver/stream"
@@ -27,7 +28,7 @@ func TestRemove(t *testing.T) {
 	redis.MustDo("EVAL", "for i = 1, 5000 do redis.call('SET', ARGV[1] .. i, 'x'); redis.call('SET', ARGV[2] .. i, 'x') end", "0",
 		"hmw:{staging/support}:d:", "hmw:{staging/support-2}:d:")
 	before := redis.MustDo("DBSIZE")
-	n, err := stream.Remove(t.Context(), redis.URL(), nil, "staging", "support")
+	n, err := s.RemoveKeys(t.Context())
 	if err != nil || n <= 5000 {
 		t.Errorf("%d removed of %s, %v", n, before, err)
 	}
@@ -37,7 +38,7 @@ func TestRemove(t *testing.T) {
 	if left := redis.MustDo("DBSIZE"); left != "5000" {
 		t.Errorf("of the neighbour's 5000 keys %s are left", left)
 	}
-	if n, err := stream.Remove(t.Context(), redis.URL(), nil, "staging", "support"); err != nil || n != 0 {
+	if n, err := s.RemoveKeys(t.Context()); err != nil || n != 0 {
 		t.Errorf("a second time: %d removed, %v", n, err)
 	}
 }
@@ -47,15 +48,10 @@ func TestRemoveFromACluster(t *testing.T) {
 	nodes, url := redistest.StartCluster(t)
 	names := []string{"support", "sales", "alerts", "billing"}
 	for _, name := range names {
-		s := stream.New("staging", name, "a")
-		if err := s.Connect(t.Context(), url, nil); err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(s.Close)
-		say(t, s, "1", 0)
+		say(t, connectTo(t, url, name), "1", 0)
 	}
 	for _, name := range names {
-		if n, err := stream.Remove(t.Context(), url, nil, "staging", name); err != nil || n < 2 {
+		if n, err := connectTo(t, url, name).RemoveKeys(t.Context()); err != nil || n < 2 {
 			t.Errorf("%s: %d removed, %v", name, n, err)
 		}
 	}
@@ -70,18 +66,29 @@ func TestRemoveSaysWhatIsWrong(t *testing.T) {
 	t.Parallel()
 	redis := redistest.Start(t)
 	redis.MustDo(append([]string{"ACL", "SETUSER", "tenant"}, tenantRules...)...)
-	url := "redis://tenant:secret@" + redis.Addr()
-	_, err := stream.Remove(t.Context(), url, nil, "staging", "support")
-	if err == nil || !strings.Contains(err.Error(), "can't run this command") || strings.Contains(err.Error(), "secret") {
+	tenant := connectTo(t, "redis://tenant:secret@"+redis.Addr(), "support")
+	_, err := tenant.RemoveKeys(t.Context())
+	if stream.Problem(err) != contract.RedisNoRights || strings.Contains(err.Error(), "secret") {
 		t.Errorf("a user who may not look for keys: %v", err)
 	}
 	redis.MustDo("ACL", "SETUSER", "tenant", "+scan")
-	if _, err := stream.Remove(t.Context(), url, nil, "staging", "support"); err != nil {
+	if _, err := tenant.RemoveKeys(t.Context()); err != nil {
 		t.Errorf("a user who may: %v", err)
 	}
 	ended, end := context.WithCancel(t.Context())
 	end()
-	if _, err := stream.Remove(ended, redis.URL(), nil, "staging", "support"); err == nil {
+	if _, err := tenant.RemoveKeys(ended); err == nil {
 		t.Error("no time, and no error")
 	}
+}
+
+// connectTo returns a Store of the webhook staging/name that is connected to the Redis at url.
+func connectTo(t *testing.T, url, name string) *stream.Store {
+	t.Helper()
+	s := stream.New("staging", name, "a")
+	if err := s.Connect(t.Context(), url, nil); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(s.Close)
+	return s
 }

@@ -20,6 +20,8 @@ import (
 
 	"github.com/redis/rueidis"
 
+	"heymarket.dev/operator/internal/contract"
+	"heymarket.dev/operator/internal/receiver/address"
 	"heymarket.dev/operator/internal/receiver/event"
 )
 
@@ -52,6 +54,11 @@ type Store struct {
 	consumer string
 	client   atomic.Pointer[connection]
 	deadlines
+
+	addresses atomic.Pointer[address.Policy] // nil: any
+	// opened and held are the connections, and the bytes of answers under way on them.
+	opened, held atomic.Int64
+	doubted      chan struct{}
 }
 
 type connection struct{ rueidis.Client }
@@ -59,7 +66,7 @@ type connection struct{ rueidis.Client }
 // New returns a Store for the webhook namespace/name that is not connected yet. The consumer's name must be unique among
 // all receivers that ever serve this webhook at the same time.
 func New(namespace, name, consumer string) *Store {
-	return &Store{prefix: Prefix(namespace, name), consumer: consumer}
+	return &Store{prefix: Prefix(namespace, name), consumer: consumer, doubted: make(chan struct{}, 1)}
 }
 
 // Connect dials the Redis at url, checks that it answers, and uses it from then on in place of an earlier one. On an
@@ -69,29 +76,86 @@ func New(namespace, name, consumer string) *Store {
 // ?addr=host:port, repeated; ?master_set=name makes the hosts those of Sentinels, to which sentinel_username and
 // sentinel_password log in. CA holds PEM certificates that are trusted instead of the system's; nil means the system's.
 func (s *Store) Connect(ctx context.Context, url string, ca []byte) error {
-	url = strings.TrimSpace(url)
-	var options rueidis.ClientOption
-	parsed, err := neturl.Parse(url)
-	if err == nil {
-		options, err = rueidis.ParseURL(url)
-	}
+	client, err := s.open(ctx, url, ca)
 	if err != nil {
-		// The parser's error repeats the URL, and with it the password.
-		return errors.New("the Redis URL cannot be read; write it as redis://user:password@host:6379/0, or rediss:// for TLS")
+		return err
+	}
+	s.use(client)
+	return nil
+}
+
+// Reconnect dials as Connect does, and uses the new connection only if writes succeed on it: behind one address there can be
+// several nodes, and the connection in use may lead to the wrong one.
+func (s *Store) Reconnect(ctx context.Context, url string, ca []byte) error {
+	client, err := s.open(ctx, url, ca)
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	if err := s.probe(ctx, client); err != nil {
+		client.Close()
+		return fmt.Errorf("%w: %w", ErrUnavailable, err)
+	}
+	s.use(client)
+	return nil
+}
+
+// Restrict sets the addresses to which later connections may go, those to nodes that Redis names included; nil means any.
+func (s *Store) Restrict(addresses *address.Policy) { s.addresses.Store(addresses) }
+
+// Doubted receives a value when an answer was one that another connection may not give, see contract.Problem.WrongNode.
+func (s *Store) Doubted() <-chan struct{} { return s.doubted }
+
+func (s *Store) use(client rueidis.Client) {
+	if old := s.client.Swap(&connection{client}); old != nil {
+		// Commands under way on the old connection are bounded by callTimeout.
+		time.AfterFunc(2*callTimeout, old.Close)
+	}
+}
+
+// open dials and checks that something answers.
+func (s *Store) open(ctx context.Context, url string, ca []byte) (rueidis.Client, error) {
+	options, err := s.options(strings.TrimSpace(url), ca)
+	if err != nil {
+		return nil, err
 	}
 	address := strings.Join(options.InitAddress, ", ")
+	client, err := rueidis.NewClient(options)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %s: %w", ErrUnavailable, address, err)
+	}
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	if err := client.Do(ctx, client.B().Ping().Build()).Error(); err != nil {
+		client.Close()
+		return nil, fmt.Errorf("%w: %s: %w", ErrUnavailable, address, err)
+	}
+	return client, nil
+}
+
+func (s *Store) options(url string, ca []byte) (options rueidis.ClientOption, err error) {
+	if err := contract.CheckRedisURL(url); err != nil {
+		return options, settingsError{"the Redis URL " + err.Error()}
+	}
+	// The check has read it before.
+	parsed, _ := neturl.Parse(url)
+	options, err = rueidis.ParseURL(url)
+	if err != nil {
+		// The parser's error repeats the URL, and with it the password.
+		return options, settingsError{"the Redis URL cannot be read: write it as redis://user:password@host:6379/0, or rediss:// for TLS"}
+	}
 	if ca != nil {
 		if options.TLSConfig == nil {
-			return fmt.Errorf("there is a certificate authority for Redis at %s, but its URL does not begin with rediss://", address)
+			return options, settingsError{fmt.Sprintf("there is a certificate authority for Redis at %s, but its URL does not begin with rediss://",
+				strings.Join(options.InitAddress, ", "))}
 		}
 		options.TLSConfig.RootCAs = x509.NewCertPool()
 		if !options.TLSConfig.RootCAs.AppendCertsFromPEM(ca) {
-			return errors.New("the certificate authority for Redis holds no PEM certificate")
+			return options, settingsError{"the certificate authority for Redis holds no PEM certificate"}
 		}
 	}
-	if options.TLSConfig != nil && !options.TLSConfig.InsecureSkipVerify {
-		options.DialCtxFn = dialTLS
-	}
+	options.DialCtxFn = s.dial
 	options.Sentinel.Username = parsed.Query().Get("sentinel_username")
 	options.Sentinel.Password = parsed.Query().Get("sentinel_password")
 	options.Sentinel.Dialer.Timeout = dialTimeout
@@ -107,21 +171,7 @@ func (s *Store) Connect(ctx context.Context, url string, ca []byte) error {
 	options.RingScaleEachConn = 9          // 512 commands under way
 	options.ReadBufferEachConn = 64 << 10  // bodies are small; the library's half MiB is most of an idle receiver
 	options.WriteBufferEachConn = 64 << 10 //
-	client, err := rueidis.NewClient(options)
-	if err != nil {
-		return fmt.Errorf("%w: %s: %w", ErrUnavailable, address, err)
-	}
-	ctx, cancel := context.WithTimeout(ctx, callTimeout)
-	defer cancel()
-	if err := client.Do(ctx, client.B().Ping().Build()).Error(); err != nil {
-		client.Close()
-		return fmt.Errorf("%w: %s: %w", ErrUnavailable, address, err)
-	}
-	if old := s.client.Swap(&connection{client}); old != nil {
-		// Commands under way on the old connection are bounded by callTimeout.
-		time.AfterFunc(2*callTimeout, old.Close)
-	}
-	return nil
+	return options, nil
 }
 
 // Ping says whether Redis answers now.

@@ -213,8 +213,8 @@ func TestAnACLFencesOneNamespaceFromAnother(t *testing.T) {
 	}
 	t.Cleanup(own.Close)
 	conform(t, own)
-	if _, err := own.CheckDurability(t.Context()); err != nil {
-		t.Error(err)
+	if problems := own.Check(t.Context()); len(problems) > 0 {
+		t.Error(problems)
 	}
 
 	other := stream.New("production", "support", "a")

@@ -1,0 +1,183 @@
+package controller
+
+import (
+	"context"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"heymarket.dev/operator/api/v1alpha1"
+	"heymarket.dev/operator/internal/contract"
+	"heymarket.dev/operator/internal/receiver"
+	"heymarket.dev/operator/internal/receiver/config"
+	"heymarket.dev/operator/internal/receiver/redistest"
+)
+
+// realReceiver runs a receiver of this build and returns what asks it, and the address of its operations port.
+func realReceiver(t *testing.T, redisURL string) (pods *HTTPPodStatus, ops netip.AddrPort) {
+	t.Helper()
+	dir := t.TempDir()
+	file := func(name, text string) string {
+		t.Helper()
+		path := filepath.Join(dir, name)
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return path
+	}
+	encoded, err := config.Encode(config.Config{
+		Webhook: config.Webhook{Namespace: "staging", Name: "support"}, Paths: []string{"/in"},
+		TokenFiles: []string{file("token", canary)}, RedisURLFile: file("redis", redisURL),
+		Targets: []config.Target{{Name: "crm", URL: "http://127.0.0.1:1/"}},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	listener := func() net.Listener {
+		t.Helper()
+		var listen net.ListenConfig
+		l, err := listen.Listen(t.Context(), "tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		return l
+	}
+	o := receiver.Options{
+		ConfigFile: file("config.json", string(encoded)), Events: listener(), Ops: listener(), Version: "v1", Consumer: "a",
+		RereadInterval: time.Hour, Log: slog.New(slog.NewTextHandler(io.Discard, nil)),
+	}
+	r, err := receiver.New(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, end := context.WithCancel(context.WithoutCancel(t.Context()))
+	ended := make(chan error, 1)
+	go func() { ended <- r.Run(ctx) }()
+	t.Cleanup(func() {
+		end()
+		if err := <-ended; err != nil {
+			t.Error(err)
+		}
+	})
+	ops = netip.MustParseAddrPort(o.Ops.Addr().String())
+	pods = NewHTTPPodStatus()
+	pods.port = ops.Port()
+	return pods, ops
+}
+
+// gauge returns the line of a metric without labels.
+func gauge(t *testing.T, ops netip.AddrPort, name string) string {
+	t.Helper()
+	resp, err := http.Get("http://" + ops.String() + "/metrics")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	body, err := io.ReadAll(resp.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for line := range strings.Lines(string(body)) {
+		if value, found := strings.CutPrefix(line, name+" "); found {
+			return strings.TrimSpace(value)
+		}
+	}
+	return ""
+}
+
+// Metrics, /status and the condition come from one verdict: whatever is wrong with a real Redis is in all of them.
+func TestTroubleWithRedisIsInEveryReport(t *testing.T) {
+	t.Parallel()
+	set := func(name, value string) func(*redistest.Server) {
+		return func(r *redistest.Server) { r.MustDo("CONFIG", "SET", name, value) }
+	}
+	for name, tc := range map[string]struct {
+		trouble, mend func(*redistest.Server)
+		problem       contract.Problem
+		up            string
+		reason        string
+	}{
+		"full":             {set("maxmemory", "1"), set("maxmemory", "0"), contract.RedisFull, "0", v1alpha1.ReasonNotDurable},
+		"too few replicas": {set("min-replicas-to-write", "1"), set("min-replicas-to-write", "0"), contract.RedisFewReplicas, "0", v1alpha1.ReasonNotDurable},
+		"evicting":         {set("maxmemory-policy", "allkeys-lru"), set("maxmemory-policy", "noeviction"), contract.RedisEvicts, "1", v1alpha1.ReasonNotDurable},
+		"forgetful":        {set("appendonly", "no"), set("appendonly", "yes"), contract.RedisForgets, "1", v1alpha1.ReasonNotDurable},
+		"demoted": {
+			func(r *redistest.Server) { r.MustDo("REPLICAOF", "127.0.0.1", "1") },
+			func(r *redistest.Server) { r.MustDo("REPLICAOF", "NO", "ONE") }, contract.RedisReadOnly, "0", v1alpha1.ReasonNotDurable,
+		},
+		"without rights": {
+			func(r *redistest.Server) { r.MustDo("ACL", "SETUSER", "default", "-set") },
+			func(r *redistest.Server) { r.MustDo("ACL", "SETUSER", "default", "+set") }, contract.RedisNoRights, "0", v1alpha1.ReasonNotDurable,
+		},
+		"silent": {(*redistest.Server).Freeze, (*redistest.Server).Thaw, contract.RedisUnreachable, "0", v1alpha1.ReasonRedisUnreachable},
+		"away":   {(*redistest.Server).Kill, (*redistest.Server).Run, contract.RedisUnreachable, "0", v1alpha1.ReasonRedisUnreachable},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			redis := redistest.Start(t)
+			pods, ops := realReceiver(t, redis.URL())
+			report := func() contract.Status {
+				t.Helper()
+				s, err := pods.Report(t.Context(), ops.Addr())
+				if err != nil {
+					t.Fatal(err)
+				}
+				return s
+			}
+			good := func() bool {
+				s := report()
+				return s.Durable && s.Redis == contract.RedisOK && observeDurability(&v1alpha1.HeymarketWebhook{}, []contract.Status{s}).ok &&
+					gauge(t, ops, "heymarket_receiver_durable") == "1" && gauge(t, ops, "heymarket_receiver_redis_up") == "1"
+			}
+			await(t, "all is well", good)
+			tc.trouble(redis)
+			// Each asks anew: the first that asks after a second sees it, and the others the same.
+			await(t, "the metric", func() bool { return gauge(t, ops, "heymarket_receiver_durable") == "0" })
+			s := report()
+			condition := observeDurability(&v1alpha1.HeymarketWebhook{}, []contract.Status{s})
+			if up := gauge(t, ops, "heymarket_receiver_redis_up"); up != tc.up {
+				t.Errorf("heymarket_receiver_redis_up is %s, want %s", up, tc.up)
+			}
+			if s.Durable || !slices.Contains(s.Problems, tc.problem) || (s.Redis == contract.RedisOK) != (tc.up == "1") {
+				t.Errorf("/status: durable %v, redis %q, problems %v; want %s", s.Durable, s.Redis, s.Problems, tc.problem)
+			}
+			if condition.ok || condition.reason != tc.reason || !strings.Contains(condition.message, tc.problem.Message()) {
+				t.Errorf("condition: %+v, want %s with %q", condition, tc.reason, tc.problem.Message())
+			}
+			tc.mend(redis)
+			await(t, "all is well again", good)
+		})
+	}
+}
+
+// await asks until the answer is yes; what asks takes its time by itself.
+func await(t *testing.T, what string, yes func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(time.Minute); !yes(); time.Sleep(20 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("after a minute there is not yet: %s", what)
+		}
+	}
+}
+
+// A Pod's own words reach no condition.
+func TestDurabilityTakesNoTextOfPods(t *testing.T) {
+	t.Parallel()
+	for name, s := range map[string]contract.Status{
+		"sentences":        {Redis: "\x1b[31mred", DurabilityProblems: []string{"\x1b[31mred"}},
+		"an unknown code":  {Redis: "red", Problems: []contract.Problem{"red"}},
+		"text beside code": {Redis: "red", Problems: []contract.Problem{contract.RedisFull}, DurabilityProblems: []string{"red"}},
+	} {
+		if v := observeDurability(&v1alpha1.HeymarketWebhook{}, []contract.Status{s}); v.ok || strings.Contains(v.message, "red ") || strings.Contains(v.message, "\x1b") || strings.HasSuffix(v.message, "red") {
+			t.Errorf("%s: %+v", name, v)
+		}
+	}
+}

@@ -1,0 +1,6 @@
+-- Writes as receivers write, and leaves nothing behind. A replica, a full Redis and one that cannot save refuse it.
+--
+-- KEYS[1]  a key that nothing else uses
+redis.call('SET', KEYS[1], '', 'PX', '1000')
+redis.call('DEL', KEYS[1])
+return 1

@@ -1,0 +1,66 @@
+package stream
+
+import (
+	"crypto/tls"
+	"errors"
+	"regexp"
+
+	"github.com/redis/rueidis"
+
+	"heymarket.dev/operator/internal/contract"
+)
+
+// settingsError is about a URL or certificates that cannot be used, whatever Redis does.
+type settingsError struct{ text string }
+
+func (e settingsError) Error() string { return e.text }
+
+// codes are the errors of Redis that mean the same whatever the command was.
+var codes = map[string]contract.Problem{
+	"OOM":         contract.RedisFull,
+	"MISCONF":     contract.RedisCannotSave,
+	"NOREPLICAS":  contract.RedisFewReplicas,
+	"NOPERM":      contract.RedisNoRights,
+	"READONLY":    contract.RedisReadOnly,
+	"MASTERDOWN":  contract.RedisNoPrimary,
+	"CLUSTERDOWN": contract.RedisNoPrimary,
+	"LOADING":     contract.RedisLoading,
+	"NOAUTH":      contract.RedisBadLogin,
+	"WRONGPASS":   contract.RedisBadLogin,
+}
+
+// Scripts pass the code on somewhere in their own error.
+var code = regexp.MustCompile(`\b(OOM|MISCONF|NOREPLICAS|NOPERM|READONLY|MASTERDOWN|CLUSTERDOWN|LOADING|NOAUTH|WRONGPASS)\b`)
+
+// noRights are the words of Redis 7 about a command in a script, which it gives no code.
+var noRights = regexp.MustCompile(`(?i)user executing the script can't`)
+
+// Problem says what an error of this package means for the webhook; "" for none.
+func Problem(err error) contract.Problem {
+	var (
+		answer   *rueidis.RedisError
+		settings settingsError
+		tlsError *tls.CertificateVerificationError
+	)
+	switch {
+	case err == nil:
+		return ""
+	case errors.As(err, &answer):
+		if p, known := codes[code.FindString(answer.Error())]; known {
+			return p
+		}
+		if noRights.MatchString(answer.Error()) {
+			return contract.RedisNoRights
+		}
+		return contract.RedisOtherError
+	case errors.As(err, &settings):
+		return contract.RedisBadSettings
+	case errors.Is(err, errBlocked):
+		return contract.RedisBlocked
+	case errors.Is(err, errMalformed):
+		return contract.RedisMalformed
+	case errors.As(err, &tlsError):
+		return contract.RedisUntrusted
+	}
+	return contract.RedisUnreachable
+}
