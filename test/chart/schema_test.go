@@ -81,6 +81,8 @@ func TestWrongValuesAreRefused(t *testing.T) {
 		// What a schema could only say by a riddle.
 		"redis: {url: 'redis://a:1', existingSecret: {name: b}}":          {"redis.url", "redis.existingSecret.name", "keep the one"},
 		"redis: {caSecret: {name: ca}}":                                   {"redis.caSecret.name", "the bundled Redis has no TLS", "redis.existingSecret.name"},
+		"traces: {endpoint: 'http://collector:4317'}":                     {"traces.endpoint has port 4317", "OTLP over gRPC", "usually 4318"},
+		"traces: {endpoint: 'https://[::1]:4317/v1/traces'}":              {"traces.endpoint has port 4317"},
 		"redis: {url: 'redis://a:1', caSecret: {name: ca}}":               {"redis.caSecret.name", "begins with redis://", "begin it with rediss://"},
 		"replicas: 2\nleaderElection: {enabled: false}":                   {"replicas is 2", "leaderElection.enabled"},
 		"receiver: {networkPolicy: {eventsFrom: [traefik]}}":              {"receiver.networkPolicy.enabled", "eventsFrom"},
