@@ -281,8 +281,13 @@ func TestUnclearCommandLines(t *testing.T) {
 		}
 	}
 	for _, args := range [][]string{
-		{"dead", "replay", "support", "--id", ""}, {"dead", "replay", "support", "--id", " "}, {"dead", "discard", "support", "--type", "chat_closed "},
-		{"dead", "replay", "", "--all"}, {"status", " "}, {"dead", "replay", "support", "--all", "-n", ""}, {""},
+		{"dead", "replay", "support", "--id", ""},
+		{"dead", "replay", "support", "--id", " "},
+		{"dead", "discard", "support", "--type", "chat_closed "},
+		{"dead", "replay", "", "--all"},
+		{"status", " "},
+		{"dead", "replay", "support", "--all", "-n", ""},
+		{""},
 	} {
 		cmd := Command("test")
 		cmd.SetArgs(args)

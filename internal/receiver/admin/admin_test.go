@@ -162,6 +162,7 @@ func TestUnclearRequestsChangeNothing(t *testing.T) {
 		"?status=", "?status=%20422", "?status=-5", "?status=-1", "?status=%2B422", "?status=4.5", "?status=42", "?status=1000", "?status=99999999999999999999", "?status=422&status=500",
 		"?limit=", "?limit=0", "?limit=-1", "?limit=1e3", "?limit=9223372036854775808", "?limit=2000000000", "?limit=1&limit=2",
 		"?typ=chat_closed", "?Type=chat_closed", "?%74yp=x", "?after=1-0", "?=", "?x", "?limit=1&x=", "?limit=%zz", "?limit=1;all=true", "?status=422;type=x",
+		"?limit=1&type=%zz", "?limit=1&status=422;x", // what remains of these must not be taken for all of it
 	}
 	for _, change := range []string{"POST /targets/crm/dead-letters/replay", "DELETE /targets/crm/dead-letters"} {
 		for _, query := range queries {
