@@ -247,6 +247,9 @@ func (w *Worker) finish(ctx context.Context, l event.Lease, attempt int, outcome
 			"target", w.Target, "event", e.ID, "error", err)
 	case settled && decision.Verdict != retry.Again:
 		w.Observer.Settled(w.Target, decision.Verdict, time.Since(e.QueuedAt()))
+		if e.Conversation != "" {
+			w.Wake() // the next event of the conversation can be taken
+		}
 	case settled && decision.Delay < pollInterval:
 		w.Wake() // it may be waiting for longer than that
 	}

@@ -93,6 +93,7 @@ func (q *fakeQueue) Take(ctx context.Context, limit int, bytes int64, lease time
 				continue
 			}
 			heads[i%q.ordered] = true
+			e.lease.Conversation = fmt.Sprint(i % q.ordered)
 		}
 		switch {
 		case e.settled:

@@ -377,6 +377,24 @@ func TestOpenCircuitEndsAtOnce(t *testing.T) {
 	})
 }
 
+// TestConversationFlows has one conversation: an event follows as soon as the one before it is settled, not at the next poll.
+func TestConversationFlows(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		q := &fakeQueue{ordered: 1}
+		q.add(20)
+		begin := time.Now()
+		_, stop := run(t, q, options(&sender{answer: slow(time.Millisecond)}))
+		for q.count("Done") < 20 {
+			time.Sleep(time.Millisecond)
+		}
+		if took := time.Since(begin); took > pollInterval {
+			t.Errorf("20 events of 1 ms took %s", took)
+		}
+		stop()
+	})
+}
+
 // TestConcurrencyAloneCostsNothing has the two ways in which many failures come at once though the target is well: one that
 // refuses the first attempt at each event of twelve conversations, and one that hiccups while many attempts are under way.
 func TestConcurrencyAloneCostsNothing(t *testing.T) {
