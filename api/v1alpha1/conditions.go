@@ -74,8 +74,16 @@ const (
 	// Where the child is an Ingress or HTTPRoute, the reason is that of ConditionExposed, and of ConditionScaled where it
 	// is a ScaledObject.
 	ReasonChildFailed = "ChildFailed"
+	// ReasonChildOverwritten: another field manager changes a child object back each time the operator writes it. The operator
+	// writes it less and less often, at last every ten minutes. On Exposed and Scaled for the objects that those conditions
+	// are about.
+	ReasonChildOverwritten = "ChildOverwritten"
 	// ReasonRolloutInProgress: the Deployment is replacing its Pods.
 	ReasonRolloutInProgress = "RolloutInProgress"
+	// ReasonDeploymentPaused: somebody has paused the rollout of the Deployment, so changes do not reach its Pods.
+	ReasonDeploymentPaused = "DeploymentPaused"
+	// ReasonScaledToZero: somebody has scaled the Deployment to zero beside an autoscaler, which then does nothing.
+	ReasonScaledToZero = "ScaledToZero"
 	// ReasonPodsRefused: the API server refuses the Deployment's Pods, because of a quota, a policy, or something that the
 	// Pods name and that does not exist. The message is the API server's own.
 	ReasonPodsRefused = "PodsRefused"

@@ -253,14 +253,12 @@ type Target struct {
 	// body with the attributes of CloudEvents 1.0 in headers (HTTP binary mode); CloudEventsStructured one JSON document
 	// of CloudEvents 1.0. Default: Heymarket.
 	// +optional
-	// +kubebuilder:default=Heymarket
 	Format Format `json:"format,omitempty"`
 
 	// order is None, or Conversation: the events of one conversation then reach this target one at a time, in the order
 	// in which they were accepted; an event that waits for its next attempt holds back the later ones of its
 	// conversation, and no others. Default: None.
 	// +optional
-	// +kubebuilder:default=None
 	Order Order `json:"order,omitempty"`
 
 	// signing signs every attempt as Standard Webhooks says (the headers webhook-id, webhook-timestamp and
@@ -283,19 +281,16 @@ type Target struct {
 
 	// timeout bounds one attempt, from dialing to the last byte of the answer: 100ms to 2m. Default: 10s.
 	// +optional
-	// +kubebuilder:default="10s"
 	// +kubebuilder:validation:XValidation:rule="duration(self) >= duration('100ms') && duration(self) <= duration('2m')",message="timeout must be from 100ms to 2m"
 	Timeout Duration `json:"timeout,omitempty"`
 
 	// retry is the schedule of attempts for one event.
 	// +optional
-	// +kubebuilder:default={}
 	Retry Retry `json:"retry,omitempty"`
 
 	// maxInFlight bounds the attempts that one receiver Pod has under way at this target: 1 to 1000. Opt-outs and opt-ins
 	// may have 4 besides, so that nothing stands in their way. Default: 32.
 	// +optional
-	// +kubebuilder:default=32
 	// +kubebuilder:validation:Minimum=1
 	// +kubebuilder:validation:Maximum=1000
 	MaxInFlight *int32 `json:"maxInFlight,omitempty"`
@@ -412,13 +407,11 @@ type ServiceReference struct {
 	// path of the request, with an optional query; begins with "/", without fragment, at most 1024 characters.
 	// Default: /.
 	// +optional
-	// +kubebuilder:default="/"
 	// +kubebuilder:validation:MaxLength=1024
 	// +kubebuilder:validation:XValidation:rule="self.matches('^/[^#\\\\s]*$')",message="path must begin with '/' and hold no '#' and no white space"
 	Path string `json:"path,omitempty"`
 	// scheme is HTTP or HTTPS. Default: HTTP.
 	// +optional
-	// +kubebuilder:default=HTTP
 	// +kubebuilder:validation:Enum=HTTP;HTTPS
 	Scheme string `json:"scheme,omitempty"`
 }
@@ -426,30 +419,26 @@ type ServiceReference struct {
 // Retry is the schedule of attempts for one event at one target. An event that runs out of attempts or of time becomes
 // a dead letter.
 //
-// +kubebuilder:validation:XValidation:rule="!has(self.minBackoff) || !has(self.maxBackoff) || duration(self.minBackoff) <= duration(self.maxBackoff)",message="minBackoff must not be longer than maxBackoff"
+// +kubebuilder:validation:XValidation:rule="duration(has(self.minBackoff) ? self.minBackoff : '1s') <= duration(has(self.maxBackoff) ? self.maxBackoff : '10m')",message="minBackoff must not be longer than maxBackoff; their defaults are 1s and 10m"
 type Retry struct {
 	// maxAttempts counts the first attempt as well: 1 to 100. Default: 16.
 	// +optional
-	// +kubebuilder:default=16
 	// +kubebuilder:validation:Minimum=1
 	// +kubebuilder:validation:Maximum=100
 	MaxAttempts *int32 `json:"maxAttempts,omitempty"`
 	// minBackoff is the delay before the second attempt: 10ms to 1h. Each further one doubles it, with jitter.
 	// Default: 1s.
 	// +optional
-	// +kubebuilder:default="1s"
 	// +kubebuilder:validation:XValidation:rule="duration(self) >= duration('10ms') && duration(self) <= duration('1h')",message="minBackoff must be from 10ms to 1h"
 	MinBackoff Duration `json:"minBackoff,omitempty"`
 	// maxBackoff bounds the delay between two attempts: 10ms to 24h. Default: 10m.
 	// +optional
-	// +kubebuilder:default="10m"
 	// +kubebuilder:validation:XValidation:rule="duration(self) >= duration('10ms') && duration(self) <= duration('24h')",message="maxBackoff must be from 10ms to 24h"
 	MaxBackoff Duration `json:"maxBackoff,omitempty"`
 	// maxAge bounds the retries: an event whose next attempt would come later than this after its acceptance is given up.
 	// One that had to wait for longer, because the target's circuit was open or the webhook paused, is still tried once.
 	// 1s to 720h. Default: 24h.
 	// +optional
-	// +kubebuilder:default="24h"
 	// +kubebuilder:validation:XValidation:rule="duration(self) >= duration('1s') && duration(self) <= duration('720h')",message="maxAge must be from 1s to 720h"
 	MaxAge Duration `json:"maxAge,omitempty"`
 	// statuses are the answers that are retried and open the circuit, beside 408, 409, 425, 429 and 5xx: at most 32, from 300 to 499

@@ -2,20 +2,19 @@ package controller
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"reflect"
 	"regexp"
 	"slices"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	networkingv1 "k8s.io/api/networking/v1"
-	"k8s.io/apimachinery/pkg/api/equality"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/runtime"
-	appsv1ac "k8s.io/client-go/applyconfigurations/apps/v1"
-	corev1ac "k8s.io/client-go/applyconfigurations/core/v1"
-	networkingv1ac "k8s.io/client-go/applyconfigurations/networking/v1"
-	policyv1ac "k8s.io/client-go/applyconfigurations/policy/v1"
+	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/log"
 
@@ -30,17 +29,17 @@ func (r *Reconciler) apply(ctx context.Context, now *round, want desired.Objects
 		return nil
 	}
 	is := now.children
-	if _, err := applyChild(ctx, r, now, is.urlSecret, want.URLSecret, corev1ac.ExtractSecret); err != nil {
+	if _, err := applyChild(ctx, r, now, is.urlSecret, want.URLSecret); err != nil {
 		return err
 	}
-	if _, err := applyChild(ctx, r, now, is.configSecret, want.ConfigSecret, corev1ac.ExtractSecret); err != nil {
+	if _, err := applyChild(ctx, r, now, is.configSecret, want.ConfigSecret); err != nil {
 		return err
 	}
-	if _, err := applyChild(ctx, r, now, is.service, want.Service, corev1ac.ExtractService); err != nil {
+	if _, err := applyChild(ctx, r, now, is.service, want.Service); err != nil {
 		return err
 	}
 	if want.NetworkPolicy != nil {
-		if _, err := applyChild(ctx, r, now, is.policy, want.NetworkPolicy, networkingv1ac.ExtractNetworkPolicy); err != nil {
+		if _, err := applyChild(ctx, r, now, is.policy, want.NetworkPolicy); err != nil {
 			return err
 		}
 	}
@@ -48,7 +47,7 @@ func (r *Reconciler) apply(ctx context.Context, now *round, want desired.Objects
 		return err
 	}
 	if want.DisruptionBudget != nil {
-		if _, err := applyChild(ctx, r, now, is.budget, want.DisruptionBudget, policyv1ac.ExtractPodDisruptionBudget); err != nil {
+		if _, err := applyChild(ctx, r, now, is.budget, want.DisruptionBudget); err != nil {
 			return err
 		}
 	}
@@ -56,12 +55,12 @@ func (r *Reconciler) apply(ctx context.Context, now *round, want desired.Objects
 		return err
 	}
 	if want.Ingress != nil {
-		if _, err := applyChild(ctx, r, now, is.ingress, want.Ingress, networkingv1ac.ExtractIngress); err != nil {
+		if _, err := applyChild(ctx, r, now, is.ingress, want.Ingress); err != nil {
 			return err
 		}
 	}
 	if want.HTTPRoute != nil && !now.noGateways {
-		return r.applyExtension(ctx, now, is.route, want.HTTPRoute, "parentRefs", "hostnames")
+		return r.applyExtension(ctx, now, is.route, want.HTTPRoute)
 	}
 	return nil
 }
@@ -73,43 +72,102 @@ func (r *Reconciler) applyDeployment(ctx context.Context, now *round, want desir
 	if err := r.handOverReplicas(ctx, now, want); err != nil {
 		return err
 	}
-	var err error
-	now.rolled, err = applyChild(ctx, r, now, now.children.deployment, want.Deployment, appsv1ac.ExtractDeployment)
+	template, err := json.Marshal(want.Deployment.Spec.Template)
+	if err != nil {
+		return fmt.Errorf("encode the Pod template of Deployment %s: %w", *want.Deployment.GetName(), err)
+	}
+	want.Deployment.WithAnnotations(map[string]string{annotationAppliedTemplate: digestOf(template)})
+	is := now.children.deployment
+	answer, err := applyChild(ctx, r, now, is, want.Deployment)
+	// A write that admission turned into what was there rolls nothing out.
+	now.rolled = answer != nil && (is == nil || answer.GetGeneration() > is.Generation)
 	return err
 }
 
 // applyConfiguration is what the generated apply configurations have in common.
-type applyConfiguration interface {
+type applyConfiguration[A any] interface {
 	runtime.ApplyConfiguration
 	GetKind() *string
 	GetName() *string
+	WithAnnotations(entries map[string]string) A
 }
 
-// applyChild applies want unless is, as far as the operator owns it, already says the same. A change by another manager
-// takes the ownership of the changed field away, so it shows here too; a default or an addition of another manager does
-// not. It returns whether it has written. What the API server refuses or fails to store is noted in now, and stops the
-// round's further writes.
-func applyChild[L client.Object, A applyConfiguration](
-	ctx context.Context, r *Reconciler, now *round, is L, want A, extract func(L, string) (A, error),
-) (bool, error) {
+// applyChild applies want unless it is what the operator last asked for, see applyObject.
+func applyChild[L client.Object, A applyConfiguration[A]](ctx context.Context, r *Reconciler, now *round, is L, want A) (client.Object, error) {
+	answer := reflect.New(reflect.TypeFor[L]().Elem()).Interface().(L)
+	answer.SetNamespace(now.hook.Namespace)
+	answer.SetName(*want.GetName())
+	return r.applyObject(ctx, now, existing(is), application{
+		kind: *want.GetKind(), config: want, answer: answer,
+		annotate: func(annotations map[string]string) { want.WithAnnotations(annotations) },
+	})
+}
+
+// application is one child as it is sent to the API server.
+type application struct {
+	kind   string
+	config runtime.ApplyConfiguration
+	// annotate adds annotations to config.
+	annotate func(map[string]string)
+	// answer has the child's namespace and name, and becomes the API server's answer.
+	answer client.Object
+}
+
+// applyObject applies want unless the operator has asked for the same before and still owns all of it. What the API server,
+// an admission policy or a webhook made of it is not compared: admission would change it again in the same way. A field
+// that another manager has changed no longer belongs to the operator, so it is written again; when that repeats, ever less
+// often, and a condition says so. A child that the API server refuses or fails to store is noted in now and stops the
+// round's further writes. It returns the API server's answer, or nil if it has not written.
+func (r *Reconciler) applyObject(ctx context.Context, now *round, is client.Object, want application) (client.Object, error) {
 	if !now.writes() {
-		return false, nil
+		return nil, nil
 	}
-	kind, name := *want.GetKind(), *want.GetName()
-	if !isNil(is) {
-		owned, err := extract(is, FieldOwner)
+	kind, name := want.kind, want.answer.GetName()
+	asked, err := json.Marshal(want.config)
+	if err != nil {
+		return nil, fmt.Errorf("encode %s %s: %w", kind, name, err)
+	}
+	digest := digestOf(asked)
+	if is != nil {
+		needed, err := r.applied.needed(is, asked, digest)
 		if err != nil {
-			return false, fmt.Errorf("read what the operator owns of %s %s: %w", kind, name, err)
+			return nil, fmt.Errorf("read what the operator owns of %s %s: %w", kind, name, err)
 		}
-		if equality.Semantic.DeepEqual(owned, want) {
-			return false, nil
+		if !needed {
+			return nil, nil
+		}
+		wait, repeated := r.applied.delay(is.GetUID(), digest, time.Now())
+		if repeated {
+			now.overwritten(kind, name, wait)
+		}
+		if wait > 0 {
+			return nil, nil
 		}
 	}
-	wrote, err := now.applied(r.Client.Apply(ctx, want, client.FieldOwner(FieldOwner), client.ForceOwnership), kind, name)
-	if wrote {
-		log.FromContext(ctx).Info("Applied", "child", kind+"/"+name)
+	want.annotate(map[string]string{annotationApplied: digest})
+	marked, err := json.Marshal(want.config)
+	if err != nil {
+		return nil, fmt.Errorf("encode %s %s: %w", kind, name, err)
 	}
-	return wrote, err
+	// Not Client.Apply: it would merge the answer into what was asked for, without the managed fields.
+	err = r.Client.Patch(ctx, want.answer, client.RawPatch(types.ApplyPatchType, marked), client.FieldOwner(FieldOwner), client.ForceOwnership)
+	wrote, err := now.applied(err, kind, name)
+	if !wrote {
+		return nil, err
+	}
+	log.FromContext(ctx).Info("Applied", "child", kind+"/"+name)
+	if err := r.applied.remember(want.answer, asked, digest, time.Now()); err != nil {
+		return nil, fmt.Errorf("read the answer to %s %s: %w", kind, name, err)
+	}
+	return want.answer, nil
+}
+
+// existing makes a nil pointer a nil interface.
+func existing[L client.Object](obj L) client.Object {
+	if isNil(obj) {
+		return nil
+	}
+	return obj
 }
 
 // failure is a child that the API server could not store or remove.

@@ -75,7 +75,8 @@ func (r *Reconciler) readChildren(ctx context.Context, now *round) error {
 
 // readChild returns the object, or nil if there is none. What the cache does not know is asked of the API server if the
 // child is wanted: it may be too new for the cache, may have lost its label, or may be somebody else's. An object that
-// is not controlled by this resource is a refusal, and not ours to read, change or delete.
+// the operator made and that has lost its owner is adopted. Any other that is not controlled by this resource is a refusal,
+// and not ours to read, change or delete.
 func readChild[T client.Object](
 	ctx context.Context, r *Reconciler, now *round, kind string, key client.ObjectKey, obj T, wanted bool,
 ) (T, error) {
@@ -91,14 +92,25 @@ func readChild[T client.Object](
 		return none, fmt.Errorf("read %s %s: %w", kind, key.Name, err)
 	case metav1.IsControlledBy(obj, now.hook):
 		return obj, nil
+	}
+	adopted, err := r.adopt(ctx, now.hook, obj)
+	switch {
+	case err != nil:
+		return none, fmt.Errorf("adopt %s %s: %w", kind, key.Name, err)
+	case adopted:
+		return obj, nil
 	case !wanted:
 		return none, nil
 	}
 	now.unwatched = true
-	if c := metav1.GetControllerOf(obj); c != nil && c.Kind == "HeymarketWebhook" && c.Name == now.hook.Name {
+	switch {
+	case !obj.GetDeletionTimestamp().IsZero():
+		now.refuse(v1alpha1.ReasonChildNameTaken, "%s %q belongs to an earlier HeymarketWebhook of this name and is about to be removed.", kind, key.Name)
+	case key.Name == desired.URLSecretName(now.hook.Name):
 		now.refuse(v1alpha1.ReasonChildNameTaken,
-			"%s %q belongs to an earlier HeymarketWebhook of this name and is about to be removed.", kind, key.Name)
-	} else {
+			"%s %q exists and was not made by the operator, so it is left alone. If it holds the URL that Heymarket sends to, keep a copy of it before you rename it; or give the HeymarketWebhook another name.",
+			kind, key.Name)
+	default:
 		now.refuse(v1alpha1.ReasonChildNameTaken,
 			"%s %q exists and does not belong to this HeymarketWebhook, so it is left alone: delete or rename it, or give the HeymarketWebhook another name.",
 			kind, key.Name)

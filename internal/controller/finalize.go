@@ -15,8 +15,6 @@ import (
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
-	appsv1ac "k8s.io/client-go/applyconfigurations/apps/v1"
-	corev1ac "k8s.io/client-go/applyconfigurations/core/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/log"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
@@ -270,10 +268,10 @@ func (r *Reconciler) startRemoval(ctx context.Context, hook *v1alpha1.HeymarketW
 	case !now.accepted():
 		return &verdict{reason: v1alpha1.ReasonRedisKeysLeft, message: now.refusal.message + " " + keysStay}, nil
 	}
-	if _, err := applyChild(ctx, r, now, secret, removal.ConfigSecret, corev1ac.ExtractSecret); err != nil {
+	if _, err := applyChild(ctx, r, now, secret, removal.ConfigSecret); err != nil {
 		return nil, err
 	}
-	if _, err := applyChild(ctx, r, now, (*appsv1.Deployment)(nil), removal.Deployment, appsv1ac.ExtractDeployment); err != nil {
+	if _, err := applyChild(ctx, r, now, (*appsv1.Deployment)(nil), removal.Deployment); err != nil {
 		return nil, err
 	}
 	return keysGoing, now.trouble

@@ -2,6 +2,7 @@ package controller
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"slices"
 
@@ -55,6 +56,10 @@ func (r *Reconciler) isUpgrade(now *round, want desired.Objects) (bool, error) {
 	}
 	if c := meta.FindStatusCondition(before.Conditions, v1alpha1.ConditionAccepted); c == nil || refusing(c.Reason) {
 		return false, nil
+	}
+	if asked, found := is.Annotations[annotationAppliedTemplate]; found {
+		template, err := json.Marshal(want.Deployment.Spec.Template)
+		return asked != digestOf(template), err
 	}
 	owned, err := appsv1ac.ExtractDeployment(is, FieldOwner)
 	if err != nil {

@@ -335,7 +335,25 @@ var misconfigurations = []struct {
 				mistake: "A NetworkPolicy keeps the operator from the Pods", silent: true,
 				after:     func(w *world) { w.rollOut(2) },
 				condition: v1alpha1.ConditionAvailable, reason: v1alpha1.ReasonStatusUnreachable,
-				words: []string{`Deployment "support-receiver"`, "does not tell", "NetworkPolicy", "port 8081"},
+				words: []string{`Deployment "support-receiver"`, "does not answer", "NetworkPolicy", "port 8081", "service mesh", "excludeInboundPorts"},
+			},
+			{
+				mistake: "The rollout of the receiver's Deployment is paused (`kubectl rollout pause`)",
+				after: func(w *world) {
+					w.rollOut(2)
+					change(w, w.deployment(), func(d *appsv1.Deployment) { d.Spec.Paused = true })
+				},
+				condition: v1alpha1.ConditionAvailable, reason: v1alpha1.ReasonDeploymentPaused,
+				words: []string{`Deployment "support-receiver"`, "paused", "kubectl rollout resume deployment support-receiver"},
+			},
+			{
+				mistake: "The receiver's Deployment is scaled to zero beside an autoscaler", spec: "receiver: {autoscaling: {maxReplicas: 5}}",
+				after: func(w *world) {
+					w.reconcile() // It leaves the number to the autoscaler.
+					change(w, w.deployment(), func(d *appsv1.Deployment) { d.Spec.Replicas = new(int32(0)) })
+				},
+				condition: v1alpha1.ConditionAvailable, reason: v1alpha1.ReasonScaledToZero,
+				words: []string{`Deployment "support-receiver"`, "kubectl scale deployment support-receiver", "--replicas=2"},
 			},
 		},
 	},

@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"regexp"
 	"slices"
+	"strconv"
 	"sync"
 	"time"
 
@@ -50,6 +51,7 @@ func (r *Reconciler) observe(ctx context.Context, now *round, want desired.Objec
 	now.unwatched = now.unwatched || seen.scaled != nil && !seen.scaled.ok && seen.scaled.reason != v1alpha1.ReasonKEDAMissing
 	reports := askPods(ctx, r.Pods, pods.ready)
 	seen.available, seen.ask = observeReceiver(now, want, reports)
+	seen.fails(now.repeated)
 	seen.fails(now.leftover)
 	seen.fails(now.failure)
 	if len(pods.ready) == 0 {
@@ -94,6 +96,13 @@ func observeReceiver(now *round, want desired.Objects, reports []*contract.Statu
 		return verdict{reason: v1alpha1.ReasonNotDeployed, message: "There is no receiver, because " + now.why() + "."}, false
 	case d == nil || now.rolled:
 		return rollout, false
+	case d.Spec.Paused:
+		return verdict{reason: v1alpha1.ReasonDeploymentPaused, message: fmt.Sprintf(
+			"The rollout of Deployment %q is paused, so changes do not reach its Pods: resume it with kubectl rollout resume deployment %s -n %s.", name, name, d.Namespace)}, false
+	case ptr.Deref(d.Spec.Replicas, 1) == 0:
+		return verdict{reason: v1alpha1.ReasonScaledToZero, message: fmt.Sprintf(
+			"Deployment %q is scaled to zero, so no receiver runs and autoscalers leave it alone: scale it up with kubectl scale deployment %s -n %s --replicas=%d.",
+			name, name, d.Namespace, desired.MinReplicas(now.hook))}, false
 	case refusesPods(d) != "":
 		return verdict{reason: v1alpha1.ReasonPodsRefused, message: bounded(fmt.Sprintf(
 			"The API server refuses the Pods of Deployment %q (%s): change the quota, the policy or the part of spec.receiver that it names.", name, refusesPods(d)))}, false
@@ -111,8 +120,9 @@ func observeReceiver(now *round, want desired.Objects, reports []*contract.Statu
 			"No Pod of Deployment %q is ready: see kubectl describe deployment %s and the logs of its Pods.", name, name)}, false
 	case slices.Contains(reports, nil):
 		return verdict{reason: v1alpha1.ReasonStatusUnreachable, message: fmt.Sprintf(
-			"A ready Pod of Deployment %q does not tell the operator which configuration it serves: check that no NetworkPolicy keeps the operator from port %d of the Pods.",
-			name, desired.OpsPort)}, true
+			"A ready Pod of Deployment %q does not answer the operator on port %d: check that no NetworkPolicy blocks it. In a service mesh that enforces mutual TLS, exclude the port by "+
+				"spec.receiver.podAnnotations: traffic.sidecar.istio.io/excludeInboundPorts or config.linkerd.io/skip-inbound-ports, each %q (see docs/mesh.md).",
+			name, desired.OpsPort, strconv.Itoa(desired.OpsPort))}, true
 	case slices.ContainsFunc(reports, func(p *contract.Status) bool { return p.ConfigDigest != want.ConfigDigest }):
 		how := "the kubelet brings the new one within about a minute; if it lasts, the logs of its Pods say why they do not take it over"
 		if !now.handedOut(want) {

@@ -59,6 +59,8 @@ type Reconciler struct {
 	Extensions Extensions
 	// Settings are the operator's own.
 	Settings Settings
+
+	applied appliedMemory
 }
 
 var _ reconcile.ObjectReconciler[*v1alpha1.HeymarketWebhook] = (*Reconciler)(nil)

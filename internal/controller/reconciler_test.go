@@ -526,7 +526,7 @@ func TestOthersMayAdd(t *testing.T) {
 	t.Parallel()
 	w := settled(t)
 	change(w, w.deployment(), func(d *appsv1.Deployment) {
-		d.Annotations = map[string]string{"example.com/note": "mine"}
+		d.Annotations["example.com/note"] = "mine"
 		d.Spec.Template.Annotations = map[string]string{"kubectl.kubernetes.io/restartedAt": "2026-11-21T00:00:00Z"}
 		d.Spec.Template.Spec.Containers = append(d.Spec.Template.Spec.Containers, corev1.Container{Name: "sidecar", Image: "mesh:1"})
 	})
@@ -1165,16 +1165,20 @@ func TestDeletionNeedsNoFinalizer(t *testing.T) {
 	w.quiet() // It is gone.
 }
 
-// A resource that was deleted and made anew does not take over what the garbage collector is about to remove.
+// Children that are already being deleted are not adopted; the resource waits until they are gone.
 func TestChildrenOfAnEarlierResource(t *testing.T) {
 	t.Parallel()
 	w := settled(t)
 	w.do(w.person.Delete(t.Context(), w.hook()))
+	for _, child := range w.children() {
+		change(w, child, func(o client.Object) { o.SetFinalizers([]string{"example.com/wait"}) })
+		w.do(w.person.Delete(t.Context(), child))
+	}
 	w.webhook(smallest)
 	w.reconcile()
 	w.condition(v1alpha1.ConditionAccepted, false, v1alpha1.ReasonChildNameTaken, "earlier HeymarketWebhook")
-	for _, child := range []client.Object{w.urlSecret(), w.configSecret(), w.service(), w.deployment(), w.budget(), w.ingress()} {
-		w.do(w.person.Delete(t.Context(), child))
+	for _, child := range w.children() {
+		change(w, child, func(o client.Object) { o.SetFinalizers(nil) })
 	}
 	w.reconcile()
 	w.condition(v1alpha1.ConditionAccepted, true, v1alpha1.ReasonAccepted)

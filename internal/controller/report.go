@@ -140,7 +140,8 @@ func (r *Reconciler) tell(hook *v1alpha1.HeymarketWebhook, before, after *v1alph
 		return reason == v1alpha1.ReasonNotDurable || reason == v1alpha1.ReasonRedisUnreachable || reason == v1alpha1.ReasonDeadLettersFull
 	})
 	r.tellCondition(hook, before, after, v1alpha1.ConditionAvailable, "RollOut", func(reason string) bool {
-		return reason == v1alpha1.ReasonPodsRefused || reason == v1alpha1.ReasonRolloutStuck || reason == v1alpha1.ReasonChildFailed
+		return reason == v1alpha1.ReasonPodsRefused || reason == v1alpha1.ReasonRolloutStuck || reason == v1alpha1.ReasonChildFailed || reason == v1alpha1.ReasonChildOverwritten ||
+			reason == v1alpha1.ReasonDeploymentPaused || reason == v1alpha1.ReasonScaledToZero
 	})
 	r.tellCondition(hook, before, after, v1alpha1.ConditionExposed, "Expose", func(reason string) bool {
 		// What is pending is on its way, and what is not exposed yet has its own event.
@@ -148,7 +149,7 @@ func (r *Reconciler) tell(hook *v1alpha1.HeymarketWebhook, before, after *v1alph
 	})
 	r.tellAddress(hook, before, after)
 	r.tellCondition(hook, before, after, v1alpha1.ConditionScaled, "Scale", func(reason string) bool {
-		return reason == v1alpha1.ReasonKEDAMissing || reason == v1alpha1.ReasonScaledObjectRefused || reason == v1alpha1.ReasonChildFailed
+		return reason == v1alpha1.ReasonKEDAMissing || reason == v1alpha1.ReasonScaledObjectRefused || reason == v1alpha1.ReasonChildFailed || reason == v1alpha1.ReasonChildOverwritten
 	})
 	r.tellTraffic(hook, before, after)
 }
@@ -192,6 +193,9 @@ func (r *Reconciler) tellCondition(
 // again says when to look again although nothing has happened; zero means never.
 func again(now *round, seen observation, after v1alpha1.HeymarketWebhookStatus) time.Duration {
 	ask := askingAgain(now, seen, after)
+	if now.nextWrite > 0 && (ask == 0 || now.nextWrite < ask) {
+		ask = now.nextWrite
+	}
 	until, _ := desired.PreviousUntil(now.input)
 	if until.IsZero() || !now.accepted() {
 		return ask

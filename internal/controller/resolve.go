@@ -33,6 +33,10 @@ type round struct {
 	failure *failure
 	// leftover is a child that is no longer wanted and that the API server does not remove, nil if there is none.
 	leftover *failure
+	// repeated is a child that another manager keeps changing back, nil if there is none, and nextWrite is when it may be
+	// written again.
+	repeated  *failure
+	nextWrite time.Duration
 	// rival is the resource that keeps the host and path which this one claims, nil if there is none.
 	rival *v1alpha1.HeymarketWebhook
 	// uncertified says what is wrong with the Secret of the Ingress's certificate, empty if nothing is or none is named.

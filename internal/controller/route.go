@@ -1,6 +1,7 @@
 package controller
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 
@@ -51,12 +52,13 @@ func observeRoute(now *round) verdict {
 	for _, ref := range desired.ParentRefs(now.hook, now.input.Gateways) {
 		accepted, resolved := false, false
 		for _, p := range status.Status.Parents {
-			if route == nil || p.ParentRef["name"] != ref.Name || ref.Namespace != "" && p.ParentRef["namespace"] != ref.Namespace ||
+			if route == nil || p.ParentRef["name"] != ref.Name || !inNamespace(p.ParentRef["namespace"], cmp.Or(ref.Namespace, now.hook.Namespace), now.hook.Namespace) ||
 				ref.SectionName != "" && p.ParentRef["sectionName"] != ref.SectionName {
 				continue
 			}
 			for _, c := range p.Conditions {
-				if c.ObservedGeneration < route.GetGeneration() {
+				// Not every controller sets observedGeneration. Where it is absent the condition counts.
+				if c.ObservedGeneration != 0 && c.ObservedGeneration < route.GetGeneration() {
 					continue
 				}
 				if c.Status == metav1.ConditionFalse && (c.Type == "Accepted" || c.Type == "ResolvedRefs") {
@@ -78,6 +80,14 @@ func observeRoute(now *round) verdict {
 		}
 	}
 	return verdict{ok: true, reason: v1alpha1.ReasonAdmitted, message: "Every Gateway has accepted the HTTPRoute."}
+}
+
+// inNamespace says whether a reference's namespace, which may be absent and is then the route's own, is the wanted one.
+func inNamespace(is any, wanted, own string) bool {
+	if is == nil || is == "" {
+		return wanted == own
+	}
+	return is == wanted
 }
 
 func namespaceOption(namespace string) string {

@@ -7,7 +7,6 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	appsv1ac "k8s.io/client-go/applyconfigurations/apps/v1"
-	autoscalingv2ac "k8s.io/client-go/applyconfigurations/autoscaling/v2"
 	"k8s.io/utils/ptr"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -56,12 +55,12 @@ func (r *Reconciler) applyScaler(ctx context.Context, now *round, want desired.O
 		}
 	}
 	if want.Autoscaler != nil {
-		if _, err := applyChild(ctx, r, now, now.children.autoscaler, want.Autoscaler, autoscalingv2ac.ExtractHorizontalPodAutoscaler); err != nil {
+		if _, err := applyChild(ctx, r, now, now.children.autoscaler, want.Autoscaler); err != nil {
 			return err
 		}
 	}
 	if want.ScaledObject != nil {
-		return r.applyExtension(ctx, now, now.children.scaledObject, want.ScaledObject, "triggers")
+		return r.applyExtension(ctx, now, now.children.scaledObject, want.ScaledObject)
 	}
 	return nil
 }

@@ -168,8 +168,8 @@ func TestReceiverUnderstandsConfiguration(t *testing.T) {
 }
 
 // For a resource of release 0.1.0 the receivers are given, byte for byte, what that release gave them: so those that still
-// run it read it, and those that are new are told no change. A Redis of the resource's own is not among them: receivers check its
-// addresses now, see restrictRedis, and those of that release ignore it.
+// run it read it, and those that are new see no change. With a Redis of its own a resource has one more member, which those
+// of that release ignore.
 func TestConfigurationIsThatOfRelease010(t *testing.T) {
 	t.Parallel()
 	for _, name := range []string{"smallest", "everything"} {
