@@ -7,6 +7,7 @@ import (
 	"encoding/base64"
 	"encoding/hex"
 	"encoding/pem"
+	"fmt"
 	"io"
 	"log/slog"
 	"net/http"
@@ -17,11 +18,13 @@ import (
 	"sync"
 	"testing"
 
+	"github.com/go-json-experiment/json"
 	standardwebhooks "github.com/standard-webhooks/standard-webhooks/libraries/go"
 	tracepb "go.opentelemetry.io/proto/otlp/trace/v1"
 	"google.golang.org/protobuf/proto"
 
 	"heymarket.dev/operator/internal/receiver"
+	"heymarket.dev/operator/internal/receiver/admin"
 	"heymarket.dev/operator/internal/receiver/config"
 	"heymarket.dev/operator/internal/receiver/event"
 	"heymarket.dev/operator/internal/receiver/redistest"
@@ -362,5 +365,44 @@ func TestATraceparentTravelsWithoutTracing(t *testing.T) {
 	header, _ := to.next(t)
 	if _, valid := event.ParseTrace(header.Get(target.HeaderTrace)); !valid {
 		t.Errorf("the target got the traceparent %q", header.Get(target.HeaderTrace))
+	}
+}
+
+// Readers of JSON keep half of a surrogate pair or replace it, so what filters, orders, encodes and shows must take it, and
+// pass it on.
+func TestHalfASurrogatePairReachesEveryTargetAsItCame(t *testing.T) {
+	t.Parallel()
+	redis, to, refusing := redistest.Start(t), newSink(t), newSink(t)
+	refusing.answer(func() int { return http.StatusUnprocessableEntity })
+	filtered, structured, ordered, dead := crm(to), crm(to), crm(to), crm(refusing)
+	filtered.Name, filtered.Filter = "filtered", `event.data.text == "cut emoji \ufffd"`
+	structured.Name, structured.Format = "structured", "CloudEventsStructured"
+	ordered.Name, ordered.Order = "ordered", config.OrderConversation
+	dead.Name = "dead"
+	var bodies sync.Map // every body that came
+	seen := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		body, _ := io.ReadAll(r.Body)
+		bodies.Store(r.URL.Path, string(body))
+	}))
+	t.Cleanup(seen.Close)
+	for _, target := range []*config.Target{&filtered, &structured, &ordered} {
+		target.URL = seen.URL + "/" + target.Name
+	}
+	p := start(t, redis.URL(), newConfig(filtered, structured, ordered, dead))
+	p.awaitReady()
+	const kept = `{"type":"message_recieved","id":"123","event_data":{"id":9,"text":"cut emoji \ud83d","conversation":{"id":3,"name":"\udc00"}}}`
+	p.wantPost("\ufeff"+strings.Replace(kept, `"id":"123"`, fmt.Sprintf(`"id":"123","token":%q`, token), 1), http.StatusOK)
+	for path, want := range map[string]string{"/filtered": kept, "/ordered": kept, "/structured": `"data":` + kept} {
+		until(t, "a delivery to "+path, func() bool { _, found := bodies.Load(path); return found })
+		if got, _ := bodies.Load(path); !strings.Contains(got.(string), want) {
+			t.Errorf("%s got %s, want %s", path, got, want)
+		}
+	}
+	var letters []admin.Letter
+	until(t, "a dead letter", func() bool {
+		return json.Unmarshal([]byte(p.getAdmin("/targets/dead/dead-letters")), &letters) == nil && len(letters) == 1
+	})
+	if shown := p.getAdmin("/targets/dead/dead-letters/" + letters[0].Entry); !strings.Contains(shown, "cut emoji \ufffd") {
+		t.Errorf("the dead letter is shown as %s", shown)
 	}
 }

@@ -224,7 +224,19 @@ func (p *process) configure(c config.Config) string {
 
 func (p *process) get(where string) (int, string) {
 	p.t.Helper()
-	req, err := http.NewRequestWithContext(context.Background(), http.MethodGet, p.ops+where, nil)
+	return p.getFrom(p.ops, where)
+}
+
+// getAdmin returns what the administrative port answers.
+func (p *process) getAdmin(where string) string {
+	p.t.Helper()
+	_, body := p.getFrom(p.admin, where)
+	return body
+}
+
+func (p *process) getFrom(port, where string) (int, string) {
+	p.t.Helper()
+	req, err := http.NewRequestWithContext(context.Background(), http.MethodGet, port+where, nil)
 	if err != nil {
 		p.t.Fatal(err)
 	}

@@ -15,6 +15,8 @@ var seeds = [][]byte{
 	[]byte(`{"id":9007199254740993,"type":"a","event_data":{"type":"b","id":2,"token":"c"},"token":"x"}`),
 	[]byte(` { "type" : "a" , "event_data" : { } , "more" : [ { "token" : "y" } , 1.5e3 , null ] , "token" : "\u0074" } `),
 	[]byte(`{"type":"a","event_data":{},"token":"ä\ud83d\ude00","Token":"y"}`),
+	[]byte("\ufeff" + `{"type":"message_sent","id":"7","token":"t0ken","event_data":{"id":7.0,"text":"cut \ud83d"}}`),
+	[]byte(`{"type":"message_sent","token":"t0ken","id":70e-1,"event_data":{"text":"\ude00"}}`),
 	[]byte(`{"type":"a","type":"b","event_data":{},"token":"x"}`),
 }
 
@@ -23,7 +25,7 @@ var pieces = []string{
 	`"`, `\`, `{`, `}`, `[`, `]`, `:`, `,`, ` `, "\t", "\n", "\x00", "\ufeff", "\xff", "\xc0\xaf", "\u2028", "\x7f", "/", "//", "/**/", "'",
 	`\u0000`, `\ud800`, `\udc00`, `\ud83d\ude00`, `\u0074oken`, `\u0054ype`, `\/`, `\x`, `\u12`, `\"`,
 	`"type":"b"`, `"token":"other"`, `"id":2`, `"Type":"b"`, `"TOKEN":"other"`, `"to` + "\u212a" + `en":"other"`, `"ID":2`, `"event_data":{}`,
-	`"\u0074ype":"b"`, `"t\u006fken":"other"`, `"type\u0000":"b"`, `"":1`, `"type":null`, `"token":null`, `"id":null`, `"token":1`, `"id":"1"`,
+	`"\u0074ype":"b"`, `"t\u006fken":"other"`, `"type\u0000":"b"`, `"":1`, `"token\u0000":"other"`, `"\u0000id":2`, `"type":null`, `"token":null`, `"id":null`, `"token":1`, `"id":"1"`, `"id":7.0`, `"id":1e2`,
 	"0", "-0", "1.0", "1e0", "1E400", "01", "+1", "18446744073709551616", "-9223372036854775809", "9223372036854775807", "NaN", "Infinity", "0x1",
 	"true", "null", "nul", "undefined", `"__proto__":{"token":"other"}`,
 }

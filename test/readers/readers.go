@@ -64,13 +64,20 @@ func text(raw stdjson.RawMessage) (string, error) {
 	return s, err
 }
 
-// number writes integers in one way.
+// number writes integers in one way, and strings.
 func number(raw string) string {
 	if raw == "" || raw == "null" {
 		return ""
 	}
+	var s string
+	if stdjson.Unmarshal([]byte(raw), &s) == nil {
+		return strconv.Quote(s)
+	}
 	if n, err := strconv.ParseInt(raw, 10, 64); err == nil {
 		return strconv.FormatInt(n, 10)
+	}
+	if f, err := strconv.ParseFloat(raw, 64); err == nil && f == float64(int64(f)) {
+		return strconv.FormatInt(int64(f), 10)
 	}
 	return raw
 }

@@ -3,9 +3,11 @@ package event
 import (
 	"bytes"
 	"errors"
+	"math"
 	"slices"
 	"strconv"
 	"sync"
+	"unicode/utf8"
 
 	"github.com/go-json-experiment/json/jsontext"
 )
@@ -19,9 +21,12 @@ type Delivery struct {
 	// WebhookID is the provider's webhook configuration, valid where HasWebhookID says so. It is no event id.
 	WebhookID    int64
 	HasWebhookID bool
+	// OddWebhookID reports that the member "id" holds the number in another way than as a plain 64-bit integer: as a
+	// string, or as 7.0. It identifies no webhook then.
+	OddWebhookID bool
 	// Token is the verification token as it came; empty when missing or no string. It is valid until Body is changed.
 	Token []byte
-	// Body is the request body, byte for byte, less the member that holds the token.
+	// Body is the request body, byte for byte, less a leading byte order mark and the member that holds the token.
 	Body []byte
 
 	identity identity
@@ -38,8 +43,10 @@ const (
 	NoType           Malformed = `the member "type" is missing or not a name of 1 to 64 letters, digits, '_', '-' and '.'`
 	NoEventData      Malformed = `the member "event_data" is missing or not an object`
 	BadID            Malformed = `the member "id" is not a 64-bit integer`
-	BadEventDataID   Malformed = `the member "id" of "event_data" is a number but not a 64-bit integer`
 	AmbiguousMembers Malformed = `a member's name differs from "type", "id", "token" or "event_data" in letter case, '_' or '-' only`
+	// AmbiguousName is about names at any depth: readers that end a string at U+0000, or that replace half a surrogate pair,
+	// see another name.
+	AmbiguousName Malformed = "a member's name contains U+0000 or half of a surrogate pair"
 	// AmbiguousEventData leaves a foreign spelling that stands alone to pass: the fields of some types are not published.
 	AmbiguousEventData Malformed = `two members of "event_data" are both "id", "status" or "updated" but for letter case`
 )
@@ -55,18 +62,31 @@ type decoder struct {
 
 var decoders = sync.Pool{New: func() any { return new(decoder) }}
 
+// byteOrderMark may stand before a document (RFC 8259, section 8.1). It is no part of it, and many readers refuse it, so
+// it is not passed on.
+const byteOrderMark = "\ufeff"
+
+// lenient accepts half a surrogate pair, written as an escape: the grammar of JSON allows it. Readers keep it or replace
+// it by U+FFFD, which makes no difference in text; where it would, in names, type and token, Decode refuses it. Bytes that
+// are not UTF-8 are refused before.
+var lenient = jsontext.AllowInvalidUTF8(true)
+
 // Decode reads one request body. It refuses, as a Malformed error, everything that two readers could take for two
-// different events: names that differ in case only, duplicate names at any depth, invalid UTF-8, trailing data, and ids
-// that do not fit 64 bits. The Delivery refers to body.
+// different events: names that differ in case only, duplicate names at any depth, names that readers cut or replace,
+// invalid UTF-8, trailing data, and ids that do not fit 64 bits. The Delivery refers to body.
 func Decode(body []byte) (Delivery, error) {
+	body = bytes.TrimPrefix(body, []byte(byteOrderMark))
+	if !utf8.Valid(body) {
+		return Delivery{}, NotJSON
+	}
 	d := decoders.Get().(*decoder)
 	defer func() { // the pool must not keep the sender's data
 		d.buf = bytes.Buffer{}
-		d.json.Reset(&d.buf)
+		d.json.Reset(&d.buf, lenient)
 		decoders.Put(d)
 	}()
 	d.buf = *bytes.NewBuffer(body)
-	d.json.Reset(&d.buf)
+	d.json.Reset(&d.buf, lenient)
 
 	var (
 		out      Delivery
@@ -93,7 +113,7 @@ func Decode(body []byte) (Delivery, error) {
 		case "type":
 			out.Type, err = d.readType()
 		case "id":
-			out.WebhookID, out.HasWebhookID, err = d.readWebhookID()
+			err = d.readWebhookID(&out)
 		case "token":
 			isToken = true
 			out.Token, err = d.readToken(body)
@@ -123,10 +143,12 @@ func Decode(body []byte) (Delivery, error) {
 	if _, err := d.json.ReadToken(); err != nil {
 		return Delivery{}, NotJSON
 	}
-	if len(bytes.TrimLeft(body[d.json.InputOffset():], " \t\r\n")) != 0 {
+	if len(bytes.TrimLeft(body[d.json.InputOffset():], whiteSpace)) != 0 {
 		return Delivery{}, NotJSON
 	}
 	switch {
+	case hasAmbiguousName(body):
+		return Delivery{}, AmbiguousName
 	case out.Type == "":
 		return Delivery{}, NoType
 	case !hasData:
@@ -142,6 +164,9 @@ func Decode(body []byte) (Delivery, error) {
 	}
 	return out, nil
 }
+
+// whiteSpace is what JSON allows between tokens.
+const whiteSpace = " \t\r\n"
 
 // span is a range of the body, start inclusive, end exclusive.
 type span struct{ start, end int }
@@ -225,18 +250,71 @@ func isTypeName(name []byte) bool {
 	return true
 }
 
-func (d *decoder) readWebhookID() (id int64, present bool, err error) {
+// readWebhookID reads the number of a webhook. What holds it in another way is good enough where nothing is compared with it.
+func (d *decoder) readWebhookID(out *Delivery) error {
 	raw, err := d.json.ReadValue()
 	if err != nil {
-		return 0, false, NotJSON
+		return NotJSON
 	}
 	if raw.Kind() == 'n' {
-		return 0, false, nil
+		return nil
 	}
-	if id, err = integer(raw); err != nil {
-		return 0, false, BadID
+	if out.WebhookID, err = integer(raw); err == nil {
+		out.HasWebhookID = true
+		return nil
 	}
-	return id, true, nil
+	out.WebhookID, out.OddWebhookID = 0, isText(raw) || isWhole(raw)
+	if !out.OddWebhookID {
+		return BadID
+	}
+	return nil
+}
+
+// isText reports whether raw is a string that every reader takes for the same.
+func isText(raw jsontext.Value) bool {
+	return raw.Kind() == '"' && !isAmbiguous(raw)
+}
+
+// isWhole reports whether raw is a number with a fraction or an exponent, such as 7.0, whose value every reader takes for
+// the same integer.
+func isWhole(raw jsontext.Value) bool {
+	const exact = 1 << 53 // from here on a double does not hold every integer
+	if raw.Kind() != '0' || !bytes.ContainsAny(raw, ".eE") {
+		return false
+	}
+	n, err := strconv.ParseFloat(string(raw), 64)
+	return err == nil && n == math.Trunc(n) && math.Abs(n) < exact
+}
+
+// hasAmbiguousName reports whether a member of valid JSON, at any depth, has a name that isAmbiguous.
+func hasAmbiguousName(body []byte) bool {
+	if !bytes.Contains(body, []byte(`\u`)) {
+		return false
+	}
+	for {
+		start := bytes.IndexByte(body, '"')
+		if start < 0 {
+			return false
+		}
+		escaped, end := false, start+1
+		for ; body[end] != '"'; end++ {
+			if body[end] == '\\' {
+				escaped = true
+				end++
+			}
+		}
+		text := body[start : end+1]
+		body = body[end+1:]
+		if escaped && bytes.HasPrefix(bytes.TrimLeft(body, whiteSpace), []byte(":")) && isAmbiguous(text) {
+			return true
+		}
+	}
+}
+
+// isAmbiguous reports whether a JSON string contains U+0000 or half of a surrogate pair.
+func isAmbiguous(raw jsontext.Value) bool {
+	text, err := jsontext.AppendUnquote(nil, raw)
+	return err != nil || bytes.IndexByte(text, 0) >= 0
 }
 
 var errNoInteger = errors.New("not a 64-bit integer")
@@ -300,9 +378,7 @@ func (d *decoder) readEventData(body []byte, id *identity) error {
 		}
 		if which >= 0 {
 			end := int(d.json.InputOffset())
-			if err := id.set(string(identityNames[which]), body[end-len(raw):end]); err != nil {
-				return err
-			}
+			id.set(string(identityNames[which]), body[end-len(raw):end])
 		}
 	}
 	if _, err := d.json.ReadToken(); err != nil {

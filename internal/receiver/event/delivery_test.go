@@ -34,6 +34,7 @@ func TestDecode(t *testing.T) {
 		Respelled bool
 		WebhookID int64
 		HasID     bool
+		Odd       bool
 		Token     string
 		Body      string
 	}
@@ -106,6 +107,30 @@ func TestDecode(t *testing.T) {
 				Body: `{"z":1e400,"type":"chat_closed","a":[18446744073709551616,0.10,"\u002F\/"],"event_data":{"b":-0,"a":{"token":"kept"}},"":null}`,
 			},
 		},
+		{"a byte order mark", "\ufeff" + `{"token":"x","type":"chat_closed","event_data":{}}`, fields{
+			Type: ChatClosed, Token: "x", Body: `{"type":"chat_closed","event_data":{}}`,
+		}},
+		{
+			"lone surrogates in values", `{"type":"chat_closed","token":"x","event_data":{"text":"cut emoji \ud83d","a":["\uDE00","\ude00\ud83d \"\\"]},"x":"\ud800"}`, fields{
+				Type: ChatClosed, Token: "x",
+				Body: `{"type":"chat_closed","event_data":{"text":"cut emoji \ud83d","a":["\uDE00","\ude00\ud83d \"\\"]},"x":"\ud800"}`,
+			},
+		},
+		{"U+0000 in values, and what resembles it in names", `{"type":"chat_closed","event_data":{"x":"\u0000","\\u0000":"\\","\ud83d\ude00":1}}`, fields{
+			Type: ChatClosed, Body: `{"type":"chat_closed","event_data":{"x":"\u0000","\\u0000":"\\","\ud83d\ude00":1}}`,
+		}},
+		{"an id that is a string", `{"type":"chat_closed","id":"7","event_data":{}}`, fields{
+			Type: ChatClosed, Odd: true, Body: `{"type":"chat_closed","id":"7","event_data":{}}`,
+		}},
+		{"an id with a zero for a fraction", `{"type":"chat_closed","id":7.0,"event_data":{}}`, fields{
+			Type: ChatClosed, Odd: true, Body: `{"type":"chat_closed","id":7.0,"event_data":{}}`,
+		}},
+		{"an id with an exponent", `{"type":"chat_closed","id":1e3,"event_data":{}}`, fields{
+			Type: ChatClosed, Odd: true, Body: `{"type":"chat_closed","id":1e3,"event_data":{}}`,
+		}},
+		{"ids within that are no 64-bit integers", `{"type":"chat_closed","event_data":{"id":9223372036854775808}}`, fields{
+			Type: ChatClosed, Body: `{"type":"chat_closed","event_data":{"id":9223372036854775808}}`,
+		}},
 		{"an event_data.id that is a string", `{"type":"chat_closed","event_data":{"id":"7"}}`, fields{
 			Type: ChatClosed, Body: `{"type":"chat_closed","event_data":{"id":"7"}}`,
 		}},
@@ -123,7 +148,7 @@ func TestDecode(t *testing.T) {
 			if err != nil {
 				t.Fatalf("Decode: %v", err)
 			}
-			got := fields{d.Type, d.Respelled, d.WebhookID, d.HasWebhookID, string(d.Token), string(d.Body)}
+			got := fields{d.Type, d.Respelled, d.WebhookID, d.HasWebhookID, d.OddWebhookID, string(d.Token), string(d.Body)}
 			if diff := cmp.Diff(tc.want, got); diff != "" {
 				t.Errorf("Decode (-want +got):\n%s", diff)
 			}
@@ -151,7 +176,9 @@ func TestDecodeRefuses(t *testing.T) {
 		{"a form", `type=chat_closed&token=x`, NotJSON},
 		{"XML", `<event/>`, NotJSON},
 		{"gzip", "\x1f\x8b\x08\x00", NotJSON},
-		{"a byte order mark", "\ufeff" + `{"type":"chat_closed","event_data":{}}`, NotJSON},
+		{"two byte order marks", "\ufeff\ufeff" + `{"type":"chat_closed","event_data":{}}`, NotJSON},
+		{"a byte order mark behind white space", " \ufeff" + `{"type":"chat_closed","event_data":{}}`, NotJSON},
+		{"a byte order mark behind the document", `{"type":"chat_closed","event_data":{}}` + "\ufeff", NotJSON},
 		{"UTF-16", "{\x00\"\x00t\x00", NotJSON},
 		{"no colon", `{"type" "chat_closed"}`, NotJSON},
 		{"a trailing comma", `{"type":"chat_closed","event_data":{},}`, NotJSON},
@@ -164,7 +191,9 @@ func TestDecodeRefuses(t *testing.T) {
 		{"a leading plus", `{"type":"chat_closed","id":+1,"event_data":{}}`, NotJSON},
 		{"a raw control character", "{\"type\":\"chat_closed\",\"event_data\":{\"x\":\"a\nb\"}}", NotJSON},
 		{"a wrong escape", `{"type":"chat_closed","event_data":{"x":"\x41"}}`, NotJSON},
-		{"a lone surrogate", `{"type":"chat_closed","event_data":{"x":"\ud800"}}`, NotJSON},
+		{"a lone surrogate in the type", `{"type":"chat_closed\ud800","event_data":{}}`, NoType},
+		{"a lone surrogate in the id", `{"type":"chat_closed","id":"7\ud800","event_data":{}}`, BadID},
+		{"U+0000 in the id", `{"type":"chat_closed","id":"7\u0000","event_data":{}}`, BadID},
 		{"a lone surrogate in the token", `{"type":"chat_closed","token":"\udc00","event_data":{}}`, NotJSON},
 		{"invalid UTF-8 in a value", "{\"type\":\"chat_closed\",\"event_data\":{\"x\":\"\xff\"}}", NotJSON},
 		{"invalid UTF-8 in a name", "{\"type\":\"chat_closed\",\"event_data\":{},\"\xc3\":1}", NotJSON},
@@ -227,15 +256,24 @@ func TestDecodeRefuses(t *testing.T) {
 
 		{"an id above 64 bits", `{"type":"chat_closed","id":9223372036854775808,"event_data":{}}`, BadID},
 		{"an id below 64 bits", `{"type":"chat_closed","id":-9223372036854775809,"event_data":{}}`, BadID},
-		{"an id with a fraction", `{"type":"chat_closed","id":1.0,"event_data":{}}`, BadID},
-		{"an id with an exponent", `{"type":"chat_closed","id":1e3,"event_data":{}}`, BadID},
-		{"an id that is a string", `{"type":"chat_closed","id":"1","event_data":{}}`, BadID},
+		{"an id with a fraction", `{"type":"chat_closed","id":1.5,"event_data":{}}`, BadID},
+		{"an id that readers round", `{"type":"chat_closed","id":9007199254740993.0,"event_data":{}}`, BadID},
+		{"an id beyond a double", `{"type":"chat_closed","id":1e400,"event_data":{}}`, BadID},
 		{"an id that is false", `{"type":"chat_closed","id":false,"event_data":{}}`, BadID},
 		{"an id that is an object", `{"type":"chat_closed","id":{},"event_data":{}}`, BadID},
 		{"an id of a thousand digits", `{"type":"chat_closed","id":` + strings.Repeat("9", 1000) + `,"event_data":{}}`, BadID},
-		{"an id within above 64 bits", `{"type":"chat_closed","event_data":{"id":9223372036854775808}}`, BadEventDataID},
-		{"an id within with a fraction", `{"type":"chat_closed","event_data":{"id":1.5}}`, BadEventDataID},
-		{"an id within with an exponent", `{"type":"chat_closed","event_data":{"id":1E2}}`, BadEventDataID},
+
+		{"U+0000 in a name", `{"type":"chat_closed","type\u0000":"chat_opened","event_data":{}}`, AmbiguousName},
+		{"U+0000 before a name", `{"type":"chat_closed","\u0000token":"x","event_data":{}}`, AmbiguousName},
+		{"U+0000 behind an escaped name", `{"type":"chat_closed","\u0074oken\u0000":"x","event_data":{}}`, AmbiguousName},
+		{"U+0000 in a name before white space", `{"type":"chat_closed","event_data":{},"id\u0000` + "\" \t\r\n:1}", AmbiguousName},
+		{"U+0000 in a name of event_data", `{"type":"chat_closed","event_data":{"id":1,"id\u0000":2}}`, AmbiguousName},
+		{"U+0000 in a deep name", `{"type":"chat_closed","event_data":{"a":[{"b":{"c\u0000":2}}]}}`, AmbiguousName},
+		{"U+0000 in a name of an unknown member", `{"type":"chat_closed","event_data":{},"x":{"\u0000":1}}`, AmbiguousName},
+		{"a lone surrogate in a name", `{"type":"chat_closed","event_data":{},"x\ud83d":1}`, AmbiguousName},
+		{"a lone surrogate in a name of event_data", `{"type":"chat_closed","event_data":{"id":1,"\uDC00":1}}`, AmbiguousName},
+		{"two lone surrogates that readers replace by the same", `{"type":"chat_closed","event_data":{"\ud800":1,"\ud801":2}}`, NotJSON},
+		{"surrogates in the wrong order in a deep name", `{"type":"chat_closed","event_data":{"a":[{"\ude00\ud83d":2}]}}`, AmbiguousName},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			t.Parallel()

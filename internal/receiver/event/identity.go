@@ -23,20 +23,19 @@ type identity struct {
 	data jsontext.Value
 }
 
-// set takes the value of the member of event_data called name. An id that is no number identifies nothing.
-func (i *identity) set(name string, value jsontext.Value) (err error) {
+// set takes the value of the member of event_data called name. An id that is no 64-bit integer identifies nothing: readers
+// round it in different ways.
+func (i *identity) set(name string, value jsontext.Value) {
 	switch kind := value.Kind(); {
-	case name == "id" && kind == '0':
-		if i.id, err = integer(value); err != nil {
-			return BadEventDataID
+	case name == "id":
+		if id, err := integer(value); err == nil {
+			i.id, i.hasID = id, true
 		}
-		i.hasID = true
 	case name == "status" && kind != 'n':
 		i.status = value
 	case name == "updated" && kind != 'n':
 		i.updated = value
 	}
-	return nil
 }
 
 // Key is 128 bits of SHA-256 over what makes an event the same event. Two deliveries with one key are one event.
@@ -102,7 +101,7 @@ func (d *Delivery) Conversation() string {
 				ID jsontext.Value `json:"id"`
 			} `json:"conversation"`
 		}
-		if err := json.Unmarshal(d.identity.data, &data); err == nil {
+		if err := json.Unmarshal(d.identity.data, &data, lenient); err == nil {
 			if id, err := integer(data.Conversation.ID); err == nil {
 				return strconv.FormatInt(id, 10)
 			}
@@ -136,9 +135,9 @@ func canonicalText(raw jsontext.Value) []byte {
 }
 
 // canonical returns valid JSON in the form of RFC 8785, with one difference: integers keep all their digits. The RFC
-// rounds them to doubles, and two events that differ in a 64-bit id only would become one.
+// rounds them to doubles, and two events that differ in a 64-bit id only would become one. Half a surrogate pair becomes U+FFFD.
 func canonical(raw jsontext.Value) []byte {
-	out, err := jsontext.AppendFormat(make([]byte, 0, len(raw)), raw,
+	out, err := jsontext.AppendFormat(make([]byte, 0, len(raw)), raw, lenient,
 		jsontext.ReorderRawObjects(true),
 		jsontext.CanonicalizeRawInts(false),
 		jsontext.CanonicalizeRawFloats(true),

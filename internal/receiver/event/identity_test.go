@@ -60,6 +60,10 @@ func TestKey(t *testing.T) {
 		{"one number in two spellings", `{"type":"incoming_call","event_data":{"x":1.50}}`, `{"type":"incoming_call","event_data":{"x":15e-1}}`, true},
 		{"a number and its text", `{"type":"incoming_call","event_data":{"x":1}}`, `{"type":"incoming_call","event_data":{"x":"1"}}`, false},
 
+		{"lone surrogates in the text of two events", `{"type":"incoming_call","event_data":{"x":"a\ud83d"}}`, `{"type":"incoming_call","event_data":{"x":"b\ud83d"}}`, false},
+		{"lone surrogates in two spellings of one event", `{"type":"incoming_call","event_data":{"x":"a\ud83d","y":1}}`, `{"type":"incoming_call","event_data":{"y":1, "x":"\u0061\uD83D"}}`, true},
+		{"ids that a double rounds to one", `{"type":"message_sent","event_data":{"id":9223372036854775808}}`, `{"type":"message_sent","event_data":{"id":9223372036854775809}}`, false},
+
 		// The envelope takes no part, the type does.
 		{"the envelope's id, the token and unknown members", `{"type":"message_sent","id":1,"token":"a","event_data":{"id":1}}`, `{"x":[1],"event_data":{"id":1},"id":2,"token":"b","type":"message_sent"}`, true},
 		{"two events with one envelope id", `{"type":"message_sent","id":9,"event_data":{"id":1}}`, `{"type":"message_sent","id":9,"event_data":{"id":2}}`, false},

@@ -47,7 +47,8 @@ func (e *Event) envelope() error {
 }
 
 func (e *Event) decode() error {
-	decoder := jsontext.NewDecoder(bytes.NewBuffer(e.Body))
+	// Half of a surrogate pair, which JSON allows, reads as U+FFFD: a CEL string cannot hold it.
+	decoder := jsontext.NewDecoder(bytes.NewBuffer(e.Body), jsontext.AllowInvalidUTF8(true))
 	if open, err := decoder.ReadToken(); err != nil || open.Kind() != '{' {
 		return errBody
 	}

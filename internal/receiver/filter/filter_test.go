@@ -11,7 +11,7 @@ import (
 )
 
 const body = `{"type":"message_recieved","id":41,"event_data":{
-	"id":9007199254740993,"huge":18446744073709551615,"text":"canary-text hello","phone":"+15005550006","status":"received",
+	"id":9007199254740993,"huge":18446744073709551615,"text":"canary-text hello","phone":"+15005550006","status":"received","cut":"cut \ud83d",
 	"support":true,"none":null,"ratio":1.5,"whole":2.0,"far":1e400,
 	"members":[{"id":7,"name":"Ann"},{"id":8,"name":"Bob"}],"custom":{"data":[1,2,3]},
 	"conversation":{"id":12,"inbox":77}}}`
@@ -34,6 +34,7 @@ func TestWants(t *testing.T) {
 		`event.data.id == 9007199254740992`:                                      false, // one double for both
 		`event.data.huge == 18446744073709551615u`:                               true,
 		`event.data.ratio > 1 && event.data.whole == 2`:                          true,
+		`event.data.cut == "cut \ufffd"`:                                         true,
 		`event.data.far > 1.0e300`:                                               true,
 		`event.data.none == null`:                                                true,
 		`event.data.support`:                                                     true,

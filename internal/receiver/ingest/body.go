@@ -8,10 +8,14 @@ import (
 	"strings"
 )
 
+// isPlainJSON reports whether a body is JSON in UTF-8, of which ASCII is a part, and not compressed.
 func isPlainJSON(h http.Header) bool {
-	for _, encoding := range h.Values("Content-Encoding") {
-		if encoding != "" && !strings.EqualFold(encoding, "identity") {
-			return false
+	for _, line := range h.Values("Content-Encoding") {
+		for encoding := range strings.SplitSeq(line, ",") {
+			encoding = strings.TrimSpace(encoding)
+			if encoding != "" && !strings.EqualFold(encoding, "identity") && !isUTF8(encoding) { // some senders put the charset here
+				return false
+			}
 		}
 	}
 	contentType := h.Get("Content-Type")
@@ -22,8 +26,16 @@ func isPlainJSON(h http.Header) bool {
 	if err != nil || mediaType != "application/json" {
 		return false
 	}
-	charset := params["charset"]
-	return charset == "" || strings.EqualFold(charset, "utf-8")
+	return params["charset"] == "" || isUTF8(params["charset"])
+}
+
+// isUTF8 reports whether a name of a character encoding means UTF-8 or a part of it.
+func isUTF8(name string) bool {
+	switch strings.ToLower(name) {
+	case "utf-8", "utf8", "us-ascii", "ascii":
+		return true
+	}
+	return false
 }
 
 var (

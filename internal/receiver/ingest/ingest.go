@@ -265,7 +265,11 @@ func (t *knownToken) note(now time.Time) {
 
 // store decides about a delivery that is genuine. It completes the event that it stores.
 func (r *rules) store(ctx context.Context, d *event.Delivery, store Store, e event.Event) Report {
-	if r.WebhookID != nil && (!d.HasWebhookID || d.WebhookID != *r.WebhookID) {
+	switch {
+	case r.WebhookID == nil:
+	case d.OddWebhookID:
+		return refuse(http.StatusBadRequest, Malformed, event.BadID)
+	case !d.HasWebhookID || d.WebhookID != *r.WebhookID:
 		return refuse(http.StatusForbidden, WrongWebhook, nil)
 	}
 	targets, ordered := r.wanting(d.Type)

@@ -176,6 +176,14 @@ func TestAnswers(t *testing.T) {
 		{name: "another webhook", body: message, settings: withID(2), status: 403, result: Refused, reason: WrongWebhook},
 		{name: "no webhook", body: strings.Replace(message, `"id":1187,`, "", 1), settings: withID(1187), status: 403, result: Refused, reason: WrongWebhook},
 		{name: "webhook null", body: strings.Replace(message, `1187`, "null", 1), settings: withID(0), status: 403, result: Refused, reason: WrongWebhook},
+		{name: "a webhook as a string where none is asked for", body: strings.Replace(message, `1187`, `"1187"`, 1), status: 200, result: Stored, kept: []kept{{"message_recieved", strings.Replace(withoutToken(message), `1187`, `"1187"`, 1), []string{"crm"}}}},
+		{name: "a webhook as 1187.0 where none is asked for", body: strings.Replace(message, `1187`, `1187.0`, 1), status: 200, result: Stored, kept: []kept{{"message_recieved", strings.Replace(withoutToken(message), `1187`, `1187.0`, 1), []string{"crm"}}}},
+		{name: "a webhook as a string", body: strings.Replace(message, `1187`, `"1187"`, 1), settings: withID(1187), status: 400, result: Refused, reason: Malformed},
+		{name: "a webhook as 1187.0", body: strings.Replace(message, `1187`, `1187.0`, 1), settings: withID(1187), status: 400, result: Refused, reason: Malformed},
+		{name: "a webhook as 0.0 where it is 0", body: strings.Replace(message, `1187`, `0.0`, 1), settings: withID(0), status: 400, result: Refused, reason: Malformed},
+		{name: "a byte order mark", body: "\ufeff" + message, status: 200, result: Stored, kept: []kept{{"message_recieved", withoutToken(message), []string{"crm"}}}},
+		{name: "half of a surrogate pair", body: strings.Replace(message, "hello", `cut emoji \ud83d`, 1), status: 200, result: Stored, kept: []kept{{"message_recieved", strings.Replace(withoutToken(message), "hello", `cut emoji \ud83d`, 1), []string{"crm"}}}},
+		{name: "U+0000 in a name", body: strings.Replace(message, `"type"`, `"token\u0000":"x","type"`, 1), status: 400, result: Refused, reason: Malformed},
 		{name: "another webhook and a type that is not accepted", body: message, settings: func(s *Settings) { withID(2)(s); wantingOnly("chat_closed")(s) }, status: 403, result: Refused, reason: WrongWebhook},
 
 		{name: "an unknown path", body: message, request: at("/staging/support/wrong"), status: 404, result: Refused, reason: UnknownPath},
@@ -324,6 +332,12 @@ func TestMediaTypes(t *testing.T) {
 		"application/json;charset=utf-8":                200,
 		"application/json; charset=UTF-8":               200,
 		`application/json; charset="utf-8"`:             200,
+		"application/json; charset=utf8":                200,
+		`application/json; charset="UTF8"`:              200,
+		"application/json; charset=us-ascii":            200,
+		"application/json; charset=ASCII":               200,
+		"APPLICATION/JSON; CHARSET=US-ASCII; v=1":       200,
+		"application/json; charset=utf-7":               415,
 		" application/json ":                            200,
 		"application/json; profile=x":                   200,
 		"application/json; charset=utf-16":              415,
@@ -353,7 +367,7 @@ func TestMediaTypes(t *testing.T) {
 		}
 	}
 	for encoding, want := range map[string]int{
-		"": 200, "identity": 200, "Identity": 200, "gzip": 415, "x-gzip": 415, "deflate": 415, "br": 415, "zstd": 415, "identity, gzip": 415, "gzip, identity": 415,
+		"": 200, "identity": 200, "Identity": 200, "UTF-8": 200, "utf8": 200, "us-ascii": 200, "identity, UTF-8": 200, "utf-16": 415, "UTF-8, gzip": 415, "gzip,": 415, "gzip": 415, "x-gzip": 415, "deflate": 415, "br": 415, "zstd": 415, "identity, gzip": 415, "gzip, identity": 415,
 	} {
 		req := post(message)
 		req.Header.Set("Content-Encoding", encoding)
@@ -707,7 +721,7 @@ func FuzzAnswers(f *testing.F) {
 	}
 	known := map[string]bool{"": true}
 	for _, m := range []event.Malformed{
-		event.NotJSON, event.NoType, event.NoEventData, event.BadID, event.BadEventDataID, event.AmbiguousMembers, event.AmbiguousEventData,
+		event.NotJSON, event.NoType, event.NoEventData, event.BadID, event.AmbiguousName, event.AmbiguousMembers, event.AmbiguousEventData,
 	} {
 		known[string(m)+"\n"] = true
 	}
