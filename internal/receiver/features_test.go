@@ -273,9 +273,10 @@ func TestTokensTellWhenTheyWereUsed(t *testing.T) {
 		t.Errorf("status %s", status)
 	}
 	p.wantPost(sample(1), http.StatusOK)
-	if _, status := p.get("/status"); !strings.Contains(status, `"tokens":[{"name":"current","lastUsed":"20`) {
-		t.Errorf("status %s", status)
-	}
+	until(t, "the status reports the use", func() bool {
+		_, status := p.get("/status")
+		return strings.Contains(status, `"tokens":[{"name":"current","lastUsed":"20`)
+	})
 	if _, metrics := p.get("/metrics"); !strings.Contains(metrics, `heymarket_receiver_token_used_total{token="current"} 1`) {
 		t.Error("the metrics do not count the token")
 	}

@@ -25,8 +25,10 @@ func (r *Receiver) opsHandler() http.Handler {
 		}
 		write(w, http.StatusOK, "ok")
 	})
+	// Anyone in the cluster may ask, so what costs something is found out once a second.
+	status := cached(func() ([]byte, error) { return json.Marshal(r.status()) })
 	mux.HandleFunc("GET "+contract.StatusPath, func(w http.ResponseWriter, _ *http.Request) {
-		body, err := json.Marshal(r.status())
+		body, err := status()
 		if err != nil {
 			write(w, http.StatusInternalServerError, err.Error())
 			return

@@ -123,7 +123,7 @@ func New(o Options) (*Receiver, error) {
 	r.redisChanged = make(chan struct{}, 1)
 	r.redis = &redisHealth{store: r.store, log: o.Log, began: time.Now(), clocksDiffer: r.readClock}
 	r.taken = &deliveries{Observer: r.metrics}
-	r.metrics.registry.MustRegister(newAccounts(r.accounts, func() bool { return r.redis.verdict().accepting() }),
+	r.metrics.registry.MustRegister(newAccounts(cached(r.accounts), func() bool { return r.redis.verdict().accepting() }),
 		newStandings(r.durability, r.circuits, r.skew.Load, r.deadLetterLimit))
 	r.metrics.observe(r.crowd)
 	if o.Level != nil {
@@ -160,9 +160,13 @@ func (r *Receiver) Run(ctx context.Context) error {
 		Handler: r.events, ReadHeaderTimeout: readHeaderTimeout, ReadTimeout: readTimeout, WriteTimeout: writeTimeout,
 		IdleTimeout: idleTimeout, MaxHeaderBytes: maxHeaderBytes, ErrorLog: slog.NewLogLogger(r.Log.Handler(), slog.LevelDebug),
 	}
-	ops := &http.Server{Handler: r.opsHandler(), ReadHeaderTimeout: readHeaderTimeout, ErrorLog: server.ErrorLog}
+	ops := &http.Server{
+		Handler: r.opsHandler(), ReadHeaderTimeout: readHeaderTimeout, ReadTimeout: readTimeout, WriteTimeout: writeTimeout,
+		MaxHeaderBytes: maxHeaderBytes, ErrorLog: server.ErrorLog,
+	}
 	r.crowd.Follow(server)
 	go serve(server, r.crowd.Listen(r.Events), stop)
+	ops.SetKeepAlivesEnabled(false) // so that newcomers, probes among them, have their turn in the order in which they come
 	probes := ingest.NewConnections(opsConnections)
 	probes.Follow(ops)
 	go serve(ops, probes.Listen(r.Ops), stop)
@@ -195,8 +199,11 @@ func serve(s *http.Server, l net.Listener, failed context.CancelCauseFunc) {
 	}
 }
 
+// shutDown gives proxies DrainDelay to move on: the receiver is unready, but still accepts connections, and every answer ends
+// its connection. Those that are still idle afterwards have had no request in all that time, so Shutdown may close them.
 func (r *Receiver) shutDown(server *http.Server, graceful bool) {
 	r.draining.Store(true)
+	r.events.Drain()
 	r.Log.Info("shutting down: no longer ready, still serving", "drain_delay", r.DrainDelay)
 	if graceful {
 		time.Sleep(r.DrainDelay)

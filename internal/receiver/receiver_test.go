@@ -525,10 +525,10 @@ func TestATargetThatIsGoneIsLeftAlone(t *testing.T) {
 	p.wantPost(sample(1), http.StatusOK)
 	until(t, "the circuit says so", func() bool { _, s := p.get("/status"); return strings.Contains(s, `"circuit":"Gone"`) })
 	p.wantPost(sample(2), http.StatusOK)
-	_, status := p.get("/status")
-	if !strings.Contains(status, `"pending":2,"deadLetters":0`) {
-		t.Errorf("want both waiting for a person: %s", status)
-	}
+	until(t, "both wait for a person", func() bool {
+		_, status := p.get("/status")
+		return strings.Contains(status, `"pending":2,"deadLetters":0`)
+	})
 }
 
 func TestATargetThatIsDownDelaysNoOther(t *testing.T) {

@@ -27,7 +27,7 @@ func newRequests() *requests {
 	name := func(s string) string { return prometheus.BuildFQName(namespace, "", s) }
 	return &requests{
 		received: prometheus.NewDesc(name("requests_received_total"),
-			"Requests to the events port. Equals the sum of requests_total over all results, at every scrape.", nil, nil),
+			"Requests to the events port, health checks excluded. Equals the sum of requests_total over all results, at every scrape.", nil, nil),
 		total: prometheus.NewDesc(name("requests_total"),
 			"Requests by result (stored, duplicate, ignored, refused) and reason of a refusal.", []string{"result", "reason"}, nil),
 		each: map[outcome]uint64{},

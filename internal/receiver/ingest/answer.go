@@ -59,19 +59,27 @@ type Report struct {
 	Took time.Duration
 }
 
-func answer(w http.ResponseWriter, r Report) {
+// closes is a value of the header Connection. It must not be changed.
+var closes = []string{"close"}
+
+// answer writes an answer. A refusal ends the connection, or strangers would hold all of them with requests that cost nothing.
+// It stays where a right token has come, since others may share it behind a proxy, unless the body is not read to its end.
+func answer(w http.ResponseWriter, r Report, c *connection) {
 	if r.Result != Refused {
 		return // net/http says 200 with an empty body by itself, and at less cost
 	}
 	header := w.Header()
+	if !c.isProven() {
+		header["Connection"] = closes
+	}
 	switch r.Reason {
 	case Method:
 		header.Set("Allow", http.MethodPost)
 	case TooLarge, Unreadable:
-		header.Set("Connection", "close") // the rest of the body is not read
+		header["Connection"] = closes // the rest of the body is not read
 	case RateLimited:
 		header.Set("Retry-After", retryAfterOne)
-		header.Set("Connection", "close") // the body may be unread, and a guesser pays for each connection
+		header["Connection"] = closes // the body may be unread, and a guesser pays for each connection
 	case Backlog:
 		header.Set("Retry-After", "30")
 	case Unconfirmed:

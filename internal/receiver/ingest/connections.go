@@ -15,7 +15,8 @@ import (
 // is there, that is from its beginning or from its last answer on, through a header and a body that are slow to come. One on
 // which a right token has come goes only when no other is left, so whoever has no token competes with his like.
 //
-// Half-read bodies share a bound on memory in the same manner.
+// Bodies share a bound on memory in the same manner: while it is reached, those that began first and are not complete make
+// room, and the others wait until a buffer has been given back.
 //
 // It knows only what its listeners have accepted, for servers that Follow was called with.
 type Connections struct {
@@ -27,36 +28,45 @@ type Connections struct {
 	// strangers and proven hold every open connection once, the one that has waited longest first; proven are those on
 	// which a right token has come.
 	strangers, proven list.List
-	// holders are those with a long half-read body, the one that began first first; held is how many bytes they hold.
-	holders list.List
-	held    int64
-	closed  bool
+	// holders are those with a long body in memory, the one that began first first; held is how many bytes they hold, and
+	// leaving how many of these belong to connections that are closed, whose handlers have yet to give them back.
+	holders       list.List
+	held, leaving int64
+	memory        sync.Cond // held has become less, or a connection has left
+	closed        bool
 }
 
 // grace is how long every connection may wait, however many want its room. Without it, a burst of newcomers would push each
 // other out before any of them had a turn. Beyond that, newcomers wait in the kernel's queue, in the order in which they came.
 const grace = 100 * time.Millisecond
 
-// maxHeld bounds the bytes of half-read bodies together, those of up to trustedLength aside.
+// maxHeld bounds the bytes of all bodies together, those of up to trustedLength aside.
 const maxHeld = 16 << 20
 
 // NewConnections returns a bound of limit connections.
 func NewConnections(limit int) *Connections {
 	a := &Connections{max: limit}
-	a.room.L = &a.mu
+	a.room.L, a.memory.L = &a.mu, &a.mu
 	return a
 }
 
-// Listen returns l, with what it accepts counted.
-func (a *Connections) Listen(l net.Listener) net.Listener { return listener{l, a} }
+// Listen returns l, with what it accepts counted. The kernel's memory for what has been sent and not read is bounded as well.
+func (a *Connections) Listen(l net.Listener) net.Listener {
+	limitUnread(l)
+	return listener{l, a}
+}
+
+// maxUnread is what the kernel keeps of one connection until it is read, in bytes: it is part of a container's memory. Linux
+// doubles it. A sender that is 50 ms away can still send 1 MiB in two seconds.
+const maxUnread = 32 << 10
 
 // Follow makes s tell what its connections do. It sets ConnContext and ConnState.
 func (a *Connections) Follow(s *http.Server) {
 	s.ConnContext = func(ctx context.Context, c net.Conn) context.Context {
 		return context.WithValue(ctx, connectionKey{}, c)
 	}
-	s.ConnState = func(c net.Conn, state http.ConnState) {
-		if c, ok := c.(*connection); ok && state == http.StateIdle {
+	s.ConnState = func(conn net.Conn, state http.ConnState) {
+		if c, ok := conn.(*connection); ok && state == http.StateIdle {
 			a.wait(c)
 		}
 	}
@@ -73,6 +83,9 @@ func (a *Connections) Open() int {
 func (a *Connections) Displaced() int64 { return a.displaced.Load() }
 
 func (a *Connections) open() int { return a.strangers.Len() + a.proven.Len() }
+
+// isCrowded reports whether half of the connections that may be open are.
+func (a *Connections) isCrowded() bool { return a.Open() >= a.max/2 }
 
 type listener struct {
 	net.Listener
@@ -112,7 +125,7 @@ type connection struct {
 	ended  atomic.Bool // its last answer is sent, and what is left is politeness
 	proved bool        // only its own goroutine looks
 
-	// The others are guarded by all.mu.
+	// The others are guarded by all.mu. Only the connection's own goroutine writes the last two.
 	since   time.Time  // when it began to wait
 	among   *list.List // nil: it has left
 	place   *list.Element
@@ -200,7 +213,7 @@ func (c *connection) isIdle() bool {
 	return c.ended.Load() || time.Since(c.since) >= grace && !hasSent(c.Conn)
 }
 
-func whoever(*connection) bool { return true }
+func (c *connection) holdsMemory() bool { return c.held > 0 }
 
 func (a *Connections) forget(c *connection) {
 	if c.among == nil {
@@ -208,17 +221,9 @@ func (a *Connections) forget(c *connection) {
 	}
 	c.among.Remove(c.place)
 	c.among = nil
-	a.letGo(c)
+	a.leaving += c.held
 	a.room.Signal()
-}
-
-// letGo notes that c holds nothing any more.
-func (a *Connections) letGo(c *connection) {
-	if c.holding != nil {
-		a.holders.Remove(c.holding)
-		a.held -= c.held
-		c.holding, c.held = nil, 0
-	}
+	a.memory.Broadcast()
 }
 
 // wait notes that c has been answered and begins to wait.
@@ -228,7 +233,6 @@ func (a *Connections) wait(c *connection) {
 	if c.among == nil {
 		return
 	}
-	a.letGo(c)
 	c.among.MoveToBack(c.place)
 	c.since = time.Now()
 	c.state.Store(waiting)
@@ -254,37 +258,66 @@ func (c *connection) prove() {
 	}
 }
 
-// hold counts n more bytes of a half-read body. Where that is too much, the bodies that began first make room. False means that c is one of them.
+// isProven reports whether a right token has come.
+func (c *connection) isProven() bool { return c != nil && c.proved }
+
+// hold counts n more bytes of a body, once there is memory for them. False means that the connection has been displaced.
 func (c *connection) hold(n int64) bool {
 	if c == nil {
 		return true
 	}
-	victims, stays := c.all.grow(c, n)
-	for _, v := range victims {
-		_ = v.Conn.Close()
-	}
-	return stays
-}
-
-func (a *Connections) grow(c *connection, n int64) (victims []*connection, stays bool) {
+	a := c.all
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if c.among == nil {
-		return nil, false
-	}
 	if c.holding == nil {
 		c.holding = a.holders.PushBack(c)
 	}
+	for c.among != nil && a.held+n > maxHeld {
+		if a.held-a.leaving+n > maxHeld && a.canFree(n, c) {
+			if victim := a.displace((*connection).holdsMemory, &a.holders); victim != nil {
+				a.mu.Unlock()
+				_ = victim.Conn.Close()
+				a.mu.Lock()
+				continue
+			}
+		}
+		a.memory.Wait()
+	}
+	if c.among == nil {
+		return false
+	}
 	c.held += n
 	a.held += n
-	for a.held > maxHeld {
-		victim := a.displace(whoever, &a.holders)
-		if victim == nil {
-			break
+	return true
+}
+
+// canFree reports whether n bytes become free if all connections besides c make room that may. Those with a complete body
+// cannot, so otherwise c waits for these.
+func (a *Connections) canFree(n int64, c *connection) bool {
+	left := a.held - a.leaving + n
+	for e := a.holders.Front(); e != nil; e = e.Next() {
+		if other := e.Value.(*connection); other != c && other.state.Load() == waiting {
+			left -= other.held
 		}
-		victims = append(victims, victim)
 	}
-	return victims, c.among != nil
+	return left <= maxHeld
+}
+
+// release gives back what c holds. The caller no longer refers to the body.
+func (c *connection) release() {
+	if c == nil || c.holding == nil {
+		return
+	}
+	a := c.all
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.holders.Remove(c.holding)
+	a.held -= c.held
+	if c.among == nil {
+		a.leaving -= c.held
+	}
+	c.holding, c.held = nil, 0
+	a.memory.Broadcast()
 }
 
 // Close implements net.Conn.

@@ -104,6 +104,7 @@ type Handler struct {
 	observer Observer
 	throttle *throttle
 	rules    atomic.Pointer[rules]
+	draining atomic.Bool
 }
 
 // rules are Settings prepared for one request after the other.
@@ -166,8 +167,19 @@ func (h *Handler) TokenUses() []TokenUse {
 	return uses
 }
 
-// ServeHTTP answers one delivery. The body of a refusal is one sentence for the person who set up the webhook.
+// Drain makes every answer from now on end its connection, so that a proxy sends its next request elsewhere, and makes load
+// balancers see the receiver as unhealthy.
+func (h *Handler) Drain() { h.draining.Store(true) }
+
+// ServeHTTP answers one delivery, or the health check of a load balancer. The body of a refusal is one sentence for the person
+// who set up the webhook.
 func (h *Handler) ServeHTTP(w http.ResponseWriter, req *http.Request) {
+	connection := connectionOf(req)
+	defer connection.release()
+	if isHealthCheck(req) {
+		h.answerHealth(w, connection)
+		return
+	}
 	begin := time.Now()
 	rules := h.rules.Load()
 	trace, end := "", func(Report) {}
@@ -176,7 +188,10 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 	}
 	report := rules.decide(req, h, trace, begin)
 	report.Took = time.Since(begin)
-	answer(w, report)
+	if h.draining.Load() { // the request may have begun before
+		w.Header()["Connection"] = closes
+	}
+	answer(w, report, connection)
 	h.observer.Answered(report)
 	end(report)
 }

@@ -192,7 +192,7 @@ func TestAnswers(t *testing.T) {
 		{name: "half the path", body: message, request: at(path[:len(path)-1]), status: 404, result: Refused, reason: UnknownPath},
 		{name: "the path in capitals", body: message, request: at(strings.ToUpper(path)), status: 404, result: Refused, reason: UnknownPath},
 		{name: "no path", body: message, request: at(""), status: 404, result: Refused, reason: UnknownPath},
-		{name: "GET at an unknown path", request: func(r *http.Request) { r.Method, r.URL.Path = "GET", "/" }, status: 404, result: Refused, reason: UnknownPath},
+		{name: "GET at an unknown path", request: func(r *http.Request) { r.Method, r.URL.Path = "GET", "/healthz/" }, status: 404, result: Refused, reason: UnknownPath},
 
 		{name: "GET", request: method("GET"), status: 405, result: Refused, reason: Method, headers: map[string]string{"Allow": "POST"}},
 		{name: "HEAD", request: method("HEAD"), status: 405, result: Refused, reason: Method, headers: map[string]string{"Allow": "POST"}},
@@ -231,10 +231,17 @@ func TestAnswers(t *testing.T) {
 					t.Errorf("%s: %q, want %q", name, got, want)
 				}
 			}
-			for _, name := range []string{"Allow", "Retry-After", "Connection"} {
+			wantClose := ""
+			if tc.status != 200 && report.Token == "" { // strangers do not keep connections; this one is not counted, so it counts as theirs
+				wantClose = "close"
+			}
+			for _, name := range []string{"Allow", "Retry-After"} {
 				if got := resp.Header.Get(name); got != tc.headers[name] {
 					t.Errorf("%s: %q, want %q", name, got, tc.headers[name])
 				}
+			}
+			if got := resp.Header.Get("Connection"); wantClose != "" && got != wantClose {
+				t.Errorf("Connection: %q, want %q", got, wantClose)
 			}
 			text, _ := io.ReadAll(resp.Body)
 			if (tc.status == 200) != (len(text) == 0) {
@@ -244,6 +251,44 @@ func TestAnswers(t *testing.T) {
 				t.Errorf("a refusal of type %q", resp.Header.Get("Content-Type"))
 			}
 		})
+	}
+}
+
+// A load balancer that checks the port of events learns that it serves, and nothing of the webhook.
+func TestHealthChecks(t *testing.T) {
+	t.Parallel()
+	seen := make(reports, 10)
+	other := settings()
+	other.Name, other.Paths, other.Tokens, other.Targets = "other", []string{"/x/y"}, nil, nil
+	for _, s := range []Settings{settings(), other} {
+		h := NewHandler(&fakeStore{}, seen, s)
+		ask := func(method, path string) string {
+			w := httptest.NewRecorder()
+			h.ServeHTTP(w, httptest.NewRequest(method, path, nil))
+			return fmt.Sprint(w.Code, w.Result().Header, w.Body.String())
+		}
+		for _, path := range []string{"/", "/healthz", "/?probe", "/healthz?x=y"} {
+			for _, method := range []string{"GET", "HEAD"} {
+				if got, want := ask(method, path), "200 map[]"; got != want {
+					t.Errorf("%s %s: %s, want %s", method, path, got, want)
+				}
+			}
+		}
+		if len(seen) != 0 {
+			t.Error("a health check is counted as a request for events")
+		}
+		for _, tc := range [][2]string{{"POST", "/"}, {"OPTIONS", "/"}, {"GET", "/healthz/"}, {"GET", "//"}, {"GET", "/readyz"}, {"GET", ""}} {
+			req, w := httptest.NewRequest(tc[0], "/", nil), httptest.NewRecorder()
+			req.URL.Path = tc[1]
+			h.ServeHTTP(w, req)
+			if r := <-seen; w.Code != 404 || r.Reason != UnknownPath {
+				t.Errorf("%s %q: %d, %q; want 404", tc[0], tc[1], w.Code, r.Reason)
+			}
+		}
+		h.Drain()
+		if got, want := ask("GET", "/healthz"), "503 map[Connection:[close]]"; got != want {
+			t.Errorf("while draining: %s, want %s", got, want)
+		}
 	}
 }
 
@@ -674,10 +719,10 @@ func TestOverTheWire(t *testing.T) {
 		{"a length above the limit, asking first", head("Expect: 100-continue\r\nContent-Length: 3000\r\n"), false, 413, true, TooLarge},
 		{"half a body", head(fmt.Sprintf("Content-Length: %d\r\n", len(message))) + message[:20], true, 400, true, Unreadable},
 		{"half a chunk", head("Transfer-Encoding: chunked\r\n") + "ff\r\n" + message[:20], true, 400, true, Unreadable},
-		{"no length", head(""), false, 400, false, Malformed},
+		{"no length", head(""), false, 400, true, Malformed},
 		{"an escaped path", strings.Replace(head(fmt.Sprintf("Content-Length: %d\r\n", len(message)))+message, "/staging", "/%73taging", 1), false, 200, false, ""},
 		{"a query", strings.Replace(head(fmt.Sprintf("Content-Length: %d\r\n", len(message)))+message, " HTTP/1.1", "?x=y HTTP/1.1", 1), false, 200, false, ""},
-		{"a path with dots", strings.Replace(head("Content-Length: 0\r\n"), "/staging", "/x/../staging", 1), false, 404, false, UnknownPath},
+		{"a path with dots", strings.Replace(head("Content-Length: 0\r\n"), "/staging", "/x/../staging", 1), false, 404, true, UnknownPath},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			t.Parallel()

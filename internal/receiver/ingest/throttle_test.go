@@ -130,6 +130,21 @@ func TestAClientOverItsLimitIsRefusedUnread(t *testing.T) {
 	})
 }
 
+// What a client may fail does not add up while it is quiet.
+func TestAQuietHourGivesNoBurstOfGuesses(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, "10.0.0.0/8")
+		const proxy, guesser = "10.0.0.9:4711", "203.0.113.7"
+		w.wantStatuses(proxy, guesser, wrong, append(tenRefusals, 429)...)
+		time.Sleep(time.Hour)
+		w.wantStatuses(proxy, guesser, wrong, append(tenRefusals, 429)...)
+		if !w.isRefusedUnread(proxy, guesser) {
+			t.Error("a client beyond its limit has its body read")
+		}
+	})
+}
+
 func TestTheProviderPassesDuringARotation(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

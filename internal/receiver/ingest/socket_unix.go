@@ -25,3 +25,18 @@ func hasSent(c net.Conn) bool {
 	}
 	return n > 0
 }
+
+// limitUnread bounds the receive buffer of the connections that l accepts. Where it cannot, the kernel's own bound stands.
+func limitUnread(l net.Listener) {
+	socket, ok := l.(syscall.Conn)
+	if !ok {
+		return
+	}
+	raw, err := socket.SyscallConn()
+	if err != nil {
+		return
+	}
+	_ = raw.Control(func(fd uintptr) {
+		_ = syscall.SetsockoptInt(int(fd), syscall.SOL_SOCKET, syscall.SO_RCVBUF, maxUnread)
+	})
+}
