@@ -61,6 +61,9 @@ func (r *Reconciler) report(ctx context.Context, now *round, want desired.Object
 func status(now *round, want desired.Objects, seen observation, at time.Time) v1alpha1.HeymarketWebhookStatus {
 	before := now.hook.Status
 	accepted := verdict{ok: true, reason: v1alpha1.ReasonAccepted, message: "The resource and everything that it refers to is good."}
+	if n := now.hook.Spec.Receiver.Replicas; n != nil && *n != desired.DefaultReplicas && now.hook.Spec.Receiver.Autoscaling != nil {
+		accepted.message += " spec.receiver.replicas has no effect beside spec.receiver.autoscaling: remove it, and set minReplicas and maxReplicas there."
+	}
 	switch {
 	case now.refusal != nil:
 		accepted = *now.refusal
