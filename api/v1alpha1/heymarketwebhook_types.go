@@ -51,7 +51,7 @@ type HeymarketWebhookList struct {
 
 // HeymarketWebhookSpec is what is wanted.
 //
-// +kubebuilder:validation:XValidation:rule="!has(self.eventTypes) || size(self.eventTypes) == 0 || self.targets.all(t, !has(t.eventTypes) || t.eventTypes.all(e, e in self.eventTypes))",message="targets[].eventTypes must be among spec.eventTypes: a type that the webhook does not accept would never reach the target",messageExpression="self.targets.map(t, has(t.eventTypes), t.eventTypes.map(e, !(e in self.eventTypes), 'targets[' + t.name + '].eventTypes has ' + e + ', which is not among spec.eventTypes, so that it would never reach the target: remove it, or add it to spec.eventTypes')).filter(l, size(l) > 0)[0][0]"
+// +kubebuilder:validation:XValidation:rule="!has(self.eventTypes) || size(self.eventTypes) == 0 || self.targets.all(t, !has(t.eventTypes) || t.eventTypes.all(e, e in self.eventTypes))",message="targets[].eventTypes has a type that is not among spec.eventTypes, so that it would never reach the target: remove it, or add it to spec.eventTypes",messageExpression="self.targets.map(t, has(t.eventTypes), t.eventTypes.map(e, !(e in self.eventTypes), 'targets[' + t.name + '].eventTypes has ' + e + ', which is not among spec.eventTypes, so that it would never reach the target: remove it, or add it to spec.eventTypes')).filter(l, size(l) > 0)[0][0]"
 type HeymarketWebhookSpec struct {
 	// token says where the verification token of the Heymarket webhook configuration is kept. Deliveries that carry
 	// another token are refused with 401.
@@ -207,8 +207,8 @@ func (d Duration) Std() (time.Duration, error) {
 
 // Target is one downstream service.
 //
-// +kubebuilder:validation:XValidation:rule="has(self.url) != has(self.service)",message="set exactly one of url and service",messageExpression="'targets[' + self.name + ']: set exactly one of url and service'"
-// +kubebuilder:validation:XValidation:rule="!has(self.tls) || (has(self.url) && self.url.startsWith('https://')) || (has(self.service) && self.service.scheme == 'HTTPS')",message="tls has no effect on a target that is not reached by https: change the scheme, or remove tls",messageExpression="'targets[' + self.name + ']: tls has no effect on a target that is not reached by https: change the scheme, or remove tls'"
+// +kubebuilder:validation:XValidation:rule="has(self.url) != has(self.service)",message="targets[]: set exactly one of url and service",messageExpression="'targets[' + self.name + ']: set exactly one of url and service'"
+// +kubebuilder:validation:XValidation:rule="!has(self.tls) || (has(self.url) && self.url.startsWith('https://')) || (has(self.service) && self.service.scheme == 'HTTPS')",message="targets[]: tls has no effect on a target that is not reached by https: change the scheme, or remove tls",messageExpression="'targets[' + self.name + ']: tls has no effect on a target that is not reached by https: change the scheme, or remove tls'"
 type Target struct {
 	// name identifies the target within this resource: a lower-case DNS label of at most 40 characters.
 	// +required
@@ -329,7 +329,7 @@ type Signing struct {
 
 // Header is sent with every attempt.
 //
-// +kubebuilder:validation:XValidation:rule="has(self.value) != has(self.secretKeyRef)",message="set exactly one of value and secretKeyRef",messageExpression="'headers[' + self.name + ']: set exactly one of value and secretKeyRef'"
+// +kubebuilder:validation:XValidation:rule="has(self.value) != has(self.secretKeyRef)",message="headers[]: set exactly one of value and secretKeyRef",messageExpression="'headers[' + self.name + ']: set exactly one of value and secretKeyRef'"
 type Header struct {
 	// name of the header, at most 128 characters. Names that the receiver sets itself, and those of one connection, are
 	// refused.

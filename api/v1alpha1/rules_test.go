@@ -67,7 +67,7 @@ var rules = []struct {
 	{name: "an event type twice", spec: more("eventTypes: [chat_closed, chat_closed]"), want: "Duplicate value"},
 	{name: "a target's types among the webhook's", spec: withURL("eventTypes: [chat_closed]") + "eventTypes: [chat_closed, chat_opened]"},
 	{name: "a target's types beyond an empty list", spec: withURL("eventTypes: [chat_closed]") + "eventTypes: []"},
-	{name: "a target's types beyond the webhook's", spec: withURL("eventTypes: [chat_closed]") + "eventTypes: [chat_opened]", want: "targets[].eventTypes must be among spec.eventTypes"},
+	{name: "a target's types beyond the webhook's", spec: withURL("eventTypes: [chat_closed]") + "eventTypes: [chat_opened]", want: "targets[crm].eventTypes has"},
 
 	{name: "16 targets", spec: token + "targets: " + manyTargets(16)},
 	{name: "17 targets", spec: token + "targets: " + manyTargets(17), want: "must have at most 16 items"},
@@ -335,10 +335,12 @@ func change(t *testing.T, c client.Client, from string, u *unstructured.Unstruct
 // Every CEL rule of the CRD has a refused case above; that each also accepts something is what the accepted ones show.
 func TestEveryRuleHasACase(t *testing.T) {
 	t.Parallel()
+	// An expression puts the name where the message, which stands in for it, has none.
+	anonymous := strings.NewReplacer("[crm]", "[]", "[X-Team]", "[]")
 	for _, message := range messages(schema(t)) {
 		covered := false
 		for _, r := range rules {
-			covered = covered || r.want != "" && strings.HasPrefix(message, r.want)
+			covered = covered || r.want != "" && strings.HasPrefix(message, anonymous.Replace(r.want))
 		}
 		if !covered {
 			t.Errorf("no case of the table is refused with %q", message)

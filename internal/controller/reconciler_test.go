@@ -1196,7 +1196,6 @@ receiver:
   tolerations: [{operator: Exists}]
   affinity: {podAntiAffinity: {requiredDuringSchedulingIgnoredDuringExecution: [{topologyKey: rack, labelSelector: {matchLabels: {a: b}}}]}}
   topologySpreadConstraints: [{maxSkew: 1, topologyKey: zone, whenUnsatisfiable: DoNotSchedule}]
-  priorityClassName: important
   podAnnotations: {example.com/a: b}
   podLabels: {a: b}
   imagePullSecrets: [{name: registry}]
