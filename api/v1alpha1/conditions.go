@@ -38,6 +38,9 @@ const (
 	ReasonSecretKeyNotFound = "SecretKeyNotFound"
 	// ReasonSecretValueInvalid: the key exists, but no receiver could use what it holds. The message says why.
 	ReasonSecretValueInvalid = "SecretValueInvalid"
+	// ReasonSecretNotAllowed: a reference reaches a Secret that the operator owns, or would send a verification token, the URL
+	// of Redis or the secret part of the URL to a target. Resolves automatically once the reference names another Secret.
+	ReasonSecretNotAllowed = "SecretNotAllowed"
 	// ReasonFilterInvalid: targets[].filter or deduplication.key cannot be used. The message says where it is wrong.
 	ReasonFilterInvalid = "FilterInvalid"
 	// ReasonTargetServiceNotFound: the Service of a target does not exist. Its events are kept meanwhile. Heals by itself
@@ -49,8 +52,17 @@ const (
 	// ReasonTargetAddressRefused: a target, or its Service, has an address to which no receiver sends, such as loopback, or a
 	// private one where the operator's --target-addresses says Public. Its events are kept meanwhile. A name is not looked up.
 	ReasonTargetAddressRefused = "TargetAddressRefused"
-	// ReasonHostNotAllowed: the operator's --allowed-hosts do not permit spec.exposure.host to this namespace.
+	// ReasonTargetNamespaceClosed: a target is in a namespace to which the receivers' NetworkPolicy does not let them out, because
+	// the operator's --network-policy-target-namespaces do not allow it. Its events are kept meanwhile.
+	ReasonTargetNamespaceClosed = "TargetNamespaceClosed"
+	// ReasonHostNotAllowed: the operator's --allowed-hosts do not permit spec.exposure.host to this namespace; or there is no such
+	// flag, and --host-template makes that host for another namespace.
 	ReasonHostNotAllowed = "HostNotAllowed"
+	// ReasonAnnotationNotAllowed: the operator's --allowed-annotations do not allow an annotation of spec.exposure.ingress or
+	// spec.receiver, or its value is not usable. The message names it.
+	ReasonAnnotationNotAllowed = "AnnotationNotAllowed"
+	// ReasonLabelNotAllowed: the operator's --allowed-labels do not allow a label of spec.receiver.podLabels.
+	ReasonLabelNotAllowed = "LabelNotAllowed"
 	// ReasonInvalidConfiguration: the spec passed the schema, yet no receiver would take it. The message says why.
 	ReasonInvalidConfiguration = "InvalidConfiguration"
 	// ReasonChildNameTaken: an object with the name of a child exists and belongs to somebody else. It is left alone.
@@ -125,9 +137,12 @@ const (
 	ReasonGatewayUnknown = "GatewayUnknown"
 	// ReasonGatewayAPIMissing: the cluster has no HTTPRoute of gateway.networking.k8s.io/v1.
 	ReasonGatewayAPIMissing = "GatewayAPIMissing"
-	// ReasonHostConflict: an older HeymarketWebhook claims the same host and path, and keeps it. Heals by itself when that
-	// one lets go.
+	// ReasonHostConflict: another HeymarketWebhook claims the same host and path, and keeps it, because its path begins with its
+	// own namespace and name, or because it is older. No host is every host, and a path takes all paths below it. Resolves
+	// automatically when the other one lets go.
 	ReasonHostConflict = "HostConflict"
+	// ReasonPathNotAllowed: spec.exposure.path begins with the name of another namespace that has HeymarketWebhooks.
+	ReasonPathNotAllowed = "PathNotAllowed"
 	// ReasonNotExposed: there is no Ingress yet, because Accepted is not True.
 	ReasonNotExposed = "NotExposed"
 )

@@ -51,7 +51,7 @@ type HeymarketWebhookList struct {
 
 // HeymarketWebhookSpec is what is wanted.
 //
-// +kubebuilder:validation:XValidation:rule="!has(self.eventTypes) || size(self.eventTypes) == 0 || self.targets.all(t, !has(t.eventTypes) || t.eventTypes.all(e, e in self.eventTypes))",message="targets[].eventTypes must be among spec.eventTypes: a type that the webhook does not accept would never reach the target"
+// +kubebuilder:validation:XValidation:rule="!has(self.eventTypes) || size(self.eventTypes) == 0 || self.targets.all(t, !has(t.eventTypes) || t.eventTypes.all(e, e in self.eventTypes))",message="targets[].eventTypes has a type that is not among spec.eventTypes, so that it would never reach the target: remove it, or add it to spec.eventTypes",messageExpression="self.targets.map(t, has(t.eventTypes), t.eventTypes.map(e, !(e in self.eventTypes), 'targets[' + t.name + '].eventTypes has ' + e + ', which is not among spec.eventTypes, so that it would never reach the target: remove it, or add it to spec.eventTypes')).filter(l, size(l) > 0)[0][0]"
 type HeymarketWebhookSpec struct {
 	// token says where the verification token of the Heymarket webhook configuration is kept. Deliveries that carry
 	// another token are refused with 401.
@@ -207,8 +207,8 @@ func (d Duration) Std() (time.Duration, error) {
 
 // Target is one downstream service.
 //
-// +kubebuilder:validation:XValidation:rule="has(self.url) != has(self.service)",message="set exactly one of url and service"
-// +kubebuilder:validation:XValidation:rule="!has(self.tls) || (has(self.url) && self.url.startsWith('https://')) || (has(self.service) && self.service.scheme == 'HTTPS')",message="tls has no effect on a target that is not reached by https: change the scheme, or remove tls"
+// +kubebuilder:validation:XValidation:rule="has(self.url) != has(self.service)",message="targets[]: set exactly one of url and service",messageExpression="'targets[' + self.name + ']: set exactly one of url and service'"
+// +kubebuilder:validation:XValidation:rule="!has(self.tls) || (has(self.url) && self.url.startsWith('https://')) || (has(self.service) && self.service.scheme == 'HTTPS')",message="targets[]: tls has no effect on a target that is not reached by https: change the scheme, or remove tls",messageExpression="'targets[' + self.name + ']: tls has no effect on a target that is not reached by https: change the scheme, or remove tls'"
 type Target struct {
 	// name identifies the target within this resource: a lower-case DNS label of at most 40 characters.
 	// +required
@@ -225,6 +225,7 @@ type Target struct {
 	// +kubebuilder:validation:XValidation:rule="self.startsWith('http://') || self.startsWith('https://')",message="url must begin with http:// or https://"
 	// +kubebuilder:validation:XValidation:rule="!self.matches('^[a-z]+://[^/?#]*@')",message="url must not carry a user name or password: they would be readable by everyone who can read this resource"
 	// +kubebuilder:validation:XValidation:rule="!self.contains('#')",message="url must not have a fragment (#...): it would not be sent"
+	// +kubebuilder:validation:XValidation:rule="self.matches('^[^\\x00-\\x20\\x7f-\\u009f]*$')",message="url must not hold a space, a line break or another control character"
 	// +kubebuilder:validation:XValidation:rule="isURL(self) && url(self).getHostname() != ''",message="url must be a valid URL that names a host, such as http://crm.example.com/heymarket"
 	URL *string `json:"url,omitempty"`
 
@@ -328,7 +329,7 @@ type Signing struct {
 
 // Header is sent with every attempt.
 //
-// +kubebuilder:validation:XValidation:rule="has(self.value) != has(self.secretKeyRef)",message="set exactly one of value and secretKeyRef"
+// +kubebuilder:validation:XValidation:rule="has(self.value) != has(self.secretKeyRef)",message="headers[]: set exactly one of value and secretKeyRef",messageExpression="'headers[' + self.name + ']: set exactly one of value and secretKeyRef'"
 type Header struct {
 	// name of the header, at most 128 characters. Names that the receiver sets itself, and those of one connection, are
 	// refused.
@@ -343,7 +344,7 @@ type Header struct {
 	// +optional
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=4096
-	// +kubebuilder:validation:XValidation:rule="self.matches('^[^\\x00-\\x08\\x0a-\\x1f\\x7f]*$')",message="value must not hold a line break or another control character"
+	// +kubebuilder:validation:XValidation:rule="self.matches('^[^\\x00-\\x08\\x0a-\\x1f\\x7f-\\u009f]*$')",message="value must not hold a line break or another control character"
 	Value *string `json:"value,omitempty"`
 	// secretKeyRef names the value; a trailing newline is not part of it. Exactly one of value and secretKeyRef is set.
 	// +optional
@@ -408,7 +409,7 @@ type ServiceReference struct {
 	// Default: /.
 	// +optional
 	// +kubebuilder:validation:MaxLength=1024
-	// +kubebuilder:validation:XValidation:rule="self.matches('^/[^#\\\\s]*$')",message="path must begin with '/' and hold no '#' and no white space"
+	// +kubebuilder:validation:XValidation:rule="self.matches('^/[^#\\\\s\\x00-\\x20\\x7f-\\u009f]*$')",message="path must begin with '/' and hold no '#', no white space and no control character"
 	Path string `json:"path,omitempty"`
 	// scheme is HTTP or HTTPS. Default: HTTP.
 	// +optional
@@ -498,7 +499,8 @@ type Exposure struct {
 	Type ExposureType `json:"type,omitempty"`
 
 	// host is the name in the URL: a DNS name without wildcard, at most 253 characters, and one that the
-	// operator's --allowed-hosts permit to the namespace. With type Ingress or HTTPRoute that asks for it; with None it is only
+	// operator's --allowed-hosts permit to the namespace; without that flag, one that --host-template does not make for another
+	// namespace. With type Ingress or HTTPRoute that asks for it; with None it is only
 	// shown. Default: from the operator's --host-template; without one, with type
 	// Ingress, the address that the ingress controller publishes, and with None the name of the Service.
 	// +optional
@@ -508,8 +510,10 @@ type Exposure struct {
 	Host string `json:"host,omitempty"`
 
 	// path is the part of the URL's path before the secret segment: /hooks/support makes
-	// https://hooks.example.com/hooks/support/<segment>. At most 256 characters. Of two resources that claim one host and
-	// path the older one keeps it. Default: /<namespace>/<name>.
+	// https://hooks.example.com/hooks/support/<segment>. At most 256 characters. It must not begin
+	// with the name of another namespace that has HeymarketWebhooks. Of two resources that claim one host and path, or a
+	// path below it, the one whose path begins with its own /<namespace>/<name> keeps it, or else the older one; no host is
+	// every host. Default: /<namespace>/<name>.
 	// +optional
 	// +kubebuilder:validation:MinLength=2
 	// +kubebuilder:validation:MaxLength=256
@@ -588,7 +592,8 @@ type IngressExposure struct {
 	// +kubebuilder:validation:MaxLength=253
 	// +kubebuilder:validation:XValidation:rule="self.matches('^[a-z0-9]([-a-z0-9]*[a-z0-9])?([.][a-z0-9]([-a-z0-9]*[a-z0-9])?)*$')",message="className must be the name of an IngressClass: lower-case letters, digits, '-' and '.'"
 	ClassName string `json:"className,omitempty"`
-	// annotations are set on the Ingress as they are, at most 64, for example for cert-manager.
+	// annotations are set on the Ingress as they are, at most 64, for example for cert-manager. They have to be among the
+	// operator's --allowed-annotations.
 	// +optional
 	// +kubebuilder:validation:MaxProperties=64
 	// +kubebuilder:validation:XValidation:rule="self.all(k, size(k) <= 317 && k.matches('^([a-z0-9]([-a-z0-9.]*[a-z0-9])?/)?[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?$'))",message="the keys of annotations must be names such as cert-manager.io/cluster-issuer"
@@ -614,7 +619,7 @@ type AnnotationValue string
 // +kubebuilder:validation:XValidation:rule="!has(self.autoscaling) || (has(self.autoscaling.backlogPerReplica) && !has(self.autoscaling.targetCPUUtilization)) || !has(self.resources) || (has(self.resources.requests) && 'cpu' in self.resources.requests) || (has(self.resources.limits) && 'cpu' in self.resources.limits)",message="autoscaling needs resources.requests.cpu: the use of CPU is measured against it"
 type Receiver struct {
 	// replicas is the number of receiver Pods: 1 to 100. From two on a PodDisruptionBudget keeps all but one of them.
-	// With autoscaling it has no effect. Default: 2, spread over nodes.
+	// With autoscaling it has no effect, which the condition Accepted says of another number than the default. Default: 2, spread over nodes.
 	// +optional
 	// +kubebuilder:default=2
 	// +kubebuilder:validation:Minimum=1
@@ -654,19 +659,22 @@ type Receiver struct {
 	// +listMapKey=whenUnsatisfiable
 	// +kubebuilder:validation:MaxItems=8
 	TopologySpreadConstraints []corev1.TopologySpreadConstraint `json:"topologySpreadConstraints,omitempty"`
-	// priorityClassName of the Pods. Default: that of the cluster.
+	// priorityClassName of the Pods; not one of the system's own. Default: that of the cluster.
 	// +optional
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=253
 	// +kubebuilder:validation:XValidation:rule="self.matches('^[a-z0-9]([-a-z0-9]*[a-z0-9])?([.][a-z0-9]([-a-z0-9]*[a-z0-9])?)*$')",message="priorityClassName must be the name of a PriorityClass: lower-case letters, digits, '-' and '.'"
+	// +kubebuilder:validation:XValidation:rule="!self.startsWith('system-')",message="priorityClassName must not be one of the system's own (system-...): receivers would displace what the cluster needs"
 	PriorityClassName string `json:"priorityClassName,omitempty"`
-	// podAnnotations are set on the Pods, at most 64. Those that would loosen the Pods' security profile are refused.
+	// podAnnotations are set on the Pods, at most 64. They have to be among the operator's --allowed-annotations. Those that
+	// would loosen the Pods' security profile are refused.
 	// +optional
 	// +kubebuilder:validation:MaxProperties=64
 	// +kubebuilder:validation:XValidation:rule="self.all(k, size(k) <= 317 && k.matches('^([a-z0-9]([-a-z0-9.]*[a-z0-9])?/)?[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?$'))",message="the keys of podAnnotations must be names such as example.com/team"
 	// +kubebuilder:validation:XValidation:rule="!self.exists(k, k.contains('apparmor.security.') || k.contains('seccomp.security.'))",message="podAnnotations must not set AppArmor or seccomp profiles: the receiver's are fixed"
 	PodAnnotations map[string]AnnotationValue `json:"podAnnotations,omitempty"`
-	// podLabels are set on the Pods, at most 64, besides the operator's own, which they cannot change.
+	// podLabels are set on the Pods, at most 64, besides the operator's own, which they cannot change. They have to be among
+	// the operator's --allowed-labels.
 	// +optional
 	// +kubebuilder:validation:MaxProperties=64
 	// +kubebuilder:validation:XValidation:rule="self.all(k, size(k) <= 317 && k.matches('^([a-z0-9]([-a-z0-9.]*[a-z0-9])?/)?[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?$'))",message="the keys of podLabels must be names such as example.com/team"
@@ -734,7 +742,9 @@ type LocalSecretReference struct {
 // +kubebuilder:validation:Enum=debug;info;warn;error
 type LogLevel string
 
-// Resources are requests and limits of one container.
+// Resources are requests and limits of one container: cpu, memory and ephemeral-storage.
+//
+// +kubebuilder:validation:XValidation:rule="(!has(self.requests) || self.requests.all(r, r in ['cpu', 'memory', 'ephemeral-storage'])) && (!has(self.limits) || self.limits.all(r, r in ['cpu', 'memory', 'ephemeral-storage']))",message="resources may name cpu, memory and ephemeral-storage: a receiver has no use for others, such as devices"
 type Resources struct {
 	// requests by resource name, such as cpu and memory, at most 8. Default: the limits.
 	// +optional

@@ -103,6 +103,10 @@ func run(ctx context.Context, opts options, logger logr.Logger) error {
 		ReceiverImage: opts.receiverImage,
 		HostTemplate:  opts.hostTemplate,
 		AllowedHosts:  opts.allowedHosts,
+
+		AllowedAnnotations: opts.annotations,
+		AllowedLabels:      opts.labels,
+
 		IngressClass:  opts.ingressClass,
 		Namespaces:    opts.namespaces,
 		NetworkPolicy: opts.networkPolicy,

@@ -24,6 +24,8 @@ type options struct {
 	receiverImage  string
 	hostTemplate   *controller.HostTemplate
 	allowedHosts   controller.AllowedHosts
+	annotations    controller.AllowList
+	labels         controller.AllowList
 	ingressClass   string
 	namespaces     []string
 	gateways       controller.Gateways
@@ -44,7 +46,7 @@ type options struct {
 // the flag and the remedy.
 func parseOptions(args []string, out io.Writer) (options, error) {
 	var o options
-	var hostTemplate, allowedHosts, gateways, targets, proxies, namespaces, eventsFrom, operationsFrom, level string
+	var hostTemplate, allowedHosts, annotations, labels, gateways, targets, proxies, namespaces, eventsFrom, operationsFrom, targetsIn, level string
 	var networkPolicies bool
 	f := flag.NewFlagSet("manager", flag.ContinueOnError)
 	f.SetOutput(io.Discard) // The caller says what is wrong, in one sentence.
@@ -52,7 +54,9 @@ func parseOptions(args []string, out io.Writer) (options, error) {
 	f.StringVar(&o.redisCAFile, "redis-ca-file", "", "`file` of certificates in PEM form that are trusted for rediss:// instead of the system's authorities; read again when it changes. Default: the system's.")
 	f.StringVar(&o.receiverImage, "receiver-image", "", "`image` of the receivers. Default: the image of the Pod that the manager runs in.")
 	f.StringVar(&hostTemplate, "host-template", "", "`template` of the host of resources that name none, with {{.Namespace}} and {{.Name}} and nothing else in braces, such as {{.Namespace}}.hooks.example.com. Default: the address that the Ingress gets.")
-	f.StringVar(&allowedHosts, "allowed-hosts", "", "comma separated `list` of the hosts that resources may name, with the same in braces; *. in front means any name below. For example {{.Namespace}}.hooks.example.com,*.{{.Namespace}}.example.com. Default: any host.")
+	f.StringVar(&allowedHosts, "allowed-hosts", "", "comma separated `list` of the hosts that resources may name, with the same in braces; *. in front means any name below. For example {{.Namespace}}.hooks.example.com,*.{{.Namespace}}.example.com. Default: any host that --host-template does not make for another namespace; set it where namespaces do not trust each other.")
+	f.StringVar(&annotations, "allowed-annotations", controller.DefaultKeys, "comma separated `list` of the annotations that HeymarketWebhooks may set on Ingresses and Pods: keys such as example.com/team, beginnings such as example.com/*, and Default for what cert-manager, external-dns, ingress controllers, Prometheus and meshes commonly need; * for any.")
+	f.StringVar(&labels, "allowed-labels", controller.DefaultKeys, "comma separated `list` of the labels that HeymarketWebhooks may set on Pods, written in the same way.")
 	f.StringVar(&o.ingressClass, "ingress-class", "", "IngressClass `name` for resources that name none. Default: the cluster's default class.")
 	f.StringVar(&gateways, "gateway", "", "comma separated `list` of Gateways, each namespace/name, for resources of exposure type HTTPRoute that name none. Default: they have to name one.")
 	f.StringVar(&proxies, "trusted-proxies", "", "comma separated `list` of the networks of the ingress controller and what stands before it, such as 10.244.0.0/16. Whose address failed tokens count against is read from the headers that these write, and from nobody else's. Default: none.")
@@ -64,6 +68,7 @@ func parseOptions(args []string, out io.Writer) (options, error) {
 	f.BoolVar(&networkPolicies, "network-policies", false, "shut receivers off by NetworkPolicies: in come events and questions for figures, out go the ways to Redis, targets and DNS. Needs POD_NAMESPACE.")
 	f.StringVar(&eventsFrom, "network-policy-events-from", "", "comma separated `list` of the namespaces from which events reach receivers, such as that of the ingress controller. Default: from anywhere.")
 	f.StringVar(&operationsFrom, "network-policy-operations-from", "", "comma separated `list` of the namespaces, besides the operator's own, that may reach the receivers' operations port, such as those of Prometheus and KEDA. Default: none.")
+	f.StringVar(&targetsIn, "network-policy-target-namespaces", "", "comma separated `list` of the namespaces, besides a webhook's own, to whose Pods the NetworkPolicies let receivers out where a target or a webhook's own Redis names them; * for any. Default: none.")
 	f.BoolVar(&o.leaderElect, "leader-elect", false, "let one of several replicas work at a time.")
 	f.StringVar(&o.metricsAddress, "metrics-bind-address", ":8080", "`address` for Prometheus metrics by plain HTTP; 0 for none.")
 	f.StringVar(&o.healthAddress, "health-probe-bind-address", ":8081", "`address` for /healthz and /readyz; 0 for none.")
@@ -116,7 +121,7 @@ func parseOptions(args []string, out io.Writer) (options, error) {
 	if o.namespaces, err = namespaceList("namespaces", namespaces); err != nil {
 		return o, err
 	}
-	if o.networkPolicy, err = networkPolicy(networkPolicies, eventsFrom, operationsFrom); err != nil {
+	if o.networkPolicy, err = networkPolicy(networkPolicies, eventsFrom, operationsFrom, targetsIn); err != nil {
 		return o, err
 	}
 	if o.gateways, err = controller.ParseGateways(gateways); err != nil {
@@ -130,6 +135,12 @@ func parseOptions(args []string, out io.Writer) (options, error) {
 	}
 	if o.allowedHosts, err = controller.ParseAllowedHosts(allowedHosts); err != nil {
 		return o, fmt.Errorf("--allowed-hosts is not usable: %w; set a list such as *.{{.Namespace}}.hooks.example.com", err)
+	}
+	if o.annotations, err = controller.ParseAllowList(annotations, controller.DefaultAnnotations); err != nil {
+		return o, fmt.Errorf("--allowed-annotations is not usable: %w; set a list such as Default,example.com/*", err)
+	}
+	if o.labels, err = controller.ParseAllowList(labels, controller.DefaultLabels); err != nil {
+		return o, fmt.Errorf("--allowed-labels is not usable: %w; set a list such as Default,example.com/team", err)
 	}
 	if hostTemplate != "" {
 		t, err := controller.ParseHostTemplate(hostTemplate)
@@ -174,7 +185,7 @@ func namespaceList(flagName, s string) ([]string, error) {
 	return out, nil
 }
 
-func networkPolicy(wanted bool, eventsFrom, operationsFrom string) (*controller.NetworkPolicy, error) {
+func networkPolicy(wanted bool, eventsFrom, operationsFrom, targetsIn string) (*controller.NetworkPolicy, error) {
 	p := &controller.NetworkPolicy{OperatorNamespace: os.Getenv("POD_NAMESPACE")}
 	var err error
 	if p.EventsFrom, err = namespaceList("network-policy-events-from", eventsFrom); err != nil {
@@ -183,9 +194,14 @@ func networkPolicy(wanted bool, eventsFrom, operationsFrom string) (*controller.
 	if p.OperationsFrom, err = namespaceList("network-policy-operations-from", operationsFrom); err != nil {
 		return nil, err
 	}
+	if strings.TrimSpace(targetsIn) == "*" {
+		p.TargetNamespaces = []string{"*"}
+	} else if p.TargetNamespaces, err = namespaceList("network-policy-target-namespaces", targetsIn); err != nil {
+		return nil, err
+	}
 	switch {
-	case !wanted && eventsFrom+operationsFrom != "":
-		return nil, errors.New("--network-policy-events-from and --network-policy-operations-from have no effect without --network-policies; set it, or leave them out")
+	case !wanted && eventsFrom+operationsFrom+targetsIn != "":
+		return nil, errors.New("--network-policy-events-from, --network-policy-operations-from and --network-policy-target-namespaces have no effect without --network-policies; set it, or leave them out")
 	case !wanted:
 		return nil, nil
 	case p.OperatorNamespace == "":

@@ -52,6 +52,10 @@ func TestBadFlagsEndWithASentence(t *testing.T) {
 		{[]string{"--redis-url-file=f", "--host-template={{.Host}}"}, []string{"--host-template", "hooks.example.com"}},
 		{[]string{"--redis-url-file=f", "--allowed-hosts=a.example.com,b c"}, []string{"--allowed-hosts", `"b c"`}},
 		{[]string{"--redis-url-file=f", "--host-template=a b"}, []string{"--host-template", "a b"}},
+		{[]string{"--redis-url-file=f", "--allowed-annotations=Default,a b"}, []string{"--allowed-annotations", `"a b"`}},
+		{[]string{"--redis-url-file=f", "--allowed-labels=*a"}, []string{"--allowed-labels", `"*a"`}},
+		{[]string{"--redis-url-file=f", "--network-policies", "--network-policy-target-namespaces=*,a"}, []string{"--network-policy-target-namespaces", `"*"`}},
+		{[]string{"--redis-url-file=f", "--network-policy-target-namespaces=a"}, []string{"--network-policies", "set it"}},
 	} {
 		var stdout, stderr bytes.Buffer
 		if code := realMain(t.Context(), tc.args, &stdout, &stderr); code != exitUsage {
@@ -155,15 +159,34 @@ func TestNetworkPolicyOptions(t *testing.T) {
 	t.Setenv("POD_NAMESPACE", "heymarket-system")
 	o, err := parseOptions([]string{
 		"--redis-url-file=f", "--network-policies", "--network-policy-events-from=traefik", "--network-policy-operations-from=monitoring, keda,keda",
+		"--network-policy-target-namespaces=crm,data",
 	}, &bytes.Buffer{})
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := &controller.NetworkPolicy{OperatorNamespace: "heymarket-system", EventsFrom: []string{"traefik"}, OperationsFrom: []string{"monitoring", "keda"}}
+	want := &controller.NetworkPolicy{OperatorNamespace: "heymarket-system", EventsFrom: []string{"traefik"}, OperationsFrom: []string{"monitoring", "keda"}, TargetNamespaces: []string{"crm", "data"}}
 	if diff := cmp.Diff(want, o.networkPolicy); diff != "" {
 		t.Error(diff)
 	}
 	if o, err := parseOptions([]string{"--redis-url-file=f"}, &bytes.Buffer{}); err != nil || o.networkPolicy != nil {
 		t.Errorf("without the flag: %+v, %v", o.networkPolicy, err)
+	}
+}
+
+func TestAllowLists(t *testing.T) {
+	t.Parallel()
+	o, err := parseOptions([]string{"--redis-url-file=f"}, &bytes.Buffer{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(controller.DefaultAnnotations, o.annotations); diff != "" {
+		t.Errorf("annotations without the flag (-want +got):\n%s", diff)
+	}
+	if diff := cmp.Diff(controller.DefaultLabels, o.labels); diff != "" {
+		t.Errorf("labels without the flag (-want +got):\n%s", diff)
+	}
+	o, err = parseOptions([]string{"--redis-url-file=f", "--allowed-annotations=example.com/*", "--allowed-labels=Default,team"}, &bytes.Buffer{})
+	if err != nil || !o.annotations.Allows("example.com/a") || o.annotations.Allows("cert-manager.io/issuer") || !o.labels.Allows("team") || !o.labels.Allows("istio.io/rev") {
+		t.Errorf("annotations %v, labels %v, %v", o.annotations, o.labels, err)
 	}
 }

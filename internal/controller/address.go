@@ -21,10 +21,10 @@ func (r *Reconciler) resolveHost(now *round) {
 		now.refuse(v1alpha1.ReasonInvalidConfiguration,
 			"The operator's --host-template makes no valid host for this resource (%s): set spec.exposure.host.", err)
 	}
-	if h := hook.Spec.Exposure.Host; h != "" && !r.Settings.AllowedHosts.Allow(hook.Namespace, hook.Name, h) {
+	if !r.Settings.allowsHost(hook) {
 		now.refuse(v1alpha1.ReasonHostNotAllowed,
 			"Host %q of spec.exposure.host is not one that namespace %q may claim: choose another, remove it, or have the operator's --allowed-hosts permit it.",
-			h, hook.Namespace)
+			hook.Spec.Exposure.Host, hook.Namespace)
 	}
 	if in.Host, in.HostRequested = host, host != ""; in.HostRequested {
 		return
@@ -37,25 +37,6 @@ func (r *Reconciler) resolveHost(now *round) {
 		return
 	}
 	in.Host = ingressAddress(now.children.ingress)
-}
-
-// resolveConflict looks for an older resource with the same claim.
-func (r *Reconciler) resolveConflict(ctx context.Context, now *round) error {
-	claims := r.Settings.claims(now.hook)
-	if len(claims) == 0 || !now.accepted() {
-		return nil
-	}
-	others, err := r.Claimants(ctx, claims[0])
-	if err != nil {
-		return err
-	}
-	for _, other := range others {
-		if older(other, now.hook) && (now.rival == nil || older(other, now.rival)) {
-			now.rival = other
-		}
-	}
-	now.input.Conflict = now.rival != nil
-	return nil
 }
 
 // resolveAddress keeps the segment that is in use. A new one is made up only when everything else is good, and only after

@@ -228,12 +228,19 @@ func apiMessage(err error) string {
 	return ""
 }
 
-// prune deletes what is no longer wanted. A person's mistake never deletes anything.
+// prune deletes what is no longer wanted. A person's mistake deletes nothing but a route that takes what belongs to another
+// resource.
 func (r *Reconciler) prune(ctx context.Context, now *round, want desired.Objects) error {
+	is := &now.children
+	if !now.accepted() && now.conflicts() {
+		if err := pruneChild(ctx, r, now, "Ingress", &is.ingress, false); err != nil {
+			return err
+		}
+		return pruneChild(ctx, r, now, "HTTPRoute", &is.route, false)
+	}
 	if !now.writes() {
 		return nil
 	}
-	is := &now.children
 	if err := r.pruneScalers(ctx, now, want); err != nil {
 		return err
 	}

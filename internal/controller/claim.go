@@ -3,7 +3,10 @@ package controller
 import (
 	"context"
 	"fmt"
+	"slices"
+	"strings"
 
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/client-go/util/workqueue"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/event"
@@ -14,8 +17,65 @@ import (
 	"heymarket.dev/operator/internal/controller/desired"
 )
 
-// indexClaim finds the HeymarketWebhooks that claim a host and path.
+// indexClaim finds the HeymarketWebhooks by what they claim, see Settings.claims.
 const indexClaim = "claim"
+
+// claim is the host and path that an Ingress or HTTPRoute takes. A path begins and ends with "/" and is in lower case, since
+// some ingress controllers match without regard to case. An empty host is every host.
+type claim struct{ host, path string }
+
+// anyHost stands for every host in the keys of the index.
+const anyHost = "*"
+
+// overlaps says whether a request could match both.
+func (c claim) overlaps(d claim) bool {
+	return (c.host == d.host || c.host == "" || d.host == "") && (strings.HasPrefix(c.path, d.path) || strings.HasPrefix(d.path, c.path))
+}
+
+// Keys of the index indexClaim: a claim is found by its exact path, by each path that it lies below, and by its namespace if its
+// path is the namespace's own.
+func exactKey(host, path string) string    { return host + "=" + path }
+func belowKey(host, path string) string    { return host + "<" + path }
+func namespaceKey(namespace string) string { return "namespace " + namespace }
+
+// keys are those by which a claim is found.
+func (c claim) keys() []string {
+	var out []string
+	for _, host := range []string{c.host, anyHost} {
+		out = append(out, exactKey(host, c.path), belowKey(host, c.path))
+		for _, above := range c.above() {
+			out = append(out, belowKey(host, above))
+		}
+	}
+	return out
+}
+
+// rivalKeys find every claim that overlaps c.
+func (c claim) rivalKeys() []string {
+	hosts := []string{c.host, ""}
+	if c.host == "" {
+		hosts = []string{anyHost}
+	}
+	var out []string
+	for _, host := range hosts {
+		out = append(out, belowKey(host, c.path))
+		for _, above := range c.above() {
+			out = append(out, exactKey(host, above))
+		}
+	}
+	return out
+}
+
+// above are the paths that c lies below, such as /a/ for /a/b/.
+func (c claim) above() []string {
+	var out []string
+	for i := 1; i < len(c.path)-1; i++ {
+		if c.path[i] == '/' {
+			out = append(out, c.path[:i+1])
+		}
+	}
+	return out
+}
 
 // host is the one that hook asks for, by itself or by the operator's template, or "".
 func (s Settings) host(hook *v1alpha1.HeymarketWebhook) (string, error) {
@@ -25,21 +85,50 @@ func (s Settings) host(hook *v1alpha1.HeymarketWebhook) (string, error) {
 	return s.HostTemplate.Host(hook.Namespace, hook.Name)
 }
 
-// claims is the host and path that hook takes for itself, or nothing: only what a route is made for is claimed, and only
-// by those who may.
-func (s Settings) claims(hook *v1alpha1.HeymarketWebhook) []string {
-	host, err := s.host(hook)
-	if err != nil || hook.Spec.Exposure.Type == v1alpha1.ExposureNone || !hook.DeletionTimestamp.IsZero() ||
-		hook.Spec.Exposure.Host != "" && !s.AllowedHosts.Allow(hook.Namespace, hook.Name, hook.Spec.Exposure.Host) {
-		return nil
+// allowsHost says whether hook may name the host that it names. Without --allowed-hosts that is every host but those which the
+// template makes for other namespaces.
+func (s Settings) allowsHost(hook *v1alpha1.HeymarketWebhook) bool {
+	host := hook.Spec.Exposure.Host
+	if host == "" {
+		return true
 	}
-	return []string{host + desired.PathPrefix(hook)}
+	if len(s.AllowedHosts) > 0 {
+		return s.AllowedHosts.Allow(hook.Namespace, hook.Name, host)
+	}
+	return s.HostTemplate == nil || !s.HostTemplate.makesFor(hook.Namespace, host)
 }
 
-// claimants asks a cache with the index indexClaim.
-func claimants(ctx context.Context, webhooks client.Reader, claim string) ([]*v1alpha1.HeymarketWebhook, error) {
+// claim is what hook takes for itself, if anything: only what a route is made for is claimed, and only by those who may.
+func (s Settings) claim(hook *v1alpha1.HeymarketWebhook) (claim, bool) {
+	host, err := s.host(hook)
+	if err != nil || hook.Spec.Exposure.Type == v1alpha1.ExposureNone || !hook.DeletionTimestamp.IsZero() || !s.allowsHost(hook) {
+		return claim{}, false
+	}
+	return claim{host, strings.ToLower(desired.PathPrefix(hook))}, true
+}
+
+// claims are the keys by which hook is found by those who claim the same, or by those who claim a path of its namespace.
+func (s Settings) claims(hook *v1alpha1.HeymarketWebhook) []string {
+	c, found := s.claim(hook)
+	if !found {
+		return nil
+	}
+	out := c.keys()
+	if ownPath(hook) {
+		out = append(out, namespaceKey(hook.Namespace))
+	}
+	return out
+}
+
+// ownPath says that the path of hook begins with its own namespace and name, which no other has.
+func ownPath(hook *v1alpha1.HeymarketWebhook) bool {
+	return strings.HasPrefix(strings.ToLower(desired.PathPrefix(hook)), "/"+hook.Namespace+"/"+hook.Name+"/")
+}
+
+// claimants asks a cache with the index indexClaim. What it returns is shared and must not be changed.
+func claimants(ctx context.Context, webhooks client.Reader, key string) ([]*v1alpha1.HeymarketWebhook, error) {
 	var hooks v1alpha1.HeymarketWebhookList
-	if err := webhooks.List(ctx, &hooks, client.MatchingFields{indexClaim: claim}); err != nil {
+	if err := webhooks.List(ctx, &hooks, client.MatchingFields{indexClaim: key}, client.UnsafeDisableDeepCopy); err != nil {
 		return nil, fmt.Errorf("find the HeymarketWebhooks that claim a host and path: %w", err)
 	}
 	out := make([]*v1alpha1.HeymarketWebhook, len(hooks.Items))
@@ -49,8 +138,43 @@ func claimants(ctx context.Context, webhooks client.Reader, claim string) ([]*v1
 	return out, nil
 }
 
-// older orders resources by age, and those of one second by name, so that all agree on who keeps a claim.
-func older(a, b *v1alpha1.HeymarketWebhook) bool {
+// rivals are the other HeymarketWebhooks whose claims overlap c, in the order of precedence, each once. find is like
+// Reconciler.Claimants.
+func (s Settings) rivals(ctx context.Context, c claim, of *v1alpha1.HeymarketWebhook,
+	find func(context.Context, string) ([]*v1alpha1.HeymarketWebhook, error),
+) ([]*v1alpha1.HeymarketWebhook, error) {
+	found := map[client.ObjectKey]*v1alpha1.HeymarketWebhook{}
+	for _, key := range c.rivalKeys() {
+		hooks, err := find(ctx, key)
+		if err != nil {
+			return nil, err
+		}
+		for _, h := range hooks {
+			if theirs, claims := s.claim(h); claims && theirs.overlaps(c) {
+				found[client.ObjectKeyFromObject(h)] = h
+			}
+		}
+	}
+	delete(found, client.ObjectKeyFromObject(of))
+	out := make([]*v1alpha1.HeymarketWebhook, 0, len(found))
+	for _, h := range found {
+		out = append(out, h)
+	}
+	slices.SortFunc(out, func(a, b *v1alpha1.HeymarketWebhook) int {
+		if precedes(a, b) {
+			return -1
+		}
+		return 1
+	})
+	return out, nil
+}
+
+// precedes orders resources whose claims overlap, so that all agree on who keeps a host and path: first who has a path of its own
+// name, then the older, and of those of one second by namespace and name.
+func precedes(a, b *v1alpha1.HeymarketWebhook) bool {
+	if own := ownPath(a); own != ownPath(b) {
+		return own
+	}
 	if !a.CreationTimestamp.Equal(&b.CreationTimestamp) {
 		return a.CreationTimestamp.Before(&b.CreationTimestamp)
 	}
@@ -60,22 +184,94 @@ func older(a, b *v1alpha1.HeymarketWebhook) bool {
 	return a.Name < b.Name
 }
 
-// wakeRivals wakes those who claim what a HeymarketWebhook claims or has claimed before: it may be theirs now.
+// resolveConflict looks for a resource that keeps what this one claims, or whose namespace it names. A resource that is not
+// accepted keeps the route that it has, so that one counts instead.
+func (r *Reconciler) resolveConflict(ctx context.Context, now *round) error {
+	c, claims := r.Settings.claim(now.hook)
+	if !now.accepted() {
+		c, claims = now.children.claim()
+	}
+	if !claims {
+		return nil
+	}
+	rivals, err := r.Settings.rivals(ctx, c, now.hook, r.Claimants)
+	if err != nil {
+		return err
+	}
+	if len(rivals) > 0 && precedes(rivals[0], now.hook) {
+		now.rival = rivals[0]
+	}
+	first, _, _ := strings.Cut(c.path[1:], "/")
+	if first != now.hook.Namespace {
+		namesakes, err := r.Claimants(ctx, namespaceKey(first))
+		if err != nil {
+			return err
+		}
+		if len(namesakes) > 0 {
+			now.foreign = first
+		}
+	}
+	now.input.Conflict = now.conflicts()
+	return nil
+}
+
+// conflicts says that there is to be no route, because it would take what belongs to another resource.
+func (now *round) conflicts() bool { return now.rival != nil || now.foreign != "" }
+
+// claim is what the Ingress or HTTPRoute that exists takes.
+func (c children) claim() (claim, bool) {
+	switch {
+	case c.ingress != nil:
+		for _, rule := range c.ingress.Spec.Rules {
+			if rule.HTTP != nil && len(rule.HTTP.Paths) > 0 {
+				return claim{rule.Host, slashed(rule.HTTP.Paths[0].Path)}, true
+			}
+		}
+	case c.route != nil:
+		hosts, _, _ := unstructured.NestedStringSlice(c.route.Object, "spec", "hostnames")
+		rules, _, _ := unstructured.NestedSlice(c.route.Object, "spec", "rules")
+		for _, rule := range rules {
+			fields, _ := rule.(map[string]any)
+			matches, _, _ := unstructured.NestedSlice(fields, "matches")
+			for _, match := range matches {
+				fields, _ := match.(map[string]any)
+				if path, found, _ := unstructured.NestedString(fields, "path", "value"); found {
+					return claim{strings.Join(hosts, ","), slashed(path)}, true
+				}
+			}
+		}
+	}
+	return claim{}, false
+}
+
+// slashed is a path in the form that a claim has.
+func slashed(path string) string { return strings.ToLower(strings.TrimSuffix(path, "/")) + "/" }
+
+// wakeRivals wakes those who may have to give up what a HeymarketWebhook claims now, or may take what it has claimed before. Of
+// those who all wait for one claim that is only the first: the others would go on waiting.
 func wakeRivals(webhooks client.Reader, settings Settings) handler.EventHandler {
 	type queue = workqueue.TypedRateLimitingInterface[reconcile.Request]
+	find := func(ctx context.Context, key string) ([]*v1alpha1.HeymarketWebhook, error) {
+		return claimants(ctx, webhooks, key)
+	}
 	wake := func(ctx context.Context, q queue, changed ...client.Object) {
 		for _, obj := range changed {
 			hook := obj.(*v1alpha1.HeymarketWebhook).DeepCopy()
 			hook.DeletionTimestamp = nil
-			for _, claim := range settings.claims(hook) {
-				rivals, err := claimants(ctx, webhooks, claim)
-				if err != nil {
-					continue // Only a cache that is shut down fails.
-				}
-				for _, r := range rivals {
-					if key := client.ObjectKeyFromObject(r); key != client.ObjectKeyFromObject(obj) {
-						q.Add(reconcile.Request{NamespacedName: key})
-					}
+			c, claims := settings.claim(hook)
+			if !claims {
+				continue
+			}
+			rivals, err := settings.rivals(ctx, c, hook, find)
+			if err != nil {
+				continue // Only a cache that is shut down fails.
+			}
+			var heirs []claim
+			for _, rival := range rivals {
+				theirs, _ := settings.claim(rival)
+				if !slices.ContainsFunc(heirs, theirs.overlaps) {
+					heirs = append(heirs, theirs)
+					q.Add(reconcile.Request{NamespacedName: client.ObjectKeyFromObject(rival)})
 				}
 			}
 		}

@@ -70,7 +70,7 @@ func (r *Reconciler) isUpgrade(now *round, want desired.Objects) (bool, error) {
 
 // refusing says of a reason of ConditionAccepted that nothing was rolled out because of it.
 func refusing(reason string) bool {
-	return !slices.Contains([]string{v1alpha1.ReasonAccepted, v1alpha1.ReasonTargetServiceNotFound, v1alpha1.ReasonTargetPortNotFound, v1alpha1.ReasonTargetAddressRefused}, reason)
+	return !slices.Contains([]string{v1alpha1.ReasonAccepted, v1alpha1.ReasonTargetServiceNotFound, v1alpha1.ReasonTargetPortNotFound, v1alpha1.ReasonTargetAddressRefused, v1alpha1.ReasonTargetNamespaceClosed}, reason)
 }
 
 // keptConfiguration is the configuration that the operator has handed out, nil if somebody has taken it away or changed it.

@@ -144,6 +144,39 @@ func TestHostTemplate(t *testing.T) {
 	if _, err := hostTemplate(t, "{{.Namespace}}.example.com").Host(strings.Repeat("a", 250), "support"); err == nil {
 		t.Error("a host of more than 253 characters was made")
 	}
+	for template, name := range map[string]string{
+		"{{.Namespace}}-{{.Name}}.example.com": strings.Repeat("a", 55), "{{.Name}}{{.Name}}.example.com": strings.Repeat("a", 32),
+	} {
+		if got, err := hostTemplate(t, template).Host("production-eu", name); err == nil || !strings.Contains(err.Error(), "at most 63") {
+			t.Errorf("%s made %q, %v, want an error that says how long a part may be", template, got, err)
+		}
+	}
+	if _, err := ParseHostTemplate(strings.Repeat("a", 64) + ".example.com"); err == nil {
+		t.Error("a template with a part of 64 characters was accepted")
+	}
+}
+
+// Without --allowed-hosts a namespace may name any host that the template makes for no other.
+func TestHostsThatTheTemplateMakesForOthers(t *testing.T) {
+	t.Parallel()
+	for _, tc := range []struct {
+		template, host string
+		others         bool
+	}{
+		{"{{.Namespace}}.hooks.example.com", "staging.hooks.example.com", false},
+		{"{{.Namespace}}.hooks.example.com", "production.hooks.example.com", true},
+		{"{{ .Namespace }}.hooks.example.com", "production.hooks.example.com", true},
+		{"{{.Namespace}}.hooks.example.com", "x.production.hooks.example.com", false},
+		{"{{.Namespace}}.hooks.example.com", "production-hooks.example.com", false},
+		{"{{.Name}}.{{.Namespace}}.example.com", "any.production.example.com", true},
+		{"{{.Name}}.{{.Namespace}}.example.com", "any.staging.example.com", false},
+		{"hooks.example.com", "hooks.example.com", false},
+		{"{{.Name}}.example.com", "support.example.com", false},
+	} {
+		if got := hostTemplate(t, tc.template).makesFor("staging", tc.host); got != tc.others {
+			t.Errorf("%s makes %s for another namespace: %v, want %v", tc.template, tc.host, got, tc.others)
+		}
+	}
 }
 
 func TestAllowedHosts(t *testing.T) {

@@ -46,7 +46,7 @@ var misconfigurations = []struct {
 			},
 			{
 				mistake: "A target has a URL and a Service", spec: "targets:\n- {name: crm, url: 'http://crm', service: {name: crm, port: 80}}",
-				words: []string{"spec.targets[0]", "set exactly one of url and service"},
+				words: []string{"spec.targets[0]", "targets[crm]: set exactly one of url and service"},
 			},
 			{
 				mistake: "The URL of a target holds a password", spec: "targets:\n- {name: crm, url: 'https://me:secret@crm.example.com'}",
@@ -70,7 +70,7 @@ var misconfigurations = []struct {
 			},
 			{
 				mistake: "A target wants a type that the webhook does not accept", spec: "eventTypes: [chat_closed]\ntargets:\n- {name: crm, url: 'http://crm', eventTypes: [chat_opened]}",
-				words: []string{"spec", "targets[].eventTypes must be among spec.eventTypes", "would never reach"},
+				words: []string{"spec", "targets[crm].eventTypes has chat_opened", "would never reach"},
 			},
 			{
 				mistake: "A first backoff that is longer than the last", spec: "targets:\n- {name: crm, url: 'http://crm', retry: {minBackoff: 1h}}",

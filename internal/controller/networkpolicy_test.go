@@ -14,7 +14,7 @@ import (
 func TestNetworkPolicy(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	w.r.Settings.NetworkPolicy = &NetworkPolicy{OperatorNamespace: "heymarket-system", EventsFrom: []string{"traefik"}}
+	w.r.Settings.NetworkPolicy = &NetworkPolicy{OperatorNamespace: "heymarket-system", EventsFrom: []string{"traefik"}, TargetNamespaces: []string{"data"}}
 	w.secret("heymarket", map[string]string{"token": canary})
 	w.webhook(smallest)
 	w.reconcile()

@@ -140,9 +140,12 @@ func (now *round) handedOut(want desired.Objects) bool {
 	return now.accepted() || s != nil && desired.DigestOf(s.Data) == want.ConfigDigest
 }
 
-// pods are the addresses of the Pods behind a Service, each once.
+// podAddresses are the addresses of one Pod, sorted; two where it has one of each family.
+type podAddresses []netip.Addr
+
+// pods are the Pods behind a Service, each once.
 type pods struct {
-	ready, waiting []netip.Addr
+	ready, waiting []podAddresses
 }
 
 func listPods(ctx context.Context, c client.Reader, hook *v1alpha1.HeymarketWebhook) (pods, error) {
@@ -151,45 +154,64 @@ func listPods(ctx context.Context, c client.Reader, hook *v1alpha1.HeymarketWebh
 		client.MatchingLabels{discoveryv1.LabelServiceName: desired.ReceiverName(hook.Name)}); err != nil {
 		return pods{}, fmt.Errorf("list EndpointSlices: %w", err)
 	}
-	var out pods
+	ready, waiting := map[string]podAddresses{}, map[string]podAddresses{}
 	for _, s := range slicesOfService.Items {
 		for _, e := range s.Endpoints {
 			if len(e.Addresses) == 0 {
 				continue
 			}
 			a, err := netip.ParseAddr(e.Addresses[0])
+			pod := e.Addresses[0]
+			if e.TargetRef != nil {
+				pod = e.TargetRef.Name // The slices of the two families name the same Pod.
+			}
 			switch {
 			case err != nil:
 			case ptr.Deref(e.Conditions.Ready, true):
-				out.ready = append(out.ready, a)
+				ready[pod] = append(ready[pod], a)
 			case !ptr.Deref(e.Conditions.Terminating, false):
-				out.waiting = append(out.waiting, a)
+				waiting[pod] = append(waiting[pod], a)
 			}
 		}
 	}
-	for _, list := range []*[]netip.Addr{&out.ready, &out.waiting} {
-		slices.SortFunc(*list, netip.Addr.Compare)
-		*list = slices.Compact(*list)
+	for pod := range ready {
+		delete(waiting, pod) // One of the slices is behind.
 	}
-	return out, nil
+	return pods{ready: sorted(ready), waiting: sorted(waiting)}, nil
+}
+
+func sorted(byPod map[string]podAddresses) []podAddresses {
+	var out []podAddresses
+	for _, addresses := range byPod {
+		slices.SortFunc(addresses, netip.Addr.Compare)
+		out = append(out, slices.Compact(addresses))
+	}
+	slices.SortFunc(out, func(a, b podAddresses) int { return slices.CompareFunc(a, b, netip.Addr.Compare) })
+	return out
 }
 
 // askPods asks all Pods at once, and returns nil for one that does not answer.
-func askPods(ctx context.Context, status PodStatus, addresses []netip.Addr) []*contract.Status {
-	reports := make([]*contract.Status, len(addresses))
+func askPods(ctx context.Context, status PodStatus, pods []podAddresses) []*contract.Status {
+	reports := make([]*contract.Status, len(pods))
 	var wg sync.WaitGroup
-	for i, a := range addresses {
-		wg.Go(func() {
-			report, err := status.Report(ctx, a)
-			if err != nil {
-				log.FromContext(ctx).V(1).Info("Receiver did not answer", "pod", a.String(), "error", err.Error())
-				return
-			}
-			reports[i] = &report
-		})
+	for i, addresses := range pods {
+		wg.Go(func() { reports[i] = askPod(ctx, status, addresses) })
 	}
 	wg.Wait()
 	return reports
+}
+
+// askPod asks a Pod by one address after the other: the operator may reach only one of the families. It returns nil if the Pod
+// answers at none.
+func askPod(ctx context.Context, status PodStatus, addresses podAddresses) *contract.Status {
+	for _, a := range addresses {
+		report, err := status.Report(ctx, a)
+		if err == nil {
+			return &report
+		}
+		log.FromContext(ctx).V(1).Info("Receiver did not answer", "pod", a.String(), "error", err.Error())
+	}
+	return nil
 }
 
 // rolledOut says that all Pods that the Deployment has are of its present template, and as many as it wants.
@@ -238,9 +260,17 @@ func observeExposure(now *round) verdict {
 		return verdict{ok: true, reason: v1alpha1.ReasonNotRequested, message: fmt.Sprintf(
 			"spec.exposure.type is None: the receiver is reached through Service %q.", name)}
 	case now.rival != nil:
+		why := "is older"
+		if ownPath(now.rival) && !ownPath(now.hook) {
+			why = "has its name in the path"
+		}
 		return verdict{reason: v1alpha1.ReasonHostConflict, message: fmt.Sprintf(
-			"HeymarketWebhook %q in namespace %q is older and has the same host and path, %q: set another spec.exposure.host or spec.exposure.path.",
-			now.rival.Name, now.rival.Namespace, now.input.Host+desired.PathPrefix(now.hook))}
+			"HeymarketWebhook %q in namespace %q %s and has the same host and path, %q: set another spec.exposure.host or spec.exposure.path.",
+			now.rival.Name, now.rival.Namespace, why, now.input.Host+desired.PathPrefix(now.hook))}
+	case now.foreign != "":
+		return verdict{reason: v1alpha1.ReasonPathNotAllowed, message: fmt.Sprintf(
+			"The path %q of spec.exposure.path begins with the name of another namespace that has HeymarketWebhooks, %q: begin it with /%s/%s, or with another word.",
+			now.hook.Spec.Exposure.Path, now.foreign, now.hook.Namespace, now.hook.Name)}
 	case now.hook.Spec.Exposure.Type == v1alpha1.ExposureHTTPRoute:
 		return observeRoute(now)
 	case now.children.ingress == nil && !now.writes():

@@ -3,7 +3,6 @@ package controller
 import (
 	"context"
 	"math/rand/v2"
-	"net/netip"
 	"slices"
 	"sync"
 	"time"
@@ -143,7 +142,7 @@ func (p podPoll) news(ctx context.Context, key client.ObjectKey) bool {
 
 // newsOfWaiting says whether Pods that are not ready know something of Redis that the status does not say. They are known to be
 // there before they answer, and nothing tells when they do.
-func (p podPoll) newsOfWaiting(ctx context.Context, hook *v1alpha1.HeymarketWebhook, waiting []netip.Addr) bool {
+func (p podPoll) newsOfWaiting(ctx context.Context, hook *v1alpha1.HeymarketWebhook, waiting []podAddresses) bool {
 	var reports []contract.Status
 	for _, r := range askPods(ctx, p.pods, waiting) {
 		if r != nil {

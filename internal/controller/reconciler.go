@@ -53,6 +53,8 @@ type Reconciler struct {
 	Rollouts *Rollouts
 	// Claimants returns the HeymarketWebhooks that claim a host and path, see Settings.claims.
 	Claimants func(ctx context.Context, claim string) ([]*v1alpha1.HeymarketWebhook, error)
+	// Referrers returns the HeymarketWebhooks of a namespace that refer to a Secret.
+	Referrers func(ctx context.Context, namespace, secret string) ([]*v1alpha1.HeymarketWebhook, error)
 	// Redis returns how the shared Redis is reached, to hand it to receivers.
 	Redis func() desired.SharedRedis
 	// Extensions tells which of the kinds that not every cluster has there are.

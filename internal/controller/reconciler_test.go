@@ -97,7 +97,7 @@ targets:
   order: Conversation
   ratePerSecond: 5
   signing: {secretKeyRef: {name: keys, key: one}, previousSecretKeyRef: {name: keys, key: two}}
-  headers: [{name: X-Team, value: support}, {name: Authorization, secretKeyRef: {name: heymarket, key: other}}]
+  headers: [{name: X-Team, value: support}, {name: Authorization, secretKeyRef: {name: keys, key: two}}]
   tls: {caSecretKeyRef: {name: ca, key: ca.crt}, serverName: archive.internal}
 retention: {deadLetters: 24h, deadLetterLimit: 5}
 paused: true
@@ -552,6 +552,7 @@ func TestAutoscaling(t *testing.T) {
 		h.Spec.Receiver.Autoscaling = &v1alpha1.Autoscaling{MinReplicas: new(int32(3)), MaxReplicas: 10}
 	})
 	w.reconcile()
+	w.condition(v1alpha1.ConditionAccepted, true, v1alpha1.ReasonAccepted, "spec.receiver.replicas has no effect beside spec.receiver.autoscaling")
 	if got, want := w.exist(), strings.Replace(allChildren, ", Ingress", ", HorizontalPodAutoscaler support-receiver, Ingress", 1); got != want {
 		t.Errorf("children: %s, want %s", got, want)
 	}
@@ -1195,7 +1196,6 @@ receiver:
   tolerations: [{operator: Exists}]
   affinity: {podAntiAffinity: {requiredDuringSchedulingIgnoredDuringExecution: [{topologyKey: rack, labelSelector: {matchLabels: {a: b}}}]}}
   topologySpreadConstraints: [{maxSkew: 1, topologyKey: zone, whenUnsatisfiable: DoNotSchedule}]
-  priorityClassName: system-cluster-critical
   podAnnotations: {example.com/a: b}
   podLabels: {a: b}
   imagePullSecrets: [{name: registry}]

@@ -19,6 +19,7 @@ import (
 // once, so that the operator's memory holds none of them.
 func (r *Reconciler) checkReferences(ctx context.Context, now *round) error {
 	secrets := map[string]*corev1.Secret{} // nil for one that does not exist
+	now.keepConfidential()
 	for _, ref := range desired.References(now.hook) {
 		secret, read := secrets[ref.Secret]
 		if !read {
@@ -31,8 +32,15 @@ func (r *Reconciler) checkReferences(ctx context.Context, now *round) error {
 			}
 			secrets[ref.Secret] = secret
 		}
+		others, err := r.otherTokens(ctx, now.hook, ref)
+		if err != nil {
+			return err
+		}
+		now.checkOwner(ref, secret, others)
 		now.checkReference(ref, secret)
+		now.checkConfidential(ref, secret, others)
 	}
+	now.checkLiterals()
 	return nil
 }
 
@@ -52,8 +60,15 @@ func (now *round) checkReference(ref desired.Reference, secret *corev1.Secret) {
 			ref.Secret, ref.Field, ref.Key, ref.Content)
 		return
 	}
+	if ref.Token {
+		now.confidential.AddToken(value)
+	}
 	if ref.Redis {
 		now.input.OwnRedisURL = string(bytes.TrimSpace(value))
+		now.confidential.AddRedisURL(now.input.OwnRedisURL)
+		if closed := now.input.NetworkPolicy.ClosedNamespace(now.hook.Namespace, now.input.OwnRedisURL); closed != "" {
+			now.missing = now.closed("Redis of spec.redis", closed)
+		}
 	}
 	hint := ""
 	if s := ref.Suspicion(value); s != "" {
@@ -101,7 +116,13 @@ func (now *round) checkTarget(t v1alpha1.Target, service *corev1.Service) {
 		field = fmt.Sprintf("spec.targets[%s].service", t.Name)
 	}
 	refused := now.input.TargetAddresses.RefusesTarget(t, service)
+	closed := ""
+	if t.URL != nil {
+		closed = now.input.NetworkPolicy.ClosedNamespace(now.hook.Namespace, *t.URL)
+	}
 	switch {
+	case closed != "":
+		now.missing = now.closed(field, closed)
 	case service != nil && !offers(service, t.Service.Port):
 		now.missing = &verdict{reason: v1alpha1.ReasonTargetPortNotFound, message: fmt.Sprintf(
 			"Service %q has no port %d, which is the one of spec.targets[%s].service.port: name one of its ports (kubectl get service %s). The events for this target are kept meanwhile.",
@@ -114,6 +135,13 @@ func (now *round) checkTarget(t v1alpha1.Target, service *corev1.Service) {
 		now.missing = &verdict{reason: v1alpha1.ReasonTargetAddressRefused, message: fmt.Sprintf(
 			"Receivers send nothing to %s of %s, which is a %s address: %s. The events for this target are kept meanwhile.", refused.Address, field, refused.Kind, remedy)}
 	}
+}
+
+// closed says that the receivers' NetworkPolicy keeps them from what a field names.
+func (now *round) closed(field, namespace string) *verdict {
+	return &verdict{reason: v1alpha1.ReasonTargetNamespaceClosed, message: fmt.Sprintf(
+		"The NetworkPolicy of the receivers blocks the way to %s, which is in namespace %q: have the operator's --network-policy-target-namespaces allow that namespace, or name another one.",
+		field, namespace)}
 }
 
 // checkCertificate looks for the Secret of the Ingress's certificate. The Ingress is made before it: cert-manager needs one.
@@ -129,6 +157,9 @@ func (r *Reconciler) checkCertificate(ctx context.Context, now *round) error {
 		now.uncertified = fmt.Sprintf("does not exist in namespace %q", now.hook.Namespace)
 	case err != nil:
 		return fmt.Errorf("read Secret %s of spec.exposure.ingress.tlsSecretName: %w", name, err)
+	case belongsToOperator(secret):
+		now.refuse(v1alpha1.ReasonSecretNotAllowed,
+			"Secret %q of spec.exposure.ingress.tlsSecretName belongs to the operator: name a Secret of type kubernetes.io/tls of your own.", name)
 	case len(secret.Data[corev1.TLSCertKey]) == 0:
 		now.uncertified = fmt.Sprintf("has nothing under the key %q", corev1.TLSCertKey)
 	case len(secret.Data[corev1.TLSPrivateKeyKey]) == 0:

@@ -65,7 +65,11 @@ func (now *round) verdict() verdict {
 	case now.missing != nil:
 		return *now.missing
 	}
-	return verdict{ok: true, reason: v1alpha1.ReasonAccepted, message: "The resource and everything that it refers to is good." + now.hint}
+	accepted := verdict{ok: true, reason: v1alpha1.ReasonAccepted, message: "The resource and everything that it refers to is good." + now.hint}
+	if n := now.hook.Spec.Receiver.Replicas; n != nil && *n != desired.DefaultReplicas && now.hook.Spec.Receiver.Autoscaling != nil {
+		accepted.message += " spec.receiver.replicas has no effect beside spec.receiver.autoscaling: remove it, and set minReplicas and maxReplicas there."
+	}
+	return accepted
 }
 
 // status is the whole status. Times of transition are those of before where nothing has changed.

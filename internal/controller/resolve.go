@@ -8,6 +8,7 @@ import (
 
 	"heymarket.dev/operator/api/v1alpha1"
 	"heymarket.dev/operator/internal/controller/desired"
+	"heymarket.dev/operator/internal/receiver/config"
 )
 
 // verdict is the outcome of one condition.
@@ -24,6 +25,8 @@ type round struct {
 	input desired.Input
 	// refusal is the first mistake of a person that was found, nil if the resource is accepted.
 	refusal *verdict
+	// confidential are the values that no target may get.
+	confidential config.Confidential
 	// missing is the first thing that the resource refers to and that is not there, without which a receiver can work
 	// all the same; nil if there is none.
 	missing *verdict
@@ -39,6 +42,8 @@ type round struct {
 	nextWrite time.Duration
 	// rival is the resource that keeps the host and path which this one claims, nil if there is none.
 	rival *v1alpha1.HeymarketWebhook
+	// foreign is another namespace with whose name the path begins, empty if it is none with HeymarketWebhooks.
+	foreign string
 	// uncertified says what is wrong with the Secret of the Ingress's certificate, empty if nothing is or none is named.
 	uncertified string
 	// noGateways says that the cluster has no Gateway API.
@@ -89,6 +94,7 @@ func (r *Reconciler) resolve(ctx context.Context, hook *v1alpha1.HeymarketWebhoo
 		now.refuse(v1alpha1.ReasonFilterInvalid, "%s.", bounded(err.Error()))
 	}
 	r.resolveHost(now)
+	r.checkMetadata(now)
 	if err := r.resolveConflict(ctx, now); err != nil {
 		return nil, err
 	}

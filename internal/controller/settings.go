@@ -19,8 +19,13 @@ type Settings struct {
 	ReceiverImage string
 	// HostTemplate makes the host of resources that name none; nil means that there is no such rule.
 	HostTemplate *HostTemplate
-	// AllowedHosts bound the hosts that resources may name; empty means any.
+	// AllowedHosts bound the hosts that resources may name; empty means any but those that HostTemplate makes for other
+	// namespaces.
 	AllowedHosts AllowedHosts
+	// AllowedAnnotations bound the annotations that resources may set on Ingresses and Pods; nil means DefaultAnnotations.
+	AllowedAnnotations AllowList
+	// AllowedLabels bound the labels that resources may set on Pods; nil means DefaultLabels.
+	AllowedLabels AllowList
 	// IngressClass of resources that name none; empty means the cluster's default class.
 	IngressClass string
 	// Gateways are those that resources attach to which name none.

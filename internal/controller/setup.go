@@ -127,6 +127,9 @@ func Setup(ctx context.Context, mgr manager.Manager, settings Settings, redis *R
 		Claimants: func(ctx context.Context, claim string) ([]*v1alpha1.HeymarketWebhook, error) {
 			return claimants(ctx, mgr.GetCache(), claim)
 		},
+		Referrers: func(ctx context.Context, namespace, secret string) ([]*v1alpha1.HeymarketWebhook, error) {
+			return referrers(ctx, mgr.GetCache(), namespace, secret)
+		},
 	}
 	c := ctrl.NewControllerManagedBy(mgr)
 	if n := settings.MaxConcurrentRollouts; n > 0 {
@@ -137,6 +140,7 @@ func Setup(ctx context.Context, mgr manager.Manager, settings Settings, redis *R
 		Named("heymarketwebhook").
 		For(&v1alpha1.HeymarketWebhook{}, builder.WithPredicates(predicate.Or(predicate.GenerationChangedPredicate{}, finalizersChanged, conditionsChanged))).
 		Watches(&v1alpha1.HeymarketWebhook{}, wakeRivals(mgr.GetCache(), settings), builder.WithPredicates(predicate.GenerationChangedPredicate{})).
+		Watches(&v1alpha1.HeymarketWebhook{}, wakeReferrers(mgr.GetCache()), builder.WithPredicates(predicate.GenerationChangedPredicate{})).
 		Owns(&appsv1.Deployment{}).
 		Owns(&corev1.Service{}).
 		Owns(&corev1.Secret{}).

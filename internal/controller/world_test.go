@@ -115,13 +115,26 @@ func newWorld(t *testing.T) *world {
 		Redis:  func() desired.SharedRedis { return desired.SharedRedis{URL: w.redis, CA: w.redisCA} },
 
 		Extensions: w.serves,
-		Settings:   Settings{ReceiverImage: "heymarket.dev/operator:v1", HostTemplate: hostTemplate(t, "{{.Namespace}}.hooks.example.com")},
+		Settings: Settings{
+			ReceiverImage: "heymarket.dev/operator:v1", HostTemplate: hostTemplate(t, "{{.Namespace}}.hooks.example.com"),
+			AllowedAnnotations: AllowList{"*"}, AllowedLabels: AllowList{"*"},
+		},
 	}
 	w.r.Claimants = func(ctx context.Context, claim string) (out []*v1alpha1.HeymarketWebhook, err error) {
 		var list v1alpha1.HeymarketWebhookList
 		err = w.person.List(ctx, &list)
 		for i := range list.Items {
 			if slices.Contains(w.r.Settings.claims(&list.Items[i]), claim) {
+				out = append(out, &list.Items[i])
+			}
+		}
+		return out, err
+	}
+	w.r.Referrers = func(ctx context.Context, namespace, secret string) (out []*v1alpha1.HeymarketWebhook, err error) {
+		var list v1alpha1.HeymarketWebhookList
+		err = w.person.List(ctx, &list, client.InNamespace(namespace))
+		for i := range list.Items {
+			if slices.Contains(secretsOf(&list.Items[i]), secret) {
 				out = append(out, &list.Items[i])
 			}
 		}

@@ -407,3 +407,27 @@ func TestHalfASurrogatePairReachesEveryTargetAsItCame(t *testing.T) {
 		t.Errorf("the dead letter is shown as %s", shown)
 	}
 }
+
+// A value that no target may get is not taken over, whichever file it comes from, and the earlier one is sent on.
+func TestConfidentialValuesReachNoTarget(t *testing.T) {
+	t.Parallel()
+	redis, to, dir := redistest.Start(t), newMailbox(t, false), t.TempDir()
+	tgt := config.Target{
+		Name: "crm", URL: to.URL, Retry: crm(newSink(t)).Retry,
+		Headers: []config.Header{{Name: "X-Key", ValueFile: write(t, dir, "header", "fine")}},
+	}
+	p := start(t, redis.URL(), newConfig(tgt))
+	p.awaitReady()
+	for _, value := range []string{token, redis.URL()} {
+		rejected := p.reloads("rejected")
+		write(t, dir, "header", value)
+		rejected()
+		p.wantPost(sample(len(value)), http.StatusOK)
+		if header, _ := to.next(t); header.Get("X-Key") != "fine" {
+			t.Errorf("the target got X-Key: %s", header.Get("X-Key"))
+		}
+	}
+	if strings.Contains(p.logs.String(), token) {
+		t.Error("the token is in the log")
+	}
+}

@@ -184,6 +184,12 @@ func (f files) target(t config.Target) (target.Options, error) {
 		Headers:    http.Header{},
 		ServerName: t.TLS.ServerName,
 	}
+	confidential := f.confidential()
+	for _, m := range mentionsOf(t) {
+		if err := confidential.Check(f.contents[m.name]); err != nil {
+			return target.Options{}, fmt.Errorf("%s: %s %w", m.what, m.name, err)
+		}
+	}
 	for _, name := range t.SigningKeyFiles {
 		key, err := config.ParseSigningKey(f.contents[name])
 		if err != nil {
@@ -199,6 +205,9 @@ func (f files) target(t config.Target) (target.Options, error) {
 				return target.Options{}, fmt.Errorf("target %q: %s: header %q %w", t.Name, h.ValueFile, h.Name, err)
 			}
 		}
+		if err := confidential.Check([]byte(value)); err != nil {
+			return target.Options{}, fmt.Errorf("target %q: header %q %w", t.Name, h.Name, err)
+		}
 		o.Headers.Set(h.Name, value)
 	}
 	if name := t.TLS.CAFile; name != "" {
@@ -209,6 +218,19 @@ func (f files) target(t config.Target) (target.Options, error) {
 		o.RootCAs = pool
 	}
 	return o, nil
+}
+
+// confidential are the values that no target may get.
+func (f files) confidential() config.Confidential {
+	var c config.Confidential
+	for _, token := range f.tokens {
+		c.AddToken(token)
+	}
+	c.AddRedisURL(f.redisURL)
+	for _, p := range f.config.Paths {
+		c.AddPath(p)
+	}
+	return c
 }
 
 // trustedProxies returns the networks that the configuration names.

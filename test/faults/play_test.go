@@ -105,7 +105,7 @@ func (p *play) newManager(ctx context.Context) (*process, ctrl.Manager, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	settings := controller.Settings{ReceiverImage: "heymarket.dev/operator:v1", HostTemplate: template, Namespaces: namespaces}
+	settings := controller.Settings{ReceiverImage: "heymarket.dev/operator:v1", HostTemplate: template, Namespaces: namespaces, AllowedLabels: controller.AllowList{"*"}}
 	if err := controller.Setup(proc.dead, mgr, settings, redis, p.stage); err != nil {
 		return nil, nil, fmt.Errorf("set up the controller: %w", err)
 	}

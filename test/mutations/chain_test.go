@@ -99,7 +99,9 @@ type memory struct {
 
 func newChain(t *testing.T, sch schema, seed uint64, counts *tally) *chain {
 	t.Helper()
-	settings := controller.Settings{ReceiverImage: "heymarket.dev/operator:v1"}
+	settings := controller.Settings{
+		ReceiverImage: "heymarket.dev/operator:v1", AllowedAnnotations: controller.AllowList{"*"}, AllowedLabels: controller.AllowList{"*"},
+	}
 	if seed%3 > 0 { // Otherwise the host is what the cluster says.
 		template, err := controller.ParseHostTemplate("{{.Namespace}}.hooks.example.com")
 		if err != nil {

@@ -44,7 +44,7 @@ var samples = map[string][]any{
 	"receiver.podAnnotations{}":            {"x", "", "ä b"},
 	"exposure.ingress.annotations{}":       {"x", "", "letsencrypt"},
 	"targets[].headers[].value":            {"x", "a b", "ü"},
-	"receiver.priorityClassName":           {"system-cluster-critical", "low"},
+	"receiver.priorityClassName":           {"high", "low"},
 	"receiver.imagePullSecrets[].name":     {"pull", "registry"},
 	"exposure.httpRoute.parentRefs[].name": {"public", "private"},
 }

@@ -114,8 +114,8 @@ Not empty where the bundled Redis has a claim. What was chosen at first stays: R
 {{- fail (printf "targetAddresses is [%s]: write [Any], [Public], or [Public] with networks after it" (join ", " $addresses)) }}
 {{- end }}
 {{- with .Values.receiver.networkPolicy }}
-{{- if and (or .eventsFrom .operationsFrom) (not .enabled) }}
-{{- fail "receiver.networkPolicy.enabled is false, so eventsFrom and operationsFrom beside it have no effect: set it, or leave them out" }}
+{{- if and (or .eventsFrom .operationsFrom .targetNamespaces) (not .enabled) }}
+{{- fail "receiver.networkPolicy.enabled is false, so eventsFrom, operationsFrom and targetNamespaces beside it have no effect: set it, or leave them out" }}
 {{- end }}
 {{- end }}
 {{- if eq (get (urlParse .Values.traces.endpoint) "host" | splitList ":" | last) "4317" }}

@@ -73,6 +73,18 @@ func ServedPaths(configSecret map[string][]byte) []string {
 	return slices.DeleteFunc(c.Paths, func(p string) bool { return segmentOf(p) == "" })
 }
 
+// SecretPaths are all paths with a secret segment that the two Secrets know, the segments alone among them.
+func SecretPaths(urlSecret, configSecret map[string][]byte) []string {
+	out := []string{string(urlSecret[KeySegment])}
+	var previous []PreviousPath
+	if json.Unmarshal(urlSecret[KeyPrevious], &previous) == nil {
+		for _, p := range previous {
+			out = append(out, p.Path)
+		}
+	}
+	return append(out, ServedPaths(configSecret)...)
+}
+
 func segmentOf(path string) string {
 	if s := path[strings.LastIndexByte(path, '/')+1:]; segmentShape.MatchString(s) {
 		return s

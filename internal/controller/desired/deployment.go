@@ -28,7 +28,8 @@ const (
 	// secretMode lets the Pod's group, and nobody else, read mounted Secrets.
 	secretMode = 0o440
 
-	defaultReplicas = 2
+	// DefaultReplicas is the CRD's default of spec.receiver.replicas and of autoscaling.minReplicas.
+	DefaultReplicas = 2
 
 	// graceStep makes the grace period coarse, so that a change of a target's timeout seldom changes the Pod template.
 	graceStep = 30 * time.Second
@@ -70,9 +71,9 @@ func deployment(in Input, cfg config.Config) (*appsv1ac.DeploymentApplyConfigura
 // MinReplicas is the number of receiver Pods, the least one if an autoscaler chooses.
 func MinReplicas(w *v1alpha1.HeymarketWebhook) int32 {
 	if a := w.Spec.Receiver.Autoscaling; a != nil {
-		return ptr.Deref(a.MinReplicas, defaultReplicas)
+		return ptr.Deref(a.MinReplicas, DefaultReplicas)
 	}
-	return ptr.Deref(w.Spec.Receiver.Replicas, defaultReplicas)
+	return ptr.Deref(w.Spec.Receiver.Replicas, DefaultReplicas)
 }
 
 func podSpec(in Input, cfg config.Config) (*corev1ac.PodSpecApplyConfiguration, error) {

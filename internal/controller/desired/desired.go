@@ -5,6 +5,7 @@ package desired
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
@@ -174,6 +175,18 @@ func WebhookOfReceiver(receiver string) string { return strings.TrimSuffix(recei
 
 // URLSecretName is the name of the Secret with the URL.
 func URLSecretName(webhook string) string { return webhook + "-url" }
+
+// ReservedKey says whether a key of a Secret has the place of one that the operator makes, for this webhook or for one that may
+// come: such a Secret can become the operator's after a reference to it was accepted.
+func ReservedKey(secret, key string) bool {
+	switch {
+	case strings.HasSuffix(secret, URLSecretName("")):
+		return slices.Contains([]string{KeyURL, KeySegment, KeyRevision, KeyPrevious}, key)
+	case strings.HasSuffix(secret, ReceiverName("")):
+		return slices.Contains([]string{KeyConfig, KeyRedisURL, KeyRedisCA}, key)
+	}
+	return false
+}
 
 func labels(in Input) map[string]string {
 	l := selector(in)

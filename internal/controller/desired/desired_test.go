@@ -3,6 +3,7 @@ package desired
 import (
 	"bytes"
 	"flag"
+	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
@@ -12,6 +13,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	corev1ac "k8s.io/client-go/applyconfigurations/core/v1"
 	"sigs.k8s.io/yaml"
 
@@ -45,7 +47,7 @@ var goldens = []struct {
 		},
 	}}},
 	{name: "network-policy", in: Input{Host: "staging.hooks.example.com", HostRequested: true, NetworkPolicy: &NetworkPolicy{
-		OperatorNamespace: "heymarket-system", EventsFrom: []string{"traefik"}, OperationsFrom: []string{"monitoring", "keda"},
+		OperatorNamespace: "heymarket-system", EventsFrom: []string{"traefik"}, OperationsFrom: []string{"monitoring", "keda"}, TargetNamespaces: []string{"data"},
 	}}},
 	{name: "private-ca", in: Input{SharedRedis: SharedRedis{URL: "rediss://redis.example.com:6379/0", CA: []byte(certificateText)}}},
 	{name: "traced", in: Input{
@@ -372,6 +374,27 @@ func TestGracePeriod(t *testing.T) {
 		in.Webhook.Spec.Targets[0].Timeout = timeout
 		if got := *build(t, in).Deployment.Spec.Template.Spec.TerminationGracePeriodSeconds; got != want {
 			t.Errorf("timeout %q: %d s, want %d s", timeout, got, want)
+		}
+	}
+}
+
+// An address of IPv6 stands in brackets in a URL, and nowhere else.
+func TestURLOfAnAddress(t *testing.T) {
+	t.Parallel()
+	for host, want := range map[string]string{
+		"2001:db8::10": "https://[2001:db8::10]/staging/support/", "203.0.113.7": "https://203.0.113.7/staging/support/",
+		"::ffff:203.0.113.7": "https://[::ffff:203.0.113.7]/staging/support/", "hooks.example.com": "https://hooks.example.com/staging/support/",
+	} {
+		in := Input{Webhook: &v1alpha1.HeymarketWebhook{ObjectMeta: metav1.ObjectMeta{Namespace: "staging", Name: "support"}}, Host: host}
+		in.Segment = "x"
+		if got := URL(in); got != want+"x" {
+			t.Errorf("URL = %s, want %sx", got, want)
+		}
+		if got := MaskedURL(in); got != want+"****" {
+			t.Errorf("masked URL = %s", got)
+		}
+		if _, err := url.Parse(URL(in)); err != nil {
+			t.Error(err)
 		}
 	}
 }

@@ -29,6 +29,27 @@ type NetworkPolicy struct {
 	// OperationsFrom are the namespaces besides OperatorNamespace that may reach the operations port, such as that of
 	// Prometheus.
 	OperationsFrom []string
+	// TargetNamespaces are the namespaces, besides the webhook's own, to whose Pods receivers are let out where a target or a
+	// Redis of the webhook's own names them; "*" is any.
+	TargetNamespaces []string
+}
+
+// opens says whether a webhook of the namespace own may have receivers let out to the Pods of ns.
+func (p NetworkPolicy) opens(own, ns string) bool {
+	return ns == own || slices.Contains(p.TargetNamespaces, ns) || slices.Contains(p.TargetNamespaces, "*")
+}
+
+// ClosedNamespace returns the namespace that a URL leads to and that the NetworkPolicy keeps closed to receivers of the namespace
+// own; empty if the way is open, or may lead outside the cluster.
+func (p *NetworkPolicy) ClosedNamespace(own, target string) string {
+	u, err := url.Parse(target)
+	if p == nil || err != nil {
+		return ""
+	}
+	if ns, outside := namespaceOf(own, u.Hostname()); !outside && ns != "" && !p.opens(own, ns) {
+		return ns
+	}
+	return ""
 }
 
 // dnsPorts are where resolvers listen: 53, and on OpenShift 5353 behind a Service's 53. A NetworkPolicy sees the port of the Pod.
@@ -71,16 +92,19 @@ func egress(in Input, cfg config.Config) []*networkingv1ac.NetworkPolicyEgressRu
 		dns.WithPorts(port(corev1.ProtocolUDP, p), port(corev1.ProtocolTCP, p))
 	}
 	ways := ways{namespaces: map[string]bool{}, ports: map[int32]bool{}}
-	redis := in.SharedRedis.URL
+	// First what the resource's author names, which opens no more than the operator allows, then what the operator names.
 	if in.Webhook.Spec.Redis != nil {
-		redis = in.OwnRedisURL
-	}
-	ways.addRedis(in.Webhook.Namespace, redis)
-	if in.Traces.Endpoint != "" {
-		ways.addURL(in.Webhook.Namespace, in.Traces.Endpoint)
+		ways.addRedis(in.Webhook.Namespace, in.OwnRedisURL)
 	}
 	for _, t := range cfg.Targets {
 		ways.addURL(in.Webhook.Namespace, t.URL)
+	}
+	maps.DeleteFunc(ways.namespaces, func(ns string, _ bool) bool { return !in.NetworkPolicy.opens(in.Webhook.Namespace, ns) })
+	if in.Webhook.Spec.Redis == nil {
+		ways.addRedis(in.Webhook.Namespace, in.SharedRedis.URL)
+	}
+	if in.Traces.Endpoint != "" {
+		ways.addURL(in.Webhook.Namespace, in.Traces.Endpoint)
 	}
 	return append([]*networkingv1ac.NetworkPolicyEgressRuleApplyConfiguration{dns}, ways.rules()...)
 }

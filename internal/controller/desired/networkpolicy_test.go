@@ -17,7 +17,12 @@ import (
 // ways of one egress, in short: the resolver left out, namespaces and the ports outside, "any" for all of them.
 func waysOut(t *testing.T, targets []string, redis, own string) string {
 	t.Helper()
-	in := input(t, "smallest", Input{NetworkPolicy: &NetworkPolicy{OperatorNamespace: "heymarket-system"}})
+	return waysOutWith(t, []string{"*"}, targets, redis, own)
+}
+
+func waysOutWith(t *testing.T, allowed, targets []string, redis, own string) string {
+	t.Helper()
+	in := input(t, "smallest", Input{NetworkPolicy: &NetworkPolicy{OperatorNamespace: "heymarket-system", TargetNamespaces: allowed}})
 	in.SharedRedis.URL = redis
 	if own != "" {
 		in.OwnRedisURL, in.Webhook.Spec.Redis = own, &v1alpha1.Redis{SecretKeyRef: v1alpha1.SecretKeyReference{Name: "redis", Key: "url"}}
@@ -97,6 +102,26 @@ func TestNetworkPolicyLeadsToRedisAndTargets(t *testing.T) {
 	if got, want := waysOut(t, []string{"http://b.z.svc", "https://c.example.com", "http://a.y.svc", "http://c.example.com", "https://d.example.com"}, redis, ""),
 		"in redis y z, out 80 443"; got != want {
 		t.Errorf("several targets: %s, want %s", got, want)
+	}
+}
+
+// What the author of a webhook names opens the own namespace and those that the operator allows. What the operator names is open.
+func TestNetworkPolicyOpensAllowedNamespacesOnly(t *testing.T) {
+	t.Parallel()
+	targets := []string{"http://crm", "http://a.data.svc", "http://b.kube-system.svc", "https://example.com", "http://c.secret.svc.corp.example"}
+	const shared = "redis://redis.redis.svc:6379/0"
+	for _, tc := range []struct {
+		allowed   []string
+		own, want string
+	}{
+		{nil, "", "in redis staging, out 80 443"},
+		{[]string{"data"}, "", "in data redis staging, out 80 443"},
+		{nil, "redis://r.kube-system.svc", "in staging, out 80 443"},
+		{[]string{"kube-system"}, "redis://r.kube-system.svc", "in kube-system staging, out 80 443"},
+	} {
+		if got := waysOutWith(t, tc.allowed, targets, shared, tc.own); got != tc.want {
+			t.Errorf("%v, Redis %q: %s, want %s", tc.allowed, tc.own, got, tc.want)
+		}
 	}
 }
 

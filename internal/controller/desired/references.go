@@ -27,6 +27,8 @@ type Reference struct {
 	Content string
 	// Token says that the value is a verification token, and Redis that it is the URL of Redis.
 	Token, Redis bool
+	// Target says that a target gets the value, or is reached by means of it.
+	Target bool
 
 	kind  config.SecretKind
 	check func([]byte) error
@@ -123,7 +125,7 @@ func signingKeys(t v1alpha1.Target) []Reference {
 	}
 	one := func(field string, r v1alpha1.SecretKeyReference) Reference {
 		return Reference{
-			Field: targetField(t) + ".signing." + field, Secret: r.Name, Key: r.Key, Content: "a signing key", kind: config.SecretSigningKey,
+			Field: targetField(t) + ".signing." + field, Secret: r.Name, Key: r.Key, Content: "a signing key", Target: true, kind: config.SecretSigningKey,
 			check: func(value []byte) error {
 				_, err := config.ParseSigningKey(value)
 				return err
@@ -140,7 +142,7 @@ func signingKeys(t v1alpha1.Target) []Reference {
 func headerValue(t v1alpha1.Target, h v1alpha1.Header) Reference {
 	return Reference{
 		Field: fmt.Sprintf("%s.headers[%s].secretKeyRef", targetField(t), h.Name), Secret: h.SecretKeyRef.Name, Key: h.SecretKeyRef.Key,
-		Content: "the header's value",
+		Content: "the header's value", Target: true,
 		check: func(value []byte) error {
 			if err := config.CheckHeaderValue(string(value)); err != nil {
 				return fmt.Errorf("the header %w", err)
@@ -151,7 +153,9 @@ func headerValue(t v1alpha1.Target, h v1alpha1.Header) Reference {
 }
 
 func targetCA(t v1alpha1.Target) Reference {
-	return certificates(targetField(t)+".tls.caSecretKeyRef", *t.TLS.CASecretKeyRef)
+	r := certificates(targetField(t)+".tls.caSecretKeyRef", *t.TLS.CASecretKeyRef)
+	r.Target = true
+	return r
 }
 
 func certificates(field string, r v1alpha1.SecretKeyReference) Reference {

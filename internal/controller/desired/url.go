@@ -3,6 +3,7 @@ package desired
 import (
 	"crypto/rand"
 	"encoding/base32"
+	"net/netip"
 	"regexp"
 	"strings"
 )
@@ -41,8 +42,16 @@ func base(in Input) string {
 	case in.Host == ServiceHost(in.Webhook.Namespace, in.Webhook.Name):
 		return "http://" + in.Host
 	default:
-		return "https://" + in.Host
+		return "https://" + hostOf(in.Host)
 	}
+}
+
+// hostOf is a host as it stands in a URL: an IPv6 address in brackets.
+func hostOf(host string) string {
+	if a, err := netip.ParseAddr(host); err == nil && a.Is6() {
+		return "[" + host + "]"
+	}
+	return host
 }
 
 // ServiceHost is the name by which a receiver is reached from inside the cluster.

@@ -316,7 +316,7 @@ func TestCheckURL(t *testing.T) {
 		"http://h:0":                 "must have a port from 1 to 65535",
 		"http://h:80a":               "is not a URL",
 		"http://h/%zz":               "is not a URL",
-		"http://h\n":                 "is not a URL",
+		"http://h\n":                 "must not hold a line break or another control character",
 		"http://[::1":                "is not a URL",
 		"http://s3cret:pass word@h/": "is not a URL",
 	} {

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"time"
+	"unicode"
 
 	"heymarket.dev/operator/internal/contract"
 )
@@ -130,6 +131,8 @@ func (t Target) validate() []error {
 func CheckURL(u string) error {
 	p, err := url.Parse(u)
 	switch {
+	case strings.ContainsFunc(u, unicode.IsControl):
+		return errors.New("must not hold a line break or another control character")
 	case err != nil:
 		return errors.New("is not a URL") // url.Error would repeat the whole URL, and with it what it may hide
 	case p.Scheme != "http" && p.Scheme != "https":

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"net/textproto"
 	"strings"
+	"unicode"
 )
 
 // What may be said to a target, and what the files that a configuration names must hold. The functions are exported so
@@ -73,10 +74,8 @@ func CheckHeaderValue(value string) error {
 	if len(value) > MaxHeaderBytes {
 		return errors.New("has a value of more than 4096 bytes")
 	}
-	for i := range len(value) {
-		if c := value[i]; (c < ' ' && c != '\t') || c == 0x7f {
-			return errors.New("has a value with a line break or another control character; put it on one line")
-		}
+	if strings.ContainsFunc(value, func(r rune) bool { return unicode.IsControl(r) && r != '\t' }) {
+		return errors.New("has a value with a line break or another control character; put it on one line")
 	}
 	return nil
 }

@@ -97,3 +97,25 @@ func checkSentence(t *testing.T, what string, err error, want string) {
 		t.Errorf("%s = %v; want it to say %q", what, err, want)
 	}
 }
+
+// No URL and no header value holds a control character, one of two bytes included.
+func TestControlCharacters(t *testing.T) {
+	t.Parallel()
+	for _, c := range []string{"\x00", "\t", "\n", "\r", "\x1b", "\x7f", "\u0080", "\u0085", "\u009f"} {
+		if err := CheckURL("http://crm/a" + c + "b"); err == nil {
+			t.Errorf("a URL with %q was accepted", c)
+		}
+		if err := CheckURL("http://crm/?a=" + c); err == nil {
+			t.Errorf("a URL with %q in its query was accepted", c)
+		}
+		if err := CheckHeaderValue("a" + c + "b"); (err == nil) != (c == "\t") {
+			t.Errorf("a header value with %q: %v", c, err)
+		}
+	}
+	if err := CheckURL("http://crm/ä?b=ö"); err != nil {
+		t.Error(err)
+	}
+	if err := CheckHeaderValue("ä"); err != nil {
+		t.Error(err)
+	}
+}

@@ -1,0 +1,64 @@
+package config
+
+import (
+	"bytes"
+	"errors"
+	"net/url"
+	"path"
+)
+
+// minEmbedded is the length in bytes from which what the operator makes is also found inside another value, such as the secret
+// segment in a URL. A shorter text, such as "test", would be found by chance.
+const minEmbedded = 16
+
+// Confidential are the values that no target may get: tokens, the URL of Redis, the secret part of the webhook's own URL. The
+// zero value holds none. Operator and receiver both check what a target gets against it.
+type Confidential struct {
+	values []confidentialValue
+}
+
+type confidentialValue struct {
+	what     string
+	value    []byte
+	embedded bool // It is looked for inside other values too.
+}
+
+// AddToken adds a verification token. Only an equal value is one: what people choose as a token may stand in other values.
+func (c *Confidential) AddToken(token []byte) { c.add("a verification token", token, false) }
+
+// add leaves out a value that is empty, or longer than MaxHeaderBytes, because no header can carry it.
+func (c *Confidential) add(what string, value []byte, embedded bool) {
+	if value = bytes.TrimSpace(value); len(value) > 0 && len(value) <= MaxHeaderBytes {
+		c.values = append(c.values, confidentialValue{what, value, embedded && len(value) >= minEmbedded})
+	}
+}
+
+// AddRedisURL adds a URL of Redis, and the password in it.
+func (c *Confidential) AddRedisURL(u string) {
+	c.add("the URL of Redis", []byte(u), true)
+	if parsed, err := url.Parse(u); err == nil {
+		if password, set := parsed.User.Password(); set {
+			c.add("the password of Redis", []byte(password), true)
+		}
+	}
+}
+
+// AddPath adds the secret segment at the end of a path at which events are accepted. A segment that is too short to be
+// secret is left out.
+func (c *Confidential) AddPath(p string) {
+	if segment := path.Base(p); len(segment) >= minEmbedded {
+		c.add("the secret part of the webhook's URL", []byte(segment), true)
+	}
+}
+
+// Check returns an error if value is, or contains, one of the confidential values. The error continues a sentence that names
+// the value, and repeats no part of it.
+func (c Confidential) Check(value []byte) error {
+	value = bytes.TrimSpace(value)
+	for _, v := range c.values {
+		if bytes.Equal(value, v.value) || v.embedded && bytes.Contains(value, v.value) {
+			return errors.New("holds " + v.what + ", which must reach no target: use another value")
+		}
+	}
+	return nil
+}
