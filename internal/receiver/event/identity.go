@@ -23,14 +23,15 @@ type identity struct {
 	data jsontext.Value
 }
 
-// set takes the value of the member of event_data called name. An id that is no number identifies nothing.
+// set takes the value of the member of event_data called name. An id that is no positive number identifies nothing: 0 and
+// -1 are what software writes where there is none.
 func (i *identity) set(name string, value jsontext.Value) (err error) {
 	switch kind := value.Kind(); {
 	case name == "id" && kind == '0':
 		if i.id, err = integer(value); err != nil {
 			return BadEventDataID
 		}
-		i.hasID = true
+		i.hasID = i.id > 0
 	case name == "status" && kind != 'n':
 		i.status = value
 	case name == "updated" && kind != 'n':
@@ -39,7 +40,8 @@ func (i *identity) set(name string, value jsontext.Value) (err error) {
 	return nil
 }
 
-// Key is 128 bits of SHA-256 over what makes an event the same event. Two deliveries with one key are one event.
+// Key is 128 bits of SHA-256 over what makes an event the same event. Two deliveries with one key are one event, unless
+// its subject had another state in between, see Identity.
 type Key [16]byte
 
 var lowerBase32 = base32.NewEncoding("abcdefghijklmnopqrstuvwxyz234567").WithPadding(base32.NoPadding)
@@ -103,11 +105,11 @@ func (d *Delivery) Conversation() string {
 			} `json:"conversation"`
 		}
 		if err := json.Unmarshal(d.identity.data, &data); err == nil {
-			if id, err := integer(data.Conversation.ID); err == nil {
+			if id, err := integer(data.Conversation.ID); err == nil && id > 0 {
 				return strconv.FormatInt(id, 10)
 			}
 		}
-	case undocumented:
+	case consent, undocumented:
 	}
 	return ""
 }
@@ -117,8 +119,10 @@ func (i *identity) profile(s subject) (string, []byte) {
 	switch {
 	case s == message && i.hasID:
 		return byMessage, canonicalText(i.status)
-	case s == conversation && i.hasID && len(i.updated) > 0 && string(i.updated) != `""`: // an empty time tells nothing apart
-		return byConversation, canonicalText(i.updated)
+	case s == conversation && i.hasID:
+		if _, dated := timeOf(i.updated); dated {
+			return byConversation, canonicalText(i.updated)
+		}
 	}
 	return byDigest, canonical(i.data)
 }
