@@ -9,6 +9,8 @@ MAKEFLAGS += --no-print-directory
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 TORTURE_SECONDS ?= 300
 SIEGE_CONNECTIONS ?= 10000
+HISTORIES ?= 100000
+HISTORIES_SEED ?=
 FUZZ_TIME ?= 60s
 MUTATIONS ?= 10000
 FAULTS ?= 0
@@ -79,6 +81,11 @@ torture: ## Kill receivers and Redis at random under load for TORTURE_SECONDS (3
 .PHONY: siege
 siege: ## Hold a receiver under SIEGE_CONNECTIONS (10000) slow and hostile connections while good events go on. Needs a quiet machine; two minutes.
 	SIEGE_CONNECTIONS=$(SIEGE_CONNECTIONS) HEYMARKET_REQUIRE_ALL=1 go test ./test/siege -count=1 -v
+
+.PHONY: histories
+histories: ## Judge HISTORIES (100000) generated histories of repeats and states that return. HISTORIES_SEED repeats a run. Minutes.
+	HISTORIES=$(HISTORIES) HISTORIES_SEED=$(HISTORIES_SEED) HEYMARKET_REQUIRE_ALL=1 \
+		go test ./internal/receiver/stream -run TestInterleavings -count=1 -v -timeout=0
 
 .PHONY: mutations
 mutations: ## Change resources MUTATIONS (10000) times and hold each state against a fresh one. MUTATIONS_SEED repeats a run.

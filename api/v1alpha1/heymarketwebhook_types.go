@@ -463,6 +463,13 @@ type Deduplication struct {
 	// +kubebuilder:default="96h"
 	// +kubebuilder:validation:XValidation:rule="duration(self) >= duration('1m') && duration(self) <= duration('720h')",message="window must be from 1m to 720h"
 	Window Duration `json:"window,omitempty"`
+	// retryHorizon is how long after a delivery Heymarket may still send it again: 1s to 720h, and at most window takes
+	// effect. An opt-in that equals one from before an opt-out can be such a repeat, so it is dropped for this long, and the
+	// recipient stays opted out. Afterwards it is a new opt-in. Default: 72h.
+	// +optional
+	// +kubebuilder:default="72h"
+	// +kubebuilder:validation:XValidation:rule="duration(self) >= duration('1s') && duration(self) <= duration('720h')",message="retryHorizon must be from 1s to 720h"
+	RetryHorizon Duration `json:"retryHorizon,omitempty"`
 	// key tells deliveries apart: an expression in CEL that yields a string, at most 4096 bytes. Two deliveries of one
 	// type with one key are one event. It sees event.type, event.webhook_id and event.data. It is checked when the
 	// resource is: a mistake becomes the reason FilterInvalid of the condition Accepted. Where it fails or yields

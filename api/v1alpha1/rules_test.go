@@ -204,6 +204,10 @@ var rules = []struct {
 	{name: "a log level", spec: more("receiver: {logLevel: debug}")},
 	{name: "a log level in capitals", spec: more("receiver: {logLevel: Debug}"), want: "Unsupported value"},
 
+	{name: "the longest horizon of retries", spec: more("deduplication: {retryHorizon: 720h}")},
+	{name: "the shortest horizon of retries", spec: more("deduplication: {retryHorizon: 1s}")},
+	{name: "a horizon of retries that is too long", spec: more("deduplication: {retryHorizon: 721h}"), want: "retryHorizon must be from 1s to 720h"},
+	{name: "a horizon of retries that is too short", spec: more("deduplication: {retryHorizon: 0s}"), want: "retryHorizon must be from 1s to 720h"},
 	{name: "the longest memory", spec: more("deduplication: {window: 720h}")},
 	{name: "the shortest memory", spec: more("deduplication: {window: 1m}")},
 	{name: "a memory that is too long", spec: more("deduplication: {window: 721h}"), want: "window must be from 1m to 720h"},
@@ -416,6 +420,7 @@ func TestDefaultsAreTheReceivers(t *testing.T) {
 	}
 	got := map[string]any{
 		"window":      duration(w.Spec.Deduplication.Window),
+		"horizon":     duration(w.Spec.Deduplication.RetryHorizon),
 		"deadLetters": duration(w.Spec.Retention.DeadLetters),
 		"deadLimit":   *w.Spec.Retention.DeadLetterLimit,
 		"maxHeaders":  *schema(t).Properties["spec"].Properties["targets"].Items.Schema.Properties["headers"].MaxItems,
@@ -428,6 +433,7 @@ func TestDefaultsAreTheReceivers(t *testing.T) {
 	}
 	want := map[string]any{
 		"window":      config.DefaultDeduplicationWindow.String(),
+		"horizon":     config.DefaultRetryHorizon.String(),
 		"deadLetters": config.DefaultDeadLetterAge.String(),
 		"deadLimit":   int64(config.DefaultDeadLetterLimit),
 		"maxHeaders":  int64(config.MaxHeaders),

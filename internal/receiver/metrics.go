@@ -24,6 +24,7 @@ type metrics struct {
 	tokens    *prometheus.CounterVec // token
 	filters   *prometheus.CounterVec // target
 	keys      prometheus.Counter
+	judged    *prometheus.CounterVec   // judgement
 	ingest    *prometheus.HistogramVec // result
 
 	stored    *prometheus.CounterVec   // target
@@ -62,6 +63,8 @@ func newMetrics(log *slog.Logger) *metrics {
 			Namespace: namespace, Name: "deduplication_key_failures_total",
 			Help: "Events whose deduplication key could not be evaluated or was empty; the profile of their type stood in.",
 		}),
+		judged: counter("deduplication_decisions_total", "Deliveries that equal an event that was stored before, by what was decided: "+
+			"repeat, late_repeat and opt_in_withheld were dropped, returned was stored as a new event.", "decision"),
 		ingest:    histogram("request_duration_seconds", "Time from a request's header to its answer.", fast, "result"),
 		stored:    counter("events_stored_total", "Events stored for a target.", "target"),
 		delivered: counter("events_delivered_total", "Events that a target took.", "target"),
@@ -77,7 +80,7 @@ func newMetrics(log *slog.Logger) *metrics {
 	}
 	m.registry.MustRegister(
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
-		m.requests, m.respelled, m.tokens, m.filters, m.keys, m.ingest,
+		m.requests, m.respelled, m.tokens, m.filters, m.keys, m.judged, m.ingest,
 		m.stored, m.delivered, m.dead, m.attempts, m.attempt, m.age, m.reloads, m.ignored)
 	return m
 }
@@ -86,6 +89,9 @@ func newMetrics(log *slog.Logger) *metrics {
 func (m *metrics) begin(target string) {
 	for _, v := range []*prometheus.CounterVec{m.stored, m.delivered, m.dead} {
 		v.WithLabelValues(target)
+	}
+	for _, j := range []event.Judgement{event.Repeat, event.Returned, event.LateRepeat, event.OptInWithheld} {
+		m.judged.WithLabelValues(string(j))
 	}
 	for _, outcome := range []string{"applied", "rejected"} {
 		m.reloads.WithLabelValues(outcome)
@@ -117,6 +123,9 @@ func (m *metrics) Answered(r ingest.Report) {
 	}
 	if r.KeyFailed {
 		m.keys.Inc()
+	}
+	if r.Judgement != "" && r.Judgement != event.New {
+		m.judged.WithLabelValues(string(r.Judgement)).Inc()
 	}
 	for _, t := range r.FilterFailed {
 		m.filters.WithLabelValues(t).Inc()
@@ -150,6 +159,9 @@ func (m *metrics) logAnswer(r ingest.Report) {
 	}
 	if r.EventID != "" {
 		attrs = append(attrs, slog.String("event", r.EventID))
+	}
+	if r.Judgement != "" && r.Judgement != event.New {
+		attrs = append(attrs, slog.String("decision", string(r.Judgement)))
 	}
 	if r.Err != nil {
 		attrs = append(attrs, slog.String("error", r.Err.Error()))

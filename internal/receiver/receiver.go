@@ -263,16 +263,16 @@ func (r *Receiver) connectOnce(ctx context.Context) bool {
 type appender struct{ *Receiver }
 
 // Append implements ingest.Store.
-func (a appender) Append(ctx context.Context, key event.Key, e event.Event, targets []string) (duplicate bool, err error) {
-	result, err := a.store.Append(ctx, key, e, targets, *a.limits.Load())
+func (a appender) Append(ctx context.Context, id event.Identity, e event.Event, targets []string) (event.Judgement, string, error) {
+	appended, err := a.store.Append(ctx, id, e, targets, *a.limits.Load())
 	switch {
 	case errors.Is(err, stream.ErrFull):
-		return false, fmt.Errorf("%w: %w", ingest.ErrFull, err)
+		return "", "", fmt.Errorf("%w: %w", ingest.ErrFull, err)
 	case err != nil:
-		return false, err
-	case result == stream.Duplicate:
-		return true, nil
+		return "", "", err
 	}
-	a.pool.Wake(targets, event.LaneOf(e.Type))
-	return false, nil
+	if appended.Stored() {
+		a.pool.Wake(targets, event.LaneOf(e.Type))
+	}
+	return appended.Judgement, appended.ID, nil
 }

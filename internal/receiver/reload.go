@@ -2,6 +2,7 @@ package receiver
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"sync"
 	"time"
@@ -103,7 +104,8 @@ func (r *Receiver) apply(f files) error {
 	} else {
 		r.store.Restrict(nil)
 	}
-	r.limits.Store(&stream.Limits{Window: c.Deduplication.Window.Std(), Backlog: c.MaxBacklog})
+	retries := cmp.Or(c.Deduplication.RetryHorizon.Std(), config.DefaultRetryHorizon)
+	r.limits.Store(&stream.Limits{Window: c.Deduplication.Window.Std(), Retries: retries, Backlog: c.MaxBacklog})
 	settings := ingest.Settings{
 		Namespace: c.Webhook.Namespace, Name: c.Webhook.Name, Paths: c.Paths, Tokens: f.tokens, WebhookID: c.WebhookID,
 		EventTypes: c.EventTypes, MaxBodyBytes: c.MaxBodyBytes, TrustedProxies: f.trustedProxies(),

@@ -211,13 +211,15 @@ func (b *bench) cost() error {
 		return err
 	}
 	n := b.few(50_000, 10_000)
-	alone, aloneTook, err := handlerCost(storeFunc(func(context.Context, event.Key, event.Event, []string) (bool, error) { return false, nil }), n)
+	alone, aloneTook, err := handlerCost(storeFunc(func(_ context.Context, _ event.Identity, e event.Event, _ []string) (event.Judgement, string, error) {
+		return event.New, e.ID, nil
+	}), n)
 	if err != nil {
 		return err
 	}
-	whole, _, err := handlerCost(storeFunc(func(ctx context.Context, key event.Key, e event.Event, targets []string) (bool, error) {
-		_, err := s.Append(ctx, key, e, targets, limits)
-		return false, err
+	whole, _, err := handlerCost(storeFunc(func(ctx context.Context, id event.Identity, e event.Event, targets []string) (event.Judgement, string, error) {
+		appended, err := s.Append(ctx, id, e, targets, limits)
+		return appended.Judgement, appended.ID, err
 	}), n)
 	if err != nil {
 		return err
@@ -230,10 +232,10 @@ func (b *bench) cost() error {
 	return nil
 }
 
-type storeFunc func(context.Context, event.Key, event.Event, []string) (bool, error)
+type storeFunc func(context.Context, event.Identity, event.Event, []string) (event.Judgement, string, error)
 
-func (f storeFunc) Append(ctx context.Context, key event.Key, e event.Event, targets []string) (bool, error) {
-	return f(ctx, key, e, targets)
+func (f storeFunc) Append(ctx context.Context, id event.Identity, e event.Event, targets []string) (event.Judgement, string, error) {
+	return f(ctx, id, e, targets)
 }
 
 type silent struct{}

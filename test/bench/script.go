@@ -34,12 +34,12 @@ func (l *lab) store(r *redis) (*stream.Store, error) {
 }
 
 // stored is the event that a receiver makes of body(id).
-func stored(id int64) (event.Key, event.Event, error) {
+func stored(id int64) (event.Identity, event.Event, error) {
 	d, err := event.Decode(body(id))
 	if err != nil {
-		return event.Key{}, event.Event{}, err
+		return event.Identity{}, event.Event{}, err
 	}
-	key := d.Key(namespace, name)
+	key := d.Identity(namespace, name)
 	return key, event.Event{ID: key.ID(), Type: d.Type, AcceptedAt: time.Now(), Body: d.Body}, nil
 }
 
@@ -56,15 +56,19 @@ func (l *lab) captureScript(r *redis) (script, error) {
 	if err != nil {
 		return script{}, err
 	}
-	source, err := os.ReadFile(filepath.Join(root, "internal/receiver/stream/append.lua"))
-	if err != nil {
-		return script{}, err
+	var source []byte
+	for _, part := range []string{"attempt.lua", "append.lua"} { // as the product puts them together
+		text, err := os.ReadFile(filepath.Join(root, "internal/receiver/stream", part))
+		if err != nil {
+			return script{}, err
+		}
+		source = append(source, text...)
 	}
 	s, err := l.store(r)
 	if err != nil {
 		return script{}, err
 	}
-	if err := appendOne(s); err != nil { // the first call loads the script and opens the account
+	if err := appendOne(s); err != nil { // the first call loads the script
 		return script{}, err
 	}
 	monitor, err := net.Dial("tcp", r.addr)

@@ -18,6 +18,13 @@ func receiverConfig(in Input) (config.Config, error) {
 	if err != nil {
 		return config.Config{}, fmt.Errorf("deduplication.window: %w", err)
 	}
+	horizon, err := spec.Deduplication.RetryHorizon.Std()
+	if err != nil {
+		return config.Config{}, fmt.Errorf("deduplication.retryHorizon: %w", err)
+	}
+	if horizon == config.DefaultRetryHorizon {
+		horizon = 0 // the default is left out, so that a receiver of the release before is asked for nothing new
+	}
 	deadLetters, err := spec.Retention.DeadLetters.Std()
 	if err != nil {
 		return config.Config{}, fmt.Errorf("retention.deadLetters: %w", err)
@@ -29,7 +36,7 @@ func receiverConfig(in Input) (config.Config, error) {
 		RedisURLFile:   configMount + "/" + KeyRedisURL,
 		WebhookID:      spec.WebhookID,
 		EventTypes:     eventTypes(spec.EventTypes),
-		Deduplication:  config.Deduplication{Window: config.Duration(window), Key: spec.Deduplication.Key},
+		Deduplication:  config.Deduplication{Window: config.Duration(window), RetryHorizon: config.Duration(horizon), Key: spec.Deduplication.Key},
 		Retention:      config.Retention{DeadLetters: config.Duration(deadLetters), DeadLetterLimit: ptr.Deref(spec.Retention.DeadLetterLimit, 0)},
 		Paused:         spec.Paused,
 		LogLevel:       string(spec.Receiver.LogLevel),

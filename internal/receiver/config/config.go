@@ -34,6 +34,7 @@ const Version = 3
 // Bounds and defaults. The CRD repeats the ones that a user can set; a test keeps the two equal.
 const (
 	DefaultDeduplicationWindow = 96 * time.Hour
+	DefaultRetryHorizon        = 72 * time.Hour
 	DefaultTimeout             = 10 * time.Second
 	DefaultMaxAttempts         = 16
 	DefaultMinBackoff          = time.Second
@@ -234,6 +235,9 @@ type Retry struct {
 type Deduplication struct {
 	// Window is how long a delivery is remembered. Zero means DefaultDeduplicationWindow.
 	Window Duration `json:"window,omitzero"`
+	// RetryHorizon is how long after a delivery Heymarket may still repeat it. For that long, within Window, an opt-in that
+	// equals one from before an opt-out is taken for its repeat. Zero means DefaultRetryHorizon.
+	RetryHorizon Duration `json:"retryHorizon,omitzero"`
 	// Key is a CEL expression over event that yields a string, instead of the profiles by type. Empty means the profiles.
 	Key string `json:"key,omitempty"`
 }

@@ -217,13 +217,13 @@ func TestValidate(t *testing.T) {
 				c.Targets = append(c.Targets, Target{Name: fmt.Sprint("t", i), URL: "http://h"})
 			}
 		}, "targets must hold 1 to 16 entries, not 17"},
-		{"a negative window", func(c *Config) { c.Deduplication.Window = -1 }, "deduplication.window, maxBodyBytes, maxBacklog and retention must not be negative"},
-		{"a negative body bound", func(c *Config) { c.MaxBodyBytes = -1 }, "deduplication.window, maxBodyBytes, maxBacklog and retention must not be negative"},
-		{"a negative backlog", func(c *Config) { c.MaxBacklog = -1 }, "deduplication.window, maxBodyBytes, maxBacklog and retention must not be negative"},
+		{"a negative window", func(c *Config) { c.Deduplication.Window = -1 }, "deduplication.window, deduplication.retryHorizon, maxBodyBytes, maxBacklog and retention must not be negative"},
+		{"a negative body bound", func(c *Config) { c.MaxBodyBytes = -1 }, "deduplication.window, deduplication.retryHorizon, maxBodyBytes, maxBacklog and retention must not be negative"},
+		{"a negative backlog", func(c *Config) { c.MaxBacklog = -1 }, "deduplication.window, deduplication.retryHorizon, maxBodyBytes, maxBacklog and retention must not be negative"},
 		{"a window that Redis cannot keep", func(c *Config) { c.Deduplication.Window = Duration(time.Millisecond - 1) }, "deduplication.window is 999.999µs, and the shortest is 1ms"},
 		{"the shortest window", func(c *Config) { c.Deduplication.Window = Duration(time.Millisecond) }, ""},
-		{"a negative retention", func(c *Config) { c.Retention.DeadLetters = -1 }, "deduplication.window, maxBodyBytes, maxBacklog and retention must not be negative"},
-		{"a negative limit of dead letters", func(c *Config) { c.Retention.DeadLetterLimit = -1 }, "deduplication.window, maxBodyBytes, maxBacklog and retention must not be negative"},
+		{"a negative retention", func(c *Config) { c.Retention.DeadLetters = -1 }, "deduplication.window, deduplication.retryHorizon, maxBodyBytes, maxBacklog and retention must not be negative"},
+		{"a negative limit of dead letters", func(c *Config) { c.Retention.DeadLetterLimit = -1 }, "deduplication.window, deduplication.retryHorizon, maxBodyBytes, maxBacklog and retention must not be negative"},
 		{"a log level", func(c *Config) { c.LogLevel = "loud" }, `logLevel "loud" is not one of debug, info, warn, error`},
 		{"a network that is none", func(c *Config) {
 			c.Addresses = Addresses{DenyPrivate: true, AllowNetworks: []string{"10.0.0.0/8", "10.0.0.1"}}
@@ -393,7 +393,7 @@ func FuzzRoundTrip(f *testing.F) {
 		c := Config{
 			Version: 1, Webhook: Webhook{namespace, name}, Paths: []string{path}, TokenFiles: []string{tokenFile},
 			RedisURLFile: redisFile, EventTypes: []string{eventType}, MaxBodyBytes: a, MaxBacklog: b,
-			Deduplication: Deduplication{Duration(a), name}, Retention: Retention{Duration(b), a}, Paused: flag, Addresses: Addresses{AllowLoopback: flag, DenyPrivate: !flag},
+			Deduplication: Deduplication{Window: Duration(a), RetryHorizon: Duration(b), Key: name}, Retention: Retention{Duration(b), a}, Paused: flag, Addresses: Addresses{AllowLoopback: flag, DenyPrivate: !flag},
 			Targets: []Target{{
 				Name: target, URL: url, EventTypes: []string{eventType, eventType}, Timeout: Duration(b), MaxInFlight: n,
 				RatePerSecond: n, Filter: name, SigningKeyFiles: []string{path}, Headers: []Header{{Name: path, Value: eventType}},

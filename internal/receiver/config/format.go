@@ -13,9 +13,10 @@ import (
 // introduced says in which format a member of the configuration came, such as "targets[].colour": 2. What is not listed
 // is of format 1, which is what release 0.1.0 understands.
 var introduced = map[string]int{
-	"addresses.allowNetworks":  2,
-	"restrictRedis":            3,
-	"targets[].retry.statuses": 3,
+	"addresses.allowNetworks":    2,
+	"restrictRedis":              3,
+	"targets[].retry.statuses":   3,
+	"deduplication.retryHorizon": 3,
 }
 
 // formatOf is the lowest format that has every member of an encoded configuration.

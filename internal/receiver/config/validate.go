@@ -50,11 +50,11 @@ func (c Config) Validate() error {
 	if len(c.Targets) == 0 || len(c.Targets) > MaxTargets {
 		wrong("targets must hold 1 to %d entries, not %d", MaxTargets, len(c.Targets))
 	}
-	if c.Deduplication.Window < 0 || c.MaxBodyBytes < 0 || c.MaxBacklog < 0 || c.Retention.DeadLetters < 0 || c.Retention.DeadLetterLimit < 0 {
-		wrong("deduplication.window, maxBodyBytes, maxBacklog and retention must not be negative")
+	if c.Deduplication.Window < 0 || c.Deduplication.RetryHorizon < 0 || c.MaxBodyBytes < 0 || c.MaxBacklog < 0 || c.Retention.DeadLetters < 0 || c.Retention.DeadLetterLimit < 0 {
+		wrong("deduplication.window, deduplication.retryHorizon, maxBodyBytes, maxBacklog and retention must not be negative")
 	}
-	if max(c.Deduplication.Window, c.Retention.DeadLetters) > maxDuration {
-		wrong("deduplication.window and retention.deadLetters must be at most %s", maxDuration)
+	if max(c.Deduplication.Window, c.Deduplication.RetryHorizon, c.Retention.DeadLetters) > maxDuration {
+		wrong("deduplication.window, deduplication.retryHorizon and retention.deadLetters must be at most %s", maxDuration)
 	}
 	if w := c.Deduplication.Window.Std(); w > 0 && w < time.Millisecond {
 		wrong("deduplication.window is %s, and the shortest is 1ms", w) // Redis counts in milliseconds, and refuses none

@@ -51,6 +51,7 @@ const (
 	undocumented subject = iota
 	message
 	conversation
+	consent
 )
 
 func subjectOf(eventType string) subject {
@@ -59,6 +60,8 @@ func subjectOf(eventType string) subject {
 		return message
 	case ChatReassigned, ChatClosed, ChatOpened, ChatPending, ChatTransferred:
 		return conversation
+	case TargetOptOut, TargetOptIn, TargetDoubleOptIn, TargetDoubleOptRestricted:
+		return consent
 	}
 	return undocumented
 }
@@ -78,8 +81,7 @@ func Lanes() []Lane { return []Lane{Consent, General} }
 
 // LaneOf returns the lane in which events of a type travel.
 func LaneOf(eventType string) Lane {
-	switch eventType {
-	case TargetOptOut, TargetOptIn, TargetDoubleOptIn, TargetDoubleOptRestricted:
+	if subjectOf(eventType) == consent {
 		return Consent
 	}
 	return General

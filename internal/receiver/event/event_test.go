@@ -12,8 +12,8 @@ func TestTypes(t *testing.T) {
 		"message_sent": message, "message_recieved": message,
 		"chat_reassigned": conversation, "chat_closed": conversation, "chat_opened": conversation,
 		"chat_pending": conversation, "chat_transferred": conversation,
-		"target_opt_out": undocumented, "target_opt_in": undocumented, "target_double_opt_in": undocumented,
-		"target_double_opt_restricted": undocumented, "incoming_call": undocumented,
+		"target_opt_out": consent, "target_opt_in": consent, "target_double_opt_in": consent,
+		"target_double_opt_restricted": consent, "incoming_call": undocumented,
 	}
 	types := Types()
 	if len(types) != 12 || len(slices.Compact(slices.Sorted(slices.Values(types)))) != 12 {

@@ -5,6 +5,11 @@ import "crypto/sha256"
 // byExpression is the profile of a key that an expression of the user made.
 const byExpression = "expression"
 
+// IdentityBy returns what the event is compared by where an expression of the user makes its key: that key alone.
+func (d *Delivery) IdentityBy(namespace, name, value string) Identity {
+	return Identity{Key: d.KeyBy(namespace, name, value), Rule: Any}
+}
+
 // KeyBy returns the identity of the event that d delivers to the webhook called namespace/name, where value, not the
 // profile of its type, says which event of that type it is.
 func (d *Delivery) KeyBy(namespace, name, value string) Key {

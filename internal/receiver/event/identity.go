@@ -23,13 +23,13 @@ type identity struct {
 	data jsontext.Value
 }
 
-// set takes the value of the member of event_data called name. An id that is no 64-bit integer identifies nothing: readers
-// round it in different ways.
+// set takes the value of the member of event_data called name. An id that is no positive 64-bit integer identifies nothing:
+// 0 and -1 are what software writes where there is none, and readers round larger ones in different ways.
 func (i *identity) set(name string, value jsontext.Value) {
 	switch kind := value.Kind(); {
 	case name == "id":
 		if id, err := integer(value); err == nil {
-			i.id, i.hasID = id, true
+			i.id, i.hasID = id, id > 0
 		}
 	case name == "status" && kind != 'n':
 		i.status = value
@@ -38,7 +38,8 @@ func (i *identity) set(name string, value jsontext.Value) {
 	}
 }
 
-// Key is 128 bits of SHA-256 over what makes an event the same event. Two deliveries with one key are one event.
+// Key is 128 bits of SHA-256 over what makes an event the same event. Two deliveries with one key are one event, unless
+// its subject had another state in between, see Identity.
 type Key [16]byte
 
 var lowerBase32 = base32.NewEncoding("abcdefghijklmnopqrstuvwxyz234567").WithPadding(base32.NoPadding)
@@ -102,11 +103,11 @@ func (d *Delivery) Conversation() string {
 			} `json:"conversation"`
 		}
 		if err := json.Unmarshal(d.identity.data, &data, lenient); err == nil {
-			if id, err := integer(data.Conversation.ID); err == nil {
+			if id, err := integer(data.Conversation.ID); err == nil && id > 0 {
 				return strconv.FormatInt(id, 10)
 			}
 		}
-	case undocumented:
+	case consent, undocumented:
 	}
 	return ""
 }
@@ -116,8 +117,10 @@ func (i *identity) profile(s subject) (string, []byte) {
 	switch {
 	case s == message && i.hasID:
 		return byMessage, canonicalText(i.status)
-	case s == conversation && i.hasID && len(i.updated) > 0 && string(i.updated) != `""`: // an empty time tells nothing apart
-		return byConversation, canonicalText(i.updated)
+	case s == conversation && i.hasID:
+		if _, dated := timeOf(i.updated); dated {
+			return byConversation, canonicalText(i.updated)
+		}
 	}
 	return byDigest, canonical(i.data)
 }

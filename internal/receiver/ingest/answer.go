@@ -3,6 +3,8 @@ package ingest
 import (
 	"net/http"
 	"time"
+
+	"heymarket.dev/operator/internal/receiver/event"
 )
 
 // Result is what became of one request.
@@ -54,6 +56,8 @@ type Report struct {
 	FilterFailed []string
 	// KeyFailed says that the deduplication key could not be evaluated, and the profile of the type stood in.
 	KeyFailed bool
+	// Judgement is how the store judged the delivery; empty where it was not asked, or did not answer.
+	Judgement event.Judgement
 	// Err says more about a refusal, for logs; nil otherwise.
 	Err  error
 	Took time.Duration

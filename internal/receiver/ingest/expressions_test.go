@@ -50,20 +50,20 @@ func TestExpressionsDecide(t *testing.T) {
 		want Report
 	}{
 		{"both want it", expressions{wants: map[string]bool{"crm": true, "chats": true}}, Report{
-			Result: Stored, Targets: []string{"crm", "chats"}, EventID: byProfile.Key("staging", "support").ID(),
+			Result: Stored, Judgement: event.New, Targets: []string{"crm", "chats"}, EventID: byProfile.Key("staging", "support").ID(),
 		}},
 		{"one wants it", expressions{wants: map[string]bool{"chats": true}}, Report{
-			Result: Stored, Targets: []string{"chats"}, EventID: byProfile.Key("staging", "support").ID(),
+			Result: Stored, Judgement: event.New, Targets: []string{"chats"}, EventID: byProfile.Key("staging", "support").ID(),
 		}},
 		{"nobody wants it", expressions{}, Report{Result: Ignored, EventID: byProfile.Key("staging", "support").ID()}},
 		{"a filter fails", expressions{fails: map[string]bool{"crm": true}}, Report{
-			Result: Stored, Targets: []string{"crm"}, FilterFailed: []string{"crm"}, EventID: byProfile.Key("staging", "support").ID(),
+			Result: Stored, Judgement: event.New, Targets: []string{"crm"}, FilterFailed: []string{"crm"}, EventID: byProfile.Key("staging", "support").ID(),
 		}},
 		{"a key", expressions{key: "k", wants: map[string]bool{"crm": true}}, Report{
-			Result: Stored, Targets: []string{"crm"}, EventID: plain.KeyBy("staging", "support", "k").ID(),
+			Result: Stored, Judgement: event.New, Targets: []string{"crm"}, EventID: plain.KeyBy("staging", "support", "k").ID(),
 		}},
 		{"a key that fails", expressions{keyErr: errors.New("no"), wants: map[string]bool{"crm": true}}, Report{
-			Result: Stored, Targets: []string{"crm"}, KeyFailed: true, EventID: byProfile.Key("staging", "support").ID(),
+			Result: Stored, Judgement: event.New, Targets: []string{"crm"}, KeyFailed: true, EventID: byProfile.Key("staging", "support").ID(),
 		}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -91,9 +91,9 @@ func TestExpressionsDecide(t *testing.T) {
 // traces notes the traceparent of what is stored.
 type traces struct{ trace, state, baggage string }
 
-func (s *traces) Append(_ context.Context, _ event.Key, e event.Event, _ []string) (bool, error) {
+func (s *traces) Append(_ context.Context, _ event.Identity, e event.Event, _ []string) (event.Judgement, string, error) {
 	s.trace, s.state, s.baggage = e.Trace, e.TraceState, e.Baggage
-	return false, nil
+	return event.New, e.ID, nil
 }
 
 type tracer struct {

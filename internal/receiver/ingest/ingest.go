@@ -16,10 +16,10 @@ import (
 	"heymarket.dev/operator/internal/receiver/event"
 )
 
-// Store keeps an event for the named targets and remembers its key. A nil error means that the write is confirmed.
-// duplicate says that the event was stored before.
+// Store judges an event by its identity, and keeps news for the named targets. A nil error means that the write is
+// confirmed. stored is the id of the event that was stored.
 type Store interface {
-	Append(ctx context.Context, key event.Key, e event.Event, targets []string) (duplicate bool, err error)
+	Append(ctx context.Context, id event.Identity, e event.Event, targets []string) (judgement event.Judgement, stored string, err error)
 }
 
 // ErrFull is what a Store's error must wrap when a target's queue is at its bound and nothing has been stored.
@@ -293,16 +293,16 @@ func (r *rules) store(ctx context.Context, d *event.Delivery, store Store, e eve
 	}
 	// A sender that hangs up changes nothing: the event is here, and its repeat will be a duplicate.
 	ctx = context.WithoutCancel(ctx)
-	key, judged := r.judge(ctx, d, targets)
+	id, judged := r.judge(ctx, d, targets)
 	if len(judged.Targets) == 0 {
-		judged.Result, judged.Status, judged.EventID = Ignored, http.StatusOK, key.ID()
+		judged.Result, judged.Status, judged.EventID = Ignored, http.StatusOK, id.ID()
 		return judged
 	}
-	e.ID = key.ID()
+	e.ID = id.ID()
 	if ordered {
 		e.Conversation = d.Conversation()
 	}
-	duplicate, err := store.Append(ctx, key, e, judged.Targets)
+	judgement, stored, err := store.Append(ctx, id, e, judged.Targets)
 	report := judged
 	report.Result, report.Status = Stored, http.StatusOK
 	switch {
@@ -310,31 +310,33 @@ func (r *rules) store(ctx context.Context, d *event.Delivery, store Store, e eve
 		report = refuse(http.StatusTooManyRequests, Backlog, err)
 	case err != nil:
 		report = refuse(http.StatusServiceUnavailable, Unconfirmed, err)
-	case duplicate:
+	case !judgement.Stored():
 		report = Report{Result: Duplicate, Status: http.StatusOK}
+	default:
+		e.ID = stored
 	}
-	report.EventID, report.KeyFailed = e.ID, judged.KeyFailed
+	report.EventID, report.KeyFailed, report.Judgement = e.ID, judged.KeyFailed, judgement
 	return report
 }
 
-// judge returns the event's key, and in a Report the targets that want it by their expressions. A filter that cannot be
+// judge returns the event's identity, and in a Report the targets that want it by their expressions. A filter that cannot be
 // evaluated drops nothing: its target gets the event, and the worker that would send it decides again, and buries it
 // with the reason. A key that cannot be evaluated is the profile's.
-func (r *rules) judge(ctx context.Context, d *event.Delivery, targets []string) (event.Key, Report) {
+func (r *rules) judge(ctx context.Context, d *event.Delivery, targets []string) (event.Identity, Report) {
 	if r.Expressions == nil {
-		return d.Key(r.Namespace, r.Name), Report{Targets: targets}
+		return d.Identity(r.Namespace, r.Name), Report{Targets: targets}
 	}
 	subject := r.Expressions.Read(d.Type, d.Body)
 	var out Report
-	var key event.Key
+	var id event.Identity
 	switch text, err := subject.Key(ctx); {
 	case text != "":
-		key = d.KeyBy(r.Namespace, r.Name, text)
+		id = d.IdentityBy(r.Namespace, r.Name, text)
 	default:
-		key, out.KeyFailed = d.Key(r.Namespace, r.Name), err != nil
+		id, out.KeyFailed = d.Identity(r.Namespace, r.Name), err != nil
 	}
 	for _, t := range targets {
-		switch wanted, err := subject.Wants(ctx, t, key.ID()); {
+		switch wanted, err := subject.Wants(ctx, t, id.ID()); {
 		case err != nil:
 			out.FilterFailed = append(out.FilterFailed, t)
 			out.Targets = append(out.Targets, t)
@@ -342,7 +344,7 @@ func (r *rules) judge(ctx context.Context, d *event.Delivery, targets []string) 
 			out.Targets = append(out.Targets, t)
 		}
 	}
-	return key, out
+	return id, out
 }
 
 // wanting returns the targets that want a type, and whether one of them wants an order.

@@ -45,7 +45,8 @@ type kept struct {
 	Targets    []string
 }
 
-func (s *fakeStore) Append(ctx context.Context, key event.Key, e event.Event, targets []string) (bool, error) {
+func (s *fakeStore) Append(ctx context.Context, id event.Identity, e event.Event, targets []string) (event.Judgement, string, error) {
+	key := id.Key
 	if s.during != nil {
 		s.during(ctx)
 	}
@@ -53,18 +54,18 @@ func (s *fakeStore) Append(ctx context.Context, key event.Key, e event.Event, ta
 	defer s.mu.Unlock()
 	switch {
 	case s.err != nil:
-		return false, s.err
+		return "", "", s.err
 	case s.known[key]:
-		return true, nil
+		return event.Repeat, "", nil
 	case key.ID() != e.ID || e.AcceptedAt.IsZero():
-		return false, errors.New("the event is not filled in")
+		return "", "", errors.New("the event is not filled in")
 	}
 	if s.known == nil {
 		s.known = map[event.Key]bool{}
 	}
 	s.known[key] = true
 	s.kept = append(s.kept, kept{e.Type, string(e.Body), targets})
-	return false, nil
+	return event.New, e.ID, nil
 }
 
 func (s *fakeStore) all() []kept {
@@ -301,9 +302,9 @@ func TestReport(t *testing.T) {
 		err        error
 		want       Report
 	}{
-		{name: "stored", body: closed, want: Report{Result: Stored, Status: 200, Type: "chat_closed", Webhook: 1187, Token: "current", EventID: "evt_", Targets: []string{"crm", "chats"}}},
+		{name: "stored", body: closed, want: Report{Result: Stored, Judgement: event.New, Status: 200, Type: "chat_closed", Webhook: 1187, Token: "current", EventID: "evt_", Targets: []string{"crm", "chats"}}},
 		{name: "respelled", body: strings.Replace(message, "recieved", "received", 1), want: Report{
-			Result: Stored, Status: 200, Type: "message_recieved", Webhook: 1187, Token: "current", EventID: "evt_", Targets: []string{"crm"}, Respelled: true,
+			Result: Stored, Judgement: event.New, Status: 200, Type: "message_recieved", Webhook: 1187, Token: "current", EventID: "evt_", Targets: []string{"crm"}, Respelled: true,
 		}},
 		{name: "ignored", body: message, settings: wantingOnly("chat_closed"), want: Report{Result: Ignored, Status: 200, Type: "message_recieved", Webhook: 1187, Token: "current"}},
 		{name: "another webhook", body: message, settings: withID(1), want: Report{Result: Refused, Reason: WrongWebhook, Status: 403, Type: "message_recieved", Webhook: 1187, Token: "current"}},
@@ -826,8 +827,8 @@ func (nothing) WriteHeader(int)             {}
 
 type accepting struct{}
 
-func (accepting) Append(context.Context, event.Key, event.Event, []string) (bool, error) {
-	return false, nil
+func (accepting) Append(_ context.Context, _ event.Identity, e event.Event, _ []string) (event.Judgement, string, error) {
+	return event.New, e.ID, nil
 }
 
 type deaf struct{}

@@ -76,7 +76,7 @@ func TestEveryWayOfAnEventIsAccountedFor(t *testing.T) {
 		t.Fatal(ok, err)
 	}
 	key, e := newEvent(12)
-	if got, err := s.Append(t.Context(), key, e, []string{target}, limits); err != nil || got != stream.Duplicate {
+	if got, err := s.Append(t.Context(), key, e, []string{target}, limits); err != nil || got.Judgement != event.Repeat {
 		t.Fatal(got, err)
 	}
 	want := stream.Account{Stored: 7, Replayed: 2, Delivered: 2, Dead: 4, Discarded: 1, Pending: 3, DeadLetters: 1}

@@ -3,6 +3,7 @@ package stream_test
 import (
 	cmpor "cmp"
 	"encoding/json"
+	"fmt"
 	"maps"
 	"os"
 	"regexp"
@@ -58,7 +59,7 @@ for _, key in ipairs(redis.call('KEYS', '*')) do
   elseif kind == 'zset' then
     value = redis.call('ZRANGE', key, 0, -1)
   else
-    value = 'x'
+    value = redis.call('GET', key)
   end
   if value and (type(value) == 'string' or next(value)) then
     out[string.match(key, '}:(.*)$')] = value
@@ -169,21 +170,50 @@ func TestAFaultAtEveryCommand(t *testing.T) {
 
 // scriptRows are the scripts that TestAFaultAtEveryCommand tries.
 func scriptRows() []scriptRow {
-	return append([]scriptRow{appendRow(), doneRow(), accountsRow()}, queueRows()...)
+	return append([]scriptRow{appendRow(false), appendRow(true), doneRow(), accountsRow()}, queueRows()...)
 }
 
-func appendRow() scriptRow {
+// appendRow stores an opt-out: the first of its recipient, or one that returns after an opt-in.
+func appendRow(returns bool) scriptRow {
 	_, e := newEvent(1)
-	key := event.Key([]byte("sixteen letters.")) // for a command line
+	optOut, optIn := event.Key([]byte("sixteen letters.")), event.Key([]byte("16 other letters")) // for a command line
+	id := event.Identity{Key: optOut, State: optOut, Rule: event.OptOut, Subject: event.Key([]byte("of one recipient"))}
+	stored := 1
+	if returns {
+		stored = 3
+	}
+	storedOnce := func(_, after state) string {
+		for _, name := range []string{target, "audit"} {
+			if n, counted := after.entries("q:"+name+":general"), after.count(name, "stored"); n != stored || counted != fmt.Sprint(stored) {
+				return fmt.Sprintf("%s has %d events in its queue and %s counted, want %d", name, n, counted, stored)
+			}
+		}
+		return ""
+	}
+	run := func(t *testing.T, s *stream.Store) error {
+		t.Helper()
+		_, err := s.Append(t.Context(), id, e, []string{target, "audit"}, limits)
+		return err
+	}
 	return scriptRow{
-		files:   []string{"append.lua", "attempt.lua"},
-		keys:    []string{"d:" + string(key[:]), "q:crm:general", "account:crm", "q:audit:general", "account:audit"},
-		prepare: func(*testing.T, *stream.Store) {},
-		run: func(t *testing.T, s *stream.Store) error {
-			t.Helper()
-			_, err := s.Append(t.Context(), key, e, []string{target, "audit"}, limits)
-			return err
+		files: []string{"append.lua", "attempt.lua"},
+		keys: []string{
+			"d:" + string(optOut[:]), "s:" + string(id.Subject[:]), "q:crm:general", "account:crm", "q:audit:general", "account:audit",
 		},
+		prepare: func(t *testing.T, s *stream.Store) {
+			t.Helper()
+			if !returns {
+				return
+			}
+			between := event.Identity{Key: optIn, State: optIn, Rule: event.OptIn, Subject: id.Subject}
+			if err := run(t, s); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := s.Append(t.Context(), between, e, []string{target, "audit"}, limits); err != nil {
+				t.Fatal(err)
+			}
+		},
+		run: run,
 		promise: func(before, after state, err error) string {
 			if err == nil {
 				return storedOnce(before, after)
@@ -192,15 +222,6 @@ func appendRow() scriptRow {
 		},
 		finally: storedOnce,
 	}
-}
-
-func storedOnce(_, after state) string {
-	for _, name := range []string{target, "audit"} {
-		if n, counted := after.entries("q:"+name+":general"), after.count(name, "stored"); n != 1 || counted != "1" {
-			return name + " has " + counted + " events counted, and its queue is not of one event"
-		}
-	}
-	return ""
 }
 
 func doneRow() scriptRow {

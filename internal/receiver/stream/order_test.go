@@ -24,7 +24,7 @@ func say(t *testing.T, s *stream.Store, conversation string, n int) {
 	e := event.Event{
 		ID: key.ID(), Type: event.MessageSent, AcceptedAt: time.Now(), Conversation: conversation, Body: fmt.Appendf(nil, "%s/%d", conversation, n),
 	}
-	if got, err := s.Append(t.Context(), key, e, []string{target}, limits); err != nil || got != stream.Stored {
+	if got, err := s.Append(t.Context(), plain(key), e, []string{target}, limits); err != nil || got.Judgement != event.New {
 		t.Fatalf("Append(%s/%d) = %v, %v", conversation, n, got, err)
 	}
 }
@@ -124,13 +124,13 @@ func TestALongConversationBlocksNoOther(t *testing.T) {
 	for n := range long {
 		key := event.Key{1, byte(n >> 8), byte(n)}
 		e := event.Event{ID: key.ID(), Type: event.MessageSent, Conversation: "1", Body: fmt.Appendf(nil, "1/%d", n)}
-		if _, err := s.Append(t.Context(), key, e, []string{target}, many); err != nil {
+		if _, err := s.Append(t.Context(), plain(key), e, []string{target}, many); err != nil {
 			t.Fatal(err)
 		}
 	}
 	key := event.Key{2}
 	other := event.Event{ID: key.ID(), Type: event.MessageSent, Conversation: "2", Body: []byte("2/0")}
-	if _, err := s.Append(t.Context(), key, other, []string{target}, many); err != nil {
+	if _, err := s.Append(t.Context(), plain(key), other, []string{target}, many); err != nil {
 		t.Fatal(err)
 	}
 	var got []string

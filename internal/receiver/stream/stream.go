@@ -188,52 +188,89 @@ func (s *Store) Close() {
 	}
 }
 
-// Result is what Append did.
-type Result int
-
-const (
-	// Stored means that every wanted target's queue holds the event now.
-	Stored Result = iota
-	// Duplicate means that the event was stored before and is still remembered.
-	Duplicate
-)
+// Appended is what Append did with a delivery.
+type Appended struct {
+	event.Judgement
+	// ID is the id of the event that was stored. It is not the one of its key where the same event was stored before, so
+	// that targets which drop an id they have seen do not drop it.
+	ID string
+}
 
 // Limits are the bounds of Append.
 type Limits struct {
 	// Window is how long an event is remembered.
 	Window time.Duration
+	// Retries is how long after a delivery the sender may still repeat it.
+	Retries time.Duration
 	// Backlog is the number of pending events, for each target and lane, at which Append returns ErrFull.
 	Backlog int64
 }
 
-// Append stores e for the named targets and remembers it under key, in one script. With no targets it only remembers.
-// A nil error means that Redis has confirmed the write. Any error means that the event may or may not be stored, and
-// that the same call again is right.
-func (s *Store) Append(ctx context.Context, key event.Key, e event.Event, targets []string, limits Limits) (Result, error) {
-	var keyRoom [9]string // on the stack, for up to four targets
-	keys := append(keyRoom[:0], s.prefix+"d:"+string(key[:]))
+// consentMemory is for how long at least the last consent of a recipient is remembered. Repeats are recognised for
+// Limits.Window only; the rest is for ids: consent that returns later must not come under an id that targets know.
+const consentMemory = 90 * 24 * time.Hour
+
+// Append judges e by its identity, stores news for the named targets and remembers it, in one script. With no targets it
+// only remembers. A nil error means that Redis has confirmed the write. Any error means that the event may or may not be
+// stored, and that the same call again is right.
+func (s *Store) Append(ctx context.Context, id event.Identity, e event.Event, targets []string, limits Limits) (Appended, error) {
+	var keyRoom [10]string // on the stack, for up to four targets
+	marker, memory := s.prefix+"d:"+string(id.Key[:]), s.prefix+"s:"+string(id.Subject[:])
+	kept := limits.Window
+	switch id.Rule {
+	case event.OptOut, event.OptIn:
+		kept = max(kept, consentMemory)
+	case event.Last:
+	case event.Any:
+		memory = marker // a key of the webhook, or a cluster refuses the script
+	}
+	keys := append(keyRoom[:0], marker, memory)
 	lane := event.LaneOf(e.Type)
 	for _, t := range targets {
 		keys = append(keys, s.queueKey(t, lane), s.accountKey(t))
 	}
-	var argRoom [2 + maxFields]string
-	args := append(argRoom[:0], strconv.FormatInt(limits.Window.Milliseconds(), 10), strconv.FormatInt(limits.Backlog, 10))
+	var argRoom [7 + maxFields]string
+	args := append(argRoom[:0], milliseconds(limits.Window), strconv.FormatInt(limits.Backlog, 10),
+		string(id.Rule), string(id.State[:]), strconv.FormatInt(id.Updated, 10), milliseconds(limits.Retries), milliseconds(kept))
 	args = encodeEvent(args, e)
 	reply, err := s.exec(ctx, appendScript, keys, args)
-	var code int64
-	if err == nil {
-		code, err = reply.AsInt64()
+	if err != nil {
+		return Appended{}, fmt.Errorf("append event: %w", err)
 	}
+	code, stored, err := decodeAppended(reply)
 	switch {
 	case err != nil:
-		return 0, fmt.Errorf("append event: %w", err)
+		return Appended{}, fmt.Errorf("append event: %w", err)
 	case code < 0:
-		return 0, fmt.Errorf("append event: %w: %s", ErrFull, targets[-code-1])
-	case code == 0:
-		return Duplicate, nil
+		return Appended{}, fmt.Errorf("append event: %w: %s", ErrFull, targets[-code-1])
+	case stored == "":
+		stored = e.ID
 	}
-	return Stored, nil
+	return Appended{judgements[code], stored}, nil
 }
+
+// judgements are what append.lua returns.
+var judgements = [...]event.Judgement{event.Repeat, event.New, event.Returned, event.LateRepeat, event.OptInWithheld}
+
+// decodeAppended reads the reply of append.lua: a code, or a code and an id.
+func decodeAppended(reply rueidis.RedisMessage) (code int64, id string, err error) {
+	if reply.IsArray() {
+		parts, err := reply.ToArray()
+		if err != nil || len(parts) != 2 {
+			return 0, "", errReply
+		}
+		if id, err = parts[1].ToString(); err != nil {
+			return 0, "", errReply
+		}
+		reply = parts[0]
+	}
+	if code, err = reply.AsInt64(); err != nil || code >= int64(len(judgements)) {
+		return 0, "", errReply
+	}
+	return code, id, nil
+}
+
+func milliseconds(d time.Duration) string { return strconv.FormatInt(d.Milliseconds(), 10) }
 
 func (s *Store) queueKey(target string, lane event.Lane) string {
 	return s.prefix + "q:" + target + ":" + string(lane)

@@ -37,9 +37,12 @@ func connect(t *testing.T, r *redistest.Server, consumer string) *stream.Store {
 	return s
 }
 
-func newEvent(n int) (event.Key, event.Event) {
+// plain is the identity of an event without a subject.
+func plain(key event.Key) event.Identity { return event.Identity{Key: key, Rule: event.Any} }
+
+func newEvent(n int) (event.Identity, event.Event) {
 	key := event.Key{byte(n >> 8), byte(n)}
-	return key, event.Event{
+	return plain(key), event.Event{
 		ID: key.ID(), Type: event.MessageReceived, AcceptedAt: time.UnixMilli(1_700_000_000_000),
 		Body: fmt.Appendf(nil, `{"n":%d}`, n),
 	}
@@ -48,7 +51,7 @@ func newEvent(n int) (event.Key, event.Event) {
 func appendTo(t *testing.T, s *stream.Store, n int, targets ...string) {
 	t.Helper()
 	key, e := newEvent(n)
-	if got, err := s.Append(t.Context(), key, e, targets, limits); err != nil || got != stream.Stored {
+	if got, err := s.Append(t.Context(), key, e, targets, limits); err != nil || got.Judgement != event.New {
 		t.Fatalf("Append(%d) = %v, %v; want Stored", n, got, err)
 	}
 }
@@ -91,9 +94,9 @@ func TestAppendStoresOnceForEveryTarget(t *testing.T) {
 	t.Parallel()
 	s := connect(t, redistest.Start(t), "a")
 	key, e := newEvent(1)
-	for i, want := range []stream.Result{stream.Stored, stream.Duplicate, stream.Duplicate} {
+	for i, want := range []event.Judgement{event.New, event.Repeat, event.Repeat} {
 		got, err := s.Append(t.Context(), key, e, []string{target, "audit"}, limits)
-		if err != nil || got != want {
+		if err != nil || got.Judgement != want {
 			t.Fatalf("call %d: Append = %v, %v; want %v", i, got, err, want)
 		}
 	}
@@ -122,7 +125,7 @@ func TestAppendForgetsAfterTheWindow(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if got == stream.Stored {
+		if got.Judgement == event.New {
 			return
 		}
 		if time.Now().After(deadline) {
@@ -162,7 +165,7 @@ func TestAppendThatFailsHalfwayIsNoDuplicateLater(t *testing.T) {
 		t.Fatalf("Append = %v; want ErrUnavailable", err)
 	}
 	r.MustDo("DEL", "hmw:{staging/support}:q:audit:general")
-	if got, err := s.Append(t.Context(), key, e, []string{target, "audit"}, limits); err != nil || got != stream.Stored {
+	if got, err := s.Append(t.Context(), key, e, []string{target, "audit"}, limits); err != nil || got.Judgement != event.New {
 		t.Fatalf("after repair: Append = %v, %v; want Stored", got, err)
 	}
 	if got := take(t, s.Queue("audit", event.General, unordered), 10, 0); len(got) != 1 {
@@ -397,9 +400,9 @@ func TestConcurrentDuplicatesAreStoredOnce(t *testing.T) {
 					t.Error(err)
 					return
 				}
-				if got == stream.Stored {
+				if got.Judgement == event.New {
 					mu.Lock()
-					stored[key]++
+					stored[key.Key]++
 					mu.Unlock()
 				}
 			}
@@ -423,7 +426,7 @@ func TestConnectNamesTheHostAndNeverThePassword(t *testing.T) {
 			t.Errorf("Connect = %v; want an error without the password", err)
 		}
 	}
-	if _, err := s.Append(t.Context(), event.Key{}, event.Event{}, nil, limits); !errors.Is(err, stream.ErrUnavailable) {
+	if _, err := s.Append(t.Context(), event.Identity{Rule: event.Any}, event.Event{}, nil, limits); !errors.Is(err, stream.ErrUnavailable) {
 		t.Errorf("Append before Connect = %v; want ErrUnavailable", err)
 	}
 }

@@ -19,8 +19,8 @@ func conform(t *testing.T, s *stream.Store) {
 	say(t, s, "1", 1)
 	l := wantTaken(t, q, "1/0")[0]
 	key, e := newEvent(1)
-	for i, want := range []stream.Result{stream.Stored, stream.Duplicate} {
-		if got, err := s.Append(t.Context(), key, e, []string{target, "audit"}, limits); err != nil || got != want {
+	for i, want := range []event.Judgement{event.New, event.Repeat} {
+		if got, err := s.Append(t.Context(), key, e, []string{target, "audit"}, limits); err != nil || got.Judgement != want {
 			t.Fatalf("Append, call %d = %v, %v; want %v", i, got, err, want)
 		}
 	}

@@ -1,0 +1,95 @@
+package event
+
+import "testing"
+
+func identityOf(t *testing.T, body string) Identity {
+	t.Helper()
+	d, err := Decode([]byte(body))
+	if err != nil {
+		t.Fatalf("Decode(%q): %v", body, err)
+	}
+	return d.Identity("staging", "support")
+}
+
+// TestPlaceholdersIdentifyNothing: what software writes where there is no id and no time must not make one event of two.
+func TestPlaceholdersIdentifyNothing(t *testing.T) {
+	t.Parallel()
+	for _, id := range []string{`0`, `-1`, `-9223372036854775808`, `null`, `""`, `-0`} {
+		for _, eventType := range Types() {
+			a := identityOf(t, `{"type":"`+eventType+`","event_data":{"id":`+id+`,"updated":"2026-01-02T03:04:05Z","text":"one"}}`)
+			b := identityOf(t, `{"type":"`+eventType+`","event_data":{"id":`+id+`,"updated":"2026-01-02T03:04:05Z","text":"two"}}`)
+			if a.Key == b.Key {
+				t.Errorf("%s: two events with the id %s share a key", eventType, id)
+			}
+		}
+		d, err := Decode([]byte(`{"type":"chat_closed","event_data":{"id":` + id + `}}`))
+		if err != nil || d.Conversation() != "" {
+			t.Errorf("conversation %q of a chat with the id %s, %v", d.Conversation(), id, err)
+		}
+		d, err = Decode([]byte(`{"type":"message_sent","event_data":{"conversation":{"id":` + id + `}}}`))
+		if err != nil || d.Conversation() != "" {
+			t.Errorf("conversation %q of a message in one with the id %s, %v", d.Conversation(), id, err)
+		}
+	}
+	for _, updated := range []string{
+		`null`, `""`, `" "`, `0`, `-1`, `0.0`, `false`, `"0"`, `"0001-01-01T00:00:00Z"`, `"0001-01-01T00:00:00.000Z"`, `"0001-01-01T00:00:00"`,
+		`"0001-01-01 00:00:00"`, `"0001-01-01T00:00:00+00:00"`, `"0000-00-00 00:00:00"`, `"1970-01-01T00:00:00Z"`, `"1970-01-01"`,
+		`"0001-01-01 00:00:00 +0000 UTC"`, `"1970-01-01T01:00:00+01:00"`, `{}`, `[]`,
+	} {
+		a := identityOf(t, `{"type":"chat_closed","event_data":{"id":77,"updated":`+updated+`,"assigned":1}}`)
+		b := identityOf(t, `{"type":"chat_closed","event_data":{"id":77,"updated":`+updated+`,"assigned":2}}`)
+		if a.Key == b.Key {
+			t.Errorf("two events updated at %s share a key", updated)
+		}
+		if a.Subject != b.Subject || a.Subject == (Key{}) {
+			t.Errorf("updated at %s: the subjects differ", updated)
+		}
+	}
+	for _, updated := range []string{`"2026-01-02T03:04:05Z"`, `1767607200`, `1767607200001`, `"2026-01-02 03:04:05"`, `"yesterday"`} {
+		if _, present := timeOf([]byte(updated)); !present {
+			t.Errorf("%s is taken for no time", updated)
+		}
+	}
+}
+
+func TestSubject(t *testing.T) {
+	t.Parallel()
+	for _, tc := range []struct {
+		name, a, b string
+		same       bool
+		rule       Rule
+	}{
+		{"the consent types of one recipient", `{"type":"target_opt_out","event_data":{"target":"+1","inbox":3}}`, `{"type":"target_double_opt_in","event_data":{"target":"+1","inbox":3,"x":1}}`, true, OptOut},
+		{"another inbox", `{"type":"target_opt_in","event_data":{"target":"+1","inbox":3}}`, `{"type":"target_opt_in","event_data":{"target":"+1","inbox":4}}`, false, OptIn},
+		{"another recipient", `{"type":"target_double_opt_restricted","event_data":{"target":"+1"}}`, `{"type":"target_opt_out","event_data":{"target":"+2"}}`, false, OptOut},
+		{"a recipient by phone", `{"type":"target_opt_out","event_data":{"phone":"1","target":""}}`, `{"type":"target_opt_in","event_data":{"phone":"1"}}`, true, OptOut},
+		{"recipients of no name that is known", `{"type":"target_opt_out","event_data":{"who":"1"}}`, `{"type":"target_opt_in","event_data":{"who":"2"}}`, true, OptOut},
+		{"the statuses of a message", `{"type":"message_sent","event_data":{"id":1,"status":"sent"}}`, `{"type":"message_sent","event_data":{"id":1,"status":"failed"}}`, true, Last},
+		{"another message", `{"type":"message_sent","event_data":{"id":1}}`, `{"type":"message_sent","event_data":{"id":2}}`, false, Last},
+		{"a chat at one time", `{"type":"chat_closed","event_data":{"id":1,"updated":"2026-01-02T03:04:05Z"}}`, `{"type":"chat_opened","event_data":{"id":1,"updated":"2026-01-02T03:04:05Z"}}`, true, Last},
+		{"a chat at two times", `{"type":"chat_closed","event_data":{"id":1,"updated":"2026-01-02T03:04:05Z"}}`, `{"type":"chat_closed","event_data":{"id":1,"updated":"2026-01-02T03:04:06Z"}}`, false, Last},
+		{"a chat without a time", `{"type":"chat_closed","event_data":{"id":1}}`, `{"type":"chat_opened","event_data":{"id":1,"read":1}}`, true, Last},
+		{"a type that is not documented", `{"type":"fax","event_data":{"id":1}}`, `{"type":"fax","event_data":{"id":2}}`, true, Any},
+		{"a message without an id", `{"type":"message_sent","event_data":{"text":"a"}}`, `{"type":"message_sent","event_data":{"text":"b"}}`, true, Any},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			t.Parallel()
+			a, b := identityOf(t, tc.a), identityOf(t, tc.b)
+			if (a.Subject == b.Subject) != tc.same || a.Rule != tc.rule {
+				t.Errorf("one subject: %t, want %t; rule %s, want %s", a.Subject == b.Subject, tc.same, a.Rule, tc.rule)
+			}
+		})
+	}
+}
+
+// A key that an expression makes is all that counts, as it was.
+func TestAnExpressionHasNoSubject(t *testing.T) {
+	t.Parallel()
+	d, err := Decode([]byte(`{"type":"target_opt_out","event_data":{"target":"+1"}}`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := d.IdentityBy("staging", "support", "k"); got != (Identity{Key: d.KeyBy("staging", "support", "k"), Rule: Any}) {
+		t.Errorf("identity %+v", got)
+	}
+}
