@@ -35,6 +35,9 @@ type observation struct {
 	ask bool
 }
 
+// mostPods bounds how many Pods of one resource are asked: as many as it may have replicas.
+const mostPods = 100
+
 // PodStatus asks receiver Pods about themselves.
 type PodStatus interface {
 	// Report returns what the Pod with this address says. It returns an error if it says nothing.
@@ -176,6 +179,7 @@ func listPods(ctx context.Context, c client.Reader, hook *v1alpha1.HeymarketWebh
 
 // askPods asks all Pods at once, and returns nil for one that does not answer.
 func askPods(ctx context.Context, status PodStatus, addresses []netip.Addr) []*contract.Status {
+	addresses = addresses[:min(len(addresses), mostPods)]
 	reports := make([]*contract.Status, len(addresses))
 	var wg sync.WaitGroup
 	for i, a := range addresses {

@@ -17,7 +17,8 @@ import (
 const (
 	// podStatusTimeout leaves a Pod the time to find out that Redis is silent, and to say so.
 	podStatusTimeout = desired.StatusTimeout + 2*time.Second
-	podStatusLimit   = 64 << 10
+	// podStatusLimit bounds an answer in bytes. That of a webhook with 16 targets has fewer than 8 KiB.
+	podStatusLimit = 16 << 10
 )
 
 // redisWorks says that the Pod reports Redis as usable.
@@ -64,5 +65,25 @@ func (p *HTTPPodStatus) Report(ctx context.Context, address netip.Addr) (contrac
 	if report.ConfigDigest == "" {
 		return contract.Status{}, errors.New("GET " + url + ": the answer has no configDigest")
 	}
-	return report, nil
+	return within(report), nil
+}
+
+const (
+	// mostReported bounds the entries that are kept of each list in an answer. A webhook has at most 16 targets.
+	mostReported = 16
+	// mostCounted bounds a count in an answer.
+	mostCounted = 1_000_000_000_000
+)
+
+// within returns the report with its lists and numbers cut to bounds: anything may answer at a Pod's address.
+func within(s contract.Status) contract.Status {
+	s.Problems = s.Problems[:min(len(s.Problems), 2*mostReported)]
+	s.Tokens = s.Tokens[:min(len(s.Tokens), mostReported)]
+	s.Targets = slices.Clone(s.Targets[:min(len(s.Targets), mostReported)])
+	for i := range s.Targets {
+		t := &s.Targets[i]
+		t.Pending = min(max(t.Pending, 0), mostCounted)
+		t.DeadLetters = min(max(t.DeadLetters, 0), mostCounted)
+	}
+	return s
 }

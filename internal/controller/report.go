@@ -35,6 +35,9 @@ func (r *Reconciler) report(ctx context.Context, now *round, want desired.Object
 	before := now.hook.Status
 	after := status(now, want, seen, time.Now())
 	if !equality.Semantic.DeepEqual(before, after) {
+		if wait := r.pace.take(now.hook.UID, time.Now()); wait > 0 {
+			return reconcile.Result{RequeueAfter: wait}, now.trouble
+		}
 		updated := now.hook.DeepCopy()
 		updated.Status = after
 		// The lock keeps a status that was made from an old view of the resource from undoing a newer one.

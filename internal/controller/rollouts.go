@@ -62,14 +62,15 @@ type admission struct {
 
 // newRollouts returns Rollouts for receivers of an image. A limit of 0 means none.
 func newRollouts(limit int, image string, deployments client.Reader) *Rollouts {
-	return &Rollouts{limit: limit, image: image, deployments: deployments, period: rolloutsPeriod, admitted: map[client.ObjectKey]admission{}}
+	return &Rollouts{limit: limit, image: image, deployments: deployments, period: rolloutsPeriod, admitted: map[client.ObjectKey]admission{}, count: rolloutCount{rolling: map[string]int{}}}
 }
 
 // rolloutCount counts the Deployments of the present image.
-type rolloutCount struct{ rolling, stuck, done int }
-
-// taken is how many places are not free.
-func (c rolloutCount) taken() int { return c.rolling + max(0, c.stuck-c.done) }
+type rolloutCount struct {
+	// rolling counts them by namespace.
+	rolling     map[string]int
+	stuck, done int
+}
 
 // Admit says whether the Deployment may roll now. One that may not is woken when it is its turn to ask again.
 func (r *Rollouts) Admit(ctx context.Context, d *appsv1.Deployment) (bool, error) {
@@ -80,7 +81,7 @@ func (r *Rollouts) Admit(ctx context.Context, d *appsv1.Deployment) (bool, error
 		return false, err
 	}
 	_, again := r.admitted[key]
-	if !again && r.free() <= 0 {
+	if !again && r.free(key.Namespace) <= 0 {
 		if !slices.Contains(r.waiting, key) {
 			r.waiting = append(r.waiting, key)
 		}
@@ -91,7 +92,22 @@ func (r *Rollouts) Admit(ctx context.Context, d *appsv1.Deployment) (bool, error
 	return true, nil
 }
 
-func (r *Rollouts) free() int { return r.limit - r.count.taken() - len(r.admitted) }
+// free returns how many places there are for a namespace. What the others hold of more than half the places each is not
+// counted, so that Deployments which never finish in one namespace leave places to the others.
+func (r *Rollouts) free(namespace string) int {
+	held := maps.Clone(r.count.rolling)
+	for key := range r.admitted {
+		held[key.Namespace]++
+	}
+	free := r.limit - max(0, r.count.stuck-r.count.done)
+	for holder, n := range held {
+		if holder != namespace {
+			n = min(n, r.limit/2)
+		}
+		free -= n
+	}
+	return free
+}
 
 // recount counts anew if the last count is too old to go by.
 func (r *Rollouts) recount(ctx context.Context) error {
@@ -102,7 +118,7 @@ func (r *Rollouts) recount(ctx context.Context) error {
 	if err := r.deployments.List(ctx, &all, client.UnsafeDisableDeepCopy, client.MatchingLabels{desired.LabelManagedBy: desired.ManagedByValue}); err != nil {
 		return fmt.Errorf("count roll-outs: %w", err)
 	}
-	r.count = rolloutCount{}
+	r.count = rolloutCount{rolling: map[string]int{}}
 	for i := range all.Items {
 		d := &all.Items[i]
 		if a, admitted := r.admitted[client.ObjectKeyFromObject(d)]; admitted && d.Generation > a.generation {
@@ -115,7 +131,7 @@ func (r *Rollouts) recount(ctx context.Context) error {
 		case rolledOut(d) && wasAvailable(d):
 			r.count.done++
 		default:
-			r.count.rolling++
+			r.count.rolling[d.Namespace]++
 		}
 	}
 	maps.DeleteFunc(r.admitted, func(_ client.ObjectKey, a admission) bool { return time.Since(a.at) > admissionPatience })
@@ -164,12 +180,16 @@ func (r *Rollouts) next(ctx context.Context) ([]client.ObjectKey, error) {
 	if err := r.recount(ctx); err != nil {
 		return nil, err
 	}
-	n := min(max(r.free(), 0), len(r.waiting))
-	next := slices.Clone(r.waiting[:n])
-	r.waiting = slices.Delete(r.waiting, 0, n)
-	for i, k := range next {
-		next[i] = client.ObjectKey{Namespace: k.Namespace, Name: desired.WebhookOfReceiver(k.Name)}
-	}
+	var next []client.ObjectKey
+	given := map[string]int{}
+	r.waiting = slices.DeleteFunc(r.waiting, func(k client.ObjectKey) bool {
+		if len(next) >= r.limit || given[k.Namespace] >= r.free(k.Namespace) {
+			return false
+		}
+		given[k.Namespace]++
+		next = append(next, client.ObjectKey{Namespace: k.Namespace, Name: desired.WebhookOfReceiver(k.Name)})
+		return true
+	})
 	return next, nil
 }
 
@@ -183,7 +203,7 @@ func (r *Rollouts) tell(logger logr.Logger, told string) string {
 		return ""
 	case len(r.waiting) == 0:
 		now = ""
-	case r.count.rolling == 0 && len(r.admitted) == 0 && r.free() <= 0:
+	case len(r.count.rolling) == 0 && len(r.admitted) == 0 && r.free("") <= 0:
 		now = "stopped"
 	}
 	switch {

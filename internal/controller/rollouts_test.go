@@ -114,10 +114,24 @@ func TestRolloutPlaces(t *testing.T) {
 			if err := r.recount(t.Context()); err != nil {
 				t.Fatal(err)
 			}
-			if got := r.free(); got != tc.free {
+			if got := r.free("staging"); got != tc.free {
 				t.Errorf("%d places are free, want %d", got, tc.free)
 			}
 		})
+	}
+}
+
+func TestRolloutsLeavePlacesToOtherNamespaces(t *testing.T) {
+	t.Parallel()
+	all := receivers(t, strings.Repeat("rolling ", 10)+"earlier earlier")
+	other := all[11]
+	other.Namespace = "other"
+	r := newRollouts(10, present, all)
+	if free, err := r.Admit(t.Context(), all[10]); err != nil || free {
+		t.Errorf("Admit of a namespace that has all places = %v, %v; want false", free, err)
+	}
+	if free, err := r.Admit(t.Context(), other); err != nil || !free {
+		t.Errorf("Admit of another namespace = %v, %v; want true", free, err)
 	}
 }
 

@@ -330,6 +330,7 @@ func (w *world) rollOut(n int) {
 	w.do(client.IgnoreNotFound(err))
 	slice.Labels = map[string]string{discoveryv1.LabelServiceName: "support-receiver"}
 	maps.Copy(slice.Labels, w.service().Labels)
+	slice.OwnerReferences = []metav1.OwnerReference{*metav1.NewControllerRef(w.service(), corev1.SchemeGroupVersion.WithKind("Service"))}
 	slice.AddressType = discoveryv1.AddressTypeIPv4
 	slice.Endpoints = nil
 	for i := range int(*d.Spec.Replicas) {
