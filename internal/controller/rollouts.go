@@ -102,7 +102,7 @@ func (r *Rollouts) free(namespace string) int {
 	free := r.limit - max(0, r.count.stuck-r.count.done)
 	for holder, n := range held {
 		if holder != namespace {
-			n = min(n, r.limit/2)
+			n = min(n, (r.limit+1)/2)
 		}
 		free -= n
 	}
