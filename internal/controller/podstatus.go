@@ -8,6 +8,7 @@ import (
 	"io"
 	"net/http"
 	"net/netip"
+	"slices"
 	"time"
 
 	"heymarket.dev/operator/internal/contract"
@@ -17,7 +18,7 @@ import (
 const (
 	// podStatusTimeout leaves a Pod the time to find out that Redis is silent, and to say so.
 	podStatusTimeout = desired.StatusTimeout + 2*time.Second
-	// podStatusLimit bounds an answer in bytes. That of a webhook with 16 targets has fewer than 8 KiB.
+	// podStatusLimit bounds an answer in bytes, and its header. That of a webhook with 16 targets has fewer than 8 KiB.
 	podStatusLimit = 16 << 10
 )
 
@@ -37,7 +38,9 @@ func NewHTTPPodStatus() *HTTPPodStatus {
 		client: &http.Client{
 			Timeout: podStatusTimeout,
 			// A Pod is asked a few times and then not for hours: no connection is worth keeping.
-			Transport:     &http.Transport{DisableKeepAlives: true},
+			Transport: &http.Transport{
+				DisableKeepAlives: true, DisableCompression: true, MaxResponseHeaderBytes: podStatusLimit,
+			},
 			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 		},
 	}
@@ -56,7 +59,7 @@ func (p *HTTPPodStatus) Report(ctx context.Context, address netip.Addr) (contrac
 	}
 	defer resp.Body.Close()
 	if resp.StatusCode != http.StatusOK {
-		return contract.Status{}, fmt.Errorf("GET %s: %s", url, resp.Status)
+		return contract.Status{}, fmt.Errorf("GET %s: status %d", url, resp.StatusCode)
 	}
 	var report contract.Status
 	if err := json.NewDecoder(io.LimitReader(resp.Body, podStatusLimit)).Decode(&report); err != nil {

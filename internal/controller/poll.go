@@ -133,15 +133,16 @@ func (p podPoll) news(ctx context.Context, key client.ObjectKey) bool {
 	if differs(hook, observeDurability(hook, reports)) {
 		return true
 	}
-	serving := &corev1.Secret{}
-	if err := p.webhooks.Get(ctx, client.ObjectKey{Namespace: key.Namespace, Name: desired.ReceiverName(key.Name)}, serving); err != nil {
+	handedOut := &corev1.Secret{}
+	if err := p.webhooks.Get(ctx, client.ObjectKey{Namespace: key.Namespace, Name: desired.ReceiverName(key.Name)}, handedOut); err != nil {
 		return true
 	}
+	digest := configDigest(handedOut)
 	after := hook.Status.DeepCopy()
 	after.Targets = nil
-	figures(hook, after, reports, time.Now())
+	figures(hook, after, serving(reports, digest), time.Now())
 	if meta.IsStatusConditionTrue(hook.Status.Conditions, v1alpha1.ConditionAccepted) {
-		tokens(hook, after, reports, configDigest(serving), time.Now())
+		tokens(hook, after, reports, digest, time.Now())
 	}
 	return !equality.Semantic.DeepEqual(&hook.Status, after)
 }
