@@ -6,6 +6,7 @@ import (
 
 	"k8s.io/apimachinery/pkg/types"
 
+	"heymarket.dev/operator/api/v1alpha1"
 	"heymarket.dev/operator/internal/contract"
 )
 
@@ -50,6 +51,21 @@ func TestPodsThatChangeTheirMindCauseFewStatusWrites(t *testing.T) {
 			s.Redis = []string{contract.RedisOK, "\x1b[31munreachable"}[i%2]
 		})
 		if _, err := w.tryReconcile(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if got := len(w.writes.take()); got > statusBurst {
+		t.Errorf("%d rounds write the status %d times, want at most %d", rounds, got, statusBurst)
+	}
+}
+
+func TestADeletionThatChangesItsReasonCausesFewStatusWrites(t *testing.T) {
+	w := settled(t)
+	w.writes.take()
+	const rounds = 60
+	for i := range rounds {
+		why := verdict{reason: v1alpha1.ReasonReceiverEnding, message: []string{"One thing.", "Another."}[i%2]}
+		if err := w.r.reportDeletion(t.Context(), w.hook(), why); err != nil {
 			t.Fatal(err)
 		}
 	}

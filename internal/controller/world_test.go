@@ -411,9 +411,18 @@ type fakePods struct {
 	mu     sync.Mutex
 	serves map[string]contract.Status // by address; absent means that the Pod does not answer
 	asked  int
+	// silent are addresses that take a connection and never answer, and waited is how many wait for them.
+	silent netip.Prefix
+	waited atomic.Int64
 }
 
-func (p *fakePods) Report(_ context.Context, a netip.Addr) (contract.Status, error) {
+func (p *fakePods) Report(ctx context.Context, a netip.Addr) (contract.Status, error) {
+	if p.silent.Contains(a) {
+		p.waited.Add(1)
+		defer p.waited.Add(-1)
+		<-ctx.Done()
+		return contract.Status{}, context.Cause(ctx)
+	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.asked++
