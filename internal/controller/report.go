@@ -35,7 +35,8 @@ func (r *Reconciler) report(ctx context.Context, now *round, want desired.Object
 	before := now.hook.Status
 	after := status(now, want, seen, time.Now())
 	if !equality.Semantic.DeepEqual(before, after) {
-		if wait := r.pace.take(now.hook.UID, time.Now()); wait > 0 {
+		// A change of the spec is reported at once: it costs the tenant a write as well.
+		if wait := r.pace.take(now.hook.UID, time.Now()); wait > 0 && before.ObservedGeneration == after.ObservedGeneration {
 			return reconcile.Result{RequeueAfter: wait}, now.trouble
 		}
 		updated := now.hook.DeepCopy()
