@@ -99,6 +99,7 @@ func run(ctx context.Context, opts options, logger logr.Logger) error {
 	if err != nil {
 		return fmt.Errorf("set up the manager: %w", err)
 	}
+	liveness := &controller.Liveness{}
 	if err := controller.Setup(ctx, mgr, controller.Settings{
 		ReceiverImage: opts.receiverImage,
 		HostTemplate:  opts.hostTemplate,
@@ -117,10 +118,11 @@ func run(ctx context.Context, opts options, logger logr.Logger) error {
 		Traces:          opts.traces,
 
 		MaxConcurrentRollouts: opts.maxRollouts,
+		Liveness:              liveness,
 	}, redis, controller.NewHTTPPodStatus()); err != nil {
 		return fmt.Errorf("set up the controller: %w", err)
 	}
-	if err := mgr.AddHealthzCheck("ping", healthz.Ping); err != nil {
+	if err := mgr.AddHealthzCheck("reconciles", liveness.Check); err != nil {
 		return fmt.Errorf("add health check: %w", err)
 	}
 	if err := mgr.AddReadyzCheck("caches", cachesSynced(mgr)); err != nil {

@@ -3,6 +3,7 @@ package controller
 import (
 	"context"
 	"fmt"
+	"reflect"
 
 	appsv1 "k8s.io/api/apps/v1"
 	autoscalingv2 "k8s.io/api/autoscaling/v2"
@@ -82,6 +83,10 @@ func readChild[T client.Object](
 ) (T, error) {
 	var none T
 	err := r.Client.Get(ctx, key, obj)
+	if err == nil && isHollow(obj) {
+		reflect.ValueOf(obj).Elem().SetZero()
+		err = r.Live.Get(ctx, key, obj)
+	}
 	if apierrors.IsNotFound(err) && wanted {
 		err = r.Live.Get(ctx, key, obj)
 	}

@@ -20,6 +20,12 @@ import (
 // figuresPeriod is how often the figures of one status may change.
 const figuresPeriod = time.Minute
 
+// serving returns the reports of receivers that serve one of the configurations. At the addresses that an EndpointSlice names,
+// receivers of another namespace may answer: their figures are not for this one to read.
+func serving(reports []contract.Status, digests ...string) []contract.Status {
+	return slices.DeleteFunc(slices.Clone(reports), func(r contract.Status) bool { return !slices.Contains(digests, r.ConfigDigest) })
+}
+
 // circuits from the best to the worst.
 var circuits = []v1alpha1.Circuit{v1alpha1.CircuitClosed, v1alpha1.CircuitOpen, v1alpha1.CircuitGone}
 

@@ -339,8 +339,8 @@ func (r *Reconciler) reportDeletion(ctx context.Context, hook *v1alpha1.Heymarke
 		meta.RemoveStatusCondition(&updated.Status.Conditions, v1alpha1.ConditionReady)
 	}
 	setCondition(&updated.Status, v1alpha1.ConditionReady, why)
-	if equality.Semantic.DeepEqual(hook.Status, updated.Status) {
-		return nil
+	if equality.Semantic.DeepEqual(hook.Status, updated.Status) || r.pace.take(hook.UID, time.Now()) > 0 {
+		return nil // What comes too soon after other writes is reported by a later round.
 	}
 	patch := client.MergeFromWithOptions(hook, client.MergeFromWithOptimisticLock{})
 	if err := r.Client.Status().Patch(ctx, updated, patch, client.FieldOwner(FieldOwner)); err != nil {

@@ -228,6 +228,10 @@ func TestHTTPPodStatus(t *testing.T) {
 		"no end": {func(w http.ResponseWriter, _ *http.Request) {
 			w.Write([]byte(`{"a":"` + strings.Repeat("x", podStatusLimit) + `"}`))
 		}, ""},
+		"no end of headers": {func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("X-Long", strings.Repeat("x", 2*podStatusLimit))
+			w.Write([]byte(`{"configDigest":"sha256:aa"}`))
+		}, ""},
 		"another path": {http.NotFound, ""},
 	} {
 		t.Run(name, func(t *testing.T) {

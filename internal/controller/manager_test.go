@@ -6,6 +6,7 @@ import (
 	"context"
 	"fmt"
 	"net"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"slices"
@@ -16,6 +17,7 @@ import (
 
 	"github.com/go-logr/logr/funcr"
 	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
 	eventsv1 "k8s.io/api/events/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -312,20 +314,48 @@ func TestManagerAsksPods(t *testing.T) {
 		before := w.pods.count()
 		w.eventually("a poll", func() bool { return w.pods.count() >= before+2*times })
 	}
-	polled(3)
-	w.writes.take()
-	reads := w.writes.read.Load()
-	polled(10)
-	if got := w.writes.take(); len(got) != 0 {
-		t.Errorf("writes at rest: %v", got)
-	}
-	if got := w.writes.read.Load(); got != reads {
-		t.Errorf("%d reads at rest", got-reads)
-	}
+	// Ready is seen before the reconcile that writing it causes, so the rest is waited for.
+	w.eventually("ten polls without a request to the API server", func() bool {
+		w.writes.take()
+		reads := w.writes.read.Load()
+		polled(10)
+		return len(w.writes.take()) == 0 && w.writes.read.Load() == reads
+	})
 	w.says("10.1.0.2", func(p *contract.Status) {
 		p.Durable, p.DurabilityProblems = false, []string{"Redis forgets events when it restarts: its append-only file is off; set appendonly yes."}
 	})
 	w.eventually("the loss of durability", func() bool { return w.reason(v1alpha1.ConditionReady) == v1alpha1.ReasonNotDurable })
+}
+
+// EndpointSlices can be written by anyone with rights in the namespace. Here 40 name addresses that never answer.
+func TestManagerServesANamespaceWhileThePodsOfAnotherAreSilent(t *testing.T) {
+	t.Parallel()
+	hostile, victim := newWorld(t), newWorld(t)
+	victim.pods.silent = netip.MustParsePrefix("10.66.0.0/16")
+	for i := range 40 {
+		name := fmt.Sprint("hook-", i)
+		hook := &v1alpha1.HeymarketWebhook{ObjectMeta: metav1.ObjectMeta{Namespace: hostile.namespace, Name: name}}
+		hostile.do(yaml.UnmarshalStrict([]byte(smallest), &hook.Spec))
+		hostile.do(hostile.person.Create(t.Context(), hook))
+		service := desired.ReceiverName(name)
+		hostile.do(hostile.person.Create(t.Context(), &discoveryv1.EndpointSlice{
+			ObjectMeta: metav1.ObjectMeta{
+				Namespace: hostile.namespace, Name: service,
+				Labels:          map[string]string{desired.LabelManagedBy: desired.ManagedByValue, desired.LabelInstance: name, discoveryv1.LabelServiceName: service},
+				OwnerReferences: []metav1.OwnerReference{{APIVersion: "v1", Kind: "Service", Name: service, UID: "forged", Controller: new(true)}},
+			},
+			AddressType: discoveryv1.AddressTypeIPv4,
+			Endpoints:   []discoveryv1.Endpoint{{Addresses: []string{fmt.Sprint("10.66.0.", i+1)}}},
+		}))
+	}
+	victim.manage(operatorIn(t, hostile.namespace, victim.namespace), hostile.namespace, victim.namespace)
+	victim.eventually("the silence", func() bool { return victim.pods.waited.Load() >= namespaceWorkers })
+	victim.secret("heymarket", map[string]string{"token": canary})
+	victim.webhook(smallest)
+	victim.eventually("the children", func() bool { return victim.exist() == allChildren })
+	if n := victim.pods.waited.Load(); n > namespaceWorkers {
+		t.Errorf("%d workers wait for the Pods of one namespace, want at most %d", n, namespaceWorkers)
+	}
 }
 
 // A target's Service that comes or goes wakes the resource, and holds up none of its children. An Ingress that nobody

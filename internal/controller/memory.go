@@ -8,6 +8,7 @@ import (
 	appsv1 "k8s.io/api/apps/v1"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"heymarket.dev/operator/api/v1alpha1"
 )
@@ -16,7 +17,7 @@ import (
 // the template of the receiver's Pods, the messages of conditions.
 
 // slim strips a child of the managed fields of others; those of the operator tell what it has applied. The rest shares
-// its words with other objects.
+// its words with other objects. What does not look like a child becomes hollow.
 func slim(in any) (any, error) {
 	obj, err := meta.Accessor(in)
 	if err != nil {
@@ -30,16 +31,21 @@ func slim(in any) (any, error) {
 	obj.SetManagedFields(fields)
 	obj.SetLabels(labels)
 	obj.SetOwnerReferences(owners)
+	if child, ok := in.(client.Object); ok && !keepable(child) {
+		return hollow(child), nil
+	}
 	if d, ok := in.(*appsv1.Deployment); ok {
 		share(reflect.ValueOf(&d.Spec.Template))
 	}
 	return in, nil
 }
 
-// slimWebhook strips a HeymarketWebhook of all managed fields: the operator writes no part of its spec.
+// slimWebhook strips a HeymarketWebhook of all managed fields, since the operator writes no part of its spec, and of its
+// annotations, which are the user's and can be large.
 func slimWebhook(in any) (any, error) {
 	if hook, ok := in.(*v1alpha1.HeymarketWebhook); ok {
 		hook.ManagedFields = nil
+		hook.Annotations = nil
 		share(reflect.ValueOf(&hook.Status.Conditions))
 	}
 	return in, nil

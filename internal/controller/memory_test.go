@@ -21,7 +21,9 @@ func TestSlim(t *testing.T) {
 		return &appsv1.Deployment{
 			ObjectMeta: metav1.ObjectMeta{
 				Name: word("support-receiver"), Labels: map[string]string{word("app"): word("receiver")},
-				OwnerReferences: []metav1.OwnerReference{{Kind: word("HeymarketWebhook"), UID: "1", Controller: new(true)}},
+				OwnerReferences: []metav1.OwnerReference{{
+					APIVersion: v1alpha1.GroupVersion.String(), Kind: word("HeymarketWebhook"), Name: "support", UID: "1", Controller: new(true),
+				}},
 				ManagedFields: []metav1.ManagedFieldsEntry{
 					{Manager: "kube-controller-manager", Operation: metav1.ManagedFieldsOperationUpdate, Subresource: "status"},
 					{Manager: word(FieldOwner), Operation: metav1.ManagedFieldsOperationApply, FieldsV1: metav1.NewFieldsV1(`{"f:spec":{}}`), Time: new(metav1.Now())},

@@ -35,6 +35,9 @@ type observation struct {
 	ask bool
 }
 
+// mostPods bounds how many Pods of one resource are asked: as many as it may have replicas.
+const mostPods = 100
+
 // PodStatus asks receiver Pods about themselves.
 type PodStatus interface {
 	// Report returns what the Pod with this address says. It returns an error if it says nothing.
@@ -192,6 +195,7 @@ func sorted(byPod map[string]podAddresses) []podAddresses {
 
 // askPods asks all Pods at once, and returns nil for one that does not answer.
 func askPods(ctx context.Context, status PodStatus, pods []podAddresses) []*contract.Status {
+	pods = pods[:min(len(pods), mostPods)]
 	reports := make([]*contract.Status, len(pods))
 	var wg sync.WaitGroup
 	for i, addresses := range pods {

@@ -8,6 +8,7 @@ import (
 	"io"
 	"net/http"
 	"net/netip"
+	"slices"
 	"time"
 
 	"heymarket.dev/operator/internal/contract"
@@ -17,7 +18,8 @@ import (
 const (
 	// podStatusTimeout leaves a Pod the time to find out that Redis is silent, and to say so.
 	podStatusTimeout = desired.StatusTimeout + 2*time.Second
-	podStatusLimit   = 64 << 10
+	// podStatusLimit bounds an answer in bytes, and its header. That of a webhook with 16 targets has fewer than 8 KiB.
+	podStatusLimit = 16 << 10
 )
 
 // redisWorks says that the Pod reports Redis as usable.
@@ -36,7 +38,9 @@ func NewHTTPPodStatus() *HTTPPodStatus {
 		client: &http.Client{
 			Timeout: podStatusTimeout,
 			// A Pod is asked a few times and then not for hours: no connection is worth keeping.
-			Transport:     &http.Transport{DisableKeepAlives: true},
+			Transport: &http.Transport{
+				DisableKeepAlives: true, DisableCompression: true, MaxResponseHeaderBytes: podStatusLimit,
+			},
 			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 		},
 	}
@@ -55,7 +59,7 @@ func (p *HTTPPodStatus) Report(ctx context.Context, address netip.Addr) (contrac
 	}
 	defer resp.Body.Close()
 	if resp.StatusCode != http.StatusOK {
-		return contract.Status{}, fmt.Errorf("GET %s: %s", url, resp.Status)
+		return contract.Status{}, fmt.Errorf("GET %s: status %d", url, resp.StatusCode)
 	}
 	var report contract.Status
 	if err := json.NewDecoder(io.LimitReader(resp.Body, podStatusLimit)).Decode(&report); err != nil {
@@ -64,5 +68,25 @@ func (p *HTTPPodStatus) Report(ctx context.Context, address netip.Addr) (contrac
 	if report.ConfigDigest == "" {
 		return contract.Status{}, errors.New("GET " + url + ": the answer has no configDigest")
 	}
-	return report, nil
+	return within(report), nil
+}
+
+const (
+	// mostReported bounds the entries that are kept of each list in an answer. A webhook has at most 16 targets.
+	mostReported = 16
+	// mostCounted bounds a count in an answer.
+	mostCounted = 1_000_000_000_000
+)
+
+// within returns the report with its lists and numbers cut to bounds: anything may answer at a Pod's address.
+func within(s contract.Status) contract.Status {
+	s.Problems = s.Problems[:min(len(s.Problems), 2*mostReported)]
+	s.Tokens = s.Tokens[:min(len(s.Tokens), mostReported)]
+	s.Targets = slices.Clone(s.Targets[:min(len(s.Targets), mostReported)])
+	for i := range s.Targets {
+		t := &s.Targets[i]
+		t.Pending = min(max(t.Pending, 0), mostCounted)
+		t.DeadLetters = min(max(t.DeadLetters, 0), mostCounted)
+	}
+	return s
 }

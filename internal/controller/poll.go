@@ -63,6 +63,7 @@ func (p podPoll) round(ctx context.Context, queue workqueue.TypedRateLimitingInt
 	}
 	var wg sync.WaitGroup
 	defer wg.Wait()
+	asking := &places{share: namespacePollers, taken: map[string]int{}}
 	work := make(chan client.ObjectKey)
 	defer close(work)
 	for range min(pollers, len(hooks.Items)) {
@@ -71,6 +72,7 @@ func (p podPoll) round(ctx context.Context, queue workqueue.TypedRateLimitingInt
 				if p.news(ctx, key) {
 					queue.Add(reconcile.Request{NamespacedName: key})
 				}
+				asking.giveBack(key.Namespace)
 			}
 		})
 	}
@@ -79,6 +81,9 @@ func (p podPoll) round(ctx context.Context, queue workqueue.TypedRateLimitingInt
 		// Half to one and a half steps: two operators, or two resources of one Redis, do not fall into step.
 		if !sleep(ctx, step/2+rand.N(step+1)) {
 			return
+		}
+		if !asking.take(hooks.Items[i].Namespace) {
+			continue // Its Pods are slow to answer. The next round asks again.
 		}
 		select {
 		case work <- client.ObjectKeyFromObject(&hooks.Items[i]):
@@ -127,15 +132,16 @@ func (p podPoll) news(ctx context.Context, key client.ObjectKey) bool {
 	if differs(hook, observeDurability(hook, reports)) {
 		return true
 	}
-	serving := &corev1.Secret{}
-	if err := p.webhooks.Get(ctx, client.ObjectKey{Namespace: key.Namespace, Name: desired.ReceiverName(key.Name)}, serving); err != nil {
+	handedOut := &corev1.Secret{}
+	if err := p.webhooks.Get(ctx, client.ObjectKey{Namespace: key.Namespace, Name: desired.ReceiverName(key.Name)}, handedOut); err != nil {
 		return true
 	}
+	digest := configDigest(handedOut)
 	after := hook.Status.DeepCopy()
 	after.Targets = nil
-	figures(hook, after, reports, time.Now())
+	figures(hook, after, serving(reports, digest), time.Now())
 	if meta.IsStatusConditionTrue(hook.Status.Conditions, v1alpha1.ConditionAccepted) {
-		tokens(hook, after, reports, desired.DigestOf(serving.Data), time.Now())
+		tokens(hook, after, reports, digest, time.Now())
 	}
 	return !equality.Semantic.DeepEqual(&hook.Status, after)
 }

@@ -63,6 +63,7 @@ type Reconciler struct {
 	Settings Settings
 
 	applied appliedMemory
+	pace    statusPace
 }
 
 var _ reconcile.ObjectReconciler[*v1alpha1.HeymarketWebhook] = (*Reconciler)(nil)

@@ -1012,6 +1012,14 @@ targets: [{name: crm, url: 'http://crm.example.com/in'}, {name: log, url: 'http:
 	change(w, w.hook(), func(h *v1alpha1.HeymarketWebhook) { h.Spec.Targets = h.Spec.Targets[1:] })
 	w.reconcile()
 	figures(0, 0, idle[1])
+	// What receivers of another webhook count is not for this one to read.
+	w.serve("10.1.0.1", "10.1.0.2")
+	for _, a := range []string{"10.1.0.1", "10.1.0.2"} {
+		w.says(a, func(p *contract.Status) { p.ConfigDigest, p.Targets[0].Pending = "sha256:of another", 77 })
+	}
+	aMinuteLater()
+	w.reconcile()
+	figures(0, 0, idle[1])
 }
 
 // A person sees when each token was used last, through a rotation and the restarts that go with it.

@@ -11,8 +11,6 @@ import (
 
 	"k8s.io/client-go/util/workqueue"
 	"sigs.k8s.io/controller-runtime/pkg/client"
-	"sigs.k8s.io/controller-runtime/pkg/controller/priorityqueue"
-	"sigs.k8s.io/controller-runtime/pkg/handler"
 	"sigs.k8s.io/controller-runtime/pkg/log"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 	"sigs.k8s.io/controller-runtime/pkg/source"
@@ -158,19 +156,14 @@ func (c redisChanges) watch(ctx context.Context, queue workqueue.TypedRateLimiti
 	}
 }
 
-// enqueueAll wakes all HeymarketWebhooks, behind those that have news of their own.
+// enqueueAll wakes all HeymarketWebhooks.
 func enqueueAll(ctx context.Context, webhooks client.Reader, queue workqueue.TypedRateLimitingInterface[reconcile.Request], opts ...client.ListOption) error {
 	var hooks v1alpha1.HeymarketWebhookList
 	if err := webhooks.List(ctx, &hooks, append(opts, client.UnsafeDisableDeepCopy)...); err != nil {
 		return fmt.Errorf("list HeymarketWebhooks: %w", err)
 	}
 	for i := range hooks.Items {
-		req := reconcile.Request{NamespacedName: client.ObjectKeyFromObject(&hooks.Items[i])}
-		if q, ok := queue.(priorityqueue.PriorityQueue[reconcile.Request]); ok {
-			q.AddWithOpts(priorityqueue.AddOpts{Priority: new(handler.LowPriority)}, req)
-		} else {
-			queue.Add(req)
-		}
+		queue.Add(reconcile.Request{NamespacedName: client.ObjectKeyFromObject(&hooks.Items[i])})
 	}
 	return nil
 }

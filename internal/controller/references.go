@@ -23,8 +23,8 @@ func (r *Reconciler) checkReferences(ctx context.Context, now *round) error {
 	for _, ref := range desired.References(now.hook) {
 		secret, read := secrets[ref.Secret]
 		if !read {
-			secret = &corev1.Secret{}
-			err := r.Live.Get(ctx, client.ObjectKey{Namespace: now.hook.Namespace, Name: ref.Secret}, secret)
+			var err error
+			secret, err = r.readReferenced(ctx, now, ref)
 			if apierrors.IsNotFound(err) {
 				secret = nil
 			} else if err != nil {
@@ -150,8 +150,7 @@ func (r *Reconciler) checkCertificate(ctx context.Context, now *round) error {
 	if name == "" {
 		return nil
 	}
-	secret := &corev1.Secret{}
-	err := r.Live.Get(ctx, client.ObjectKey{Namespace: now.hook.Namespace, Name: name}, secret)
+	secret, err := r.readSecret(ctx, client.ObjectKey{Namespace: now.hook.Namespace, Name: name}, corev1.TLSCertKey, corev1.TLSPrivateKeyKey)
 	switch {
 	case apierrors.IsNotFound(err):
 		now.uncertified = fmt.Sprintf("does not exist in namespace %q", now.hook.Namespace)

@@ -35,6 +35,10 @@ func (r *Reconciler) report(ctx context.Context, now *round, want desired.Object
 	before := now.hook.Status
 	after := status(now, want, seen, time.Now())
 	if !equality.Semantic.DeepEqual(before, after) {
+		// A change of the spec is reported at once: it costs the tenant a write as well.
+		if wait := r.pace.take(now.hook.UID, time.Now()); wait > 0 && before.ObservedGeneration == after.ObservedGeneration {
+			return reconcile.Result{RequeueAfter: wait}, now.trouble
+		}
 		updated := now.hook.DeepCopy()
 		updated.Status = after
 		// The lock keeps a status that was made from an old view of the resource from undoing a newer one.
@@ -87,7 +91,7 @@ func status(now *round, want desired.Objects, seen observation, at time.Time) v1
 	}
 	// What is not accepted, or not stored, is not what the Pods serve.
 	after.Token, after.LastEventTime = before.Token, before.LastEventTime
-	figures(now.hook, &after, seen.reports, at)
+	figures(now.hook, &after, serving(seen.reports, want.ConfigDigest, desired.DigestOf(data(now.children.configSecret))), at)
 	if now.writes() && want.Deployment != nil {
 		tokens(now.hook, &after, seen.reports, want.ConfigDigest, at)
 		after.URL = desired.MaskedURL(now.input)

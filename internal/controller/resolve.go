@@ -50,6 +50,8 @@ type round struct {
 	noGateways bool
 	// patience with those who have to take the Ingress or HTTPRoute.
 	patience time.Duration
+	// referenced is the size of all values that the spec refers to and that were read so far, in bytes.
+	referenced int
 	// unwatched says that no watch will tell when the mistake is repaired.
 	unwatched bool
 	// trouble is an error to return once the status is written.

@@ -25,6 +25,8 @@ const (
 	// admissionPatience is how long a roll-out that was admitted may stay out of sight of the caches. After that its place
 	// is free again: the write has failed, or the resource is gone.
 	admissionPatience = time.Minute
+	// stallPatience is how long no place may become free before one is made for a namespace that has none.
+	stallPatience = 5 * time.Minute
 )
 
 // Rollouts lets a limited number of receivers roll at a time when a new version of the operator asks all of them to.
@@ -33,8 +35,11 @@ const (
 // survives a restart of the operator; only what was admitted and is not seen yet is remembered.
 //
 // A roll-out that is stuck keeps its place unless another one has succeeded for it: if the new version is at fault, the
-// first wave is stuck and nothing follows it, and what runs goes on running; if a few resources are at fault, a quota that
-// is used up for example, they do not hold up the others. So nothing has to be counted in minutes.
+// first wave is stuck, and what runs goes on running; if a few resources are at fault, a quota that is used up for
+// example, they do not hold up the others.
+//
+// Namespaces take turns. What those hold that never finish is not counted in full against the others, and if no place becomes
+// free for stallPatience, one is made for the namespace that has waited longest and has none, and then for the next one.
 type Rollouts struct {
 	limit int
 	image string
@@ -46,10 +51,15 @@ type Rollouts struct {
 	mu sync.Mutex
 	// admitted are those that the count does not show yet.
 	admitted map[client.ObjectKey]admission
-	// waiting are the Deployments that were turned away, the first one first.
+	// waiting are the Deployments that were turned away, in the order of their turns.
 	waiting []client.ObjectKey
-	count   rolloutCount
-	counted time.Time
+	// moved is when a place was given away last, or when a Deployment had to wait for the first one.
+	moved time.Time
+	// turn is the Deployment for which a place was made, and turnTaken says that it has been seen to roll.
+	turn      client.ObjectKey
+	turnTaken bool
+	count     rolloutCount
+	counted   time.Time
 }
 
 var _ source.Source = (*Rollouts)(nil)
@@ -62,14 +72,27 @@ type admission struct {
 
 // newRollouts returns Rollouts for receivers of an image. A limit of 0 means none.
 func newRollouts(limit int, image string, deployments client.Reader) *Rollouts {
-	return &Rollouts{limit: limit, image: image, deployments: deployments, period: rolloutsPeriod, admitted: map[client.ObjectKey]admission{}}
+	return &Rollouts{limit: limit, image: image, deployments: deployments, period: rolloutsPeriod, admitted: map[client.ObjectKey]admission{}, count: newRolloutCount()}
 }
 
 // rolloutCount counts the Deployments of the present image.
-type rolloutCount struct{ rolling, stuck, done int }
+type rolloutCount struct {
+	// rolling and stuck count them by namespace.
+	rolling, stuck map[string]int
+	done           int
+}
 
-// taken is how many places are not free.
-func (c rolloutCount) taken() int { return c.rolling + max(0, c.stuck-c.done) }
+func newRolloutCount() rolloutCount {
+	return rolloutCount{rolling: map[string]int{}, stuck: map[string]int{}}
+}
+
+// allStuck counts the stuck Deployments of all namespaces.
+func (c rolloutCount) allStuck() (n int) {
+	for _, stuck := range c.stuck {
+		n += stuck
+	}
+	return n
+}
 
 // Admit says whether the Deployment may roll now. One that may not is woken when it is its turn to ask again.
 func (r *Rollouts) Admit(ctx context.Context, d *appsv1.Deployment) (bool, error) {
@@ -80,18 +103,67 @@ func (r *Rollouts) Admit(ctx context.Context, d *appsv1.Deployment) (bool, error
 		return false, err
 	}
 	_, again := r.admitted[key]
-	if !again && r.free() <= 0 {
-		if !slices.Contains(r.waiting, key) {
-			r.waiting = append(r.waiting, key)
-		}
+	if !again && key != r.turn && r.free(key.Namespace) <= 0 {
+		r.wait(key)
 		return false, nil
 	}
 	r.admitted[key] = admission{generation: d.Generation, at: time.Now()}
 	r.waiting = slices.DeleteFunc(r.waiting, func(k client.ObjectKey) bool { return k == key })
+	r.moved = time.Now()
 	return true, nil
 }
 
-func (r *Rollouts) free() int { return r.limit - r.count.taken() - len(r.admitted) }
+// wait puts a Deployment into the order of turns: before those that would be the second of their namespace if it is the
+// first of its own, and so on.
+func (r *Rollouts) wait(key client.ObjectKey) {
+	if slices.Contains(r.waiting, key) {
+		return
+	}
+	if len(r.waiting) == 0 {
+		r.moved = time.Now()
+	}
+	before := map[string]int{}
+	for _, k := range r.waiting {
+		before[k.Namespace]++
+	}
+	rank, at := before[key.Namespace], 0
+	clear(before)
+	for at < len(r.waiting) && before[r.waiting[at].Namespace] <= rank {
+		before[r.waiting[at].Namespace]++
+		at++
+	}
+	r.waiting = slices.Insert(r.waiting, at, key)
+}
+
+// free returns how many places there are for a namespace. What the others hold of more than half the places each is not
+// counted, so that Deployments which never finish in one namespace leave places to the others.
+func (r *Rollouts) free(namespace string) int {
+	free, stuck := r.limit, -r.count.done
+	for holder, n := range r.held() {
+		free -= r.counts(namespace, holder, n)
+	}
+	for holder, n := range r.count.stuck {
+		stuck += r.counts(namespace, holder, n)
+	}
+	return free - max(0, stuck)
+}
+
+// held counts the Deployments by namespace that roll or may begin to.
+func (r *Rollouts) held() map[string]int {
+	held := maps.Clone(r.count.rolling)
+	for key := range r.admitted {
+		held[key.Namespace]++
+	}
+	return held
+}
+
+// counts is how many of the n places that a namespace holds are counted against another one.
+func (r *Rollouts) counts(against, holder string, n int) int {
+	if holder == against {
+		return n
+	}
+	return min(n, (r.limit+1)/2)
+}
 
 // recount counts anew if the last count is too old to go by.
 func (r *Rollouts) recount(ctx context.Context) error {
@@ -102,20 +174,25 @@ func (r *Rollouts) recount(ctx context.Context) error {
 	if err := r.deployments.List(ctx, &all, client.UnsafeDisableDeepCopy, client.MatchingLabels{desired.LabelManagedBy: desired.ManagedByValue}); err != nil {
 		return fmt.Errorf("count roll-outs: %w", err)
 	}
-	r.count = rolloutCount{}
+	r.count = newRolloutCount()
 	for i := range all.Items {
 		d := &all.Items[i]
-		if a, admitted := r.admitted[client.ObjectKeyFromObject(d)]; admitted && d.Generation > a.generation {
-			delete(r.admitted, client.ObjectKeyFromObject(d))
+		key := client.ObjectKeyFromObject(d)
+		if a, admitted := r.admitted[key]; admitted && d.Generation > a.generation {
+			delete(r.admitted, key)
+			r.turnTaken = r.turnTaken || key == r.turn
 		}
 		switch {
 		case receiverImage(d) != r.image:
 		case stuck(d):
-			r.count.stuck++
+			r.count.stuck[d.Namespace]++
 		case rolledOut(d) && wasAvailable(d):
 			r.count.done++
+			if key == r.turn && r.turnTaken {
+				r.turn, r.moved = client.ObjectKey{}, time.Time{} // The next turn need not wait.
+			}
 		default:
-			r.count.rolling++
+			r.count.rolling[d.Namespace]++
 		}
 	}
 	maps.DeleteFunc(r.admitted, func(_ client.ObjectKey, a admission) bool { return time.Since(a.at) > admissionPatience })
@@ -164,13 +241,36 @@ func (r *Rollouts) next(ctx context.Context) ([]client.ObjectKey, error) {
 	if err := r.recount(ctx); err != nil {
 		return nil, err
 	}
-	n := min(max(r.free(), 0), len(r.waiting))
-	next := slices.Clone(r.waiting[:n])
-	r.waiting = slices.Delete(r.waiting, 0, n)
-	for i, k := range next {
-		next[i] = client.ObjectKey{Namespace: k.Namespace, Name: desired.WebhookOfReceiver(k.Name)}
+	var next []client.ObjectKey
+	given := map[string]int{}
+	r.waiting = slices.DeleteFunc(r.waiting, func(k client.ObjectKey) bool {
+		if len(next) >= r.limit || given[k.Namespace] >= r.free(k.Namespace) {
+			return false
+		}
+		given[k.Namespace]++
+		next = append(next, webhookOfDeployment(k))
+		return true
+	})
+	if len(next) == 0 && time.Since(r.moved) > stallPatience {
+		next = r.makePlace()
 	}
 	return next, nil
+}
+
+// makePlace makes a place for the first namespace that waits and has none.
+func (r *Rollouts) makePlace() []client.ObjectKey {
+	held := r.held()
+	first := slices.IndexFunc(r.waiting, func(k client.ObjectKey) bool { return held[k.Namespace]+r.count.stuck[k.Namespace] == 0 })
+	if first < 0 {
+		return nil
+	}
+	r.turn, r.turnTaken, r.moved = r.waiting[first], false, time.Now()
+	r.waiting = slices.Delete(r.waiting, first, first+1)
+	return []client.ObjectKey{webhookOfDeployment(r.turn)}
+}
+
+func webhookOfDeployment(key client.ObjectKey) client.ObjectKey {
+	return client.ObjectKey{Namespace: key.Namespace, Name: desired.WebhookOfReceiver(key.Name)}
 }
 
 // tell logs once that receivers wait, that the roll-out has stopped, and that none waits any more.
@@ -183,7 +283,7 @@ func (r *Rollouts) tell(logger logr.Logger, told string) string {
 		return ""
 	case len(r.waiting) == 0:
 		now = ""
-	case r.count.rolling == 0 && len(r.admitted) == 0 && r.free() <= 0:
+	case len(r.count.rolling) == 0 && len(r.admitted) == 0 && r.free("") <= 0:
 		now = "stopped"
 	}
 	switch {
@@ -194,7 +294,7 @@ func (r *Rollouts) tell(logger logr.Logger, told string) string {
 		logger.Info("Receivers of another version wait for their roll-out", "waiting", len(r.waiting), "atATime", r.limit)
 	case now == "stopped":
 		logger.Info("The roll-out has stopped: receivers of the new version do not become ready. Those that run go on; see the HeymarketWebhooks with the reason RolloutStuck, "+
-			"and correct the operator's version or what keeps their Pods", "stuck", r.count.stuck, "waiting", len(r.waiting))
+			"and correct the operator's version or what keeps their Pods", "stuck", r.count.allStuck(), "waiting", len(r.waiting))
 	}
 	return now
 }

@@ -114,10 +114,100 @@ func TestRolloutPlaces(t *testing.T) {
 			if err := r.recount(t.Context()); err != nil {
 				t.Fatal(err)
 			}
-			if got := r.free(); got != tc.free {
+			if got := r.free("staging"); got != tc.free {
 				t.Errorf("%d places are free, want %d", got, tc.free)
 			}
 		})
+	}
+}
+
+func TestRolloutsLeavePlacesToOtherNamespaces(t *testing.T) {
+	t.Parallel()
+	all := receivers(t, strings.Repeat("rolling ", 10)+"earlier earlier")
+	other := all[11]
+	other.Namespace = "other"
+	r := newRollouts(10, present, all)
+	if free, err := r.Admit(t.Context(), all[10]); err != nil || free {
+		t.Errorf("Admit of a namespace that has all places = %v, %v; want false", free, err)
+	}
+	if free, err := r.Admit(t.Context(), other); err != nil || !free {
+		t.Errorf("Admit of another namespace = %v, %v; want true", free, err)
+	}
+}
+
+// A namespace whose receivers never finish cannot keep the only place: here two such namespaces were first, with 20 receivers each.
+func TestRolloutsReachEveryNamespaceAlthoughOthersNeverFinish(t *testing.T) {
+	t.Parallel()
+	for _, state := range []string{"rolling", "stuck"} {
+		t.Run(state, func(t *testing.T) {
+			t.Parallel()
+			all := receivers(t, strings.Repeat("earlier ", 43))
+			for i, d := range all {
+				d.Namespace = []string{"hostile-1", "hostile-2"}[i%2]
+				if i >= 40 {
+					d.Namespace = fmt.Sprint("quiet-", i)
+				}
+			}
+			r := newRollouts(1, present, all)
+			r.period = 0
+			rolled := map[string]int{}
+			for turns := 0; rolled["quiet-40"]+rolled["quiet-41"]+rolled["quiet-42"] < 3; turns++ {
+				if turns > 4 {
+					t.Fatalf("%v were rolled after %d stalls", rolled, turns)
+				}
+				for progress := true; progress; {
+					progress = false
+					for _, d := range all {
+						if receiverImage(d) == present {
+							continue
+						}
+						switch free, err := r.Admit(t.Context(), d); {
+						case err != nil:
+							t.Fatal(err)
+						case !free:
+							continue
+						}
+						d.Spec.Template.Spec.Containers[0].Image, d.Generation = present, 2
+						rolled[d.Namespace]++
+						progress = true
+						switch {
+						case strings.HasPrefix(d.Namespace, "quiet"):
+							complete(d)
+						case state == "stuck":
+							d.Status.ObservedGeneration = 2
+							d.Status.Conditions[0].Status, d.Status.Conditions[0].Reason = corev1.ConditionFalse, "ProgressDeadlineExceeded"
+						default:
+							d.Status.Conditions[0].Reason = "ReplicaSetUpdated"
+						}
+					}
+					if next, err := r.next(t.Context()); err != nil {
+						t.Fatal(err)
+					} else if len(next) > 0 {
+						progress = true
+					}
+				}
+				r.moved = r.moved.Add(-2 * stallPatience)
+			}
+			if n := rolled["hostile-1"] + rolled["hostile-2"]; state == "rolling" && n > 2 {
+				t.Errorf("%d receivers of the hostile namespaces were rolled, want at most one of each", n)
+			}
+		})
+	}
+}
+
+// Whoever waits is served by namespace: here 600 receivers of one came before the one of another.
+func TestRolloutsTakeTurnsByNamespace(t *testing.T) {
+	t.Parallel()
+	all := receivers(t, "rolling "+strings.Repeat("earlier ", 601))
+	all[0].Namespace, all[601].Namespace = "first", "quiet"
+	r := newRollouts(1, present, all)
+	for _, d := range all[1:] {
+		if free, err := r.Admit(t.Context(), d); err != nil || free {
+			t.Fatalf("Admit = %v, %v; want false", free, err)
+		}
+	}
+	if got := slices.IndexFunc(r.waiting, func(k client.ObjectKey) bool { return k.Namespace == "quiet" }); got != 1 {
+		t.Errorf("%d wait before the receiver of the quiet namespace, want 1", got)
 	}
 }
 
@@ -207,6 +297,7 @@ func upgraded(t *testing.T) (w *world, other *appsv1.Deployment) {
 
 	other = deploymentOf("other", present)
 	other.Namespace, other.Generation = w.namespace, 0
+	other.OwnerReferences = []metav1.OwnerReference{ownedBy("other")}
 	other.Spec.Template.Spec = w.deployment().Spec.Template.Spec
 	other.Spec.Template.Spec.Containers[0].Image = present
 	w.do(w.person.Create(t.Context(), other))

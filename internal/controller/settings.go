@@ -42,6 +42,8 @@ type Settings struct {
 	MaxConcurrentRollouts int
 	// Namespaces to work in; empty means all.
 	Namespaces []string
+	// Liveness notes how long reconciles run; nil if nothing asks for it.
+	Liveness *Liveness
 
 	// pollPeriod, exposurePatience, extensionPeriod and removalDeadline are others than the constants, in tests.
 	pollPeriod, exposurePatience, extensionPeriod, removalDeadline time.Duration

@@ -59,8 +59,8 @@ func Scheme() *runtime.Scheme {
 // CacheOptions limit the caches to the given namespaces (none means all) and to the operator's own children.
 func CacheOptions(namespaces []string) cache.Options {
 	ours := cache.ByObject{Label: labels.SelectorFromSet(labels.Set{desired.LabelManagedBy: desired.ManagedByValue}), Transform: slim}
-	bare := ours
-	bare.Transform = cache.TransformStripManagedFields()
+	endpoints := ours
+	endpoints.Transform = slimEndpoints
 	opts := cache.Options{
 		ByObject: map[client.Object]cache.ByObject{
 			&appsv1.Deployment{}:          ours,
@@ -68,7 +68,7 @@ func CacheOptions(namespaces []string) cache.Options {
 			&corev1.Service{}:             ours,
 			&networkingv1.Ingress{}:       ours,
 			&networkingv1.NetworkPolicy{}: ours,
-			&discoveryv1.EndpointSlice{}:  bare,
+			&discoveryv1.EndpointSlice{}:  endpoints,
 
 			&policyv1.PodDisruptionBudget{}:          ours,
 			&autoscalingv2.HorizontalPodAutoscaler{}: ours,
@@ -77,6 +77,7 @@ func CacheOptions(namespaces []string) cache.Options {
 		},
 		// For the metadata of kinds that not every cluster has: they cannot be named above, where each has to exist.
 		DefaultLabelSelector: ours.Label,
+		DefaultTransform:     slimMetadata,
 	}
 	for _, ns := range namespaces {
 		if opts.DefaultNamespaces == nil {
@@ -114,6 +115,9 @@ func Setup(ctx context.Context, mgr manager.Manager, settings Settings, redis *R
 	extensions, err := newExtensionWatch(mgr, cmp.Or(settings.extensionPeriod, extensionPeriod))
 	if err != nil {
 		return err
+	}
+	if settings.Liveness == nil {
+		settings.Liveness = &Liveness{}
 	}
 	r := &Reconciler{
 		Client:   mgr.GetClient(),
@@ -160,9 +164,10 @@ func Setup(ctx context.Context, mgr manager.Manager, settings Settings, redis *R
 		}).
 		WithOptions(controller.Options{
 			MaxConcurrentReconciles: workers, ReconciliationTimeout: roundTimeout,
+			NewQueue:    newFairQueue(namespaceWorkers),
 			RateLimiter: workqueue.NewTypedItemExponentialFailureRateLimiter[reconcile.Request](firstRetry, lastRetry),
 		}).
-		Complete(reconcile.AsReconciler(mgr.GetClient(), r))
+		Complete(settings.Liveness.watch(reconcile.AsReconciler(mgr.GetClient(), r)))
 }
 
 // specChanged lets through what the operator may have to undo, and not the status of a child that nothing is read from.

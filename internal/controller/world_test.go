@@ -343,6 +343,7 @@ func (w *world) rollOut(n int) {
 	w.do(client.IgnoreNotFound(err))
 	slice.Labels = map[string]string{discoveryv1.LabelServiceName: "support-receiver"}
 	maps.Copy(slice.Labels, w.service().Labels)
+	slice.OwnerReferences = []metav1.OwnerReference{*metav1.NewControllerRef(w.service(), corev1.SchemeGroupVersion.WithKind("Service"))}
 	slice.AddressType = discoveryv1.AddressTypeIPv4
 	slice.Endpoints = nil
 	for i := range int(*d.Spec.Replicas) {
@@ -423,9 +424,18 @@ type fakePods struct {
 	mu     sync.Mutex
 	serves map[string]contract.Status // by address; absent means that the Pod does not answer
 	asked  int
+	// silent are addresses that take a connection and never answer, and waited is how many wait for them.
+	silent netip.Prefix
+	waited atomic.Int64
 }
 
-func (p *fakePods) Report(_ context.Context, a netip.Addr) (contract.Status, error) {
+func (p *fakePods) Report(ctx context.Context, a netip.Addr) (contract.Status, error) {
+	if p.silent.Contains(a) {
+		p.waited.Add(1)
+		defer p.waited.Add(-1)
+		<-ctx.Done()
+		return contract.Status{}, context.Cause(ctx)
+	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.asked++

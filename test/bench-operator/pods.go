@@ -97,10 +97,18 @@ func (p *pods) run(ctx context.Context, c *cluster, hooks []*v1alpha1.HeymarketW
 
 // serve says of the children of one resource what the cluster's controllers would.
 func (c *cluster) serve(ctx context.Context, hook string, key types.NamespacedName, addresses []string) error {
+	service := &corev1.Service{}
+	if err := c.admin.Get(ctx, key, service); err != nil {
+		return err
+	}
 	slice := &discoveryv1.EndpointSlice{
-		ObjectMeta: metav1.ObjectMeta{Namespace: key.Namespace, Name: key.Name + "-x7k2p", Labels: map[string]string{
-			discoveryv1.LabelServiceName: key.Name, desired.LabelManagedBy: desired.ManagedByValue, desired.LabelInstance: hook,
-		}},
+		ObjectMeta: metav1.ObjectMeta{
+			Namespace: key.Namespace, Name: key.Name + "-x7k2p",
+			Labels: map[string]string{
+				discoveryv1.LabelServiceName: key.Name, desired.LabelManagedBy: desired.ManagedByValue, desired.LabelInstance: hook,
+			},
+			OwnerReferences: []metav1.OwnerReference{*metav1.NewControllerRef(service, corev1.SchemeGroupVersion.WithKind("Service"))},
+		},
 		AddressType: discoveryv1.AddressTypeIPv4,
 	}
 	for _, a := range addresses {

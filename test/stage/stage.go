@@ -95,10 +95,14 @@ func (s *Stage) publish(ctx context.Context, hook client.ObjectKey, d *appsv1.De
 	if client.IgnoreNotFound(err) != nil {
 		return err
 	}
+	service := &corev1.Service{}
+	if err := s.c.Get(ctx, client.ObjectKeyFromObject(d), service); err != nil {
+		return client.IgnoreNotFound(err) // The garbage collector is about to remove the Deployment as well.
+	}
 	before := slice.DeepCopy()
 	slice.Labels = map[string]string{discoveryv1.LabelServiceName: d.Name}
 	maps.Copy(slice.Labels, d.Labels)
-	slice.OwnerReferences = d.OwnerReferences
+	slice.OwnerReferences = []metav1.OwnerReference{*metav1.NewControllerRef(service, corev1.SchemeGroupVersion.WithKind("Service"))}
 	slice.AddressType = discoveryv1.AddressTypeIPv4
 	slice.Endpoints = nil
 	for _, a := range s.addresses(hook, n) {

@@ -1,0 +1,139 @@
+package controller
+
+import (
+	"net/netip"
+	"reflect"
+
+	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"heymarket.dev/operator/api/v1alpha1"
+	"heymarket.dev/operator/internal/controller/desired"
+)
+
+// Anybody may put the operator's labels on any object. The caches keep the content of an object only if it has the name
+// and the owner of a child and is small. Of all others a hollow object is kept: enough to find it and to wake its owner.
+// A child that turns out to be hollow is read from the API server.
+
+const (
+	// keptSize bounds the content that the caches keep of one object, in bytes as the API server sends them.
+	keptSize = 32 << 10
+	// keptEndpoints bounds how many endpoints of an EndpointSlice are kept, which is how many Kubernetes puts into one.
+	keptEndpoints = 100
+	// hollowAnnotation marks hollow objects, in memory alone. Its value is the digest of a Secret's configuration.
+	hollowAnnotation = "heymarket.dev/not-cached"
+)
+
+// isHollow says that a cache has kept nothing of the object but what hollow keeps.
+func isHollow(obj client.Object) bool {
+	_, hollow := obj.GetAnnotations()[hollowAnnotation]
+	return hollow
+}
+
+// keepable says that the object has the name and owner of a child, and the size of one.
+func keepable(obj client.Object) bool {
+	owner := webhookOf(obj)
+	if owner == nil || obj.GetName() != desired.ReceiverName(owner.Name) && obj.GetName() != desired.URLSecretName(owner.Name) {
+		return false
+	}
+	sized, ok := obj.(interface{ Size() int })
+	return ok && sized.Size() <= keptSize
+}
+
+// webhookOf returns the HeymarketWebhook that the object names as its controller, or nil. Whoever writes the object can
+// write any owner: it is no proof.
+func webhookOf(obj client.Object) *metav1.OwnerReference {
+	const longestName, longestUID = 253, 64
+	c := metav1.GetControllerOfNoCopy(obj)
+	if c == nil || c.Kind != "HeymarketWebhook" || c.APIVersion != v1alpha1.GroupVersion.String() ||
+		len(c.Name) > longestName || len(c.UID) > longestUID {
+		return nil
+	}
+	return c
+}
+
+// hollow returns a new object of the same type with nothing in it that could be large.
+func hollow(obj client.Object) client.Object {
+	if isHollow(obj) {
+		return obj // Caches may transform an object twice.
+	}
+	out := reflect.New(reflect.TypeOf(obj).Elem()).Interface().(client.Object)
+	out.GetObjectKind().SetGroupVersionKind(obj.GetObjectKind().GroupVersionKind())
+	out.SetNamespace(obj.GetNamespace())
+	out.SetName(obj.GetName())
+	out.SetUID(obj.GetUID())
+	out.SetResourceVersion(obj.GetResourceVersion())
+	out.SetGeneration(obj.GetGeneration())
+	out.SetCreationTimestamp(obj.GetCreationTimestamp())
+	out.SetDeletionTimestamp(obj.GetDeletionTimestamp())
+	out.SetLabels(map[string]string{desired.LabelManagedBy: desired.ManagedByValue})
+	if owner := webhookOf(obj); owner != nil {
+		out.SetOwnerReferences([]metav1.OwnerReference{*owner.DeepCopy()})
+	}
+	digest := ""
+	if s, ok := obj.(*corev1.Secret); ok {
+		digest = desired.DigestOf(s.Data)
+	}
+	out.SetAnnotations(map[string]string{hollowAnnotation: digest})
+	return out
+}
+
+// slimMetadata keeps what hollow keeps, of kinds whose content is never cached.
+func slimMetadata(in any) (any, error) {
+	obj, ok := in.(*metav1.PartialObjectMetadata)
+	if !ok {
+		return in, nil
+	}
+	out := hollow(obj)
+	out.SetAnnotations(nil)
+	return out, nil
+}
+
+// slimEndpoints keeps of an EndpointSlice which addresses its Service has, and whether they are ready; nothing of one that is
+// not made for the Service it names, and no address that no Pod of another node has: the operator connects to them.
+func slimEndpoints(in any) (any, error) {
+	slice, ok := in.(*discoveryv1.EndpointSlice)
+	if !ok {
+		return in, nil
+	}
+	out := hollow(slice).(*discoveryv1.EndpointSlice)
+	out.Annotations = nil
+	for _, label := range []string{discoveryv1.LabelServiceName, desired.LabelInstance} {
+		if value, ok := slice.Labels[label]; ok {
+			out.Labels[label] = value
+		}
+	}
+	out.AddressType = slice.AddressType
+	service := metav1.GetControllerOfNoCopy(slice)
+	if service == nil || service.Kind != "Service" || service.Name != slice.Labels[discoveryv1.LabelServiceName] {
+		return out, nil
+	}
+	out.OwnerReferences = []metav1.OwnerReference{*service.DeepCopy()}
+	for _, e := range slice.Endpoints[:min(len(slice.Endpoints), keptEndpoints)] {
+		if len(e.Addresses) == 0 || !ofPod(e.Addresses[0]) {
+			continue
+		}
+		kept := discoveryv1.Endpoint{Addresses: []string{e.Addresses[0]}, Conditions: e.Conditions}
+		if e.TargetRef != nil {
+			kept.TargetRef = &corev1.ObjectReference{Kind: e.TargetRef.Kind, Name: e.TargetRef.Name}
+		}
+		out.Endpoints = append(out.Endpoints, kept)
+	}
+	return out, nil
+}
+
+// ofPod says whether a Pod may have the address: not the operator's own host, a cloud's metadata server or a group.
+func ofPod(address string) bool {
+	a, err := netip.ParseAddr(address)
+	return err == nil && a.Unmap().IsGlobalUnicast()
+}
+
+// configDigest is that of the configuration in a cached Secret.
+func configDigest(s *corev1.Secret) string {
+	if isHollow(s) {
+		return s.Annotations[hollowAnnotation]
+	}
+	return desired.DigestOf(s.Data)
+}

@@ -1,0 +1,51 @@
+package controller
+
+import (
+	"sync"
+	"time"
+
+	"k8s.io/apimachinery/pkg/types"
+)
+
+const (
+	// statusInterval is the least time between two status writes of one resource, on average.
+	statusInterval = 10 * time.Second
+	// statusBurst is how many writes may come at once after a time without: those of a new resource, and of a change.
+	statusBurst = 20
+	// statusPaces is from how many resources on those without recent writes are forgotten.
+	statusPaces = 1024
+)
+
+// statusPace bounds how often the status of one resource is written. What it is made from is partly a tenant's word, and
+// every write wakes the resource again. The zero value is ready to use.
+type statusPace struct {
+	mu sync.Mutex
+	// full is when the resource will have all its writes again.
+	full map[types.UID]time.Time
+}
+
+// take returns 0 and counts a write, or returns how long to wait before the next one.
+func (p *statusPace) take(uid types.UID, now time.Time) time.Duration {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	full := p.full[uid]
+	if full.Before(now) {
+		full = now
+	}
+	full = full.Add(statusInterval)
+	if wait := full.Sub(now) - statusBurst*statusInterval; wait > 0 {
+		return wait
+	}
+	if len(p.full) >= statusPaces {
+		for other, at := range p.full {
+			if at.Before(now) {
+				delete(p.full, other)
+			}
+		}
+	}
+	if p.full == nil {
+		p.full = map[types.UID]time.Time{}
+	}
+	p.full[uid] = full
+	return 0
+}

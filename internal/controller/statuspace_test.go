@@ -1,0 +1,88 @@
+package controller
+
+import (
+	"testing"
+	"time"
+
+	"k8s.io/apimachinery/pkg/types"
+
+	"heymarket.dev/operator/api/v1alpha1"
+	"heymarket.dev/operator/internal/contract"
+)
+
+func TestStatusWritesOfOneResourceArePaced(t *testing.T) {
+	t.Parallel()
+	var p statusPace
+	start := time.Unix(1_700_000_000, 0)
+	writes := 0
+	const seconds = 600
+	for i := range seconds * 100 {
+		if p.take("flipping", start.Add(time.Duration(i)*10*time.Millisecond)) == 0 {
+			writes++
+		}
+	}
+	if most := statusBurst + seconds/int(statusInterval/time.Second); writes > most || writes < most-1 {
+		t.Errorf("%d writes in %d s, want %d", writes, seconds, most)
+	}
+	p.take("flipping", start.Add(seconds*time.Second))
+	if wait := p.take("flipping", start.Add(seconds*time.Second)); wait <= 0 || wait > statusInterval {
+		t.Errorf("wait = %s, want no more than %s", wait, statusInterval)
+	}
+	if wait := p.take("other", start.Add(seconds*time.Second)); wait != 0 {
+		t.Errorf("another resource waits for %s", wait)
+	}
+	for i := range 3 * statusPaces {
+		p.take(types.UID(rune(i)), start.Add(seconds*time.Second+time.Duration(i)*time.Minute))
+	}
+	if len(p.full) > statusPaces+1 {
+		t.Errorf("%d resources are remembered, want at most %d", len(p.full), statusPaces+1)
+	}
+}
+
+func TestPodsThatChangeTheirMindCauseFewStatusWrites(t *testing.T) {
+	w := settled(t)
+	w.rollOut(1)
+	w.serve("10.0.0.1")
+	w.writes.take()
+	const rounds = 60
+	for i := range rounds {
+		w.says("10.0.0.1", func(s *contract.Status) {
+			s.Durable = i%2 == 0
+			s.Redis = []string{contract.RedisOK, "\x1b[31munreachable"}[i%2]
+		})
+		if _, err := w.tryReconcile(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if got := len(w.writes.take()); got > statusBurst {
+		t.Errorf("%d rounds write the status %d times, want at most %d", rounds, got, statusBurst)
+	}
+}
+
+func TestADeletionThatChangesItsReasonCausesFewStatusWrites(t *testing.T) {
+	w := settled(t)
+	w.writes.take()
+	const rounds = 60
+	for i := range rounds {
+		why := verdict{reason: v1alpha1.ReasonReceiverEnding, message: []string{"One thing.", "Another."}[i%2]}
+		if err := w.r.reportDeletion(t.Context(), w.hook(), why); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if got := len(w.writes.take()); got > statusBurst {
+		t.Errorf("%d rounds write the status %d times, want at most %d", rounds, got, statusBurst)
+	}
+}
+
+func TestReportsAreCutToBounds(t *testing.T) {
+	t.Parallel()
+	s := contract.Status{Problems: make([]contract.Problem, 5000), Tokens: make([]contract.TokenStatus, 5000), Targets: make([]contract.TargetStatus, 5000)}
+	s.Targets[0].Pending, s.Targets[0].DeadLetters, s.Targets[1].Pending = -5, 1<<62, 7
+	got := within(s)
+	if len(got.Problems) > 32 || len(got.Tokens) > 16 || len(got.Targets) != 16 {
+		t.Errorf("%d problems, %d tokens, %d targets are kept", len(got.Problems), len(got.Tokens), len(got.Targets))
+	}
+	if got.Targets[0].Pending != 0 || got.Targets[0].DeadLetters != mostCounted || got.Targets[1].Pending != 7 {
+		t.Errorf("counts are %+v", got.Targets[:2])
+	}
+}
