@@ -208,7 +208,7 @@ func (d Duration) Std() (time.Duration, error) {
 // Target is one downstream service.
 //
 // +kubebuilder:validation:XValidation:rule="has(self.url) != has(self.service)",message="targets[]: set exactly one of url and service",messageExpression="'targets[' + self.name + ']: set exactly one of url and service'"
-// +kubebuilder:validation:XValidation:rule="!has(self.tls) || (has(self.url) && self.url.startsWith('https://')) || (has(self.service) && self.service.scheme == 'HTTPS')",message="targets[]: tls has no effect on a target that is not reached by https: change the scheme, or remove tls",messageExpression="'targets[' + self.name + ']: tls has no effect on a target that is not reached by https: change the scheme, or remove tls'"
+// +kubebuilder:validation:XValidation:rule="!has(self.tls) || (has(self.url) && self.url.startsWith('https://')) || (has(self.service) && has(self.service.scheme) && self.service.scheme == 'HTTPS')",message="targets[]: tls has no effect on a target that is not reached by https: change the scheme, or remove tls",messageExpression="'targets[' + self.name + ']: tls has no effect on a target that is not reached by https: change the scheme, or remove tls'"
 type Target struct {
 	// name identifies the target within this resource: a lower-case DNS label of at most 40 characters.
 	// +required
