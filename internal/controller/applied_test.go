@@ -217,6 +217,7 @@ func TestAnotherManagerThatChangesAChildBack(t *testing.T) {
 	if got := w.recorded(); !slices.ContainsFunc(got, func(e string) bool { return strings.Contains(e, v1alpha1.ReasonChildOverwritten) }) {
 		t.Errorf("events: %v", got)
 	}
+	change(w, w.deployment(), func(d *appsv1.Deployment) { d.Spec.Template.Spec.Containers[0].Image = "example.com/other" })
 	if res := w.reconcile(); res.RequeueAfter <= 0 || res.RequeueAfter > lastRepeatDelay {
 		t.Errorf("looks again after %v", res.RequeueAfter)
 	}

@@ -141,6 +141,7 @@ func TestTroubleWithRedisIsInEveryReport(t *testing.T) {
 			tc.trouble(redis)
 			// Each asks anew: the first that asks after a second sees it, and the others the same.
 			await(t, "the metric", func() bool { return gauge(t, ops, "heymarket_receiver_durable") == "0" })
+			await(t, "the status, which is at most a second old", func() bool { return !report().Durable })
 			s := report()
 			condition := observeDurability(&v1alpha1.HeymarketWebhook{}, []contract.Status{s})
 			if up := gauge(t, ops, "heymarket_receiver_redis_up"); up != tc.up {

@@ -50,7 +50,11 @@ func (r *Reconciler) readSecret(ctx context.Context, key client.ObjectKey, keys 
 // readReferenced reads the Secret of a reference with all keys of it that the resource refers to. Once their values are
 // too large together, the resource is refused and the values are dropped.
 func (r *Reconciler) readReferenced(ctx context.Context, now *round, ref desired.Reference) (*corev1.Secret, error) {
-	var keys []string
+	// The tokens of other resources in the same Secret are compared with what targets get.
+	keys, err := r.otherTokens(ctx, now.hook, desired.Reference{Secret: ref.Secret})
+	if err != nil {
+		return nil, err
+	}
 	for _, other := range desired.References(now.hook) {
 		if other.Secret == ref.Secret {
 			keys = append(keys, other.Key)
