@@ -4,6 +4,7 @@ import (
 	"errors"
 	"net"
 	"net/url"
+	"slices"
 	"strings"
 )
 
@@ -31,11 +32,9 @@ func CheckRedisURL(s string) error {
 	for name, values := range query {
 		texts = append(append(texts, name), values...)
 	}
-	for _, text := range texts {
-		// Percent-encoded, a line break would reach the server as one, and begin a command of another protocol.
-		if HasControl(text) {
-			return errors.New("holds a line break or another control character, perhaps percent-encoded: remove it")
-		}
+	// Percent-encoded, a line break would reach the server as one, and begin a command of another protocol.
+	if slices.ContainsFunc(texts, HasControl) {
+		return errors.New("holds a line break or another control character, perhaps percent-encoded: remove it")
 	}
 	addresses := query["addr"]
 	if len(addresses) > maxRedisAddresses {

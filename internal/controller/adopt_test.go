@@ -1,6 +1,7 @@
 package controller
 
 import (
+	"maps"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -106,9 +107,7 @@ func TestAFormerResourceAdoptsNothing(t *testing.T) {
 func TestWhatTheOperatorDidNotMakeIsNotAdopted(t *testing.T) {
 	t.Parallel()
 	labels := map[string]string{desired.LabelManagedBy: desired.ManagedByValue}
-	for k, v := range desired.PodLabels("support") {
-		labels[k] = v
-	}
+	maps.Copy(labels, desired.PodLabels("support"))
 	for name, meta := range map[string]metav1.ObjectMeta{
 		"no labels":             {},
 		"labels alone":          {Labels: labels},

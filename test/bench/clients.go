@@ -94,7 +94,8 @@ func (b *bench) openClients(r *redis) ([]client, error) {
 	}
 	goRedis := func(c interface {
 		EvalSha(ctx context.Context, sha1 string, keys []string, args ...any) *goredis.Cmd
-	}) func(context.Context, script, int64) error {
+	},
+	) func(context.Context, script, int64) error {
 		return func(ctx context.Context, s script, id int64) error {
 			keys, args := s.split(id)
 			anys := make([]any, len(args))

@@ -7,8 +7,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
-	_ "net/http/pprof" // on the control's address only
-
+	_ "net/http/pprof"
 	"os/signal"
 	"syscall"
 	"time"

@@ -177,7 +177,8 @@ func (s script) benchmark(r *redis, d time.Duration, guess float64) (float64, er
 	_, port, _ := net.SplitHostPort(r.addr)
 	n := strconv.Itoa(int(guess * d.Seconds()))
 	cmd := exec.Command("redis-benchmark", append([]string{
-		"-h", "127.0.0.1", "-p", port, "-c", "50", "-P", "1", "-r", "2000000000", "-n", n, "--csv", "EVALSHA"}, args...)...)
+		"-h", "127.0.0.1", "-p", port, "-c", "50", "-P", "1", "-r", "2000000000", "-n", n, "--csv", "EVALSHA",
+	}, args...)...)
 	out, err := cmd.Output()
 	if err != nil {
 		return 0, fmt.Errorf("redis-benchmark: %w; apt-get install redis-tools", err)

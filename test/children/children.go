@@ -182,6 +182,8 @@ func decoded(obj *unstructured.Unstructured) *unstructured.Unstructured {
 func normalised(obj *unstructured.Unstructured, names *strings.Replacer) (map[string]any, error) {
 	owned, generation := ownedFields(obj), obj.GetGeneration()
 	obj = decoded(obj)
+	// Digests of what was asked for hold the owner's UID, which no two histories share.
+	unstructured.RemoveNestedField(obj.Object, "metadata", "annotations", "heymarket.dev/applied")
 	for _, field := range []string{"uid", "resourceVersion", "creationTimestamp", "generation", "managedFields", "selfLink"} {
 		unstructured.RemoveNestedField(obj.Object, "metadata", field)
 	}

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
@@ -37,7 +38,15 @@ func readSchema(t *testing.T) schema {
 	out := schema{spec: &spec}
 	walk(&spec, "", func(s *apiextensionsv1.JSONSchemaProps, _ string) {
 		for _, v := range s.XValidations {
-			out.sentences = append(out.sentences, v.Message)
+			if v.MessageExpression == "" {
+				out.sentences = append(out.sentences, v.Message)
+			}
+			// Of a message that is computed the longer parts are the rule's own words.
+			for i, part := range strings.Split(v.MessageExpression, "'") {
+				if i%2 == 1 && len(part) > 12 {
+					out.sentences = append(out.sentences, part)
+				}
+			}
 		}
 	})
 	return out

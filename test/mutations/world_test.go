@@ -39,6 +39,7 @@ func TestMain(m *testing.M) {
 type world struct {
 	hook       client.ObjectKey
 	person     client.Client
+	renew      func() // makes the reconciler
 	reconciler *controller.Reconciler
 	// writes are those that the API server has accepted from the reconciler, which sends one after another.
 	writes []string
@@ -55,17 +56,22 @@ func newWorld(t *testing.T, settings controller.Settings) *world {
 	w.person = newClient(t, cfg)
 	counted := newClient(t, w.count(cfg))
 	w.stage = stage.New(w.person)
-	w.reconciler = &controller.Reconciler{
-		Client:     counted,
-		Live:       counted,
-		Events:     &events.FakeRecorder{},
-		Pods:       w.stage,
-		Redis:      func() desired.SharedRedis { return desired.SharedRedis{URL: "redis://redis.example.com:6379/0"} },
-		Extensions: everything{},
-		Settings:   settings,
-		// Two worlds are compared that ask for the same: who of them keeps a host is no question here.
-		Claimants: func(context.Context, string) ([]*v1alpha1.HeymarketWebhook, error) { return nil, nil },
+	// A new one for each round: a person changes more within seconds than the pace of status writes allows.
+	w.renew = func() {
+		w.reconciler = &controller.Reconciler{
+			Client:     counted,
+			Live:       counted,
+			Events:     &events.FakeRecorder{},
+			Pods:       w.stage,
+			Redis:      func() desired.SharedRedis { return desired.SharedRedis{URL: "redis://redis.example.com:6379/0"} },
+			Extensions: everything{},
+			Settings:   settings,
+			// Two worlds are compared that ask for the same: who of them keeps a host is no question here.
+			Claimants: func(context.Context, string) ([]*v1alpha1.HeymarketWebhook, error) { return nil, nil },
+			Referrers: func(context.Context, string, string) ([]*v1alpha1.HeymarketWebhook, error) { return nil, nil },
+		}
 	}
+	w.renew()
 	var err error
 	if w.kinds, err = children.Kinds(w.person.RESTMapper()); err != nil {
 		t.Fatal(err)
@@ -129,6 +135,7 @@ func (w *world) settle(ctx context.Context) error {
 
 // round reconciles once. A spec may make the operator return an error only where the status says so too.
 func (w *world) round(ctx context.Context) error {
+	w.renew()
 	_, err := reconcile.AsReconciler(w.reconciler.Client, w.reconciler).Reconcile(ctx, reconcile.Request{NamespacedName: w.hook})
 	if err == nil {
 		return nil

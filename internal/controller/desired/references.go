@@ -185,3 +185,6 @@ func secretsVolume(refs []Reference) *corev1ac.VolumeApplyConfiguration {
 	}
 	return corev1ac.Volume().WithName("secrets").WithProjected(projected)
 }
+
+// Confidential are values that no target may get.
+type Confidential = config.Confidential

@@ -18,7 +18,7 @@ func TestConfidential(t *testing.T) {
 	for value, want := range map[string]string{
 		"long-verification-token":                              "a verification token",
 		"redis://user:a-password@redis:6379/0?x=y":             "the URL of Redis",
-		" long-verification-token\r\n":                         "a verification token",
+		" long-verification-token\r\n":                         "a verification token", //nolint:gocritic // the white space is what is tested
 		"short":                                                "a verification token",
 		"redis://user:a-password@redis:6379/0":                 "the URL of Redis",
 		"a-password":                                           "the password of Redis",

@@ -67,11 +67,13 @@ func TestRepeatOrNews(t *testing.T) {
 		want       []event.Judgement
 	}{
 		"consent returns": {
-			inForce, []string{consent("opt_out"), consent("opt_in"), consent("opt_out"), consent("opt_in"), consent("opt_out")},
+			inForce,
+			[]string{consent("opt_out"), consent("opt_in"), consent("opt_out"), consent("opt_in"), consent("opt_out")},
 			[]event.Judgement{n, n, r, w, p},
 		},
 		"an opt-out is news after any opt-in": {
-			inForce, []string{consent("opt_out"), consent("double_opt_in"), consent("opt_out"), consent("double_opt_restricted"), consent("opt_out")},
+			inForce,
+			[]string{consent("opt_out"), consent("double_opt_in"), consent("opt_out"), consent("double_opt_restricted"), consent("opt_out")},
 			[]event.Judgement{n, n, r, n, r},
 		},
 		"an opt-in that no opt-out came after": {
@@ -88,7 +90,8 @@ func TestRepeatOrNews(t *testing.T) {
 		},
 		"statuses out of order": {inForce, []string{message("failed", two), message("sent", one), message("failed", two), message("sent", one)}, []event.Judgement{n, n, p, l}},
 		"two changes of a chat in one second": {
-			inForce, []string{chat("reassigned", one, 1), chat("reassigned", one, 2), chat("reassigned", one, 2), chat("reassigned", one, 1)},
+			inForce,
+			[]string{chat("reassigned", one, 1), chat("reassigned", one, 2), chat("reassigned", one, 2), chat("reassigned", one, 1)},
 			[]event.Judgement{n, r, p, r},
 		},
 		"a late repeat of a chat's event": {
