@@ -253,8 +253,10 @@ var rules = []struct {
 	{name: "all resources", spec: more("receiver: {resources: {requests: {cpu: 1, memory: 64Mi, ephemeral-storage: 1Gi}, limits: {cpu: 1}}}")},
 	{name: "a device", spec: more("receiver: {resources: {limits: {nvidia.com/gpu: 1}}}"), want: "resources may name cpu, memory and ephemeral-storage"},
 	{name: "a priority class of the system", spec: more("receiver: {priorityClassName: system-node-critical}"), want: "priorityClassName must not be one of the system's own"},
-	{name: "a type that the webhook does not accept", spec: token + "eventTypes: [chat_closed]\ntargets: [{name: crm, url: 'http://crm', eventTypes: [chat_closed]}, {name: archive, url: 'http://a', eventTypes: [chat_closed, chat_opened]}]",
-		want: "targets[archive].eventTypes has chat_opened, which is not among spec.eventTypes"},
+	{
+		name: "a type that the webhook does not accept", spec: token + "eventTypes: [chat_closed]\ntargets: [{name: crm, url: 'http://crm', eventTypes: [chat_closed]}, {name: archive, url: 'http://a', eventTypes: [chat_closed, chat_opened]}]",
+		want: "targets[archive].eventTypes has chat_opened, which is not among spec.eventTypes",
+	},
 	{name: "a URL with a line break", spec: oneTarget(`url: "http://crm/a\r\nX: y"`), want: "url must not hold a space, a line break or another control character"},
 	{name: "a URL with a control character of two bytes", spec: oneTarget(`url: "http://crm/a?b=\u0085"`), want: "url must not hold a space, a line break or another control character"},
 	{name: "a URL with letters of other languages", spec: oneTarget(`url: "http://crm/ä?b=ö"`)},

@@ -54,12 +54,12 @@ func (h *HostTemplate) Host(namespace, name string) (string, error) {
 // makesFor says whether the template makes the host for another namespace than the given one. A template in which the namespace
 // is not a part of its own between dots makes hosts for no namespace in particular.
 func (h *HostTemplate) makesFor(namespace, host string) bool {
-	parts, labels := strings.Split(blank.ReplaceAllString(h.text, "{{.$1}}"), "{{.Namespace}}"), ""
+	parts := strings.Split(blank.ReplaceAllString(h.text, "{{.$1}}"), "{{.Namespace}}")
 	if len(parts) != 2 || parts[0] != "" && !strings.HasSuffix(parts[0], ".") || !strings.HasPrefix(parts[1], ".") {
 		return false
 	}
 	pattern := regexp.QuoteMeta(parts[0]) + "([^.]+)" + regexp.QuoteMeta(parts[1])
-	labels = strings.ReplaceAll(pattern, regexp.QuoteMeta("{{.Name}}"), "[^.]+")
+	labels := strings.ReplaceAll(pattern, regexp.QuoteMeta("{{.Name}}"), "[^.]+")
 	match := regexp.MustCompile("^" + labels + "$").FindStringSubmatch(host)
 	return match != nil && match[1] != namespace
 }

@@ -8,7 +8,6 @@ import (
 
 	"heymarket.dev/operator/api/v1alpha1"
 	"heymarket.dev/operator/internal/controller/desired"
-	"heymarket.dev/operator/internal/receiver/config"
 )
 
 // verdict is the outcome of one condition.
@@ -26,7 +25,7 @@ type round struct {
 	// refusal is the first mistake of a person that was found, nil if the resource is accepted.
 	refusal *verdict
 	// confidential are the values that no target may get.
-	confidential config.Confidential
+	confidential desired.Confidential
 	// missing is the first thing that the resource refers to and that is not there, without which a receiver can work
 	// all the same; nil if there is none.
 	missing *verdict
