@@ -99,9 +99,9 @@ func TestClaims(t *testing.T) {
 // A resource that is being deleted, that has no route or that names a host which it may not have claims nothing.
 func TestWhatClaimsNothing(t *testing.T) {
 	t.Parallel()
-	deleted := claiming("a", "support", "hooks.example.com", "/hooks", 2)
+	deleted := claiming("a", "support", "hooks.example.org", "/hooks", 2)
 	deleted.DeletionTimestamp, deleted.Finalizers = &metav1.Time{Time: time.Unix(1, 0)}, []string{"example.com/kept"}
-	inside := claiming("a", "support", "hooks.example.com", "/hooks", 2)
+	inside := claiming("a", "support", "hooks.example.org", "/hooks", 2)
 	inside.Spec.Exposure.Type = v1alpha1.ExposureNone
 	stranger := claiming("stranger", "support", "b.example.com", "/hooks", 2)
 	s := Settings{HostTemplate: hostTemplate(t, "{{.Namespace}}.example.com")}

@@ -73,9 +73,6 @@ func (now *round) checkLiterals() {
 
 // otherTokens are the keys of the Secret of ref that other HeymarketWebhooks of the namespace use as tokens.
 func (r *Reconciler) otherTokens(ctx context.Context, hook *v1alpha1.HeymarketWebhook, ref desired.Reference) ([]string, error) {
-	if ref.Token {
-		return nil, nil
-	}
 	hooks, err := r.Referrers(ctx, hook.Namespace, ref.Secret)
 	if err != nil {
 		return nil, err

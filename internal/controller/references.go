@@ -21,20 +21,19 @@ func (r *Reconciler) checkReferences(ctx context.Context, now *round) error {
 	secrets := map[string]*corev1.Secret{} // nil for one that does not exist
 	now.keepConfidential()
 	for _, ref := range desired.References(now.hook) {
+		others, err := r.otherTokens(ctx, now.hook, ref)
+		if err != nil {
+			return err
+		}
 		secret, read := secrets[ref.Secret]
 		if !read {
-			var err error
-			secret, err = r.readReferenced(ctx, now, ref)
+			secret, err = r.readReferenced(ctx, now, ref, others)
 			if apierrors.IsNotFound(err) {
 				secret = nil
 			} else if err != nil {
 				return fmt.Errorf("read Secret %s of %s: %w", ref.Secret, ref.Field, err)
 			}
 			secrets[ref.Secret] = secret
-		}
-		others, err := r.otherTokens(ctx, now.hook, ref)
-		if err != nil {
-			return err
 		}
 		now.checkOwner(ref, secret, others)
 		now.checkReference(ref, secret)

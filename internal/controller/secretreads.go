@@ -3,6 +3,7 @@ package controller
 import (
 	"context"
 	"fmt"
+	"slices"
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -47,14 +48,10 @@ func (r *Reconciler) readSecret(ctx context.Context, key client.ObjectKey, keys 
 	return kept, nil
 }
 
-// readReferenced reads the Secret of a reference with all keys of it that the resource refers to. Once their values are
-// too large together, the resource is refused and the values are dropped.
-func (r *Reconciler) readReferenced(ctx context.Context, now *round, ref desired.Reference) (*corev1.Secret, error) {
-	// The tokens of other resources in the same Secret are compared with what targets get.
-	keys, err := r.otherTokens(ctx, now.hook, desired.Reference{Secret: ref.Secret})
-	if err != nil {
-		return nil, err
-	}
+// readReferenced reads the Secret of a reference with all keys of it that the resource refers to, and the given ones, which other
+// resources use as tokens. Once their values are too large together, the resource is refused and the values are dropped.
+func (r *Reconciler) readReferenced(ctx context.Context, now *round, ref desired.Reference, tokens []string) (*corev1.Secret, error) {
+	keys := slices.Clone(tokens)
 	for _, other := range desired.References(now.hook) {
 		if other.Secret == ref.Secret {
 			keys = append(keys, other.Key)

@@ -37,6 +37,9 @@ type Reference struct {
 // Suspicion is a hint at what an editor or a tool has probably added to the value, or "", see config.Suspicion.
 func (r Reference) Suspicion(value []byte) string { return config.Suspicion(value, r.kind) }
 
+// Confidential are the values that no target may get.
+type Confidential = config.Confidential
+
 // Check says whether a receiver can use the value. Its error names the remedy and repeats no part of the value.
 func (r Reference) Check(value []byte) error {
 	if len(bytes.TrimSpace(value)) == 0 {
@@ -185,6 +188,3 @@ func secretsVolume(refs []Reference) *corev1ac.VolumeApplyConfiguration {
 	}
 	return corev1ac.Volume().WithName("secrets").WithProjected(projected)
 }
-
-// Confidential are values that no target may get.
-type Confidential = config.Confidential

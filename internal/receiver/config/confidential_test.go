@@ -16,18 +16,20 @@ func TestConfidential(t *testing.T) {
 	c.AddPath("/staging/support/abcdefghijklmnopqrstuvwxyz")
 	c.AddPath("/hook")
 	for value, want := range map[string]string{
-		"long-verification-token":                              "a verification token",
-		"redis://user:a-password@redis:6379/0?x=y":             "the URL of Redis",
-		" long-verification-token\r\n":                         "a verification token", //nolint:gocritic // the white space is what is tested
-		"short":                                                "a verification token",
-		"redis://user:a-password@redis:6379/0":                 "the URL of Redis",
-		"a-password":                                           "the password of Redis",
-		"abcdefghijklmnopqrstuvwxyz":                           "the secret part",
+		"long-verification-token":                  "a verification token",
+		"redis://user:a-password@redis:6379/0?x=y": "the URL of Redis",
+		"short":                                "a verification token",
+		"redis://user:a-password@redis:6379/0": "the URL of Redis",
+		"a-password":                           "the password of Redis",
+		"abcdefghijklmnopqrstuvwxyz":           "the secret part",
 		"https://h/staging/support/abcdefghijklmnopqrstuvwxyz": "the secret part",
 	} {
 		if err := c.Check([]byte(value)); err == nil || !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), value) {
 			t.Errorf("%q: %v, want %q and no part of the value", value, err, want)
 		}
+	}
+	if err := c.Check([]byte(" long-verification-token\r\n")); err == nil {
+		t.Error("a token with white space around it was accepted")
 	}
 	for _, value := range []string{"", "Bearer long-verification-token", "shorter", "a short value", "hook", "another-token", "xx"} {
 		if err := c.Check([]byte(value)); err != nil {
