@@ -13,6 +13,7 @@ import (
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
+	appsv1ac "k8s.io/client-go/applyconfigurations/apps/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"heymarket.dev/operator/api/v1alpha1"
@@ -36,6 +37,15 @@ const (
 func digestOf(encoded []byte) string {
 	sum := sha256.Sum256(encoded)
 	return hex.EncodeToString(sum[:8])
+}
+
+// templateDigest identifies the Pod template that is asked for.
+func templateDigest(want *appsv1ac.DeploymentApplyConfiguration) (string, error) {
+	encoded, err := json.Marshal(want.Spec.Template)
+	if err != nil {
+		return "", fmt.Errorf("encode the Pod template of Deployment %s: %w", *want.GetName(), err)
+	}
+	return digestOf(encoded), nil
 }
 
 // appliedMemory is what the children alone do not show about the operator's writes. It is lost on a restart, which costs one

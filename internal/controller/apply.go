@@ -72,11 +72,11 @@ func (r *Reconciler) applyDeployment(ctx context.Context, now *round, want desir
 	if err := r.handOverReplicas(ctx, now, want); err != nil {
 		return err
 	}
-	template, err := json.Marshal(want.Deployment.Spec.Template)
+	template, err := templateDigest(want.Deployment)
 	if err != nil {
-		return fmt.Errorf("encode the Pod template of Deployment %s: %w", *want.Deployment.GetName(), err)
+		return err
 	}
-	want.Deployment.WithAnnotations(map[string]string{annotationAppliedTemplate: digestOf(template)})
+	want.Deployment.WithAnnotations(map[string]string{annotationAppliedTemplate: template})
 	is := now.children.deployment
 	answer, err := applyChild(ctx, r, now, is, want.Deployment)
 	// A write that admission turned into what was there rolls nothing out.

@@ -125,11 +125,16 @@ func ownPath(hook *v1alpha1.HeymarketWebhook) bool {
 	return strings.HasPrefix(strings.ToLower(desired.PathPrefix(hook)), "/"+hook.Namespace+"/"+hook.Name+"/")
 }
 
-// claimants asks a cache with the index indexClaim. What it returns is shared and must not be changed.
+// claimants asks a cache with the index indexClaim.
 func claimants(ctx context.Context, webhooks client.Reader, key string) ([]*v1alpha1.HeymarketWebhook, error) {
+	return find(ctx, webhooks, "claim a host and path", client.MatchingFields{indexClaim: key})
+}
+
+// find returns the HeymarketWebhooks that an index of a cache has for what they do. They are shared and must not be changed.
+func find(ctx context.Context, webhooks client.Reader, what string, by ...client.ListOption) ([]*v1alpha1.HeymarketWebhook, error) {
 	var hooks v1alpha1.HeymarketWebhookList
-	if err := webhooks.List(ctx, &hooks, client.MatchingFields{indexClaim: key}, client.UnsafeDisableDeepCopy); err != nil {
-		return nil, fmt.Errorf("find the HeymarketWebhooks that claim a host and path: %w", err)
+	if err := webhooks.List(ctx, &hooks, append(by, client.UnsafeDisableDeepCopy)...); err != nil {
+		return nil, fmt.Errorf("find the HeymarketWebhooks that %s: %w", what, err)
 	}
 	out := make([]*v1alpha1.HeymarketWebhook, len(hooks.Items))
 	for i := range hooks.Items {
@@ -138,14 +143,14 @@ func claimants(ctx context.Context, webhooks client.Reader, key string) ([]*v1al
 	return out, nil
 }
 
-// rivals are the other HeymarketWebhooks whose claims overlap c, in the order of precedence, each once. find is like
+// rivals are the other HeymarketWebhooks whose claims overlap c, in the order of precedence, each once. claimants is like
 // Reconciler.Claimants.
 func (s Settings) rivals(ctx context.Context, c claim, of *v1alpha1.HeymarketWebhook,
-	find func(context.Context, string) ([]*v1alpha1.HeymarketWebhook, error),
+	claimants func(context.Context, string) ([]*v1alpha1.HeymarketWebhook, error),
 ) ([]*v1alpha1.HeymarketWebhook, error) {
 	found := map[client.ObjectKey]*v1alpha1.HeymarketWebhook{}
 	for _, key := range c.rivalKeys() {
-		hooks, err := find(ctx, key)
+		hooks, err := claimants(ctx, key)
 		if err != nil {
 			return nil, err
 		}
@@ -251,7 +256,7 @@ func slashed(path string) string { return strings.ToLower(strings.TrimSuffix(pat
 // those who all wait for one claim that is only the first: the others would go on waiting.
 func wakeRivals(webhooks client.Reader, settings Settings) handler.EventHandler {
 	type queue = workqueue.TypedRateLimitingInterface[reconcile.Request]
-	find := func(ctx context.Context, key string) ([]*v1alpha1.HeymarketWebhook, error) {
+	claiming := func(ctx context.Context, key string) ([]*v1alpha1.HeymarketWebhook, error) {
 		return claimants(ctx, webhooks, key)
 	}
 	wake := func(ctx context.Context, q queue, changed ...client.Object) {
@@ -262,7 +267,7 @@ func wakeRivals(webhooks client.Reader, settings Settings) handler.EventHandler 
 			if !claims {
 				continue
 			}
-			rivals, err := settings.rivals(ctx, c, hook, find)
+			rivals, err := settings.rivals(ctx, c, hook, claiming)
 			if err != nil {
 				continue // Only a cache that is shut down fails.
 			}

@@ -2,7 +2,6 @@ package controller
 
 import (
 	"context"
-	"fmt"
 	"slices"
 
 	corev1 "k8s.io/api/core/v1"
@@ -103,15 +102,7 @@ func belongsToOperator(s *corev1.Secret) bool {
 
 // referrers asks a cache with the index indexSecret.
 func referrers(ctx context.Context, webhooks client.Reader, namespace, secret string) ([]*v1alpha1.HeymarketWebhook, error) {
-	var hooks v1alpha1.HeymarketWebhookList
-	if err := webhooks.List(ctx, &hooks, client.InNamespace(namespace), client.MatchingFields{indexSecret: secret}, client.UnsafeDisableDeepCopy); err != nil {
-		return nil, fmt.Errorf("find the HeymarketWebhooks that refer to a Secret: %w", err)
-	}
-	out := make([]*v1alpha1.HeymarketWebhook, len(hooks.Items))
-	for i := range hooks.Items {
-		out[i] = &hooks.Items[i]
-	}
-	return out, nil
+	return find(ctx, webhooks, "refer to a Secret", client.InNamespace(namespace), client.MatchingFields{indexSecret: secret})
 }
 
 // wakeReferrers wakes the HeymarketWebhooks that refer to a Secret in which another one has its token, now or before: what they

@@ -316,12 +316,11 @@ func endChild[L client.Object](ctx context.Context, r *Reconciler, kind string, 
 // redisMissing says which key of a Secret is missing without which the Pod that removes the keys cannot start; nil for none.
 func (r *Reconciler) redisMissing(ctx context.Context, hook *v1alpha1.HeymarketWebhook) (*verdict, error) {
 	for _, ref := range desired.RedisReferences(hook) {
-		secret := &corev1.Secret{}
-		err := r.Live.Get(ctx, client.ObjectKey{Namespace: hook.Namespace, Name: ref.Secret}, secret)
+		secret, err := r.readSecret(ctx, client.ObjectKey{Namespace: hook.Namespace, Name: ref.Secret}, ref.Key)
 		if client.IgnoreNotFound(err) != nil {
 			return nil, fmt.Errorf("read Secret %s of %s: %w", ref.Secret, ref.Field, err)
 		}
-		if _, found := secret.Data[ref.Key]; !found {
+		if err != nil || secret.Data[ref.Key] == nil {
 			return &verdict{reason: v1alpha1.ReasonRedisKeysLeft, message: fmt.Sprintf(
 				"The keys cannot be removed from Redis: key %q of Secret %q of %s does not exist. Restore it, or set spec.deletionPolicy to Retain. "+keysStay,
 				ref.Key, ref.Secret, ref.Field)}, nil

@@ -2,7 +2,6 @@ package controller
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"slices"
 
@@ -58,8 +57,8 @@ func (r *Reconciler) isUpgrade(now *round, want desired.Objects) (bool, error) {
 		return false, nil
 	}
 	if asked, found := is.Annotations[annotationAppliedTemplate]; found {
-		template, err := json.Marshal(want.Deployment.Spec.Template)
-		return asked != digestOf(template), err
+		template, err := templateDigest(want.Deployment)
+		return asked != template, err
 	}
 	owned, err := appsv1ac.ExtractDeployment(is, FieldOwner)
 	if err != nil {

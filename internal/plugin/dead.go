@@ -82,9 +82,7 @@ takes the oldest.`,
 	}, func(cmd *cobra.Command, of []letters) error {
 		return f.change(cmd, of[0], verb{"replay", "Replay", "Replayed"}, of[0].replay, func(p admin.Progress) int { return p.Replayed })
 	})
-	f.filters(cmd, maxTaken)
-	f.id(cmd)
-	f.everything(cmd)
+	f.choice(cmd)
 	return cmd
 }
 
@@ -97,10 +95,15 @@ func discardCommand(to *connection) *cobra.Command {
 	}, func(cmd *cobra.Command, of []letters) error {
 		return f.change(cmd, of[0], verb{"discard", "Discard", "Discarded"}, of[0].discard, func(p admin.Progress) int { return p.Discarded })
 	})
+	f.choice(cmd)
+	return cmd
+}
+
+// choice adds to cmd the ways to choose the letters that it changes.
+func (f *deadFlags) choice(cmd *cobra.Command) {
 	f.filters(cmd, maxTaken)
 	f.id(cmd)
 	f.everything(cmd)
-	return cmd
 }
 
 // command adds to cmd what all of them share: a webhook, a target, and a way to the letters. List alone takes all targets.
