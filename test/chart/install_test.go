@@ -171,28 +171,31 @@ func TestInstallUpgradeUninstall(t *testing.T) {
 func TestUpgradeBringsTheCRDAlong(t *testing.T) {
 	c := newCluster(t)
 	const ns = "upgrade"
-	knows := func(field string) bool {
+	// retryHorizon came with this release.
+	state := func() (before, now bool) {
 		var crd apiextensionsv1.CustomResourceDefinition
 		c.get(&crd, "", "heymarketwebhooks.heymarket.dev")
-		_, there := crd.Spec.Versions[0].Schema.OpenAPIV3Schema.Properties["spec"].Properties[field]
-		return there
+		spec := crd.Spec.Versions[0].Schema.OpenAPIV3Schema.Properties["spec"].Properties
+		_, targets := spec["targets"]
+		_, horizon := spec["deduplication"].Properties["retryHorizon"]
+		return targets && !horizon, targets && horizon
 	}
 	// The CRD belongs to the API server's own installation, or to the other test's.
-	c.run(ns, "", "install", "heymarket-operator", filepath.Join("testdata", "heymarket-operator-0.1.0.tgz"), "--create-namespace", "--take-ownership", "--force-conflicts")
-	if knows("deletionPolicy") || !knows("targets") {
-		t.Error("the CRD is not that of 0.1.0")
+	c.run(ns, "", "install", "heymarket-operator", filepath.Join("testdata", "chart-before.tgz"), "--create-namespace", "--take-ownership", "--force-conflicts")
+	if before, _ := state(); !before {
+		t.Error("the CRD is not that of the release before")
 	}
 	c.upgrade(ns, "")
-	if !knows("deletionPolicy") {
+	if _, now := state(); !now {
 		t.Error("the upgrade leaves the CRD behind")
 	}
 	c.run(ns, "", "rollback", "heymarket-operator", "1")
-	if knows("deletionPolicy") {
+	if before, _ := state(); !before {
 		t.Error("the rollback leaves the CRD of the upgrade")
 	}
 	c.upgrade(ns, "")
 	c.run(ns, "", "uninstall", "heymarket-operator")
-	if !knows("deletionPolicy") {
+	if _, now := state(); !now {
 		t.Error("uninstalling takes the CRD away")
 	}
 }

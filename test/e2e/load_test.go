@@ -24,13 +24,16 @@ type load struct {
 	stop     context.CancelFunc
 }
 
-// startLoad sends about 200 messages in a second on 8 connections.
+// connections that a load keeps alive, as a proxy does in front of many senders.
+const connections = 100
+
+// startLoad sends about 200 messages in a second.
 func startLoad(ctx context.Context, h *journey.Heymarket) *load {
 	ctx, stop := context.WithCancel(ctx)
 	l := &load{token: h.Token, accepted: map[int64]bool{}, refused: map[string]int{}, stop: stop}
-	for range 8 {
+	for range connections {
 		l.wait.Go(func() {
-			pace := time.NewTicker(40 * time.Millisecond)
+			pace := time.NewTicker(500 * time.Millisecond)
 			defer pace.Stop()
 			for id := ids.Add(1); ; {
 				e := journey.Message(id, "under load")

@@ -23,12 +23,16 @@ import (
 	"heymarket.dev/operator/test/journey"
 )
 
-// The release before this one. Its chart is kept in test/chart/testdata, and what its image is built from in testdata here, because a shallow clone has no
-// history to take it from. The latter is made by
+// The release before this one, by its commit. Its chart and what its image is built from are kept, because a shallow clone has no
+// history to take them from. They are made by
 //
-//	git archive --format=tar.gz --output=test/e2e/testdata/operator-0.1.0.tar.gz 6a2bba2 api cmd internal go.mod go.sum \
+//	git archive --format=tar.gz --output=test/chart/testdata/chart-before.tgz 939d58a:charts heymarket-operator
+//	git archive --format=tar.gz --output=test/e2e/testdata/operator-before.tar.gz 939d58a api cmd internal go.mod go.sum \
 //		':(exclude,glob)**/*_test.go' ':(exclude,glob)**/testdata/**' ':(exclude)internal/receiver/redistest'
-const previousVersion = "0.1.0"
+var (
+	chartBefore    = filepath.Join("test", "chart", "testdata", "chart-before.tgz")
+	operatorBefore = filepath.Join("test", "e2e", "testdata", "operator-before.tar.gz")
+)
 
 // previousImage is the operator's image of the previous release, built from the checkout E2E_PREVIOUS, or from what is kept of that release.
 func previousImage(t *testing.T) string {
@@ -37,7 +41,7 @@ func previousImage(t *testing.T) string {
 		return imageOf(t, checkout)
 	}
 	dir := t.TempDir()
-	archive := filepath.Join(driver.Root, "test", "e2e", "testdata", "operator-"+previousVersion+".tar.gz")
+	archive := filepath.Join(driver.Root, operatorBefore)
 	if out, err := exec.CommandContext(t.Context(), "tar", "--extract", "--gzip", "--file="+archive, "--directory="+dir).CombinedOutput(); err != nil {
 		t.Fatalf("unpack %s: %v: %s", archive, err, bytes.TrimSpace(out))
 	}
@@ -128,7 +132,7 @@ func TestUpgradeAndRollbackLoseNothing(t *testing.T) {
 		kubectl(ctx, "delete", "namespace", "--wait=false", r.namespace, s.namespace)
 	}()
 
-	old := filepath.Join(driver.Root, "test", "chart", "testdata", "heymarket-operator-"+previousVersion+".tgz")
+	old := filepath.Join(driver.Root, chartBefore)
 	if _, err := r.run(t.Context(), "install", append(values(previous, s.namespace), old, "--create-namespace")...); err != nil {
 		t.Fatal(err)
 	}

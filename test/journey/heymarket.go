@@ -38,7 +38,7 @@ func NewHeymarket(target, token, address string, roots *x509.CertPool) *Heymarke
 				return dialer.DialContext(ctx, network, net.JoinHostPort(address, port))
 			},
 			TLSClientConfig:     &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12},
-			MaxIdleConnsPerHost: 64,
+			MaxIdleConnsPerHost: 128,
 		},
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}}

@@ -39,8 +39,8 @@ type scenario struct {
 	name string
 	// redis are further options of redis-server.
 	redis []string
-	// script replaces append.lua; empty: the product's own.
-	script string
+	// mistake plants one in append.lua; nil: the script as shipped.
+	mistake func(t *testing.T, script string) string
 	// bodyBytes is the size of an event's text.
 	bodyBytes int
 	loses     bool
@@ -50,17 +50,22 @@ type scenario struct {
 var scenarios = []scenario{
 	{name: "as shipped", bodyBytes: 200},
 	{name: "no append-only file", redis: []string{"--appendonly", "no"}, bodyBytes: 200, loses: true},
-	{name: "marker before store", script: markerFirst, bodyBytes: 200, loses: true},
+	{name: "marker before store", mistake: markerFirst, bodyBytes: 200, loses: true},
 	{name: "evicting Redis", redis: []string{"--maxmemory", "3mb", "--maxmemory-policy", "allkeys-lru"}, bodyBytes: 20_000, loses: true},
 }
 
-// markerFirst is what many receivers do: it remembers the event before it has kept it.
-const markerFirst = `
+// markerFirst makes of append.lua what many receivers do: it remembers the event before it has stored it.
+func markerFirst(t *testing.T, script string) string {
+	t.Helper()
+	const read = "local known = redis.call('GET', KEYS[1])\n"
+	if strings.Count(script, read) != 1 {
+		t.Fatalf("append.lua does not read its marker by %q: plant the mistake where it does", read)
+	}
+	return strings.Replace(script, read, `
 if redis.call('SET', KEYS[1], '1', 'PX', ARGV[1], 'NX') == false then return 0 end
-for i = 2, #KEYS, 2 do if redis.call('XLEN', KEYS[i]) >= tonumber(ARGV[2]) then return -i / 2 end end
-for i = 2, #KEYS, 2 do redis.call('XADD', KEYS[i], '*', unpack(ARGV, 3)) end
-return 1
-`
+local known = false
+`, 1)
+}
 
 func TestNothingAcknowledgedIsLost(t *testing.T) {
 	if testing.Short() {
@@ -110,7 +115,7 @@ func run(t *testing.T, s scenario, length time.Duration) account {
 	chance := rand.New(rand.NewPCG(seed, 0))
 	redis := redistest.Start(t, s.redis...)
 	target := newMoodyTarget(t, seed)
-	binary := build(t, s.script)
+	binary := build(t, s.mistake)
 	pods := make([]*receiver, receivers)
 	for i := range pods {
 		pods[i] = newReceiver(t, binary, redis.URL(), target.URL)
@@ -323,13 +328,17 @@ func (r *receiver) post(id int64, text string) bool {
 	return status == http.StatusOK
 }
 
-// build compiles the receiver, with another append script where one is given.
-func build(t *testing.T, script string) string {
+// build compiles the receiver, with a mistake in its append script where one is given.
+func build(t *testing.T, mistake func(*testing.T, string) string) string {
 	t.Helper()
-	if script == "" {
+	if mistake == nil {
 		return pod.Build(t)
 	}
 	original, err := filepath.Abs("../../internal/receiver/stream/append.lua")
+	if err != nil {
+		t.Fatal(err)
+	}
+	script, err := os.ReadFile(original) //nolint:gosec // a file of this repository
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -339,7 +348,7 @@ func build(t *testing.T, script string) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for name, content := range map[string][]byte{broken: []byte(script), overlay: replace} {
+	for name, content := range map[string][]byte{broken: []byte(mistake(t, string(script))), overlay: replace} {
 		if err := os.WriteFile(name, content, 0o600); err != nil {
 			t.Fatal(err)
 		}
