@@ -43,7 +43,7 @@ func TestChangesUnderLoadRefuseNothing(t *testing.T) {
 		}, func() { l.use(renewed) }},
 		{"the old token withdrawn", func(spec *v1alpha1.HeymarketWebhookSpec) { spec.Token.PreviousSecretKeyRef = nil }, nil},
 		{"all receivers replaced", func(spec *v1alpha1.HeymarketWebhookSpec) {
-			spec.Receiver.PodAnnotations = map[string]v1alpha1.AnnotationValue{"example.com/why": "replaced"}
+			spec.Receiver.PodAnnotations = map[string]v1alpha1.AnnotationValue{"prometheus.io/scrape": "false"}
 		}, nil},
 		{"three receivers", func(spec *v1alpha1.HeymarketWebhookSpec) { spec.Receiver.Replicas = new(int32(3)) }, nil},
 		{"one receiver", func(spec *v1alpha1.HeymarketWebhookSpec) { spec.Receiver.Replicas = new(int32(1)) }, nil},
