@@ -36,28 +36,28 @@ func (r *Reconciler) resolveHost(now *round) {
 		in.Host = desired.ServiceHost(hook.Namespace, hook.Name)
 		return
 	}
-	in.Host = ingressAddress(now.children.ingress)
+	in.Host = ingressAddress(desired.Ingress.In(now.children))
 }
 
 // resolveAddress keeps the segment that is in use. A new one is made up only when everything else is good, and only after
 // the API server itself has said what there is (see readChild for one that does not exist).
 func (r *Reconciler) resolveAddress(ctx context.Context, now *round) error {
 	at, told := time.Now(), now.hook.Status.URLRevision
-	configData := data(now.children.configSecret)
-	address := desired.FindAddress(data(now.children.urlSecret), configData, at)
+	configData := data(desired.ConfigSecret.In(now.children))
+	address := desired.FindAddress(data(desired.URLSecret.In(now.children)), configData, at)
 	now.input.Address = address
 	if !now.accepted() {
 		return nil
 	}
 	served := desired.ServedPaths(configData)
 	renewed := address.Revision < max(told, now.hook.Spec.Exposure.URLRevision)
-	if s := now.children.urlSecret; s != nil && (renewed || address.Misses(now.hook, served)) {
+	if s := desired.URLSecret.In(now.children); s != nil && (renewed || address.Misses(now.hook, served)) {
 		// The cache may not have seen yet that the URL is another one, and what it was before is kept nowhere else.
 		fresh := &corev1.Secret{}
 		if err := r.Live.Get(ctx, client.ObjectKeyFromObject(s), fresh); err != nil {
 			return fmt.Errorf("read Secret %s: %w", s.Name, err)
 		}
-		now.children.urlSecret = fresh
+		now.children[desired.URLSecret.Child] = fresh
 		address = desired.FindAddress(fresh.Data, configData, at)
 	}
 	address.Revision = max(address.Revision, told) // The Secret may have lost it.

@@ -17,6 +17,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"heymarket.dev/operator/api/v1alpha1"
+	"heymarket.dev/operator/internal/controller/desired"
 )
 
 const (
@@ -240,10 +241,10 @@ const overwrittenChild = "Another field manager keeps changing %s %q back, so th
 	"find it by kubectl get %s %s --show-managed-fields -o yaml, and make it leave the fields of %s alone."
 
 // overwritten notes that the same write has been undone again and again, and how long the next one waits.
-func (now *round) overwritten(kind, name string, wait time.Duration) {
-	now.repeated = &failure{kind, verdict{
+func (now *round) overwritten(c *desired.Child, name string, wait time.Duration) {
+	now.repeated = &failure{c, verdict{
 		reason:  v1alpha1.ReasonChildOverwritten,
-		message: fmt.Sprintf(overwrittenChild, kind, name, strings.ToLower(kind), name, FieldOwner),
+		message: fmt.Sprintf(overwrittenChild, c.Kind, name, strings.ToLower(c.Kind), name, FieldOwner),
 	}}
 	now.nextWrite = max(wait, time.Second)
 }

@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"reflect"
 	"regexp"
 	"slices"
 	"time"
@@ -13,7 +12,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	networkingv1 "k8s.io/api/networking/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/log"
@@ -22,45 +21,40 @@ import (
 	"heymarket.dev/operator/internal/controller/desired"
 )
 
-// apply sends the children that differ. Secrets go first, because Pods mount them, and the NetworkPolicy before there
-// are Pods that it is about.
+// apply sends the children that differ, in the order of Table.
 func (r *Reconciler) apply(ctx context.Context, now *round, want desired.Objects) error {
-	if !now.accepted() {
-		return nil
-	}
-	is := now.children
-	if _, err := applyChild(ctx, r, now, is.urlSecret, want.URLSecret); err != nil {
-		return err
-	}
-	if _, err := applyChild(ctx, r, now, is.configSecret, want.ConfigSecret); err != nil {
-		return err
-	}
-	if _, err := applyChild(ctx, r, now, is.service, want.Service); err != nil {
-		return err
-	}
-	if want.NetworkPolicy != nil {
-		if _, err := applyChild(ctx, r, now, is.policy, want.NetworkPolicy); err != nil {
+	for _, w := range want.Children {
+		if !now.writes() {
+			return nil
+		}
+		if w.Object == nil || !r.served(w.Child) {
+			continue
+		}
+		err := r.pruneExclusive(ctx, now, want, w.Exclusive)
+		switch {
+		case err != nil:
+		case w.Exclusive != "" && now.leftover != nil: // It would work against the one that stays.
+		case w.Child == desired.Deployment.Child:
+			err = r.applyDeployment(ctx, now, want)
+		default:
+			_, err = r.applyChild(ctx, now, w.Child, w.Object)
+		}
+		if err != nil {
 			return err
 		}
 	}
-	if err := r.applyDeployment(ctx, now, want); err != nil {
-		return err
-	}
-	if want.DisruptionBudget != nil {
-		if _, err := applyChild(ctx, r, now, is.budget, want.DisruptionBudget); err != nil {
+	return nil
+}
+
+// pruneExclusive deletes the unwanted children of a group of which at most one may exist.
+func (r *Reconciler) pruneExclusive(ctx context.Context, now *round, want desired.Objects, group string) error {
+	for _, other := range want.Children {
+		if group == "" || other.Exclusive != group || other.Object != nil {
+			continue
+		}
+		if err := r.pruneChild(ctx, now, other.Child); err != nil {
 			return err
 		}
-	}
-	if err := r.applyScaler(ctx, now, want); err != nil {
-		return err
-	}
-	if want.Ingress != nil {
-		if _, err := applyChild(ctx, r, now, is.ingress, want.Ingress); err != nil {
-			return err
-		}
-	}
-	if want.HTTPRoute != nil && !now.noGateways {
-		return r.applyExtension(ctx, now, is.route, want.HTTPRoute)
 	}
 	return nil
 }
@@ -77,102 +71,81 @@ func (r *Reconciler) applyDeployment(ctx context.Context, now *round, want desir
 		return err
 	}
 	want.Deployment.WithAnnotations(map[string]string{annotationAppliedTemplate: template})
-	is := now.children.deployment
-	answer, err := applyChild(ctx, r, now, is, want.Deployment)
+	is := desired.Deployment.In(now.children)
+	answer, err := r.applyChild(ctx, now, desired.Deployment.Child, want.Deployment)
 	// A write that admission turned into what was there rolls nothing out.
 	now.rolled = answer != nil && (is == nil || answer.GetGeneration() > is.Generation)
 	return err
 }
 
-// applyConfiguration is what the generated apply configurations have in common.
-type applyConfiguration[A any] interface {
-	runtime.ApplyConfiguration
-	GetKind() *string
-	GetName() *string
-	WithAnnotations(entries map[string]string) A
-}
-
-// applyChild applies want unless it is what the operator last asked for, see applyObject.
-func applyChild[L client.Object, A applyConfiguration[A]](ctx context.Context, r *Reconciler, now *round, is L, want A) (client.Object, error) {
-	answer := reflect.New(reflect.TypeFor[L]().Elem()).Interface().(L)
-	answer.SetNamespace(now.hook.Namespace)
-	answer.SetName(*want.GetName())
-	return r.applyObject(ctx, now, existing(is), application{
-		kind: *want.GetKind(), config: want, answer: answer,
-		annotate: func(annotations map[string]string) { want.WithAnnotations(annotations) },
-	})
-}
-
-// application is one child as it is sent to the API server.
-type application struct {
-	kind   string
-	config runtime.ApplyConfiguration
-	// annotate adds annotations to config.
-	annotate func(map[string]string)
-	// answer has the child's namespace and name, and becomes the API server's answer.
-	answer client.Object
-}
-
-// applyObject applies want unless the operator has asked for the same before and still owns all of it. What the API server,
+// applyChild applies want unless the operator has asked for the same before and still owns all of it. What the API server,
 // an admission policy or a webhook made of it is not compared: admission would change it again in the same way. A field
 // that another manager has changed no longer belongs to the operator, so it is written again; when that repeats, ever less
-// often, and a condition says so. A child that the API server refuses or fails to store is noted in now and stops the
-// round's further writes. It returns the API server's answer, or nil if it has not written.
-func (r *Reconciler) applyObject(ctx context.Context, now *round, is client.Object, want application) (client.Object, error) {
+// often, and a condition reports it. A child that the API server rejects or fails to store is noted in now and stops further
+// writes. It returns the API server's answer, or nil if it has not written.
+func (r *Reconciler) applyChild(ctx context.Context, now *round, c *desired.Child, want any) (client.Object, error) {
 	if !now.writes() {
-		return nil, nil
+		return nil, nil //nolint:nilnil // nothing was written
 	}
-	kind, name := want.kind, want.answer.GetName()
-	asked, err := json.Marshal(want.config)
+	name := c.ObjectName(now.hook.Name)
+	asked, err := json.Marshal(want)
 	if err != nil {
-		return nil, fmt.Errorf("encode %s %s: %w", kind, name, err)
+		return nil, fmt.Errorf("encode %s %s: %w", c.Kind, name, err)
 	}
 	digest := digestOf(asked)
-	if is != nil {
+	if is := now.children[c]; is != nil {
 		needed, err := r.applied.needed(is, asked, digest)
 		if err != nil {
-			return nil, fmt.Errorf("read what the operator owns of %s %s: %w", kind, name, err)
+			return nil, fmt.Errorf("read what the operator owns of %s %s: %w", c.Kind, name, err)
 		}
 		if !needed {
-			return nil, nil
+			return nil, nil //nolint:nilnil // nothing was written
 		}
 		wait, repeated := r.applied.delay(is.GetUID(), digest, time.Now())
 		if repeated {
-			now.overwritten(kind, name, wait)
+			now.overwritten(c, name, wait)
 		}
 		if wait > 0 {
-			return nil, nil
+			return nil, nil //nolint:nilnil // nothing was written
 		}
 	}
-	want.annotate(map[string]string{annotationApplied: digest})
-	marked, err := json.Marshal(want.config)
+	marked, err := withAnnotation(asked, annotationApplied, digest)
 	if err != nil {
-		return nil, fmt.Errorf("encode %s %s: %w", kind, name, err)
+		return nil, fmt.Errorf("encode %s %s: %w", c.Kind, name, err)
 	}
-	// Not Client.Apply: it would merge the answer into what was asked for, without the managed fields.
-	err = r.Client.Patch(ctx, want.answer, client.RawPatch(types.ApplyPatchType, marked), client.FieldOwner(FieldOwner), client.ForceOwnership)
-	wrote, err := now.applied(err, kind, name)
+	answer := c.New()
+	answer.SetNamespace(now.hook.Namespace)
+	answer.SetName(name)
+	err = r.Client.Patch(ctx, answer, client.RawPatch(types.ApplyPatchType, marked), client.FieldOwner(FieldOwner), client.ForceOwnership)
+	wrote, err := now.applied(err, c, name)
 	if !wrote {
 		return nil, err
 	}
-	log.FromContext(ctx).Info("Applied", "child", kind+"/"+name)
-	if err := r.applied.remember(want.answer, asked, digest, time.Now()); err != nil {
-		return nil, fmt.Errorf("read the answer to %s %s: %w", kind, name, err)
+	log.FromContext(ctx).Info("Applied", "child", c.Kind+"/"+name)
+	if err := r.applied.remember(answer, asked, digest, time.Now()); err != nil {
+		return nil, fmt.Errorf("read the answer to %s %s: %w", c.Kind, name, err)
 	}
-	return want.answer, nil
+	return answer, nil
 }
 
-// existing makes a nil pointer a nil interface.
-func existing[L client.Object](obj L) client.Object {
-	if isNil(obj) {
-		return nil
+// withAnnotation adds an annotation to an encoded object.
+func withAnnotation(object []byte, name, value string) ([]byte, error) {
+	var u unstructured.Unstructured
+	if err := u.UnmarshalJSON(object); err != nil {
+		return nil, err
 	}
-	return obj
+	annotations := u.GetAnnotations()
+	if annotations == nil {
+		annotations = map[string]string{}
+	}
+	annotations[name] = value
+	u.SetAnnotations(annotations)
+	return u.MarshalJSON()
 }
 
 // failure is a child that the API server could not store or remove.
 type failure struct {
-	kind string
+	child *desired.Child
 	verdict
 }
 
@@ -184,7 +157,7 @@ const (
 
 // applied tells success from what is noted, because a person may have to do something, and from what is worth another
 // try at once, which is returned. Of what is noted nothing tells when it changes, so that is tried again too.
-func (now *round) applied(err error, kind, name string) (bool, error) {
+func (now *round) applied(err error, c *desired.Child, name string) (bool, error) {
 	switch {
 	case err == nil:
 		return true, nil
@@ -193,15 +166,15 @@ func (now *round) applied(err error, kind, name string) (bool, error) {
 		now.refuse(v1alpha1.ReasonChildRefused, "The namespace is being deleted.")
 		return false, nil
 	case passing(err):
-		return false, fmt.Errorf("apply %s %s: %w", kind, name, err)
+		return false, fmt.Errorf("apply %s %s: %w", c.Kind, name, err)
 	case apierrors.IsInvalid(err), apierrors.IsForbidden(err), apierrors.IsBadRequest(err), denied(err):
 		// A value in the spec, a quota, an admission policy or webhook, or a right that the operator lacks.
-		now.refuse(v1alpha1.ReasonChildRefused, refusedChild, kind, name, bounded(err.Error()))
+		now.refuse(v1alpha1.ReasonChildRefused, refusedChild, c.Kind, name, bounded(err.Error()))
 	default:
 		// An admission webhook that does not answer, no address left for a Service, or a kind that is just being uninstalled.
-		now.failure = &failure{kind, verdict{reason: v1alpha1.ReasonChildFailed, message: fmt.Sprintf(failedChild, kind, name, bounded(err.Error()))}}
+		now.failure = &failure{c, verdict{reason: v1alpha1.ReasonChildFailed, message: fmt.Sprintf(failedChild, c.Kind, name, bounded(err.Error()))}}
 	}
-	now.trouble = fmt.Errorf("apply %s %s: %w", kind, name, err)
+	now.trouble = fmt.Errorf("apply %s %s: %w", c.Kind, name, err)
 	return false, nil
 }
 
@@ -231,53 +204,71 @@ func apiMessage(err error) string {
 // prune deletes what is no longer wanted. A person's mistake deletes nothing but a route that takes what belongs to another
 // resource.
 func (r *Reconciler) prune(ctx context.Context, now *round, want desired.Objects) error {
-	is := &now.children
 	if !now.accepted() && now.conflicts() {
-		if err := pruneChild(ctx, r, now, "Ingress", &is.ingress, false); err != nil {
+		return r.eachRoute(func(c *desired.Child) error { return r.pruneChild(ctx, now, c) })
+	}
+	for _, w := range want.Children {
+		if !now.writes() {
+			return nil
+		}
+		if w.Object != nil || now.elsewhere(w.Child) {
+			continue
+		}
+		if err := r.pruneChild(ctx, now, w.Child); err != nil {
 			return err
 		}
-		return pruneChild(ctx, r, now, "HTTPRoute", &is.route, false)
 	}
-	if !now.writes() {
-		return nil
+	return nil
+}
+
+// eachRoute calls f for the children that lead events to the receiver, until it returns an error.
+func (r *Reconciler) eachRoute(f func(*desired.Child) error) error {
+	for _, c := range desired.Table {
+		if c.Condition != v1alpha1.ConditionExposed {
+			continue
+		}
+		if err := f(c); err != nil {
+			return err
+		}
 	}
-	if err := r.pruneScalers(ctx, now, want); err != nil {
-		return err
+	return nil
+}
+
+// elsewhere reports whether a child that is not wanted has another host than the one that a rival keeps, and so may stay.
+func (now *round) elsewhere(c *desired.Child) bool {
+	if now.rival == nil {
+		return false
 	}
-	if err := pruneChild(ctx, r, now, "PodDisruptionBudget", &is.budget, want.DisruptionBudget != nil); err != nil {
-		return err
+	switch c {
+	case desired.Ingress.Child:
+		i := desired.Ingress.In(now.children)
+		return i != nil && !claimsHost(i, now.input.Host)
+	case desired.HTTPRoute.Child:
+		route := desired.HTTPRoute.In(now.children)
+		return route != nil && !routesHost(route, now.input.Host)
 	}
-	if err := pruneChild(ctx, r, now, "NetworkPolicy", &is.policy, want.NetworkPolicy != nil); err != nil {
-		return err
-	}
-	// In a conflict, what stands somewhere else is not in the rival's way.
-	elsewhere := now.rival != nil && is.ingress != nil && !claimsHost(is.ingress, now.input.Host)
-	if err := pruneChild(ctx, r, now, "Ingress", &is.ingress, want.Ingress != nil || elsewhere); err != nil {
-		return err
-	}
-	elsewhere = now.rival != nil && is.route != nil && !routesHost(is.route, now.input.Host)
-	return pruneChild(ctx, r, now, "HTTPRoute", &is.route, want.HTTPRoute != nil || elsewhere)
+	return false
 }
 
 func claimsHost(i *networkingv1.Ingress, host string) bool {
 	return slices.ContainsFunc(i.Spec.Rules, func(r networkingv1.IngressRule) bool { return r.Host == host })
 }
 
-// pruneChild deletes the child unless it is wanted, and forgets it. That the API server does not let it go is noted in now;
-// the other children are not concerned.
-func pruneChild[L client.Object](ctx context.Context, r *Reconciler, now *round, kind string, child *L, wanted bool) error {
-	if wanted || isNil(*child) || !(*child).GetDeletionTimestamp().IsZero() {
+// pruneChild deletes the child, and forgets it. That the API server does not let it go is noted in now; the other children
+// are not concerned.
+func (r *Reconciler) pruneChild(ctx context.Context, now *round, c *desired.Child) error {
+	is := now.children[c]
+	if is == nil || !is.GetDeletionTimestamp().IsZero() {
 		return nil
 	}
-	err := deleteChild(ctx, r, kind, *child)
+	err := deleteChild(ctx, r, c.Kind, is)
 	switch {
 	case err == nil:
-		var none L
-		*child = none
+		delete(now.children, c)
 	case passing(err):
 		return err
 	default:
-		now.leftover = &failure{kind, verdict{reason: v1alpha1.ReasonChildFailed, message: fmt.Sprintf(keptChild, kind, (*child).GetName(), bounded(apiMessage(err)))}}
+		now.leftover = &failure{c, verdict{reason: v1alpha1.ReasonChildFailed, message: fmt.Sprintf(keptChild, c.Kind, is.GetName(), bounded(apiMessage(err)))}}
 		now.trouble = err
 	}
 	return nil
@@ -291,12 +282,6 @@ func deleteChild(ctx context.Context, r *Reconciler, kind string, child client.O
 	}
 	log.FromContext(ctx).Info("Deleted", "child", kind+"/"+child.GetName())
 	return nil
-}
-
-// isNil tells a nil pointer in an interface; the type parameter hides it from a plain comparison.
-func isNil[L client.Object](obj L) bool {
-	var none L
-	return any(obj) == any(none)
 }
 
 // bounded keeps a message of the API server to a length that a status can carry.

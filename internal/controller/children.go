@@ -5,11 +5,6 @@ import (
 	"fmt"
 	"reflect"
 
-	appsv1 "k8s.io/api/apps/v1"
-	autoscalingv2 "k8s.io/api/autoscaling/v2"
-	corev1 "k8s.io/api/core/v1"
-	networkingv1 "k8s.io/api/networking/v1"
-	policyv1 "k8s.io/api/policy/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
@@ -19,69 +14,34 @@ import (
 	"heymarket.dev/operator/internal/controller/desired"
 )
 
-// children are the child objects as they are, nil where there is none.
-type children struct {
-	urlSecret, configSecret *corev1.Secret
-	service                 *corev1.Service
-	policy                  *networkingv1.NetworkPolicy
-	deployment              *appsv1.Deployment
-	budget                  *policyv1.PodDisruptionBudget
-	autoscaler              *autoscalingv2.HorizontalPodAutoscaler
-	scaledObject            *unstructured.Unstructured
-	ingress                 *networkingv1.Ingress
-	route                   *unstructured.Unstructured
-}
-
+// readChildren reads every child of Table that may exist.
 func (r *Reconciler) readChildren(ctx context.Context, now *round) error {
-	name := client.ObjectKey{Namespace: now.hook.Namespace, Name: desired.ReceiverName(now.hook.Name)}
-	urlName := client.ObjectKey{Namespace: now.hook.Namespace, Name: desired.URLSecretName(now.hook.Name)}
-	wantsRoute := now.hook.Spec.Exposure.Type == v1alpha1.ExposureHTTPRoute
-	wantsIngress := now.hook.Spec.Exposure.Type != v1alpha1.ExposureNone && !wantsRoute
-	wantsBudget := desired.MinReplicas(now.hook) > 1
-	wantsAutoscaler := now.hook.Spec.Receiver.Autoscaling != nil
-
-	var err error
-	if now.children.urlSecret, err = readChild(ctx, r, now, "Secret", urlName, &corev1.Secret{}, true); err != nil {
-		return err
+	now.children = desired.Children{}
+	for _, c := range desired.Table {
+		obj, err := r.readChild(ctx, now, c, c.Wanted(now.input))
+		if err != nil {
+			return err
+		}
+		if obj != nil {
+			now.children[c] = obj
+		}
 	}
-	if now.children.configSecret, err = readChild(ctx, r, now, "Secret", name, &corev1.Secret{}, true); err != nil {
-		return err
-	}
-	if now.children.service, err = readChild(ctx, r, now, "Service", name, &corev1.Service{}, true); err != nil {
-		return err
-	}
-	if now.children.policy, err = readChild(ctx, r, now, "NetworkPolicy", name, &networkingv1.NetworkPolicy{}, r.Settings.NetworkPolicy != nil); err != nil {
-		return err
-	}
-	if now.children.deployment, err = readChild(ctx, r, now, "Deployment", name, &appsv1.Deployment{}, true); err != nil {
-		return err
-	}
-	if now.children.budget, err = readChild(ctx, r, now, "PodDisruptionBudget", name, &policyv1.PodDisruptionBudget{}, wantsBudget); err != nil {
-		return err
-	}
-	if now.children.autoscaler, err = readChild(ctx, r, now, "HorizontalPodAutoscaler", name, &autoscalingv2.HorizontalPodAutoscaler{}, wantsAutoscaler); err != nil {
-		return err
-	}
-	if now.children.ingress, err = readChild(ctx, r, now, "Ingress", name, &networkingv1.Ingress{}, wantsIngress); err != nil {
-		return err
-	}
-	wantsScaledObject := wantsAutoscaler && now.hook.Spec.Receiver.Autoscaling.BacklogPerReplica != nil
-	if now.children.scaledObject, err = r.readExtension(ctx, now, desired.ScaledObjectKind, name, wantsScaledObject); err != nil {
-		return err
-	}
-	now.noGateways = wantsRoute && !r.Extensions.Served(desired.HTTPRouteKind)
-	now.children.route, err = r.readExtension(ctx, now, desired.HTTPRouteKind, name, wantsRoute)
-	return err
+	return nil
 }
 
 // readChild returns the object, or nil if there is none. What the cache does not know is asked of the API server if the
-// child is wanted: it may be too new for the cache, may have lost its label, or may be somebody else's. An object that
-// the operator made and that has lost its owner is adopted. Any other that is not controlled by this resource is a refusal,
-// and not ours to read, change or delete.
-func readChild[T client.Object](
-	ctx context.Context, r *Reconciler, now *round, kind string, key client.ObjectKey, obj T, wanted bool,
-) (T, error) {
-	var none T
+// child is wanted: it may be too new for the cache, may have lost its label, or may belong to another owner. An object that
+// the operator made and that has lost its owner is adopted. Any other that is not controlled by this resource is rejected,
+// and never read, changed or deleted. Of an optional child that is not wanted only the metadata is read, from a cache alone:
+// a resource that never had one costs no request.
+func (r *Reconciler) readChild(ctx context.Context, now *round, c *desired.Child, wanted bool) (client.Object, error) {
+	if !r.served(c) {
+		return nil, nil //nolint:nilnil // there is none
+	}
+	obj, key := client.Object(c.New()), childKey(now.hook, c)
+	if c.Optional && !wanted {
+		obj = metadataOf(c.GroupVersionKind)
+	}
 	err := r.Client.Get(ctx, key, obj)
 	if err == nil && isHollow(obj) {
 		reflect.ValueOf(obj).Elem().SetZero()
@@ -92,33 +52,59 @@ func readChild[T client.Object](
 	}
 	switch {
 	case apierrors.IsNotFound(err):
-		return none, nil
+		return nil, nil //nolint:nilnil // there is none
 	case err != nil:
-		return none, fmt.Errorf("read %s %s: %w", kind, key.Name, err)
+		return nil, fmt.Errorf("read %s %s: %w", c.Kind, key.Name, err)
 	case metav1.IsControlledBy(obj, now.hook):
-		return obj, nil
+		return structured(c, obj), nil
 	}
 	adopted, err := r.adopt(ctx, now.hook, obj)
 	switch {
 	case err != nil:
-		return none, fmt.Errorf("adopt %s %s: %w", kind, key.Name, err)
+		return nil, fmt.Errorf("adopt %s %s: %w", c.Kind, key.Name, err)
 	case adopted:
-		return obj, nil
-	case !wanted:
-		return none, nil
+		return structured(c, obj), nil
+	case wanted:
+		now.rejectNameTaken(c, obj)
 	}
+	return nil, nil //nolint:nilnil // there is none of this resource
+}
+
+// structured returns a child of which only the metadata was read as an object of its kind.
+func structured(c *desired.Child, obj client.Object) client.Object {
+	known, ok := obj.(*metav1.PartialObjectMetadata)
+	if !ok {
+		return obj
+	}
+	out := c.New().(*unstructured.Unstructured)
+	out.SetName(known.Name)
+	out.SetNamespace(known.Namespace)
+	out.SetUID(known.UID)
+	out.SetDeletionTimestamp(known.DeletionTimestamp)
+	return out
+}
+
+func (now *round) rejectNameTaken(c *desired.Child, obj client.Object) {
 	now.unwatched = true
 	switch {
 	case !obj.GetDeletionTimestamp().IsZero():
-		now.refuse(v1alpha1.ReasonChildNameTaken, "%s %q belongs to an earlier HeymarketWebhook of this name and is about to be removed.", kind, key.Name)
-	case key.Name == desired.URLSecretName(now.hook.Name):
+		now.refuse(v1alpha1.ReasonChildNameTaken, "%s %q belongs to an earlier HeymarketWebhook of this name and is about to be removed.", c.Kind, obj.GetName())
+	case c == desired.URLSecret.Child:
 		now.refuse(v1alpha1.ReasonChildNameTaken,
 			"%s %q exists and was not made by the operator, so it is left alone. If it holds the URL that Heymarket sends to, keep a copy of it before you rename it; or give the HeymarketWebhook another name.",
-			kind, key.Name)
+			c.Kind, obj.GetName())
 	default:
 		now.refuse(v1alpha1.ReasonChildNameTaken,
 			"%s %q exists and does not belong to this HeymarketWebhook, so it is left alone: delete or rename it, or give the HeymarketWebhook another name.",
-			kind, key.Name)
+			c.Kind, obj.GetName())
 	}
-	return none, nil
+}
+
+// served reports whether the cluster has the kind of the child.
+func (r *Reconciler) served(c *desired.Child) bool {
+	return !c.Optional || r.Extensions.Served(c.GroupVersionKind)
+}
+
+func childKey(hook *v1alpha1.HeymarketWebhook, c *desired.Child) client.ObjectKey {
+	return client.ObjectKey{Namespace: hook.Namespace, Name: c.ObjectName(hook.Name)}
 }

@@ -194,7 +194,7 @@ func precedes(a, b *v1alpha1.HeymarketWebhook) bool {
 func (r *Reconciler) resolveConflict(ctx context.Context, now *round) error {
 	c, claims := r.Settings.claim(now.hook)
 	if !now.accepted() {
-		c, claims = now.children.claim()
+		c, claims = claimOf(now.children)
 	}
 	if !claims {
 		return nil
@@ -223,18 +223,19 @@ func (r *Reconciler) resolveConflict(ctx context.Context, now *round) error {
 // conflicts says that there is to be no route, because it would take what belongs to another resource.
 func (now *round) conflicts() bool { return now.rival != nil || now.foreign != "" }
 
-// claim is what the Ingress or HTTPRoute that exists takes.
-func (c children) claim() (claim, bool) {
+// claimOf is what the Ingress or HTTPRoute that exists takes.
+func claimOf(c desired.Children) (claim, bool) {
+	ingress, route := desired.Ingress.In(c), desired.HTTPRoute.In(c)
 	switch {
-	case c.ingress != nil:
-		for _, rule := range c.ingress.Spec.Rules {
+	case ingress != nil:
+		for _, rule := range ingress.Spec.Rules {
 			if rule.HTTP != nil && len(rule.HTTP.Paths) > 0 {
 				return claim{rule.Host, slashed(rule.HTTP.Paths[0].Path)}, true
 			}
 		}
-	case c.route != nil:
-		hosts, _, _ := unstructured.NestedStringSlice(c.route.Object, "spec", "hostnames")
-		rules, _, _ := unstructured.NestedSlice(c.route.Object, "spec", "rules")
+	case route != nil:
+		hosts, _, _ := unstructured.NestedStringSlice(route.Object, "spec", "hostnames")
+		rules, _, _ := unstructured.NestedSlice(route.Object, "spec", "rules")
 		for _, rule := range rules {
 			fields, _ := rule.(map[string]any)
 			matches, _, _ := unstructured.NestedSlice(fields, "matches")

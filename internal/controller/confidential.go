@@ -22,7 +22,7 @@ import (
 // resource's own follow when they are read.
 func (now *round) keepConfidential() {
 	now.confidential.AddRedisURL(now.input.SharedRedis.URL)
-	for _, path := range desired.SecretPaths(data(now.children.urlSecret), data(now.children.configSecret)) {
+	for _, path := range desired.SecretPaths(data(desired.URLSecret.In(now.children)), data(desired.ConfigSecret.In(now.children))) {
 		now.confidential.AddPath(path)
 	}
 }

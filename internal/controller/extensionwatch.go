@@ -19,7 +19,6 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/handler"
 	"sigs.k8s.io/controller-runtime/pkg/log"
 	"sigs.k8s.io/controller-runtime/pkg/manager"
-	"sigs.k8s.io/controller-runtime/pkg/predicate"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 	"sigs.k8s.io/controller-runtime/pkg/source"
 
@@ -34,18 +33,10 @@ const (
 	extensionSync = 30 * time.Second
 )
 
-// extension is a kind that not every cluster has.
-type extension struct {
-	kind schema.GroupVersionKind
-	// news says which changes of its objects wake their owner.
-	news predicate.Predicate
-}
-
-var extensionKinds = []extension{
-	// The status of a route says what its Gateways say.
-	{desired.HTTPRouteKind, predicate.Funcs{}},
-	// KEDA writes the status of a ScaledObject at every poll of one that has work.
-	{desired.ScaledObjectKind, specChanged},
+// Extensions tells which of the kinds that not every cluster has there are.
+type Extensions interface {
+	// Served says whether the API server serves the kind and its objects are watched.
+	Served(kind schema.GroupVersionKind) bool
 }
 
 // directory says what the API server serves; everyone may read it, whatever their rights.
@@ -143,12 +134,15 @@ func (e *extensionWatch) watch(ctx context.Context, queue workqueue.TypedRateLim
 // look takes over what the API server serves now, and returns the kinds that have come or gone.
 func (e *extensionWatch) look(ctx context.Context, queue workqueue.TypedRateLimitingInterface[reconcile.Request]) ([]string, error) {
 	var changed []string
-	for _, x := range extensionKinds {
-		serves, err := e.serves(x.kind)
+	for _, x := range childKinds() {
+		if !x.Optional {
+			continue
+		}
+		serves, err := e.serves(x.GroupVersionKind)
 		if err != nil {
 			return changed, err
 		}
-		if serves == e.Served(x.kind) {
+		if serves == e.Served(x.GroupVersionKind) {
 			continue
 		}
 		if serves {
@@ -159,7 +153,7 @@ func (e *extensionWatch) look(ctx context.Context, queue workqueue.TypedRateLimi
 		if err != nil {
 			return changed, err
 		}
-		changed = append(changed, x.kind.Kind)
+		changed = append(changed, x.Kind)
 	}
 	return changed, nil
 }
@@ -176,27 +170,27 @@ func (e *extensionWatch) serves(kind schema.GroupVersionKind) (bool, error) {
 }
 
 // begin watches the objects of a kind that has come. Once they are in the cache, the kind is there.
-func (e *extensionWatch) begin(ctx context.Context, queue workqueue.TypedRateLimitingInterface[reconcile.Request], x extension) error {
+func (e *extensionWatch) begin(ctx context.Context, queue workqueue.TypedRateLimitingInterface[reconcile.Request], x *desired.Child) error {
 	owner := handler.EnqueueRequestForOwner(e.scheme, e.mapper, &v1alpha1.HeymarketWebhook{}, handler.OnlyControllerOwner())
-	objects := source.Kind(e.cache, client.Object(metadataOf(x.kind)), owner, x.news)
+	objects := source.Kind(e.cache, client.Object(metadataOf(x.GroupVersionKind)), owner, wakingChanges(x))
 	if err := objects.Start(ctx, queue); err != nil {
-		return fmt.Errorf("watch %s: %w", x.kind.Kind, err)
+		return fmt.Errorf("watch %s: %w", x.Kind, err)
 	}
 	syncing, cancel := context.WithTimeout(ctx, extensionSync)
 	defer cancel()
 	if err := objects.WaitForSync(syncing); err != nil {
-		_ = e.cache.RemoveInformer(ctx, metadataOf(x.kind)) // It never fails; the next look begins anew.
-		return fmt.Errorf("watch %s (is the operator allowed to list and watch them?): %w", x.kind.Kind, err)
+		_ = e.cache.RemoveInformer(ctx, metadataOf(x.GroupVersionKind)) // It never fails; the next look begins anew.
+		return fmt.Errorf("watch %s (is the operator allowed to list and watch them?): %w", x.Kind, err)
 	}
-	e.note(x.kind, true)
+	e.note(x.GroupVersionKind, true)
 	return nil
 }
 
 // end gives up the watch for a kind that is gone.
-func (e *extensionWatch) end(ctx context.Context, x extension) error {
-	e.note(x.kind, false)
-	if err := e.cache.RemoveInformer(ctx, metadataOf(x.kind)); err != nil {
-		return fmt.Errorf("stop watching %s: %w", x.kind.Kind, err)
+func (e *extensionWatch) end(ctx context.Context, x *desired.Child) error {
+	e.note(x.GroupVersionKind, false)
+	if err := e.cache.RemoveInformer(ctx, metadataOf(x.GroupVersionKind)); err != nil {
+		return fmt.Errorf("stop watching %s: %w", x.Kind, err)
 	}
 	return nil
 }

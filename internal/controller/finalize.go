@@ -9,7 +9,6 @@ import (
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
-	networkingv1 "k8s.io/api/networking/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
@@ -226,19 +225,13 @@ func (r *Reconciler) removeKeys(ctx context.Context, hook *v1alpha1.HeymarketWeb
 // endRoutes removes what leads events to the receiver.
 func (r *Reconciler) endRoutes(ctx context.Context, hook *v1alpha1.HeymarketWebhook) error {
 	now := &round{hook: hook}
-	key := client.ObjectKey{Namespace: hook.Namespace, Name: desired.ReceiverName(hook.Name)}
-	ingress, err := readChild(ctx, r, now, "Ingress", key, &networkingv1.Ingress{}, false)
-	if err != nil {
-		return err
-	}
-	if err := endChild(ctx, r, "Ingress", ingress); err != nil {
-		return err
-	}
-	route, err := r.readExtension(ctx, now, desired.HTTPRouteKind, key, false)
-	if err != nil {
-		return err
-	}
-	return endChild(ctx, r, "HTTPRoute", route)
+	return r.eachRoute(func(c *desired.Child) error {
+		route, err := r.readChild(ctx, now, c, false)
+		if err != nil || route == nil || !route.GetDeletionTimestamp().IsZero() {
+			return err
+		}
+		return deleteChild(ctx, r, c.Kind, route)
+	})
 }
 
 // startRemoval starts the Pod that removes the keys, once no other Pod of the webhook is left that could write some.
@@ -260,18 +253,21 @@ func (r *Reconciler) startRemoval(ctx context.Context, hook *v1alpha1.HeymarketW
 	if err != nil {
 		return &verdict{reason: v1alpha1.ReasonRedisKeysLeft, message: fmt.Sprintf("The keys cannot be removed from Redis: %s. "+keysStay, bounded(err.Error()))}, nil
 	}
-	now := &round{hook: hook}
-	secret, err := readChild(ctx, r, now, "Secret", client.ObjectKey{Namespace: hook.Namespace, Name: *removal.ConfigSecret.Name}, &corev1.Secret{}, true)
+	now := &round{hook: hook, children: desired.Children{}}
+	secret, err := r.readChild(ctx, now, desired.ConfigSecret.Child, true)
 	switch {
 	case err != nil:
 		return nil, err
 	case !now.accepted():
 		return &verdict{reason: v1alpha1.ReasonRedisKeysLeft, message: now.refusal.message + " " + keysStay}, nil
 	}
-	if _, err := applyChild(ctx, r, now, secret, removal.ConfigSecret); err != nil {
+	if secret != nil {
+		now.children[desired.ConfigSecret.Child] = secret
+	}
+	if _, err := r.applyChild(ctx, now, desired.ConfigSecret.Child, removal.ConfigSecret); err != nil {
 		return nil, err
 	}
-	if _, err := applyChild(ctx, r, now, (*appsv1.Deployment)(nil), removal.Deployment); err != nil {
+	if _, err := r.applyChild(ctx, now, desired.Deployment.Child, removal.Deployment); err != nil {
 		return nil, err
 	}
 	return keysGoing, now.trouble
@@ -305,14 +301,6 @@ func (r *Reconciler) askRemoval(ctx context.Context, hook *v1alpha1.HeymarketWeb
 	return why, nil
 }
 
-// endChild deletes a child of a resource that is being deleted, unless it is on its way already.
-func endChild[L client.Object](ctx context.Context, r *Reconciler, kind string, child L) error {
-	if isNil(child) || !child.GetDeletionTimestamp().IsZero() {
-		return nil
-	}
-	return deleteChild(ctx, r, kind, child)
-}
-
 // redisMissing says which key of a Secret is missing without which the Pod that removes the keys cannot start; nil for none.
 func (r *Reconciler) redisMissing(ctx context.Context, hook *v1alpha1.HeymarketWebhook) (*verdict, error) {
 	for _, ref := range desired.RedisReferences(hook) {
@@ -320,7 +308,7 @@ func (r *Reconciler) redisMissing(ctx context.Context, hook *v1alpha1.HeymarketW
 		if client.IgnoreNotFound(err) != nil {
 			return nil, fmt.Errorf("read Secret %s of %s: %w", ref.Secret, ref.Field, err)
 		}
-		if err != nil || secret.Data[ref.Key] == nil {
+		if found := err == nil && secret.Data[ref.Key] != nil; !found {
 			return &verdict{reason: v1alpha1.ReasonRedisKeysLeft, message: fmt.Sprintf(
 				"The keys cannot be removed from Redis: key %q of Secret %q of %s does not exist. Restore it, or set spec.deletionPolicy to Retain. "+keysStay,
 				ref.Key, ref.Secret, ref.Field)}, nil

@@ -29,15 +29,15 @@ func (r *Reconciler) hold(ctx context.Context, now *round, want desired.Objects)
 	if kept != nil && !slices.Equal(desired.ServedPaths(configured), desired.ServedPaths(want.ConfigSecret.Data)) {
 		return want, nil // A URL is to be withdrawn, which cannot wait.
 	}
-	if _, had := data(now.children.configSecret)[desired.KeyRedisCA]; had != (want.ConfigSecret.Data[desired.KeyRedisCA] != nil) {
+	if _, had := data(desired.ConfigSecret.In(now.children))[desired.KeyRedisCA]; had != (want.ConfigSecret.Data[desired.KeyRedisCA] != nil) {
 		return want, nil // A receiver that was not told of certificates, or whose file of them goes, would lose Redis.
 	}
-	free, err := r.Rollouts.Admit(ctx, now.children.deployment)
+	free, err := r.Rollouts.Admit(ctx, desired.Deployment.In(now.children))
 	if err != nil || free {
 		return want, err
 	}
 	now.held = true
-	now.input.Image = receiverImage(now.children.deployment)
+	now.input.Image = receiverImage(desired.Deployment.In(now.children))
 	if kept != nil {
 		want.ConfigSecret.Data[desired.KeyConfig] = kept
 		want.ConfigDigest = desired.DigestOf(configured)
@@ -49,7 +49,7 @@ func (r *Reconciler) hold(ctx context.Context, now *round, want desired.Objects)
 // makes another Pod template than the one before. What a person has changed is seen by the generation, or by the
 // resource not having been accepted before.
 func (r *Reconciler) isUpgrade(now *round, want desired.Objects) (bool, error) {
-	is, before := now.children.deployment, now.hook.Status
+	is, before := desired.Deployment.In(now.children), now.hook.Status
 	if r.Rollouts == nil || !now.accepted() || is == nil || want.Deployment == nil || before.ObservedGeneration != now.hook.Generation {
 		return false, nil
 	}
@@ -74,7 +74,7 @@ func refusing(reason string) bool {
 
 // keptConfiguration is the configuration that the operator has handed out, nil if somebody has taken it away or changed it.
 func keptConfiguration(now *round) ([]byte, error) {
-	is := now.children.configSecret
+	is := desired.ConfigSecret.In(now.children)
 	if is == nil {
 		return nil, nil
 	}

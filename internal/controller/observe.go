@@ -67,7 +67,7 @@ func (r *Reconciler) observe(ctx context.Context, now *round, want desired.Objec
 		}
 	}
 	seen.durable = observeDurability(now.hook, seen.reports)
-	if now.children.deployment == nil && !now.rolled && seen.durable.reason == v1alpha1.ReasonDurabilityUnknown {
+	if desired.Deployment.In(now.children) == nil && !now.rolled && seen.durable.reason == v1alpha1.ReasonDurabilityUnknown {
 		seen.durable = verdict{reason: v1alpha1.ReasonNotDeployed, message: "There is no receiver that could ask Redis, because " + now.why() + "."}
 	}
 	// No watch tells when a Pod has asked Redis.
@@ -79,9 +79,9 @@ func (r *Reconciler) observe(ctx context.Context, now *round, want desired.Objec
 func (o *observation) fails(f *failure) {
 	switch {
 	case f == nil:
-	case f.kind == "Ingress" || f.kind == desired.HTTPRouteKind.Kind:
+	case f.child.Condition == v1alpha1.ConditionExposed:
 		o.exposed = f.verdict
-	case f.kind == desired.ScaledObjectKind.Kind && o.scaled != nil:
+	case f.child.Condition == v1alpha1.ConditionScaled && o.scaled != nil:
 		o.scaled = &f.verdict
 	default:
 		o.available = f.verdict
@@ -91,7 +91,7 @@ func (o *observation) fails(f *failure) {
 // observeReceiver says whether every ready Pod serves what is wanted, and whether to ask again. reports are those of the
 // ready Pods, nil for one that does not answer.
 func observeReceiver(now *round, want desired.Objects, reports []*contract.Status) (verdict, bool) {
-	d := now.children.deployment
+	d := desired.Deployment.In(now.children)
 	name := desired.ReceiverName(now.hook.Name)
 	rollout := verdict{reason: v1alpha1.ReasonRolloutInProgress, message: fmt.Sprintf("Deployment %q is bringing up its Pods.", name)}
 	switch {
@@ -139,7 +139,7 @@ func observeReceiver(now *round, want desired.Objects, reports []*contract.Statu
 
 // handedOut says that the wanted configuration is in the Secret, so that the Pods will come round by themselves.
 func (now *round) handedOut(want desired.Objects) bool {
-	s := now.children.configSecret
+	s := desired.ConfigSecret.In(now.children)
 	return now.accepted() || s != nil && desired.DigestOf(s.Data) == want.ConfigDigest
 }
 
@@ -277,9 +277,9 @@ func observeExposure(now *round) verdict {
 			now.hook.Spec.Exposure.Path, now.foreign, now.hook.Namespace, now.hook.Name)}
 	case now.hook.Spec.Exposure.Type == v1alpha1.ExposureHTTPRoute:
 		return observeRoute(now)
-	case now.children.ingress == nil && !now.writes():
+	case desired.Ingress.In(now.children) == nil && !now.writes():
 		return verdict{reason: v1alpha1.ReasonNotExposed, message: "There is no Ingress, because " + now.why() + "."}
-	case ingressAddress(now.children.ingress) == "":
+	case ingressAddress(desired.Ingress.In(now.children)) == "":
 		return observeAddress(now)
 	case now.uncertified != "":
 		return observeCertificate(now)
@@ -292,7 +292,7 @@ const annotationIngressClass = "kubernetes.io/ingress.class"
 
 // observeAddress says why an Ingress has no address yet, as far as the operator can know.
 func observeAddress(now *round) verdict {
-	name, is := desired.ReceiverName(now.hook.Name), now.children.ingress
+	name, is := desired.ReceiverName(now.hook.Name), desired.Ingress.In(now.children)
 	class := "the cluster's default IngressClass, because spec.exposure.ingress.className is not set"
 	if i := now.hook.Spec.Exposure.Ingress; i != nil && i.ClassName != "" {
 		class = fmt.Sprintf("IngressClass %q of spec.exposure.ingress.className", i.ClassName)
@@ -314,7 +314,7 @@ func observeAddress(now *round) verdict {
 // observeCertificate says that senders will not trust what the ingress controller shows them.
 func observeCertificate(now *round) verdict {
 	reason := v1alpha1.ReasonCertificatePending
-	if overdue(now, now.children.ingress) {
+	if overdue(now, desired.Ingress.In(now.children)) {
 		reason = v1alpha1.ReasonCertificateMissing
 	}
 	return verdict{reason: reason, message: fmt.Sprintf(

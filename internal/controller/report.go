@@ -91,7 +91,7 @@ func status(now *round, want desired.Objects, seen observation, at time.Time) v1
 	}
 	// What is not accepted, or not stored, is not what the Pods serve.
 	after.Token, after.LastEventTime = before.Token, before.LastEventTime
-	figures(now.hook, &after, serving(seen.reports, want.ConfigDigest, desired.DigestOf(data(now.children.configSecret))), at)
+	figures(now.hook, &after, serving(seen.reports, want.ConfigDigest, desired.DigestOf(data(desired.ConfigSecret.In(now.children)))), at)
 	if now.writes() && want.Deployment != nil {
 		tokens(now.hook, &after, seen.reports, want.ConfigDigest, at)
 		after.URL = desired.MaskedURL(now.input)

@@ -19,7 +19,7 @@ type verdict struct {
 // round is what one reconcile knows.
 type round struct {
 	hook     *v1alpha1.HeymarketWebhook
-	children children
+	children desired.Children
 	// input of the children. Its Segment is empty if none is in use and none may be made up.
 	input desired.Input
 	// refusal is the first mistake of a person that was found, nil if the resource is accepted.
@@ -64,9 +64,6 @@ type round struct {
 // resolve gathers every fact.
 func (r *Reconciler) resolve(ctx context.Context, hook *v1alpha1.HeymarketWebhook) (*round, error) {
 	now := &round{hook: hook, patience: cmp.Or(r.Settings.exposurePatience, exposurePatience)}
-	if err := r.readChildren(ctx, now); err != nil {
-		return nil, err
-	}
 	now.input = desired.Input{
 		Webhook:       hook,
 		SharedRedis:   r.Redis(),
@@ -79,9 +76,13 @@ func (r *Reconciler) resolve(ctx context.Context, hook *v1alpha1.HeymarketWebhoo
 		TrustedProxies:  r.Settings.TrustedProxies,
 		Traces:          r.Settings.Traces,
 
-		KEDA:          r.Extensions.Served(desired.ScaledObjectKind),
-		FirstReplicas: now.children.deployment == nil,
+		KEDA: r.Extensions.Served(desired.ScaledObjectKind),
 	}
+	now.noGateways = !r.Extensions.Served(desired.HTTPRouteKind)
+	if err := r.readChildren(ctx, now); err != nil {
+		return nil, err
+	}
+	now.input.FirstReplicas = desired.Deployment.In(now.children) == nil
 	if err := r.checkReferences(ctx, now); err != nil {
 		return nil, err
 	}

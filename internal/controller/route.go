@@ -24,7 +24,7 @@ func observeRoute(now *round) verdict {
 	switch {
 	case now.noGateways:
 		return verdict{reason: v1alpha1.ReasonGatewayAPIMissing, message: "The cluster has no HTTPRoute of gateway.networking.k8s.io/v1: install the Gateway API, or set spec.exposure.type to Ingress."}
-	case !now.writes() && now.children.route == nil:
+	case !now.writes() && desired.HTTPRoute.In(now.children) == nil:
 		return verdict{reason: v1alpha1.ReasonNotExposed, message: "There is no HTTPRoute, because " + now.why() + "."}
 	case len(desired.ParentRefs(now.hook, now.input.Gateways)) == 0:
 		return verdict{reason: v1alpha1.ReasonGatewayUnknown, message: "Nobody has named a Gateway: set spec.exposure.httpRoute.parentRefs, or have the operator's --gateway set."}
@@ -39,7 +39,7 @@ func observeRoute(now *round) verdict {
 			} `json:"parents"`
 		} `json:"status"`
 	}
-	route := now.children.route
+	route := desired.HTTPRoute.In(now.children)
 	if route != nil {
 		if err := runtime.DefaultUnstructuredConverter.FromUnstructured(route.Object, &status); err != nil {
 			route = nil // It is not of the shape that its kind has.

@@ -21,7 +21,7 @@ const replicasOwner = FieldOwner + "-replicas"
 // handOverReplicas gives the number of replicas as it is to another field owner, if the operator owns it and no longer
 // wants to. A field that its last owner leaves out is removed, and a Deployment without it gets one replica.
 func (r *Reconciler) handOverReplicas(ctx context.Context, now *round, want desired.Objects) error {
-	is := now.children.deployment
+	is := desired.Deployment.In(now.children)
 	if !now.writes() || is == nil || want.Deployment.Spec.Replicas != nil {
 		return nil
 	}
@@ -38,38 +38,8 @@ func (r *Reconciler) handOverReplicas(ctx context.Context, now *round, want desi
 	}
 	keep := appsv1ac.Deployment(is.Name, is.Namespace).WithUID(is.UID).
 		WithSpec(appsv1ac.DeploymentSpec().WithReplicas(ptr.Deref(is.Spec.Replicas, 1)))
-	_, err = now.applied(r.Client.Apply(ctx, keep, client.FieldOwner(replicasOwner), client.ForceOwnership), "Deployment", is.Name)
+	_, err = now.applied(r.Client.Apply(ctx, keep, client.FieldOwner(replicasOwner), client.ForceOwnership), desired.Deployment.Child, is.Name)
 	return err
-}
-
-// applyScaler applies what chooses the number of Pods. The other one goes first: KEDA refuses a Deployment that has a
-// HorizontalPodAutoscaler, and of two HorizontalPodAutoscalers, KEDA's among them, neither works. Meanwhile the number
-// stays as it is.
-func (r *Reconciler) applyScaler(ctx context.Context, now *round, want desired.Objects) error {
-	if !now.writes() {
-		return nil
-	}
-	if want.Autoscaler != nil || want.ScaledObject != nil {
-		if err := r.pruneScalers(ctx, now, want); err != nil || now.leftover != nil {
-			return err
-		}
-	}
-	if want.Autoscaler != nil {
-		if _, err := applyChild(ctx, r, now, now.children.autoscaler, want.Autoscaler); err != nil {
-			return err
-		}
-	}
-	if want.ScaledObject != nil {
-		return r.applyExtension(ctx, now, now.children.scaledObject, want.ScaledObject)
-	}
-	return nil
-}
-
-func (r *Reconciler) pruneScalers(ctx context.Context, now *round, want desired.Objects) error {
-	if err := pruneChild(ctx, r, now, "HorizontalPodAutoscaler", &now.children.autoscaler, want.Autoscaler != nil); err != nil {
-		return err
-	}
-	return pruneChild(ctx, r, now, "ScaledObject", &now.children.scaledObject, want.ScaledObject != nil)
 }
 
 // observeScaling says whether KEDA scales by the backlog; nil where that is not asked for.
@@ -86,7 +56,7 @@ func observeScaling(now *round) *verdict {
 			instead = "Until then a HorizontalPodAutoscaler chooses the number of Pods by their CPU alone."
 		}
 		return &verdict{reason: v1alpha1.ReasonKEDAMissing, message: "The cluster has no ScaledObject of keda.sh/v1alpha1: install KEDA, or remove spec.receiver.autoscaling.backlogPerReplica. " + instead}
-	case !now.writes() && now.children.scaledObject == nil:
+	case !now.writes() && desired.ScaledObject.In(now.children) == nil:
 		return &verdict{reason: v1alpha1.ReasonNotDeployed, message: "There is no ScaledObject, because " + now.why() + "."}
 	}
 	var status struct {
@@ -94,8 +64,8 @@ func observeScaling(now *round) *verdict {
 			Conditions []metav1.Condition `json:"conditions"`
 		} `json:"status"`
 	}
-	if now.children.scaledObject != nil {
-		if err := runtime.DefaultUnstructuredConverter.FromUnstructured(now.children.scaledObject.Object, &status); err != nil {
+	if desired.ScaledObject.In(now.children) != nil {
+		if err := runtime.DefaultUnstructuredConverter.FromUnstructured(desired.ScaledObject.In(now.children).Object, &status); err != nil {
 			status.Status.Conditions = nil // It is not of the shape that its kind has.
 		}
 	}

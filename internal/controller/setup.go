@@ -7,12 +7,7 @@ import (
 	"slices"
 	"time"
 
-	appsv1 "k8s.io/api/apps/v1"
-	autoscalingv2 "k8s.io/api/autoscaling/v2"
-	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
-	networkingv1 "k8s.io/api/networking/v1"
-	policyv1 "k8s.io/api/policy/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
@@ -63,21 +58,17 @@ func CacheOptions(namespaces []string) cache.Options {
 	endpoints.Transform = slimEndpoints
 	opts := cache.Options{
 		ByObject: map[client.Object]cache.ByObject{
-			&appsv1.Deployment{}:          ours,
-			&corev1.Secret{}:              ours,
-			&corev1.Service{}:             ours,
-			&networkingv1.Ingress{}:       ours,
-			&networkingv1.NetworkPolicy{}: ours,
-			&discoveryv1.EndpointSlice{}:  endpoints,
-
-			&policyv1.PodDisruptionBudget{}:          ours,
-			&autoscalingv2.HorizontalPodAutoscaler{}: ours,
-
+			&discoveryv1.EndpointSlice{}: endpoints,
 			&v1alpha1.HeymarketWebhook{}: {Label: labels.Everything(), Transform: slimWebhook},
 		},
 		// For the metadata of kinds that not every cluster has: they cannot be named above, where each has to exist.
 		DefaultLabelSelector: ours.Label,
 		DefaultTransform:     slimMetadata,
+	}
+	for _, c := range childKinds() {
+		if !c.Optional {
+			opts.ByObject[c.New()] = ours
+		}
 	}
 	for _, ns := range namespaces {
 		if opts.DefaultNamespaces == nil {
@@ -140,18 +131,16 @@ func Setup(ctx context.Context, mgr manager.Manager, settings Settings, redis *R
 		r.Rollouts = newRollouts(n, settings.ReceiverImage, mgr.GetCache())
 		c.WatchesRawSource(r.Rollouts)
 	}
+	for _, kind := range childKinds() {
+		if !kind.Optional {
+			c.Owns(kind.New(), builder.WithPredicates(wakingChanges(kind)))
+		}
+	}
 	return c.
 		Named("heymarketwebhook").
 		For(&v1alpha1.HeymarketWebhook{}, builder.WithPredicates(predicate.Or(predicate.GenerationChangedPredicate{}, finalizersChanged, conditionsChanged))).
 		Watches(&v1alpha1.HeymarketWebhook{}, wakeRivals(mgr.GetCache(), settings), builder.WithPredicates(predicate.GenerationChangedPredicate{})).
 		Watches(&v1alpha1.HeymarketWebhook{}, wakeReferrers(mgr.GetCache()), builder.WithPredicates(predicate.GenerationChangedPredicate{})).
-		Owns(&appsv1.Deployment{}).
-		Owns(&corev1.Service{}).
-		Owns(&corev1.Secret{}).
-		Owns(&networkingv1.Ingress{}).
-		Owns(&networkingv1.NetworkPolicy{}, builder.WithPredicates(specChanged)).
-		Owns(&policyv1.PodDisruptionBudget{}, builder.WithPredicates(specChanged)).
-		Owns(&autoscalingv2.HorizontalPodAutoscaler{}, builder.WithPredicates(specChanged)).
 		Watches(&discoveryv1.EndpointSlice{}, handler.EnqueueRequestsFromMapFunc(webhookOfEndpointSlice)).
 		WatchesRawSource(&referenceWatch{metadata: meta, resource: "secrets", index: indexSecret, namespaces: settings.Namespaces, webhooks: mgr.GetCache()}).
 		WatchesRawSource(&referenceWatch{metadata: meta, resource: "services", index: indexService, namespaces: settings.Namespaces, webhooks: mgr.GetCache()}).
@@ -168,6 +157,25 @@ func Setup(ctx context.Context, mgr manager.Manager, settings Settings, redis *R
 			RateLimiter: workqueue.NewTypedItemExponentialFailureRateLimiter[reconcile.Request](firstRetry, lastRetry),
 		}).
 		Complete(settings.Liveness.watch(reconcile.AsReconciler(mgr.GetClient(), r)))
+}
+
+// childKinds are the rows of the table of children, the first one of each kind.
+func childKinds() []*desired.Child {
+	var out []*desired.Child
+	for _, c := range desired.Table {
+		if !slices.ContainsFunc(out, func(known *desired.Child) bool { return known.GroupVersionKind == c.GroupVersionKind }) {
+			out = append(out, c)
+		}
+	}
+	return out
+}
+
+// wakingChanges lets the changes of a child through that wake its owner.
+func wakingChanges(c *desired.Child) predicate.Predicate {
+	if c.EveryChange {
+		return predicate.Funcs{}
+	}
+	return specChanged
 }
 
 // specChanged lets through what the operator may have to undo, and not the status of a child that nothing is read from.

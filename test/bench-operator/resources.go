@@ -8,6 +8,7 @@ import (
 	"sync"
 
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -118,14 +119,18 @@ func controls(hooks []*v1alpha1.HeymarketWebhook) ([]creation, error) {
 		if err != nil {
 			return nil, err
 		}
-		for i, child := range []any{o.URLSecret, o.ConfigSecret, o.Service, o.Deployment, o.DisruptionBudget, o.Ingress} {
-			body, err := json.Marshal(child)
+		for _, child := range o.Children {
+			if child.Object == nil {
+				continue
+			}
+			body, err := json.Marshal(child.Object)
 			if err != nil {
 				return nil, err
 			}
+			resource, _ := meta.UnsafeGuessKindToResource(child.GroupVersionKind)
 			// The operator must not take them for its own.
 			body = bytes.ReplaceAll(body, []byte(`"`+desired.ManagedByValue+`"`), []byte(`"somebody-else-here"`))
-			out = append(out, creation{kind: childKinds[max(0, i-1)], namespace: h.Namespace, body: body})
+			out = append(out, creation{kind: resource, namespace: h.Namespace, body: body})
 		}
 	}
 	return out, nil

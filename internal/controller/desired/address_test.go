@@ -8,6 +8,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	corev1ac "k8s.io/client-go/applyconfigurations/core/v1"
 
 	"heymarket.dev/operator/api/v1alpha1"
 )
@@ -31,18 +32,18 @@ func TestFindAddress(t *testing.T) {
 		url, config map[string][]byte
 		want        Address
 	}{
-		"both":                {plain.URLSecret.Data, plain.ConfigSecret.Data, Address{Segment: segment}},
-		"the URL alone":       {plain.URLSecret.Data, nil, Address{Segment: segment}},
+		"both":                {wanted[*corev1ac.SecretApplyConfiguration](t, plain).Data, plain.ConfigSecret.Data, Address{Segment: segment}},
+		"the URL alone":       {wanted[*corev1ac.SecretApplyConfiguration](t, plain).Data, nil, Address{Segment: segment}},
 		"the configuration":   {nil, plain.ConfigSecret.Data, Address{Segment: segment}},
 		"a damaged URL":       {map[string][]byte{KeySegment: []byte("short")}, plain.ConfigSecret.Data, Address{Segment: segment}},
 		"a damaged rest":      {nil, map[string][]byte{KeyConfig: []byte("{}")}, Address{}},
 		"neither":             {nil, nil, Address{}},
 		"another in the URL":  {map[string][]byte{KeySegment: []byte(seven)}, plain.ConfigSecret.Data, Address{Segment: seven}},
-		"renewed":             {renewed.URLSecret.Data, renewed.ConfigSecret.Data, in.Address},
+		"renewed":             {wanted[*corev1ac.SecretApplyConfiguration](t, renewed).Data, renewed.ConfigSecret.Data, in.Address},
 		"renewed, then lost":  {nil, renewed.ConfigSecret.Data, Address{Segment: segment, Previous: []PreviousPath{{Path: "/old/" + seven, Replaced: noon}}}},
-		"a damaged list":      {without(renewed.URLSecret.Data, KeyPrevious, "["), renewed.ConfigSecret.Data, Address{Segment: segment, Revision: 2, Previous: []PreviousPath{{Path: "/old/" + seven, Replaced: noon}}}},
-		"a damaged revision":  {without(renewed.URLSecret.Data, KeyRevision, "two"), renewed.ConfigSecret.Data, Address{Segment: segment, Previous: in.Previous}},
-		"withdrawn, not told": {plain.URLSecret.Data, renewed.ConfigSecret.Data, Address{Segment: segment}},
+		"a damaged list":      {without(wanted[*corev1ac.SecretApplyConfiguration](t, renewed).Data, KeyPrevious, "["), renewed.ConfigSecret.Data, Address{Segment: segment, Revision: 2, Previous: []PreviousPath{{Path: "/old/" + seven, Replaced: noon}}}},
+		"a damaged revision":  {without(wanted[*corev1ac.SecretApplyConfiguration](t, renewed).Data, KeyRevision, "two"), renewed.ConfigSecret.Data, Address{Segment: segment, Previous: in.Previous}},
+		"withdrawn, not told": {wanted[*corev1ac.SecretApplyConfiguration](t, plain).Data, renewed.ConfigSecret.Data, Address{Segment: segment}},
 	} {
 		if diff := cmp.Diff(tc.want, FindAddress(tc.url, tc.config, noon)); diff != "" {
 			t.Errorf("%s (-want +got):\n%s", name, diff)

@@ -35,13 +35,15 @@ const (
 	graceStep = 30 * time.Second
 )
 
+// Deployment is the child that runs the receiver.
+var Deployment = child[appsv1.Deployment](Child{
+	GroupVersionKind: appsv1.SchemeGroupVersion.WithKind("Deployment"), Condition: v1alpha1.ConditionAvailable, EveryChange: true,
+	build: func(p plan) any { return deployment(p.Input, p.pod) },
+})
+
 // deployment depends on the configuration only through the grace period: configuration, Redis URL and the user's Secrets
 // are mounted files that the receiver re-reads, so none of them restarts a Pod unless another Secret is to be mounted.
-func deployment(in Input, cfg config.Config) (*appsv1ac.DeploymentApplyConfiguration, error) {
-	pod, err := podSpec(in, cfg)
-	if err != nil {
-		return nil, err
-	}
+func deployment(in Input, pod *corev1ac.PodSpecApplyConfiguration) *appsv1ac.DeploymentApplyConfiguration {
 	podLabels := map[string]string{}
 	for k, v := range in.Webhook.Spec.Receiver.PodLabels {
 		podLabels[k] = string(v)
@@ -65,7 +67,7 @@ func deployment(in Input, cfg config.Config) (*appsv1ac.DeploymentApplyConfigura
 	return appsv1ac.Deployment(ReceiverName(in.Webhook.Name), in.Webhook.Namespace).
 		WithLabels(labels(in)).
 		WithOwnerReferences(owner(in)).
-		WithSpec(spec), nil
+		WithSpec(spec)
 }
 
 // MinReplicas is the number of receiver Pods, the least one if an autoscaler chooses.

@@ -8,13 +8,7 @@ import (
 	"slices"
 	"strings"
 
-	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
-	appsv1ac "k8s.io/client-go/applyconfigurations/apps/v1"
-	autoscalingv2ac "k8s.io/client-go/applyconfigurations/autoscaling/v2"
-	corev1ac "k8s.io/client-go/applyconfigurations/core/v1"
 	metav1ac "k8s.io/client-go/applyconfigurations/meta/v1"
-	networkingv1ac "k8s.io/client-go/applyconfigurations/networking/v1"
-	policyv1ac "k8s.io/client-go/applyconfigurations/policy/v1"
 
 	"heymarket.dev/operator/api/v1alpha1"
 	"heymarket.dev/operator/internal/receiver/config"
@@ -97,74 +91,6 @@ type TargetAddresses struct {
 	Public bool
 	// AndNetworks (CIDR) are allowed in spite of Public.
 	AndNetworks []string
-}
-
-// Objects are the children, in the order in which they are applied.
-type Objects struct {
-	// URLSecret holds the full URL for a person to copy.
-	URLSecret *corev1ac.SecretApplyConfiguration
-	// ConfigSecret is what the receiver mounts.
-	ConfigSecret *corev1ac.SecretApplyConfiguration
-	Service      *corev1ac.ServiceApplyConfiguration
-	// NetworkPolicy is nil if none is wanted.
-	NetworkPolicy *networkingv1ac.NetworkPolicyApplyConfiguration
-	Deployment    *appsv1ac.DeploymentApplyConfiguration
-	// DisruptionBudget is nil for a single replica.
-	DisruptionBudget *policyv1ac.PodDisruptionBudgetApplyConfiguration
-	// Autoscaler and ScaledObject are nil if none is wanted. There is at most one of the two.
-	Autoscaler   *autoscalingv2ac.HorizontalPodAutoscalerApplyConfiguration
-	ScaledObject *unstructured.Unstructured
-	// Ingress is nil if none is wanted.
-	Ingress *networkingv1ac.IngressApplyConfiguration
-	// HTTPRoute is nil if none is wanted.
-	HTTPRoute *unstructured.Unstructured
-
-	// ConfigDigest identifies the configuration, as a receiver that serves it reports it.
-	ConfigDigest string
-}
-
-// Build returns the children. It returns an error if no receiver would take the configuration; the error says what is
-// wrong with the spec.
-func Build(in Input) (Objects, error) {
-	cfg, err := receiverConfig(in)
-	if err != nil {
-		return Objects{}, err
-	}
-	encoded, err := config.Encode(cfg)
-	if err != nil {
-		return Objects{}, err
-	}
-	d, err := deployment(in, cfg)
-	if err != nil {
-		return Objects{}, err
-	}
-	o := Objects{
-		URLSecret:    urlSecret(in),
-		ConfigSecret: configSecret(in, encoded),
-		Service:      service(in),
-		Deployment:   d,
-		ConfigDigest: config.Digest(encoded),
-	}
-	if in.NetworkPolicy != nil {
-		o.NetworkPolicy = networkPolicy(in, cfg)
-	}
-	if MinReplicas(in.Webhook) > 1 {
-		o.DisruptionBudget = disruptionBudget(in)
-	}
-	switch scaler(in) {
-	case horizontalPodAutoscaler:
-		o.Autoscaler = autoscaler(in)
-	case keda:
-		o.ScaledObject = scaledObject(in)
-	}
-	switch exposure := in.Webhook.Spec.Exposure; {
-	case in.Conflict:
-	case exposure.Type == v1alpha1.ExposureHTTPRoute && len(ParentRefs(in.Webhook, in.Gateways)) > 0:
-		o.HTTPRoute = httpRoute(in)
-	case exposure.Type != v1alpha1.ExposureHTTPRoute && exposure.Type != v1alpha1.ExposureNone:
-		o.Ingress = ingress(in)
-	}
-	return o, nil
 }
 
 // ReceiverName is the name of all children but the Secret with the URL.

@@ -14,7 +14,9 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	corev1ac "k8s.io/client-go/applyconfigurations/core/v1"
+	networkingv1ac "k8s.io/client-go/applyconfigurations/networking/v1"
 	"sigs.k8s.io/yaml"
 
 	"heymarket.dev/operator/api/v1alpha1"
@@ -109,6 +111,18 @@ func build(t *testing.T, in Input) Objects {
 	return o
 }
 
+// wanted returns the first object of a type.
+func wanted[T any](t *testing.T, o Objects) T {
+	t.Helper()
+	for _, c := range o.Children {
+		if object, ok := c.Object.(T); ok {
+			return object
+		}
+	}
+	t.Fatalf("there is no %T", *new(T))
+	return *new(T)
+}
+
 // render shows the Secrets' data in clear text, so that a reviewer sees what a receiver reads.
 func render(t *testing.T, o Objects) []byte {
 	t.Helper()
@@ -121,33 +135,21 @@ func render(t *testing.T, o Objects) []byte {
 		b.WriteString("---\n")
 		b.Write(y)
 	}
-	for _, s := range []*corev1ac.SecretApplyConfiguration{o.URLSecret, o.ConfigSecret} {
-		shown := *s
-		shown.StringData, shown.Data = map[string]string{}, nil
-		for k, v := range s.Data {
-			shown.StringData[k] = string(v)
+	for _, c := range o.Children {
+		switch object := c.Object.(type) {
+		case nil:
+		case *corev1ac.SecretApplyConfiguration:
+			shown := *object
+			shown.StringData, shown.Data = map[string]string{}, nil
+			for k, v := range object.Data {
+				shown.StringData[k] = string(v)
+			}
+			write(shown)
+		case *unstructured.Unstructured:
+			write(object.Object)
+		default:
+			write(object)
 		}
-		write(shown)
-	}
-	write(o.Service)
-	if o.NetworkPolicy != nil {
-		write(o.NetworkPolicy)
-	}
-	write(o.Deployment)
-	if o.DisruptionBudget != nil {
-		write(o.DisruptionBudget)
-	}
-	if o.Autoscaler != nil {
-		write(o.Autoscaler)
-	}
-	if o.ScaledObject != nil {
-		write(o.ScaledObject.Object)
-	}
-	if o.Ingress != nil {
-		write(o.Ingress)
-	}
-	if o.HTTPRoute != nil {
-		write(o.HTTPRoute.Object)
 	}
 	return b.Bytes()
 }
@@ -414,7 +416,7 @@ func TestURLIsMasked(t *testing.T) {
 	}
 	// The segment is in the two Secrets, and nowhere else.
 	o := build(t, in)
-	for _, obj := range []any{o.Service, o.Deployment, o.Ingress} {
+	for _, obj := range []any{wanted[*corev1ac.ServiceApplyConfiguration](t, o), o.Deployment, wanted[*networkingv1ac.IngressApplyConfiguration](t, o)} {
 		y, err := yaml.Marshal(obj)
 		if err != nil {
 			t.Fatal(err)

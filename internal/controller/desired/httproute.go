@@ -13,6 +13,18 @@ import (
 // choice of Kubernetes libraries along.
 var HTTPRouteKind = schema.GroupVersionKind{Group: "gateway.networking.k8s.io", Version: "v1", Kind: "HTTPRoute"}
 
+// HTTPRoute is the child that exposes the receiver through Gateways.
+var HTTPRoute = optional(Child{
+	GroupVersionKind: HTTPRouteKind, Condition: v1alpha1.ConditionExposed, EveryChange: true,
+	wanted: func(in Input) bool { return in.Webhook.Spec.Exposure.Type == v1alpha1.ExposureHTTPRoute },
+	build: func(p plan) any {
+		if p.Conflict || len(ParentRefs(p.Webhook, p.Gateways)) == 0 {
+			return nil
+		}
+		return httpRoute(p.Input)
+	},
+})
+
 // httpRoute routes what ingress routes. It spells out the API's defaults, so that it compares as equal to what comes back.
 func httpRoute(in Input) *unstructured.Unstructured {
 	var parents []any

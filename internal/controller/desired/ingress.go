@@ -7,6 +7,21 @@ import (
 	"heymarket.dev/operator/api/v1alpha1"
 )
 
+// Ingress is the child that exposes the receiver through an ingress controller.
+var Ingress = child[networkingv1.Ingress](Child{
+	GroupVersionKind: networkingv1.SchemeGroupVersion.WithKind("Ingress"), Condition: v1alpha1.ConditionExposed, EveryChange: true,
+	wanted: func(in Input) bool {
+		t := in.Webhook.Spec.Exposure.Type
+		return t != v1alpha1.ExposureNone && t != v1alpha1.ExposureHTTPRoute
+	},
+	build: func(p plan) any {
+		if p.Conflict {
+			return nil
+		}
+		return ingress(p.Input)
+	},
+})
+
 // ingress routes everything below the webhook's prefix. The secret segment is not part of it: whoever may read an
 // Ingress may not know it, and the receiver checks it.
 func ingress(in Input) *networkingv1ac.IngressApplyConfiguration {

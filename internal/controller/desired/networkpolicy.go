@@ -17,6 +17,7 @@ import (
 	metav1ac "k8s.io/client-go/applyconfigurations/meta/v1"
 	networkingv1ac "k8s.io/client-go/applyconfigurations/networking/v1"
 
+	"heymarket.dev/operator/api/v1alpha1"
 	"heymarket.dev/operator/internal/receiver/config"
 )
 
@@ -66,6 +67,12 @@ var (
 	outsideV6 = networkingv1ac.IPBlock().WithCIDR("::/0").
 			WithExcept("fe80::/10", "fd00:ec2::254/128", "fd00:ec2::23/128", "fd00:c1::a9fe:a9fe/128", "fd00:42::42/128", "fd20:ce::254/128")
 )
+
+var networkPolicyChild = child[networkingv1.NetworkPolicy](Child{
+	GroupVersionKind: networkingv1.SchemeGroupVersion.WithKind("NetworkPolicy"), Condition: v1alpha1.ConditionAvailable,
+	wanted: func(in Input) bool { return in.NetworkPolicy != nil },
+	build:  func(p plan) any { return networkPolicy(p.Input, p.config) },
+})
 
 // networkPolicy lets in events and those who may ask for figures, and out what the configuration leads to.
 func networkPolicy(in Input, cfg config.Config) *networkingv1ac.NetworkPolicyApplyConfiguration {

@@ -32,7 +32,7 @@ func waysOutWith(t *testing.T, allowed, targets []string, redis, own string) str
 		in.Webhook.Spec.Targets = append(in.Webhook.Spec.Targets, v1alpha1.Target{Name: fmt.Sprint("t", i), URL: new(u)})
 	}
 	var out []string
-	for _, rule := range build(t, in).NetworkPolicy.Spec.Egress[1:] {
+	for _, rule := range wanted[*networkingv1ac.NetworkPolicyApplyConfiguration](t, build(t, in)).Spec.Egress[1:] {
 		if s := rule.To[0].NamespaceSelector; s != nil {
 			out = append(out, "in "+strings.Join(s.MatchExpressions[0].Values, " "))
 			if len(rule.Ports) != 0 {
@@ -129,7 +129,7 @@ func TestNetworkPolicyOpensAllowedNamespacesOnly(t *testing.T) {
 func TestNetworkPolicyLeavesItsSettingsAlone(t *testing.T) {
 	t.Parallel()
 	settings := &NetworkPolicy{OperatorNamespace: "z", EventsFrom: []string{"c", "b"}, OperationsFrom: []string{"b", "a", "b"}}
-	p := build(t, input(t, "smallest", Input{NetworkPolicy: settings})).NetworkPolicy
+	p := wanted[*networkingv1ac.NetworkPolicyApplyConfiguration](t, build(t, input(t, "smallest", Input{NetworkPolicy: settings})))
 	if diff := cmp.Diff([]string{"c", "b"}, settings.EventsFrom); diff != "" {
 		t.Errorf("the settings have changed: %s", diff)
 	}

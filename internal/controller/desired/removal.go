@@ -7,8 +7,6 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	appsv1ac "k8s.io/client-go/applyconfigurations/apps/v1"
 	corev1ac "k8s.io/client-go/applyconfigurations/core/v1"
-
-	"heymarket.dev/operator/internal/receiver/config"
 )
 
 // removeKeysFlag starts a receiver that removes the webhook's keys from Redis, and does nothing else.
@@ -25,18 +23,11 @@ type Removal struct {
 // BuildRemoval returns what removes the keys of in.Webhook. The Pod mounts no Secret of the user's but those of Redis: the others
 // may be gone already. The error says what is wrong with the spec.
 func BuildRemoval(in Input) (Removal, error) {
-	cfg, err := receiverConfig(in)
+	p, err := newPlan(in)
 	if err != nil {
 		return Removal{}, err
 	}
-	encoded, err := config.Encode(cfg)
-	if err != nil {
-		return Removal{}, err
-	}
-	d, err := deployment(in, cfg)
-	if err != nil {
-		return Removal{}, err
-	}
+	d := deployment(in, p.pod)
 	d.Spec.WithReplicas(1)
 	pod := d.Spec.Template.Spec
 	container := &pod.Containers[0]
@@ -47,7 +38,7 @@ func BuildRemoval(in Input) (Removal, error) {
 	} else {
 		container.VolumeMounts = slices.DeleteFunc(container.VolumeMounts, func(m corev1ac.VolumeMountApplyConfiguration) bool { return *m.Name == "secrets" })
 	}
-	return Removal{ConfigSecret: configSecret(in, encoded), Deployment: d}, nil
+	return Removal{ConfigSecret: configSecret(p), Deployment: d}, nil
 }
 
 // RemovesKeys says that d is the Deployment of a Removal, and not the receiver's.

@@ -7,11 +7,25 @@ import (
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 
+	"heymarket.dev/operator/api/v1alpha1"
 	"heymarket.dev/operator/internal/contract"
 )
 
 // ScaledObjectKind is KEDA's. Like HTTPRouteKind it is written without Go types.
 var ScaledObjectKind = schema.GroupVersionKind{Group: "keda.sh", Version: "v1alpha1", Kind: "ScaledObject"}
+
+// ScaledObject is the child by which KEDA scales the receiver.
+var ScaledObject = optional(Child{
+	GroupVersionKind: ScaledObjectKind, Condition: v1alpha1.ConditionScaled, // KEDA writes its status at every poll of one that has work.
+	Exclusive: exclusiveScaler,
+	wanted:    func(in Input) bool { return scalesByBacklog(in.Webhook) },
+	build: func(p plan) any {
+		if scaler(p.Input) != keda {
+			return nil
+		}
+		return scaledObject(p.Input)
+	},
+})
 
 // scaledObject has KEDA ask any receiver for the backlog, which is the same for all of them. So KEDA needs neither the
 // URL of Redis nor to know of what kind it is.

@@ -45,6 +45,28 @@ func scalesByBacklog(w *v1alpha1.HeymarketWebhook) bool {
 	return a != nil && a.BacklogPerReplica != nil
 }
 
+var disruptionBudgetChild = child[policyv1.PodDisruptionBudget](Child{
+	GroupVersionKind: policyv1.SchemeGroupVersion.WithKind("PodDisruptionBudget"), Condition: v1alpha1.ConditionAvailable,
+	wanted: func(in Input) bool { return MinReplicas(in.Webhook) > 1 },
+	build:  func(p plan) any { return disruptionBudget(p.Input) },
+})
+
+// exclusiveScaler is the group of children that choose the number of Pods. KEDA rejects a Deployment that has a
+// HorizontalPodAutoscaler, and of two HorizontalPodAutoscalers, KEDA's included, neither works.
+const exclusiveScaler = "scaler"
+
+var autoscalerChild = child[autoscalingv2.HorizontalPodAutoscaler](Child{
+	GroupVersionKind: autoscalingv2.SchemeGroupVersion.WithKind("HorizontalPodAutoscaler"), Condition: v1alpha1.ConditionAvailable,
+	Exclusive: exclusiveScaler,
+	wanted:    func(in Input) bool { return in.Webhook.Spec.Receiver.Autoscaling != nil },
+	build: func(p plan) any {
+		if scaler(p.Input) != horizontalPodAutoscaler {
+			return nil
+		}
+		return autoscaler(p.Input)
+	},
+})
+
 // disruptionBudget lets nodes be drained one receiver at a time. A receiver that is not ready serves nobody, so nothing
 // is lost when it is evicted.
 func disruptionBudget(in Input) *policyv1ac.PodDisruptionBudgetApplyConfiguration {

@@ -3,10 +3,25 @@ package desired
 import (
 	"strconv"
 
+	corev1 "k8s.io/api/core/v1"
 	corev1ac "k8s.io/client-go/applyconfigurations/core/v1"
 
+	"heymarket.dev/operator/api/v1alpha1"
 	"heymarket.dev/operator/internal/receiver/config"
 )
+
+// URLSecret is the Secret that holds the full URL for a person to copy.
+var URLSecret = child[corev1.Secret](Child{
+	GroupVersionKind: corev1.SchemeGroupVersion.WithKind("Secret"), Condition: v1alpha1.ConditionAvailable, EveryChange: true,
+	name:  URLSecretName,
+	build: func(p plan) any { return urlSecret(p.Input) },
+})
+
+// ConfigSecret is the Secret that the receiver mounts.
+var ConfigSecret = child[corev1.Secret](Child{
+	GroupVersionKind: corev1.SchemeGroupVersion.WithKind("Secret"), Condition: v1alpha1.ConditionAvailable, EveryChange: true,
+	build: func(p plan) any { return configSecret(p) },
+})
 
 // DigestOf identifies the configuration in the data of a configuration Secret.
 func DigestOf(configSecret map[string][]byte) string { return config.Digest(configSecret[KeyConfig]) }
@@ -25,15 +40,15 @@ func urlSecret(in Input) *corev1ac.SecretApplyConfiguration {
 	return secret(in, URLSecretName(in.Webhook.Name)).WithData(data)
 }
 
-func configSecret(in Input, encoded []byte) *corev1ac.SecretApplyConfiguration {
-	data := map[string][]byte{KeyConfig: encoded}
+func configSecret(in plan) *corev1ac.SecretApplyConfiguration {
+	data := map[string][]byte{KeyConfig: in.encoded}
 	if in.Webhook.Spec.Redis == nil {
 		data[KeyRedisURL] = []byte(in.SharedRedis.URL)
 		if ca := in.SharedRedis.CA; ca != nil {
 			data[KeyRedisCA] = ca
 		}
 	}
-	return secret(in, ReceiverName(in.Webhook.Name)).WithData(data)
+	return secret(in.Input, ReceiverName(in.Webhook.Name)).WithData(data)
 }
 
 func secret(in Input, name string) *corev1ac.SecretApplyConfiguration {

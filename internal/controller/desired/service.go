@@ -4,7 +4,14 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/util/intstr"
 	corev1ac "k8s.io/client-go/applyconfigurations/core/v1"
+
+	"heymarket.dev/operator/api/v1alpha1"
 )
+
+var serviceChild = child[corev1.Service](Child{
+	GroupVersionKind: corev1.SchemeGroupVersion.WithKind("Service"), Condition: v1alpha1.ConditionAvailable, EveryChange: true,
+	build: func(p plan) any { return service(p.Input) },
+})
 
 func service(in Input) *corev1ac.ServiceApplyConfiguration {
 	spec := corev1ac.ServiceSpec().
