@@ -16,6 +16,7 @@ import (
 	"k8s.io/klog/v2"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/healthz"
+	"sigs.k8s.io/controller-runtime/pkg/metrics"
 	"sigs.k8s.io/controller-runtime/pkg/metrics/server"
 
 	"heymarket.dev/operator/internal/controller"
@@ -121,6 +122,9 @@ func run(ctx context.Context, opts options, logger logr.Logger) error {
 		Liveness:              liveness,
 	}, redis, controller.NewHTTPPodStatus()); err != nil {
 		return fmt.Errorf("set up the controller: %w", err)
+	}
+	if err := controller.RegisterMetrics(metrics.Registry, mgr.GetCache(), version); err != nil {
+		return fmt.Errorf("set up metrics: %w", err)
 	}
 	if err := mgr.AddHealthzCheck("reconciles", liveness.Check); err != nil {
 		return fmt.Errorf("add health check: %w", err)

@@ -73,6 +73,13 @@ type TargetStatus struct {
 	// LastDelivered is when the target last took an event from this receiver, cut to the minute; missing: not since the
 	// receiver began.
 	LastDelivered time.Time `json:"lastDelivered,omitzero"`
+	// OldestPending is when the oldest undelivered event entered its queue, by acceptance or replay, cut to the minute; missing:
+	// none waits.
+	OldestPending time.Time `json:"oldestPending,omitzero"`
+	// LastError is why attempts of this receiver fail; missing while none does.
+	LastError *TargetError `json:"lastError,omitempty"`
+	// NextAttempt is when the next retry is due, cut to the minute; missing: no event waits for a retry.
+	NextAttempt time.Time `json:"nextAttempt,omitzero"`
 }
 
 // Removal is how far the removal of a webhook's keys from Redis is.

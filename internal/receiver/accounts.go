@@ -3,6 +3,7 @@ package receiver
 import (
 	"github.com/prometheus/client_golang/prometheus"
 
+	"heymarket.dev/operator/internal/receiver/event"
 	"heymarket.dev/operator/internal/receiver/stream"
 )
 
@@ -13,30 +14,39 @@ type accounts struct {
 	up      func() bool
 	figures []figure
 	redis   *prometheus.Desc
+	// waiting is the age of the oldest event of each target and lane.
+	waiting *prometheus.Desc
 }
 
 // figure is one metric of an account.
 type figure struct {
 	desc *prometheus.Desc
 	kind prometheus.ValueType
-	of   func(stream.Account) int64
+	of   func(stream.Account) float64
 }
 
 func newAccounts(read func() (map[string]stream.Account, error), up func() bool) *accounts {
 	a := &accounts{
-		read:  read,
-		up:    up,
+		read: read,
+		up:   up,
+		waiting: prometheus.NewDesc(prometheus.BuildFQName(namespace, "", "oldest_event_age_seconds"),
+			"Time that the oldest undelivered event of a target and lane has spent in its queue, over all receivers; 0 if none waits.", []string{"target", "lane"}, nil),
 		redis: prometheus.NewDesc(prometheus.BuildFQName(namespace, "", "redis_up"), "1 when Redis answered and took writes at this scrape, else 0.", nil, nil),
 	}
-	add := func(kind prometheus.ValueType, name, help string, of func(stream.Account) int64) {
+	measure := func(kind prometheus.ValueType, name, help string, of func(stream.Account) float64) {
 		desc := prometheus.NewDesc(prometheus.BuildFQName(namespace, "", name), help, []string{"target"}, nil)
 		a.figures = append(a.figures, figure{desc, kind, of})
+	}
+	add := func(kind prometheus.ValueType, name, help string, of func(stream.Account) int64) {
+		measure(kind, name, help, func(a stream.Account) float64 { return float64(of(a)) })
 	}
 	counter, gauge := prometheus.CounterValue, prometheus.GaugeValue
 	add(gauge, "events_pending", "Events accepted for a target and neither delivered nor given up, over all receivers.",
 		func(a stream.Account) int64 { return a.Pending })
 	add(gauge, "dead_letters", "Dead letters that are kept for a target.",
 		func(a stream.Account) int64 { return a.DeadLetters })
+	measure(gauge, "oldest_dead_letter_age_seconds", "Age of the oldest dead letter of a target; 0 without one.",
+		func(a stream.Account) float64 { return a.OldestDeadLetter.Seconds() })
 	add(gauge, "events_unaccounted", "Events that vanished from a target's queues without a trace, over all receivers; 0 unless Redis lost what it had confirmed.",
 		stream.Account.Unaccounted)
 	add(counter, "account_stored_total", "Events stored for a target, over all receivers and restarts.",
@@ -59,6 +69,7 @@ func newAccounts(read func() (map[string]stream.Account, error), up func() bool)
 // Describe implements prometheus.Collector.
 func (a *accounts) Describe(ch chan<- *prometheus.Desc) {
 	ch <- a.redis
+	ch <- a.waiting
 	for _, f := range a.figures {
 		ch <- f.desc
 	}
@@ -70,7 +81,10 @@ func (a *accounts) Collect(ch chan<- prometheus.Metric) {
 	ch <- prometheus.MustNewConstMetric(a.redis, prometheus.GaugeValue, one(a.up()))
 	for target, account := range all {
 		for _, f := range a.figures {
-			ch <- prometheus.MustNewConstMetric(f.desc, f.kind, float64(f.of(account)), target)
+			ch <- prometheus.MustNewConstMetric(f.desc, f.kind, f.of(account), target)
+		}
+		for _, lane := range event.Lanes() {
+			ch <- prometheus.MustNewConstMetric(a.waiting, prometheus.GaugeValue, account.Oldest[lane].Seconds(), target, string(lane))
 		}
 	}
 }

@@ -5,14 +5,23 @@ import (
 	"sync/atomic"
 	"time"
 
+	"heymarket.dev/operator/internal/receiver/event"
 	"heymarket.dev/operator/internal/receiver/forward"
 	"heymarket.dev/operator/internal/receiver/retry"
 )
 
-// deliveries is an Observer that notes when each target last took an event, and tells another Observer everything.
+// deliveries is an Observer that notes when each target last took an event and why it does not, and passes everything on to
+// another Observer.
 type deliveries struct {
 	forward.Observer
+	errors  targetErrors
 	minutes sync.Map // target → *atomic.Int64, minutes since the epoch
+}
+
+// Attempted implements forward.Observer.
+func (d *deliveries) Attempted(target string, o event.Outcome, took time.Duration) {
+	d.errors.note(target, o, time.Now())
+	d.Observer.Attempted(target, o, took)
 }
 
 // Settled implements forward.Observer.

@@ -42,7 +42,7 @@ func (r *Receiver) keepTargets(ctx context.Context) {
 		r.Log.Warn("Redis was not told which targets are wanted, trying again later", "error", err)
 	}
 	for _, d := range dropped {
-		r.Log.Warn("the backlog of a target that is gone was dropped", "target", d.Target, "events", d.Events, "grace", targetGrace)
+		r.Log.Warn("the backlog of a target that is gone was dropped", "target", d.Target, "events", d.Events, "grace_ms", targetGrace.Milliseconds())
 	}
 }
 

@@ -3,13 +3,16 @@ package receiver
 import (
 	"context"
 	"log/slog"
+	"runtime"
 	"strconv"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 
+	"heymarket.dev/operator/internal/receiver/config"
 	"heymarket.dev/operator/internal/receiver/event"
+	"heymarket.dev/operator/internal/receiver/forward"
 	"heymarket.dev/operator/internal/receiver/ingest"
 	"heymarket.dev/operator/internal/receiver/retry"
 )
@@ -17,6 +20,8 @@ import (
 // metrics observe the rooms. Every name and label is listed in docs/reference/metrics.md.
 type metrics struct {
 	registry *prometheus.Registry
+	// register adds collectors whose series carry the webhook's namespace and name, however they are scraped.
+	register prometheus.Registerer
 	log      *slog.Logger
 
 	requests  *requests
@@ -40,7 +45,7 @@ type metrics struct {
 
 const namespace = "heymarket_receiver"
 
-func newMetrics(log *slog.Logger) *metrics {
+func newMetrics(log *slog.Logger, webhook config.Webhook, version string) *metrics {
 	counter := func(name, help string, labels ...string) *prometheus.CounterVec {
 		return prometheus.NewCounterVec(prometheus.CounterOpts{Namespace: namespace, Name: name, Help: help}, labels)
 	}
@@ -49,8 +54,15 @@ func newMetrics(log *slog.Logger) *metrics {
 	}
 	fast := []float64{.0005, .001, .002, .005, .01, .02, .05, .1, .5, 1, 5}
 	slow := []float64{.001, .005, .01, .05, .1, .5, 1, 5, 10, 60, 600, 3600, 86400}
+	build := prometheus.NewGauge(prometheus.GaugeOpts{
+		Namespace: namespace, Name: "build_info", Help: "1, labelled by the version of the receiver and of Go.",
+		ConstLabels: prometheus.Labels{"version": version, "goversion": runtime.Version()},
+	})
+	build.Set(1)
+	registry := prometheus.NewRegistry()
 	m := &metrics{
-		registry: prometheus.NewRegistry(),
+		registry: registry,
+		register: prometheus.WrapRegistererWith(prometheus.Labels{"namespace": webhook.Namespace, "webhook": webhook.Name}, registry),
 		log:      log,
 		requests: newRequests(),
 		respelled: prometheus.NewCounter(prometheus.CounterOpts{
@@ -78,17 +90,24 @@ func newMetrics(log *slog.Logger) *metrics {
 			Help: "Members of the configuration that this receiver does not know, because a newer operator wrote it. They have no effect.",
 		}),
 	}
-	m.registry.MustRegister(
-		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
+	m.register.MustRegister(
+		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), build,
 		m.requests, m.respelled, m.tokens, m.filters, m.keys, m.judged, m.ingest,
 		m.stored, m.delivered, m.dead, m.attempts, m.attempt, m.age, m.reloads, m.ignored)
 	return m
 }
 
+// noAnswer is the status of an attempt that got none.
+const noAnswer = "none"
+
 // begin lets the counters of a target start at zero, so that a rule sees the first event as an increase.
 func (m *metrics) begin(target string) {
-	for _, v := range []*prometheus.CounterVec{m.stored, m.delivered, m.dead} {
+	for _, v := range []*prometheus.CounterVec{m.stored, m.delivered, m.dead, m.filters} {
 		v.WithLabelValues(target)
+	}
+	m.attempts.WithLabelValues(target, noAnswer)
+	for _, token := range []string{ingest.CurrentToken, ingest.PreviousToken} {
+		m.tokens.WithLabelValues(token)
 	}
 	for _, j := range []event.Judgement{event.Repeat, event.Returned, event.LateRepeat, event.OptInWithheld} {
 		m.judged.WithLabelValues(string(j))
@@ -100,7 +119,7 @@ func (m *metrics) begin(target string) {
 
 // observe adds what connections tell.
 func (m *metrics) observe(c *ingest.Connections) {
-	m.registry.MustRegister(
+	m.register.MustRegister(
 		prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 			Namespace: namespace, Name: "connections", Help: "Open connections to the events port.",
 		}, func() float64 { return float64(c.Open()) }),
@@ -150,7 +169,7 @@ func (m *metrics) logAnswer(r ingest.Report) {
 		return
 	}
 	attrs := make([]slog.Attr, 0, 8)
-	attrs = append(attrs, slog.String("result", string(r.Result)), slog.Int("status", r.Status), slog.Duration("took", r.Took))
+	attrs = append(attrs, slog.String("result", string(r.Result)), slog.Int("status", r.Status), slog.Float64("took_ms", forward.Milliseconds(r.Took)))
 	if r.Reason != "" {
 		attrs = append(attrs, slog.String("reason", string(r.Reason)))
 	}
@@ -173,7 +192,7 @@ func (m *metrics) logAnswer(r ingest.Report) {
 
 // Attempted implements forward.Observer.
 func (m *metrics) Attempted(target string, o event.Outcome, took time.Duration) {
-	status := "none"
+	status := noAnswer
 	if o.Err == nil {
 		status = strconv.Itoa(o.Status)
 	}

@@ -11,6 +11,7 @@ import (
 
 	"heymarket.dev/operator/internal/contract"
 	"heymarket.dev/operator/internal/receiver/config"
+	"heymarket.dev/operator/internal/receiver/forward"
 	"heymarket.dev/operator/internal/receiver/stream"
 )
 
@@ -117,9 +118,45 @@ func (r *Receiver) status() contract.Status {
 		if s.Backlog != nil {
 			*s.Backlog += account.Pending
 		}
-		s.Targets = append(s.Targets, contract.TargetStatus{
-			Name: t.Name, Pending: account.Pending, DeadLetters: account.DeadLetters, Circuit: string(r.circuit(t.Name)), LastDelivered: r.taken.last(t.Name),
-		})
+		s.Targets = append(s.Targets, r.target(t.Name, account, time.Now()))
 	}
 	return s
+}
+
+// target is the state of one target with the given account.
+func (r *Receiver) target(name string, account stream.Account, now time.Time) contract.TargetStatus {
+	s := contract.TargetStatus{
+		Name: name, Pending: account.Pending, DeadLetters: account.DeadLetters, Circuit: string(r.circuit(name)), LastDelivered: r.taken.last(name),
+		LastError: r.taken.errors.of(name, account.Pending > 0, now),
+	}
+	var oldest time.Duration
+	for _, age := range account.Oldest {
+		oldest = max(oldest, age)
+	}
+	if len(account.Oldest) > 0 {
+		s.OldestPending = now.Add(-oldest).UTC().Truncate(time.Minute)
+	}
+	if account.NextRetry != nil {
+		next := now.Add(*account.NextRetry)
+		if gate, there := r.gates.Load(name); there {
+			if held := gate.(*forward.Gate).Held(); held.After(next) {
+				next = held
+			}
+		}
+		s.NextAttempt = next.UTC().Truncate(time.Minute)
+	}
+	return s
+}
+
+// targets are the states of the targets in force, for the administrative API.
+func (r *Receiver) targets() ([]contract.TargetStatus, error) {
+	all, err := r.accounts()
+	if err != nil {
+		return nil, err
+	}
+	states := []contract.TargetStatus{}
+	for _, name := range r.targetNames() {
+		states = append(states, r.target(name, all[name], time.Now()))
+	}
+	return states, nil
 }

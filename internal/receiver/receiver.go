@@ -112,9 +112,10 @@ func New(o Options) (*Receiver, error) {
 		return nil, err
 	}
 	w := f.config.Webhook
+	o.Log = o.Log.With("namespace", w.Namespace, "name", w.Name)
 	r := &Receiver{
 		Options: o,
-		metrics: newMetrics(o.Log),
+		metrics: newMetrics(o.Log, w, o.Version),
 		store:   stream.New(w.Namespace, w.Name, o.Consumer),
 		reached: make(chan struct{}),
 		crowd:   ingest.NewConnections(cmp.Or(o.MaxConnections, DefaultMaxConnections)),
@@ -123,8 +124,8 @@ func New(o Options) (*Receiver, error) {
 	r.redisChanged = make(chan struct{}, 1)
 	r.redis = &redisHealth{store: r.store, log: o.Log, began: time.Now(), clocksDiffer: r.readClock}
 	r.taken = &deliveries{Observer: r.metrics}
-	r.metrics.registry.MustRegister(newAccounts(cached(r.accounts), func() bool { return r.redis.verdict().accepting() }),
-		newStandings(r.durability, r.circuits, r.skew.Load, r.deadLetterLimit))
+	scraped := cached(r.accounts)
+	r.metrics.register.MustRegister(newAccounts(scraped, func() bool { return r.redis.verdict().accepting() }), newStandings(r, scraped))
 	r.metrics.observe(r.crowd)
 	if o.Level != nil {
 		r.defaultLevel = o.Level.Level()
@@ -171,7 +172,7 @@ func (r *Receiver) Run(ctx context.Context) error {
 	probes.Follow(ops)
 	go serve(ops, probes.Listen(r.Ops), stop)
 	adminServer := &http.Server{
-		Handler: admin.Handler(r.store, r.targetNames), ReadHeaderTimeout: readHeaderTimeout, IdleTimeout: idleTimeout,
+		Handler: admin.Handler(r.store, r.targetNames, r.targets), ReadHeaderTimeout: readHeaderTimeout, IdleTimeout: idleTimeout,
 		MaxHeaderBytes: maxHeaderBytes, ErrorLog: server.ErrorLog,
 	}
 	if r.Admin != nil {
@@ -204,7 +205,7 @@ func serve(s *http.Server, l net.Listener, failed context.CancelCauseFunc) {
 func (r *Receiver) shutDown(server *http.Server, graceful bool) {
 	r.draining.Store(true)
 	r.events.Drain()
-	r.Log.Info("shutting down: no longer ready, still serving", "drain_delay", r.DrainDelay)
+	r.Log.Info("shutting down: no longer ready, still serving", "drain_delay_ms", r.DrainDelay.Milliseconds())
 	if graceful {
 		time.Sleep(r.DrainDelay)
 	}

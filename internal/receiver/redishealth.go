@@ -116,10 +116,13 @@ func (h *redisHealth) judge(problems []contract.Problem, err error) {
 	case len(problems) > 0 && h.troubled.IsZero():
 		h.troubled = now.at
 	case len(problems) == 0 && !h.troubled.IsZero():
-		h.log.Info("Redis works again", "took_ms", time.Since(h.troubled).Milliseconds())
+		h.log.Info("Redis works again", "away_ms", time.Since(h.troubled).Milliseconds())
 		h.troubled = time.Time{}
 	}
 }
+
+// storeFails reports that Redis accepts no events.
+func (r *Receiver) storeFails() bool { return !r.redis.verdict().accepting() }
 
 // reportRedis puts a verdict into a status.
 func reportRedis(s *contract.Status, v redisVerdict) {

@@ -25,12 +25,17 @@ type outcome struct {
 
 func newRequests() *requests {
 	name := func(s string) string { return prometheus.BuildFQName(namespace, "", s) }
+	// From the start, so that a rule sees the first one of each as an increase.
+	each := map[outcome]uint64{{result: ingest.Stored}: 0, {result: ingest.Duplicate}: 0, {result: ingest.Ignored}: 0}
+	for _, reason := range ingest.Reasons() {
+		each[outcome{ingest.Refused, reason}] = 0
+	}
 	return &requests{
 		received: prometheus.NewDesc(name("requests_received_total"),
 			"Requests to the events port, health checks excluded. Equals the sum of requests_total over all results, at every scrape.", nil, nil),
 		total: prometheus.NewDesc(name("requests_total"),
 			"Requests by result (stored, duplicate, ignored, refused) and reason of a refusal.", []string{"result", "reason"}, nil),
-		each: map[outcome]uint64{},
+		each: each,
 	}
 }
 

@@ -6,22 +6,30 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"heymarket.dev/operator/internal/receiver/forward"
+	"heymarket.dev/operator/internal/receiver/stream"
 )
 
-// standings are gauges of what a receiver holds to be true: whether Redis keeps what it confirms, and how each target is treated.
+// standings are gauges of what a receiver holds to be true: whether Redis keeps what it confirms, how each target is treated,
+// and what of its configuration rules compare with.
 type standings struct {
-	durable  func() (durable, known bool)
-	circuits func() map[string]forward.Circuit
-	skew     func() *time.Duration
-	limit    func() int64
+	of      *Receiver
+	pending func(target string) bool
 
-	durability, circuit, clock, room *prometheus.Desc
+	durability, circuit, failing, clock, room, retention, tokens *prometheus.Desc
 }
 
-func newStandings(durable func() (durable, known bool), circuits func() map[string]forward.Circuit, skew func() *time.Duration, limit func() int64) *standings {
+func newStandings(r *Receiver, accounts func() (map[string]stream.Account, error)) *standings {
 	name := func(n string) string { return prometheus.BuildFQName(namespace, "", n) }
 	return &standings{
-		durable: durable, circuits: circuits, skew: skew, limit: limit,
+		of: r,
+		pending: func(target string) bool {
+			all, err := accounts()
+			return err != nil || all[target].Pending > 0
+		},
+		failing: prometheus.NewDesc(name("target_failing"),
+			"1 while this receiver's attempts to deliver to a target fail, by the class of the latest error; absent while none does.", []string{"target", "class"}, nil),
+		retention:  prometheus.NewDesc(name("dead_letter_retention_seconds"), "How long dead letters are kept.", nil, nil),
+		tokens:     prometheus.NewDesc(name("tokens"), "How many tokens are accepted: 2 while a rotation is under way.", nil, nil),
 		durability: prometheus.NewDesc(name("durable"), "1 when Redis takes writes and promises to keep what it has confirmed, else 0. Absent until it has been asked.", nil, nil),
 		circuit: prometheus.NewDesc(name("target_circuit"),
 			"1 for the state (Closed, Open, Gone) of a target's circuit as this receiver sees it, 0 for the others.", []string{"target", "state"}, nil),
@@ -37,20 +45,33 @@ func (s *standings) Describe(ch chan<- *prometheus.Desc) {
 	ch <- s.circuit
 	ch <- s.clock
 	ch <- s.room
+	ch <- s.failing
+	ch <- s.retention
+	ch <- s.tokens
 }
 
 // Collect implements prometheus.Collector.
 func (s *standings) Collect(ch chan<- prometheus.Metric) {
-	if durable, known := s.durable(); known {
-		ch <- prometheus.MustNewConstMetric(s.durability, prometheus.GaugeValue, one(durable))
+	gauge := func(desc *prometheus.Desc, value float64, labels ...string) {
+		ch <- prometheus.MustNewConstMetric(desc, prometheus.GaugeValue, value, labels...)
 	}
-	ch <- prometheus.MustNewConstMetric(s.room, prometheus.GaugeValue, float64(s.limit()))
-	if skew := s.skew(); skew != nil {
-		ch <- prometheus.MustNewConstMetric(s.clock, prometheus.GaugeValue, skew.Seconds())
+	if v := s.of.redis.verdict(); v.known {
+		gauge(s.durability, one(v.durable()))
 	}
-	for target, is := range s.circuits() {
+	f := s.of.inForce.Load()
+	gauge(s.room, float64(f.config.Retention.DeadLetterLimit))
+	gauge(s.retention, f.config.Retention.DeadLetters.Std().Seconds())
+	gauge(s.tokens, float64(len(f.tokens)))
+	if skew := s.of.skew.Load(); skew != nil {
+		gauge(s.clock, skew.Seconds())
+	}
+	for _, target := range s.of.targetNames() {
+		is := s.of.circuit(target)
 		for _, state := range []forward.Circuit{forward.Closed, forward.Open, forward.Gone} {
-			ch <- prometheus.MustNewConstMetric(s.circuit, prometheus.GaugeValue, one(state == is), target, string(state))
+			gauge(s.circuit, one(state == is), target, string(state))
+		}
+		if e := s.of.taken.errors.of(target, s.pending(target), time.Now()); e != nil {
+			gauge(s.failing, 1, target, string(e.Class))
 		}
 	}
 }
@@ -60,21 +81,6 @@ func one(is bool) float64 {
 		return 1
 	}
 	return 0
-}
-
-// durability says whether Redis keeps what it confirms, once it has been asked.
-func (r *Receiver) durability() (durable, known bool) {
-	v := r.redis.verdict()
-	return v.durable(), v.known
-}
-
-// circuits are the circuits of the targets in force.
-func (r *Receiver) circuits() map[string]forward.Circuit {
-	all := map[string]forward.Circuit{}
-	for _, name := range r.targetNames() {
-		all[name] = r.circuit(name)
-	}
-	return all
 }
 
 // circuit is that of a target; one that nothing was sent to yet is taken for well.

@@ -147,12 +147,12 @@ func everyOutcome(t *testing.T, r *receiver) {
 	t.Helper()
 	<-r.hanging // an attempt is under way, and will time out
 	for _, line := range []string{
-		`heymarket_receiver_events_delivered_total{target="takes"} 3`,
-		`heymarket_receiver_events_dead_total{target="refuses"} 3`,
-		`heymarket_receiver_events_dead_total{target="redirects"} 3`,
-		`heymarket_receiver_events_dead_total{target="away"} 3`,
-		`heymarket_receiver_events_dead_total{target="hangs"} 3`,
-		`heymarket_receiver_events_dead_total{target="filters"} 1`,
+		`heymarket_receiver_events_delivered_total{namespace="staging",target="takes",webhook="support"} 3`,
+		`heymarket_receiver_events_dead_total{namespace="staging",target="refuses",webhook="support"} 3`,
+		`heymarket_receiver_events_dead_total{namespace="staging",target="redirects",webhook="support"} 3`,
+		`heymarket_receiver_events_dead_total{namespace="staging",target="away",webhook="support"} 3`,
+		`heymarket_receiver_events_dead_total{namespace="staging",target="hangs",webhook="support"} 3`,
+		`heymarket_receiver_events_dead_total{namespace="staging",target="filters",webhook="support"} 1`,
 	} {
 		eventually(t, line, func() bool { _, metrics := r.Get("/metrics"); return strings.Contains(metrics, line+"\n") })
 	}

@@ -209,7 +209,7 @@ func (r *receiver) memory(figure string) int64 {
 func (r *receiver) metric(name string) string {
 	r.t.Helper()
 	_, text := r.Get("/metrics")
-	_, after, _ := strings.Cut(text, "\nheymarket_receiver_"+name+" ")
+	_, after, _ := strings.Cut(text, "\nheymarket_receiver_"+name+`{namespace="ns",webhook="hook"} `)
 	value, _, _ := strings.Cut(after, "\n")
 	return value
 }

@@ -41,9 +41,20 @@ var (
 // Check returns an error that names the kind of a refused address, or nil for an address that may be dialed.
 func (p Policy) Check(a netip.Addr) error {
 	if kind := p.Refuses(a); kind != "" {
-		return fmt.Errorf("the target's name resolves to a %s address, and events are not sent there", kind)
+		return BlockedError{kind}
 	}
 	return nil
+}
+
+// BlockedError is about an address that must not be dialed.
+type BlockedError struct {
+	// Kind is what Refuses returns.
+	Kind string
+}
+
+// Error implements error.
+func (e BlockedError) Error() string {
+	return fmt.Sprintf("the target's name resolves to a %s address, and events are not sent there", e.Kind)
 }
 
 // Private is the kind of address that DenyPrivate is about.

@@ -1,4 +1,4 @@
-// Package admin serves the dead letters to people: list, show, count, replay, discard. It does not authenticate clients, so its
+// Package admin serves to people what waits for each target, and the dead letters: list, show, count, replay, discard. It does not authenticate clients, so its
 // listener is bound to localhost of the Pod: kubectl port-forward leads there, and Kubernetes decides who may use that. What
 // a browser on that person's machine could be made to send is rejected, see local.go.
 package admin
@@ -14,6 +14,7 @@ import (
 	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
 
+	"heymarket.dev/operator/internal/contract"
 	"heymarket.dev/operator/internal/receiver/event"
 )
 
@@ -74,6 +75,7 @@ const (
 
 // Handler serves
 //
+//	GET    /targets                                                                      what waits for each target, and why
 //	GET    /targets/{target}/dead-letters            ?type= ?status= ?after= ?limit=     a list, the oldest first
 //	GET    /targets/{target}/dead-letters/count      ?type= ?status= ?after=             how many
 //	GET    /targets/{target}/dead-letters/{entry}                                        one, with its body
@@ -83,11 +85,12 @@ const (
 //	DELETE /targets/{target}/dead-letters/{entry}                                        discard one
 //
 // A replay with a small limit is a canary: the oldest go first, and the rest stay. Replaying or discarding everything takes
-// all=true, exactly. Both answer with one JSON object a line, a Progress, as the work goes on. Targets returns the names
-// that exist.
-func Handler(d DeadLetters, targets func() []string) http.Handler {
-	h := handler{d, targets, make(chan struct{}, atOnce)}
+// all=true, exactly. Both answer with one JSON object a line, a Progress, as the work goes on. Names returns the targets
+// that exist, and states their states.
+func Handler(d DeadLetters, names func() []string, states func() ([]contract.TargetStatus, error)) http.Handler {
+	h := handler{d, names, states, make(chan struct{}, atOnce)}
 	mux := http.NewServeMux()
+	mux.HandleFunc("GET /targets", h.answer(h.listTargets))
 	mux.HandleFunc("GET /targets/{target}/dead-letters", h.answer(h.list))
 	mux.HandleFunc("GET /targets/{target}/dead-letters/count", h.answer(h.count))
 	mux.HandleFunc("GET /targets/{target}/dead-letters/{entry}", h.answer(h.show))
@@ -100,7 +103,8 @@ func Handler(d DeadLetters, targets func() []string) http.Handler {
 
 type handler struct {
 	letters DeadLetters
-	targets func() []string
+	names   func() []string
+	states  func() ([]contract.TargetStatus, error)
 	places  chan struct{}
 }
 
@@ -143,13 +147,20 @@ func (h handler) answer(f func(http.ResponseWriter, *http.Request) (any, error))
 var anyText = json.JoinOptions(jsontext.AllowInvalidUTF8(true), jsontext.AllowDuplicateNames(true))
 
 func (h handler) checked(f func(http.ResponseWriter, *http.Request) (any, error), w http.ResponseWriter, r *http.Request) (any, error) {
-	if !slices.Contains(h.targets(), r.PathValue("target")) {
-		return nil, problem{http.StatusNotFound, "There is no such target. The targets are: " + strings.Join(h.targets(), ", ")}
+	if strings.Contains(r.Pattern, "{target}") && !slices.Contains(h.names(), r.PathValue("target")) {
+		return nil, problem{http.StatusNotFound, "There is no such target. The targets are: " + strings.Join(h.names(), ", ")}
 	}
 	if r.ContentLength != 0 {
 		return nil, problem{http.StatusBadRequest, "This request takes no body: put the parameters into the URL, as in ?type=chat_closed&limit=1"}
 	}
 	return f(w, r)
+}
+
+func (h handler) listTargets(_ http.ResponseWriter, r *http.Request) (any, error) {
+	if _, err := readQuery(r); err != nil {
+		return nil, err
+	}
+	return h.states()
 }
 
 func (h handler) list(_ http.ResponseWriter, r *http.Request) (any, error) {

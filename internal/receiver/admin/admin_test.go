@@ -118,7 +118,7 @@ func TestHandler(t *testing.T) {
 			s := newShelf()
 			method, path, _ := strings.Cut(tc.ask, " ")
 			w := httptest.NewRecorder()
-			admin.Handler(s, func() []string { return []string{"crm"} }).ServeHTTP(w, httptest.NewRequestWithContext(t.Context(), method, "http://localhost:8082"+path, http.NoBody))
+			admin.Handler(s, func() []string { return []string{"crm"} }, nil).ServeHTTP(w, httptest.NewRequestWithContext(t.Context(), method, "http://localhost:8082"+path, http.NoBody))
 			if w.Code != tc.status {
 				t.Fatalf("status %d, want %d: %s", w.Code, tc.status, w.Body)
 			}
@@ -146,7 +146,7 @@ func TestErrorsOfTheStoreAreReported(t *testing.T) {
 	for _, ask := range []string{"GET /targets/crm/dead-letters", "POST /targets/crm/dead-letters/replay?all=true", "DELETE /targets/crm/dead-letters?all=true"} {
 		method, path, _ := strings.Cut(ask, " ")
 		w := httptest.NewRecorder()
-		admin.Handler(s, func() []string { return []string{"crm"} }).ServeHTTP(w, httptest.NewRequestWithContext(t.Context(), method, "http://localhost"+path, http.NoBody))
+		admin.Handler(s, func() []string { return []string{"crm"} }, nil).ServeHTTP(w, httptest.NewRequestWithContext(t.Context(), method, "http://localhost"+path, http.NoBody))
 		if w.Code != http.StatusServiceUnavailable || !strings.Contains(w.Body.String(), "did not confirm") {
 			t.Errorf("%s: %d %s", ask, w.Code, w.Body)
 		}
@@ -190,7 +190,7 @@ func wantRejected(t *testing.T, ask string, body io.Reader) {
 	s := newShelf()
 	method, path, _ := strings.Cut(ask, " ")
 	w := httptest.NewRecorder()
-	admin.Handler(s, func() []string { return []string{"crm"} }).ServeHTTP(w, httptest.NewRequestWithContext(t.Context(), method, "http://localhost"+path, body))
+	admin.Handler(s, func() []string { return []string{"crm"} }, nil).ServeHTTP(w, httptest.NewRequestWithContext(t.Context(), method, "http://localhost"+path, body))
 	if w.Code < 300 || len(s.replayed)+len(s.discarded) != 0 {
 		t.Errorf("%s: status %d, replayed %v, discarded %v", ask, w.Code, s.replayed, s.discarded)
 	}
@@ -229,7 +229,7 @@ func TestOnlyLocalProgramsAreServed(t *testing.T) {
 		for name, value := range tc.header {
 			r.Header.Set(name, value)
 		}
-		admin.Handler(s, func() []string { return []string{"crm"} }).ServeHTTP(w, r)
+		admin.Handler(s, func() []string { return []string{"crm"} }, nil).ServeHTTP(w, r)
 		if w.Code != tc.status || (len(s.discarded) > 0) != (tc.status == 200) {
 			t.Errorf("host %q, %v: status %d, discarded %v; want %d", tc.host, tc.header, w.Code, s.discarded, tc.status)
 		}
@@ -251,7 +251,7 @@ func TestTextOfAnyKindIsShown(t *testing.T) {
 		"/3-0": "[[[",
 	} {
 		w := httptest.NewRecorder()
-		admin.Handler(s, func() []string { return []string{"crm"} }).ServeHTTP(w,
+		admin.Handler(s, func() []string { return []string{"crm"} }, nil).ServeHTTP(w,
 			httptest.NewRequestWithContext(t.Context(), http.MethodGet, "http://localhost/targets/crm/dead-letters"+path, http.NoBody))
 		if !json.Valid(w.Body.Bytes()) || !utf8.Valid(w.Body.Bytes()) || !strings.Contains(w.Body.String(), want) {
 			t.Errorf("%q: status %d, no valid answer with %s:\n%.300s", path, w.Code, want, w.Body)

@@ -3,7 +3,10 @@
 package event
 
 import (
+	"cmp"
 	"time"
+
+	"heymarket.dev/operator/internal/contract"
 )
 
 // The twelve event types that Heymarket documents, in their spelling on the wire.
@@ -163,7 +166,20 @@ type Outcome struct {
 	Excerpt string
 	// Err says why there was no answer, without URL or body; nil where there was one.
 	Err error
+	// Class is that of Err; empty: contract.ErrorOther, or no error.
+	Class contract.ErrorClass
 }
 
 // Delivered says whether the target took the event: any 2xx.
 func (o Outcome) Delivered() bool { return o.Err == nil && o.Status >= 200 && o.Status <= 299 }
+
+// ErrorClass is the class of a failed attempt; "" for a delivered event.
+func (o Outcome) ErrorClass() contract.ErrorClass {
+	switch {
+	case o.Delivered():
+		return ""
+	case o.Err == nil:
+		return contract.ClassOfStatus(o.Status)
+	}
+	return cmp.Or(o.Class, contract.ErrorOther)
+}

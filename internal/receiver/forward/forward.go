@@ -55,7 +55,7 @@ const (
 	settleTimeout = 12 * time.Second
 )
 
-// Options are what a Worker needs. All fields but Check and ClocksDiffer are required.
+// Options are what a Worker needs. All fields but Check, StoreFails and ClocksDiffer are required.
 type Options struct {
 	// Target is the name of the target, for logs and metrics.
 	Target string
@@ -72,6 +72,9 @@ type Options struct {
 	Sender Sender
 	// Check, when set, says why an event can never be sent, or nil. Such an event is given up without an attempt.
 	Check func(context.Context, event.Event) error
+	// StoreFails, when set, reports that the store itself fails, which those who watch it log once. Then a worker does not log
+	// that its queue fails as well.
+	StoreFails func() bool
 	// ClocksDiffer, when set, reports that the age of events is not known. Then no event is given up for its age.
 	ClocksDiffer func() bool
 	Observer     Observer
@@ -150,7 +153,7 @@ func (w *Worker) Run(taking, sending context.Context) {
 		case err != nil && taking.Err() != nil:
 			return
 		case err != nil:
-			w.Log.Warn("events cannot be taken, trying again", "target", w.Target, "lane", w.Lane, "error", err)
+			w.logUntaken(taking, err)
 			sleep(taking, errorInterval)
 		case len(leases) < admitted: // the queue is empty for now
 			w.awaitWork(taking, nextDue)
@@ -158,6 +161,14 @@ func (w *Worker) Run(taking, sending context.Context) {
 			worthwhile = w.MaxInFlight / takeShare
 		}
 	}
+}
+
+func (w *Worker) logUntaken(ctx context.Context, err error) {
+	level := slog.LevelWarn
+	if w.StoreFails != nil && w.StoreFails() {
+		level = slog.LevelDebug
+	}
+	w.Log.Log(ctx, level, "events cannot be taken, trying again", "target", w.Target, "lane", w.Lane, "error", err)
 }
 
 func (w *Worker) awaitWork(ctx context.Context, nextDue time.Duration) {
@@ -302,13 +313,13 @@ func (w *Worker) logAttempt(e event.Event, attempt int, o event.Outcome, d retry
 	}
 	attrs := []slog.Attr{
 		slog.String("target", w.Target), slog.String("event", e.ID), slog.String("type", e.Type),
-		slog.Int("attempt", attempt), slog.Int("status", o.Status), slog.Duration("took", took),
+		slog.Int("attempt", attempt), slog.Int("status", o.Status), slog.Float64("took_ms", Milliseconds(took)),
 	}
 	if o.Err != nil {
 		attrs = append(attrs, slog.String("error", o.Err.Error()))
 	}
 	if d.Verdict == retry.Again {
-		attrs = append(attrs, slog.Duration("again_in", d.Delay))
+		attrs = append(attrs, slog.Float64("again_in_ms", Milliseconds(d.Delay)))
 	}
 	if d.Reason != "" {
 		attrs = append(attrs, slog.String("reason", d.Reason))
@@ -317,6 +328,9 @@ func (w *Worker) logAttempt(e event.Event, attempt int, o event.Outcome, d retry
 	line.AddAttrs(attrs...)
 	_ = w.Log.Handler().Handle(context.Background(), line)
 }
+
+// Milliseconds is a duration as logs have it, to the microsecond.
+func Milliseconds(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }
 
 // sleep waits for d or until ctx ends.
 func sleep(ctx context.Context, d time.Duration) {

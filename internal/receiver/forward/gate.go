@@ -85,6 +85,16 @@ func (g *Gate) Circuit() Circuit {
 	return g.circuit
 }
 
+// Held returns when the next single attempt may begin; zero while attempts are not held back.
+func (g *Gate) Held() time.Time {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if !g.held {
+		return time.Time{}
+	}
+	return g.nextTry
+}
+
 // Admit says how many of up to want attempts may begin at now, and when that is none, after what time to ask again.
 // What is admitted and not begun has to be given back by Return.
 func (g *Gate) Admit(want int, now time.Time) (n int, wait time.Duration) {

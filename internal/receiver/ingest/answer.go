@@ -37,6 +37,13 @@ const (
 	Internal     Reason = "internal"      // 500: a mistake of ours
 )
 
+// Reasons are all reasons.
+func Reasons() []Reason {
+	return []Reason{
+		UnknownPath, Method, MediaType, TooLarge, Unreadable, Malformed, WrongToken, RateLimited, WrongWebhook, Backlog, Unconfirmed, Internal,
+	}
+}
+
 // Report is what an Observer is told about one request. It holds nothing that must not be logged.
 type Report struct {
 	Result Result

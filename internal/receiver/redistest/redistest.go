@@ -3,7 +3,7 @@ package redistest
 
 import (
 	"context"
-	"fmt"
+	"math/rand/v2"
 	"net"
 	"os"
 	"os/exec"
@@ -147,16 +147,23 @@ func (s *Server) MustDo(args ...string) string {
 	return out
 }
 
-// FreeAddress returns a host and a port on loopback that nobody listens on.
+// The ports of FreeAddress lie below those that systems give to outgoing connections. A client that dials such a port while
+// no server listens on it can be given the same port as its own: it then connects to itself, and the server cannot start.
+const firstPort, lastPort = 12_000, 32_000
+
+// FreeAddress returns a host and a port on loopback on which no program listens. No outgoing connection takes it.
 func FreeAddress(t testing.TB) string {
 	t.Helper()
-	var listen net.ListenConfig
-	l, err := listen.Listen(t.Context(), "tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
+	for range lastPort - firstPort {
+		address := net.JoinHostPort("127.0.0.1", strconv.Itoa(firstPort+rand.IntN(lastPort-firstPort)))
+		var listen net.ListenConfig
+		if l, err := listen.Listen(t.Context(), "tcp", address); err == nil {
+			_ = l.Close()
+			return address
+		}
 	}
-	defer func() { _ = l.Close() }()
-	return fmt.Sprint(l.Addr())
+	t.Fatal("no port is free")
+	return ""
 }
 
 // AppendOnlyFile is the file that holds every write since the server's first start.

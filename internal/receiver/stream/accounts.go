@@ -4,6 +4,7 @@ import (
 	"context"
 	_ "embed"
 	"fmt"
+	"time"
 
 	"github.com/redis/rueidis"
 
@@ -31,6 +32,13 @@ type Account struct {
 	Pending int64
 	// DeadLetters were given up and are kept for a person to look at.
 	DeadLetters int64
+	// Oldest is for how long the oldest pending event of each lane has been in its queue, by the clock of Redis. A lane without
+	// events is missing.
+	Oldest map[event.Lane]time.Duration
+	// OldestDeadLetter is the age of the oldest dead letter; 0 without one.
+	OldestDeadLetter time.Duration
+	// NextRetry is the time until the next retry is due, 0 for one that is overdue; nil: no event waits for one.
+	NextRetry *time.Duration
 }
 
 // Unaccounted is how many events have vanished from the queues without a trace; negative: how many appeared. It is 0
@@ -50,7 +58,7 @@ func (s *Store) Accounts(ctx context.Context, targets []string) ([]Account, erro
 		return nil, fmt.Errorf("read accounts: %w", err)
 	}
 	counts, err := reply.AsIntSlice()
-	const each = 9
+	const each = 13
 	if err != nil || len(counts) != each*len(targets) {
 		return nil, fmt.Errorf("read accounts: %w", errReply)
 	}
@@ -59,6 +67,18 @@ func (s *Store) Accounts(ctx context.Context, targets []string) ([]Account, erro
 		c := counts[each*i:]
 		out[i] = Account{
 			Stored: c[0], Replayed: c[1], Delivered: c[2], Dead: c[3], Dropped: c[4], Discarded: c[5], Malformed: c[6], Pending: c[7], DeadLetters: c[8],
+			OldestDeadLetter: max(time.Duration(c[9])*time.Millisecond, 0),
+		}
+		for n, lane := range event.Lanes() {
+			if age := c[10+n]; age >= 0 {
+				if out[i].Oldest == nil {
+					out[i].Oldest = map[event.Lane]time.Duration{}
+				}
+				out[i].Oldest[lane] = time.Duration(age) * time.Millisecond
+			}
+		}
+		if due := c[12]; due >= 0 {
+			out[i].NextRetry = new(time.Duration(due) * time.Millisecond)
 		}
 	}
 	return out, nil
@@ -68,7 +88,7 @@ func (s *Store) Accounts(ctx context.Context, targets []string) ([]Account, erro
 func (s *Store) accountKeys(target string) []string {
 	keys := []string{s.accountKey(target), s.deadKey(target)}
 	for _, lane := range event.Lanes() {
-		keys = append(keys, s.queueKey(target, lane))
+		keys = append(keys, s.laneKeys(target, lane)[:2]...) // the queue and its retries
 	}
 	return keys
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
+	"reflect"
 	"slices"
 	"strings"
 	"sync"
@@ -23,7 +24,7 @@ const (
 	queueKey   = "hmw:{staging/support}:q:" + target + ":general"
 )
 
-// account reads the account of a target and holds that it adds up.
+// account reads the account of a target, less the times in it, and holds that it adds up.
 func account(t *testing.T, s *stream.Store, target string) stream.Account {
 	t.Helper()
 	all, err := s.Accounts(t.Context(), []string{target})
@@ -31,7 +32,50 @@ func account(t *testing.T, s *stream.Store, target string) stream.Account {
 		t.Fatal(err)
 	}
 	wantSums(t, all[0])
+	all[0].Oldest, all[0].OldestDeadLetter, all[0].NextRetry = nil, 0, nil
 	return all[0]
+}
+
+// How long events and dead letters have been waiting, and when the next retry is due, is known for each target and lane.
+func TestTheOldestOfEachLaneIsKnown(t *testing.T) {
+	t.Parallel()
+	r := redistest.Start(t)
+	s := connect(t, r, "a")
+	read := func() stream.Account {
+		t.Helper()
+		all, err := s.Accounts(t.Context(), []string{target})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return all[0]
+	}
+	if a := read(); a.Oldest != nil || a.OldestDeadLetter != 0 || a.NextRetry != nil {
+		t.Errorf("before the first event: %+v", a)
+	}
+	const decades = 20 * 365 * 24 * time.Hour
+	bury(t, s, 1)
+	appendTo(t, s, 1, target)
+	if age, there := read().Oldest[event.General]; !there || age > time.Hour {
+		t.Errorf("the event that has just come is %s old", age)
+	}
+	// Entries of the year 1970, which are older than everything else in their queues.
+	for _, key := range []string{"hmw:{staging/support}:q:" + target + ":consent", "hmw:{staging/support}:dead:" + target} {
+		r.MustDo("DEL", key)
+		r.MustDo("XADD", key, "1000-0", "id", "evt_old")
+		r.MustDo("XADD", key, "*", "id", "evt_new")
+	}
+	a := read()
+	if a.Oldest[event.Consent] < decades || a.Oldest[event.General] > time.Hour || a.OldestDeadLetter < decades || a.NextRetry != nil {
+		t.Errorf("with old entries: %+v", a)
+	}
+	for _, l := range take(t, s.Queue(target, event.General, unordered), 1, 0) {
+		if ok, err := s.Queue(target, event.General, unordered).Later(t.Context(), l, 2, time.Hour); !ok || err != nil {
+			t.Fatal(ok, err)
+		}
+	}
+	if a := read(); a.NextRetry == nil || *a.NextRetry > time.Hour || *a.NextRetry < time.Minute || a.Oldest[event.General] == 0 {
+		t.Errorf("with a retry in an hour: %+v", a)
+	}
 }
 
 func wantSums(t *testing.T, a stream.Account) {
@@ -47,7 +91,7 @@ func wantSums(t *testing.T, a stream.Account) {
 func TestEveryWayOfAnEventIsAccountedFor(t *testing.T) {
 	t.Parallel()
 	s := connect(t, redistest.Start(t), "a")
-	if got := account(t, s, target); got != (stream.Account{}) {
+	if got := account(t, s, target); !reflect.DeepEqual(got, stream.Account{}) {
 		t.Errorf("before the first event: %+v", got)
 	}
 	q := s.Queue(target, event.General, unordered)

@@ -15,6 +15,7 @@ import (
 	"strings"
 	"time"
 
+	"heymarket.dev/operator/internal/contract"
 	"heymarket.dev/operator/internal/receiver/address"
 	"heymarket.dev/operator/internal/receiver/event"
 )
@@ -167,7 +168,7 @@ func (t *Target) Send(ctx context.Context, e event.Event, attempt int) event.Out
 		if isTimeout(err) {
 			t.abandon(transport)
 		}
-		return event.Outcome{Err: explain(err)}
+		return event.Outcome{Err: explain(err), Class: classify(err)}
 	}
 	if resp.StatusCode == http.StatusSwitchingProtocols {
 		_ = resp.Body.Close() // It is the bare connection, whose reads no context ends.
@@ -219,6 +220,28 @@ func explain(err error) error {
 		return bounded(network)
 	}
 	return errors.New("the connection broke before an answer, or the answer is not HTTP")
+}
+
+// classify returns the class of an error of a request.
+func classify(err error) contract.ErrorClass {
+	var (
+		noName  *net.DNSError
+		noTLS   tls.RecordHeaderError
+		badCert *tls.CertificateVerificationError
+		alert   tls.AlertError
+		blocked address.BlockedError
+	)
+	switch {
+	case errors.As(err, &noName):
+		return contract.ErrorNameLookup
+	case isTimeout(err):
+		return contract.ErrorTimeout
+	case errors.As(err, &blocked):
+		return contract.ErrorBlocked
+	case errors.As(err, &noTLS), errors.As(err, &badCert), errors.As(err, &alert):
+		return contract.ErrorTLS
+	}
+	return contract.ErrorRefused
 }
 
 func isTimeout(err error) bool {

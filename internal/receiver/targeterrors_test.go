@@ -1,0 +1,55 @@
+package receiver
+
+import (
+	"errors"
+	"net/http"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"heymarket.dev/operator/internal/contract"
+	"heymarket.dev/operator/internal/receiver/event"
+)
+
+func TestTargetErrors(t *testing.T) {
+	t.Parallel()
+	begin := time.Date(2026, 11, 28, 1, 2, 3, 0, time.UTC)
+	var (
+		good        = event.Outcome{Status: http.StatusNoContent}
+		unavailable = event.Outcome{Status: http.StatusServiceUnavailable}
+		timeout     = event.Outcome{Err: errors.New("late"), Class: contract.ErrorTimeout}
+	)
+	type attempt struct {
+		at time.Duration
+		event.Outcome
+	}
+	since := func(class contract.ErrorClass, at time.Duration) *contract.TargetError {
+		return &contract.TargetError{Class: class, Since: begin.Add(at).Truncate(time.Minute)}
+	}
+	for name, tc := range map[string]struct {
+		attempts []attempt
+		at       time.Duration
+		pending  bool
+		want     *contract.TargetError
+	}{
+		"none":                       {nil, 0, true, nil},
+		"only good ones":             {[]attempt{{0, good}}, 0, true, nil},
+		"the first":                  {[]attempt{{0, timeout}}, time.Second, true, since(contract.ErrorTimeout, 0)},
+		"rare retries":               {[]attempt{{0, unavailable}, {10 * time.Minute, unavailable}}, 19 * time.Minute, true, since(contract.ErrorServer, 0)},
+		"another class":              {[]attempt{{0, timeout}, {2 * time.Minute, unavailable}}, 3 * time.Minute, true, since(contract.ErrorServer, 2*time.Minute)},
+		"now and then":               {[]attempt{{0, unavailable}, {time.Second, good}, {4 * time.Minute, unavailable}, {5 * time.Minute, good}}, 8 * time.Minute, true, since(contract.ErrorServer, 0)},
+		"recovered":                  {[]attempt{{0, unavailable}, {time.Second, good}}, 6 * time.Minute, true, nil},
+		"recovered, and failing":     {[]attempt{{0, unavailable}, {time.Second, good}, {9 * time.Minute, unavailable}}, 9 * time.Minute, true, since(contract.ErrorServer, 9*time.Minute)},
+		"delivered by another":       {[]attempt{{0, unavailable}}, 6 * time.Minute, false, nil},
+		"the same after a long time": {[]attempt{{0, unavailable}, {3 * time.Hour, unavailable}}, 3 * time.Hour, true, since(contract.ErrorServer, 3*time.Hour)},
+	} {
+		var e targetErrors
+		for _, a := range tc.attempts {
+			e.note("crm", a.Outcome, begin.Add(a.at))
+		}
+		if diff := cmp.Diff(tc.want, e.of("crm", tc.pending, begin.Add(tc.at))); diff != "" {
+			t.Errorf("%s (-want +got):\n%s", name, diff)
+		}
+	}
+}
