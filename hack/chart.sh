@@ -17,4 +17,4 @@ mkdir -p "$chart/files/dashboards"
 rm -f "$chart"/files/dashboards/*.json
 go run ./hack/dashboards "$chart/files/dashboards"
 
-go test ./test/chart -count=1 -run '^(TestReadme|TestGolden)$' -update
+go test ./test/surface/chart -count=1 -run '^(TestReadme|TestGolden)$' -update

@@ -34,6 +34,6 @@ failed=0
 sum product -race -timeout 20m "$@" ./api/... ./cmd/... ./internal/... ./hack/... || failed=1
 sum proofs -timeout 20m "$@" ./test/... || failed=1
 (cd hack/cluster && sum cluster . ./image) || failed=1
-(cd test/chart/rules && sum rules .) || failed=1
-(cd test/readers && sum readers .) || failed=1
+(cd test/surface/chart/rules && sum rules .) || failed=1
+(cd test/proof/jsonparity && sum readers .) || failed=1
 exit $failed

@@ -19,7 +19,7 @@ import (
 	"heymarket.dev/operator/api/v1alpha1"
 	"heymarket.dev/operator/internal/receiver/config"
 	"heymarket.dev/operator/internal/receiver/filter"
-	"heymarket.dev/operator/test/apiserver"
+	"heymarket.dev/operator/test/support/apiserver"
 )
 
 func TestMain(m *testing.M) { apiserver.Main(m) }

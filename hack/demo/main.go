@@ -17,7 +17,7 @@ import (
 	"syscall"
 	"time"
 
-	"heymarket.dev/operator/test/journey"
+	"heymarket.dev/operator/test/support/quickstart"
 )
 
 const clusterName = "demo"
@@ -39,7 +39,7 @@ func run(ctx context.Context, args []string) (err error) {
 	if len(args) > 1 || len(args) == 1 && args[0] != "down" {
 		return fmt.Errorf("%q is nothing that it knows; call it without an argument, or with \"down\"", strings.Join(args, " "))
 	}
-	driver, err := journey.NewDriver(ctx, clusterName, os.Stderr)
+	driver, err := quickstart.NewDriver(ctx, clusterName, os.Stderr)
 	if err != nil {
 		return err
 	}
@@ -59,11 +59,11 @@ func run(ctx context.Context, args []string) (err error) {
 }
 
 // demo plays it, step by step. Once means that nothing will stand afterwards, so there is nothing to go on with by hand.
-func demo(ctx context.Context, driver *journey.Driver, s *screen, once bool) error {
-	var images journey.Images
-	var standing journey.Standing
-	var cluster *journey.Cluster
-	var heymarket *journey.Heymarket
+func demo(ctx context.Context, driver *quickstart.Driver, s *screen, once bool) error {
+	var images quickstart.Images
+	var standing quickstart.Standing
+	var cluster *quickstart.Cluster
+	var heymarket *quickstart.Heymarket
 	for _, step := range []struct {
 		title string
 		talks bool // the driver shows its progress
@@ -82,18 +82,18 @@ func demo(ctx context.Context, driver *journey.Driver, s *screen, once bool) err
 		}},
 		{"Load the images", false, func() (string, error) { return images.Operator, driver.Load(ctx, images.Archives...) }},
 		{"Install Redis and the operator", false, func() (detail string, err error) {
-			cluster, err = journey.Connect(driver.Root, standing.Kubeconfig, standing.Kubectl, standing.CA, images)
+			cluster, err = quickstart.Connect(driver.Root, standing.Kubeconfig, standing.Kubectl, standing.CA, images)
 			if err == nil {
 				err = cluster.InstallOperator(ctx)
 			}
 			return "hack/demo/overlay", err
 		}},
 		{"Apply a HeymarketWebhook", false, func() (string, error) {
-			return "examples/quickstart", cluster.ApplyQuickstart(ctx, journey.QuickstartNamespace)
+			return "examples/quickstart", cluster.ApplyQuickstart(ctx, quickstart.Namespace)
 		}},
 		{"Wait until it is Ready", false, func() (detail string, err error) {
-			if err = cluster.AwaitReady(ctx, journey.QuickstartNamespace, 2*time.Minute); err == nil {
-				heymarket, err = cluster.Heymarket(ctx, journey.QuickstartNamespace)
+			if err = cluster.AwaitReady(ctx, quickstart.Namespace, 2*time.Minute); err == nil {
+				heymarket, err = cluster.Heymarket(ctx, quickstart.Namespace)
 			}
 			if err != nil {
 				return "", err
@@ -102,16 +102,16 @@ func demo(ctx context.Context, driver *journey.Driver, s *screen, once bool) err
 		}},
 	} {
 		if err := s.step(step.title, step.talks, step.do); err != nil {
-			if errors.Is(err, journey.ErrSaid) {
+			if errors.Is(err, quickstart.ErrSaid) {
 				return fmt.Errorf("%q failed, %w", step.title, err)
 			}
 			return fmt.Errorf("%q failed: %w; `make demo` tries again, `make demo-down` takes everything away", step.title, err)
 		}
 	}
-	rows, err := journey.Play(ctx, heymarket, cluster.Target(journey.QuickstartNamespace, journey.TargetName))
+	rows, err := quickstart.Play(ctx, heymarket, cluster.Target(quickstart.Namespace, quickstart.TargetName))
 	s.table(rows)
 	if err != nil {
-		return fmt.Errorf("not as it should be: %w; `kubectl --namespace %s logs deployment/%s-receiver` may tell why", err, journey.QuickstartNamespace, journey.WebhookName)
+		return fmt.Errorf("not as it should be: %w; `kubectl --namespace %s logs deployment/%s-receiver` may tell why", err, quickstart.Namespace, quickstart.WebhookName)
 	}
 	if !once {
 		s.farewell(standing, heymarket)
@@ -120,7 +120,7 @@ func demo(ctx context.Context, driver *journey.Driver, s *screen, once bool) err
 }
 
 // size tells how large the programs are that go into the operator's image.
-func size(images journey.Images) string {
+func size(images quickstart.Images) string {
 	var parts []string
 	for _, archive := range images.Archives {
 		if info, err := os.Stat(archive); err == nil {

@@ -8,7 +8,7 @@ import (
 	"time"
 	"unicode/utf8"
 
-	"heymarket.dev/operator/test/journey"
+	"heymarket.dev/operator/test/support/quickstart"
 )
 
 // screen is where the demo speaks: in a few colours to a terminal, in plain text to anything else.
@@ -73,7 +73,7 @@ func (s *screen) step(title string, talks bool, do func() (string, error)) error
 }
 
 // table shows each thing that Heymarket did beside the answer and what the target received of it.
-func (s *screen) table(rows []journey.Row) {
+func (s *screen) table(rows []quickstart.Row) {
 	if len(rows) == 0 {
 		return
 	}
@@ -103,7 +103,7 @@ func (s *screen) table(rows []journey.Row) {
 }
 
 // farewell tells how to go on by hand.
-func (s *screen) farewell(standing journey.Standing, h *journey.Heymarket) {
+func (s *screen) farewell(standing quickstart.Standing, h *quickstart.Heymarket) {
 	s.printf(`Everything stands. To go on by hand:
 
   export KUBECONFIG=%[1]s
@@ -119,8 +119,8 @@ func (s *screen) farewell(standing journey.Standing, h *journey.Heymarket) {
   kubectl get --raw /api/v1/namespaces/%[3]s/services/%[10]s:8080/proxy/received
 
   make demo-down    takes it all away
-`, standing.Kubeconfig, standing.Kubectl, journey.QuickstartNamespace, journey.WebhookName, journey.TokenSecret, journey.TokenKey,
-		standing.CA, h.Host(), h.Address, journey.TargetName)
+`, standing.Kubeconfig, standing.Kubectl, quickstart.Namespace, quickstart.WebhookName, quickstart.TokenSecret, quickstart.TokenKey,
+		standing.CA, h.Host(), h.Address, quickstart.TargetName)
 }
 
 // pad fills a text up to a width in characters.

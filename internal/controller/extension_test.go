@@ -17,7 +17,7 @@ import (
 
 	"heymarket.dev/operator/api/v1alpha1"
 	"heymarket.dev/operator/internal/controller/desired"
-	"heymarket.dev/operator/test/apiserver"
+	"heymarket.dev/operator/test/support/apiserver"
 )
 
 var installed sync.Once

@@ -22,7 +22,7 @@ import (
 
 	"heymarket.dev/operator/api/v1alpha1"
 	"heymarket.dev/operator/internal/controller/desired"
-	"heymarket.dev/operator/test/apiserver"
+	"heymarket.dev/operator/test/support/apiserver"
 )
 
 var update = flag.Bool("update", false, "rewrite docs/reference/misconfigurations.md")

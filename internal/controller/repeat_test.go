@@ -17,7 +17,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/yaml"
 
-	"heymarket.dev/operator/test/apiserver"
+	"heymarket.dev/operator/test/support/apiserver"
 )
 
 // GitOps tools apply the same manifests again and again. A hundred times change nothing: neither the webhook nor a child gets another resourceVersion, and the

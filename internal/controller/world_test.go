@@ -40,7 +40,7 @@ import (
 	"heymarket.dev/operator/internal/contract"
 	"heymarket.dev/operator/internal/controller/desired"
 	"heymarket.dev/operator/internal/receiver/config"
-	"heymarket.dev/operator/test/apiserver"
+	"heymarket.dev/operator/test/support/apiserver"
 )
 
 func TestMain(m *testing.M) {

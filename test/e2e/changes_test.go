@@ -11,7 +11,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"heymarket.dev/operator/api/v1alpha1"
-	"heymarket.dev/operator/test/journey"
+	"heymarket.dev/operator/test/support/quickstart"
 )
 
 // TestChangesUnderLoadRefuseNothing does what a platform team does on a working day, while events arrive: not one good
@@ -24,7 +24,7 @@ func TestChangesUnderLoadRefuseNothing(t *testing.T) {
 	}
 	const next, renewed = "heymarket-next", "the-token-of-the-next-quarter"
 	if err := cluster.Client.Create(t.Context(), &corev1.Secret{
-		ObjectMeta: metav1.ObjectMeta{Namespace: s.namespace, Name: next}, StringData: map[string]string{journey.TokenKey: renewed},
+		ObjectMeta: metav1.ObjectMeta{Namespace: s.namespace, Name: next}, StringData: map[string]string{quickstart.TokenKey: renewed},
 	}); err != nil {
 		t.Fatal(err)
 	}
@@ -60,7 +60,7 @@ func TestChangesUnderLoadRefuseNothing(t *testing.T) {
 		if err := cluster.AwaitReady(t.Context(), s.namespace, 2*time.Minute); err != nil {
 			t.Fatalf("%s: %v", change.what, err)
 		}
-		if _, err := cluster.RunKubectl(t.Context(), "", "rollout", "status", "deployment/"+journey.WebhookName+"-receiver", "--namespace="+s.namespace, "--timeout=2m"); err != nil {
+		if _, err := cluster.RunKubectl(t.Context(), "", "rollout", "status", "deployment/"+quickstart.WebhookName+"-receiver", "--namespace="+s.namespace, "--timeout=2m"); err != nil {
 			t.Fatalf("%s: %v", change.what, err)
 		}
 		if change.then != nil {

@@ -15,8 +15,8 @@ import (
 	"testing"
 	"time"
 
-	"heymarket.dev/operator/test/docs"
-	"heymarket.dev/operator/test/journey"
+	"heymarket.dev/operator/test/support/quickstart"
+	"heymarket.dev/operator/test/surface/docs"
 )
 
 const (
@@ -114,7 +114,7 @@ func (b book) play(t *testing.T, page docs.Page) {
 	)
 	in := func(text string) string { return pageNamespaces.ReplaceAllString(stands.Replace(text), mark+"$1") }
 	out := func(text string) string { return strings.ReplaceAll(text, mark, "") }
-	staging := mark + journey.QuickstartNamespace
+	staging := mark + quickstart.Namespace
 	t.Cleanup(func() {
 		ctx := context.WithoutCancel(t.Context())
 		if t.Failed() {

@@ -24,7 +24,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"heymarket.dev/operator/api/v1alpha1"
-	"heymarket.dev/operator/test/journey"
+	"heymarket.dev/operator/test/support/quickstart"
 )
 
 // ids are the event_data.id of the messages that the tests send: each is new, also for a Redis that remembers an earlier run.
@@ -35,8 +35,8 @@ func init() { ids.Store(time.Now().UnixMilli() * 1000) } //nolint:gochecknoinits
 // scene is the quickstart in a namespace of its own.
 type scene struct {
 	namespace string
-	heymarket *journey.Heymarket
-	target    journey.Target
+	heymarket *quickstart.Heymarket
+	target    quickstart.Target
 }
 
 var notInNames = regexp.MustCompile(`[^a-z0-9]+`)
@@ -64,7 +64,7 @@ func newScene(t *testing.T) scene {
 	if s.heymarket, err = cluster.Heymarket(t.Context(), s.namespace); err != nil {
 		t.Fatal(err)
 	}
-	s.target = cluster.Target(s.namespace, journey.TargetName)
+	s.target = cluster.Target(s.namespace, quickstart.TargetName)
 	return s
 }
 
@@ -74,7 +74,7 @@ func tell(ctx context.Context, t *testing.T, namespace string) {
 	for _, args := range [][]string{
 		{"get", "hmw,pods,ingress", "--namespace=" + namespace, "-o", "wide"},
 		{"logs", "--namespace=" + namespace, "--selector=app.kubernetes.io/name=heymarket-receiver", "--tail=15", "--prefix"},
-		{"logs", "--namespace=" + journey.System, "deployment/heymarket-operator", "--tail=15"},
+		{"logs", "--namespace=" + quickstart.System, "deployment/heymarket-operator", "--tail=15"},
 	} {
 		out, err := cluster.RunKubectl(ctx, "", args...)
 		if err != nil {
@@ -116,7 +116,7 @@ func (s scene) processes(t *testing.T) map[types.UID]int32 {
 
 // bothAvailable waits until the Deployment has both its receivers and the victim, if there is one, is gone.
 func (s scene) bothAvailable(ctx context.Context, victim *corev1.Pod) error {
-	return journey.Poll(ctx, 90*time.Second, func(ctx context.Context) (bool, error) {
+	return quickstart.Poll(ctx, 90*time.Second, func(ctx context.Context) (bool, error) {
 		if victim != nil {
 			err := cluster.Client.Get(ctx, client.ObjectKeyFromObject(victim), &corev1.Pod{})
 			if client.IgnoreNotFound(err) != nil || err == nil {
@@ -124,12 +124,12 @@ func (s scene) bothAvailable(ctx context.Context, victim *corev1.Pod) error {
 			}
 		}
 		var deployment appsv1.Deployment
-		err := cluster.Client.Get(ctx, client.ObjectKey{Namespace: s.namespace, Name: journey.WebhookName + "-receiver"}, &deployment)
+		err := cluster.Client.Get(ctx, client.ObjectKey{Namespace: s.namespace, Name: quickstart.WebhookName + "-receiver"}, &deployment)
 		return deployment.Status.AvailableReplicas == 2, err
 	})
 }
 
-func (s scene) send(t *testing.T, e journey.Event) journey.Answer {
+func (s scene) send(t *testing.T, e quickstart.Event) quickstart.Answer {
 	t.Helper()
 	answer, err := s.heymarket.Send(t.Context(), e)
 	if err != nil {
@@ -141,7 +141,7 @@ func (s scene) send(t *testing.T, e journey.Event) journey.Answer {
 func TestFromAManifestToADeliveredEvent(t *testing.T) {
 	t.Parallel()
 	s := newScene(t)
-	rows, err := journey.Play(t.Context(), s.heymarket, s.target)
+	rows, err := quickstart.Play(t.Context(), s.heymarket, s.target)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -218,15 +218,15 @@ func TestChangingTargetsTakesEffectWithoutARestart(t *testing.T) {
 	if err := cluster.AwaitReady(t.Context(), s.namespace, time.Minute); err != nil {
 		t.Fatal(err)
 	}
-	message := journey.Message(ids.Add(1), "to the new place")
-	chat := journey.ChatClosed(ids.Add(1), time.Now())
-	for _, e := range []journey.Event{message, chat} {
+	message := quickstart.Message(ids.Add(1), "to the new place")
+	chat := quickstart.ChatClosed(ids.Add(1), time.Now())
+	for _, e := range []quickstart.Event{message, chat} {
 		if answer := s.send(t, e); answer.Status != http.StatusOK {
 			t.Fatalf("%s: answered %d: %s", e.Type, answer.Status, answer.Body)
 		}
 	}
 	var got map[string]int
-	err = journey.Poll(t.Context(), 20*time.Second, func(ctx context.Context) (bool, error) {
+	err = quickstart.Poll(t.Context(), 20*time.Second, func(ctx context.Context) (bool, error) {
 		list, err := s.target.Received(ctx, 0)
 		got = map[string]int{}
 		for _, r := range list {
@@ -252,8 +252,8 @@ func TestRotatingTheTokenInPlaceTakesEffectWithoutARestart(t *testing.T) {
 	s := newScene(t)
 	before := s.processes(t)
 	old, renewed := s.heymarket.Token, "a-new-token-"+fmt.Sprint(ids.Add(1))
-	secret := &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: s.namespace, Name: journey.TokenSecret}}
-	patch := fmt.Appendf(nil, `{"stringData":{%q:%q}}`, journey.TokenKey, renewed)
+	secret := &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: s.namespace, Name: quickstart.TokenSecret}}
+	patch := fmt.Appendf(nil, `{"stringData":{%q:%q}}`, quickstart.TokenKey, renewed)
 	if err := cluster.Client.Patch(t.Context(), secret, client.RawPatch(types.MergePatchType, patch)); err != nil {
 		t.Fatal(err)
 	}
@@ -265,9 +265,9 @@ func TestRotatingTheTokenInPlaceTakesEffectWithoutARestart(t *testing.T) {
 		want  int
 	}{{renewed, http.StatusOK}, {old, http.StatusUnauthorized}} {
 		row := 0
-		err := journey.Poll(t.Context(), time.Minute, func(ctx context.Context) (bool, error) {
+		err := quickstart.Poll(t.Context(), time.Minute, func(ctx context.Context) (bool, error) {
 			for ; row < enough; row++ {
-				e := journey.Message(ids.Add(1), "rotation")
+				e := quickstart.Message(ids.Add(1), "rotation")
 				e.Token = step.token
 				answer, err := s.heymarket.Send(ctx, e)
 				if err != nil || answer.Status != step.want {
@@ -299,7 +299,7 @@ func TestDeletingTheResourceDeletesItsChildren(t *testing.T) {
 		for kind, list := range map[string]client.ObjectList{
 			"Deployment": &appsv1.DeploymentList{}, "Service": &corev1.ServiceList{}, "Ingress": &networkingv1.IngressList{}, "Secret": &corev1.SecretList{}, "Pod": &corev1.PodList{},
 		} {
-			if err := cluster.Client.List(ctx, list, client.InNamespace(s.namespace), client.MatchingLabels{"app.kubernetes.io/instance": journey.WebhookName}); err != nil {
+			if err := cluster.Client.List(ctx, list, client.InNamespace(s.namespace), client.MatchingLabels{"app.kubernetes.io/instance": quickstart.WebhookName}); err != nil {
 				return nil, err
 			}
 			if err := meta.EachListItem(list, func(o runtime.Object) error {
@@ -318,7 +318,7 @@ func TestDeletingTheResourceDeletesItsChildren(t *testing.T) {
 		t.Fatal(err)
 	}
 	var left []string
-	err = journey.Poll(t.Context(), 90*time.Second, func(ctx context.Context) (bool, error) {
+	err = quickstart.Poll(t.Context(), 90*time.Second, func(ctx context.Context) (bool, error) {
 		var err error
 		left, err = children(ctx)
 		return len(left) == 0, err
@@ -326,11 +326,11 @@ func TestDeletingTheResourceDeletesItsChildren(t *testing.T) {
 	if err != nil {
 		t.Errorf("left over: %q: %v", left, err)
 	}
-	if err := cluster.Client.Get(t.Context(), client.ObjectKey{Namespace: s.namespace, Name: journey.TokenSecret}, &corev1.Secret{}); err != nil {
+	if err := cluster.Client.Get(t.Context(), client.ObjectKey{Namespace: s.namespace, Name: quickstart.TokenSecret}, &corev1.Secret{}); err != nil {
 		t.Errorf("the user's own Secret: %v", err)
 	}
-	err = journey.Poll(t.Context(), 20*time.Second, func(ctx context.Context) (bool, error) {
-		answer, err := s.heymarket.Send(ctx, journey.Message(ids.Add(1), "too late"))
+	err = quickstart.Poll(t.Context(), 20*time.Second, func(ctx context.Context) (bool, error) {
+		answer, err := s.heymarket.Send(ctx, quickstart.Message(ids.Add(1), "too late"))
 		return answer.Status == http.StatusNotFound, err
 	})
 	if err != nil {
@@ -350,7 +350,7 @@ func TestRedisAwayAndBack(t *testing.T) {
 			}
 		}
 	}
-	before := journey.Message(ids.Add(1), "before")
+	before := quickstart.Message(ids.Add(1), "before")
 	if answer := s.send(t, before); answer.Status != http.StatusOK {
 		t.Fatalf("before: answered %d", answer.Status)
 	}
@@ -360,7 +360,7 @@ func TestRedisAwayAndBack(t *testing.T) {
 	defer redis(1, "rollout", "status", "statefulset/redis", "--timeout=90s")
 	redis(0, "wait", "--for=delete", "pod/redis-0", "--timeout=60s")
 
-	during := journey.Message(ids.Add(1), "during")
+	during := quickstart.Message(ids.Add(1), "during")
 	for range 10 {
 		if answer := s.send(t, during); answer.Status != http.StatusServiceUnavailable || answer.RetryAfter == "" {
 			t.Fatalf("without Redis: answered %d with Retry-After %q, want 503 with one", answer.Status, answer.RetryAfter)
@@ -368,8 +368,8 @@ func TestRedisAwayAndBack(t *testing.T) {
 	}
 	redis(1, "rollout", "status", "statefulset/redis", "--timeout=90s")
 	began := time.Now()
-	var answer journey.Answer
-	if err := journey.Poll(t.Context(), time.Minute, func(ctx context.Context) (_ bool, err error) {
+	var answer quickstart.Answer
+	if err := quickstart.Poll(t.Context(), time.Minute, func(ctx context.Context) (_ bool, err error) {
 		answer, err = s.heymarket.Send(ctx, during)
 		return answer.Status == http.StatusOK, err
 	}); err != nil {
@@ -380,7 +380,7 @@ func TestRedisAwayAndBack(t *testing.T) {
 	if answer := s.send(t, before); answer.Status != http.StatusOK {
 		t.Errorf("the repeat: answered %d", answer.Status)
 	}
-	if answer := s.send(t, journey.Message(ids.Add(1), "after")); answer.Status != http.StatusOK {
+	if answer := s.send(t, quickstart.Message(ids.Add(1), "after")); answer.Status != http.StatusOK {
 		t.Errorf("after: answered %d", answer.Status)
 	}
 	if diff := cmp.Diff([]string{"after", "before", "during"}, s.texts(t, 3)); diff != "" {
@@ -392,7 +392,7 @@ func TestRedisAwayAndBack(t *testing.T) {
 func (s scene) texts(t *testing.T, n int) []string {
 	t.Helper()
 	var texts []string
-	err := journey.Poll(t.Context(), 30*time.Second, func(ctx context.Context) (bool, error) {
+	err := quickstart.Poll(t.Context(), 30*time.Second, func(ctx context.Context) (bool, error) {
 		list, err := s.target.Received(ctx, 0)
 		texts = nil
 		for _, r := range list {

@@ -11,7 +11,7 @@ import (
 	"testing"
 	"time"
 
-	"heymarket.dev/operator/test/journey"
+	"heymarket.dev/operator/test/support/quickstart"
 )
 
 // load sends messages until it is stopped. What is not answered 200 it sends again, as Heymarket does.
@@ -28,7 +28,7 @@ type load struct {
 const connections = 100
 
 // startLoad sends about 200 messages in a second.
-func startLoad(ctx context.Context, h *journey.Heymarket) *load {
+func startLoad(ctx context.Context, h *quickstart.Heymarket) *load {
 	ctx, stop := context.WithCancel(ctx)
 	l := &load{token: h.Token, accepted: map[int64]bool{}, refused: map[string]int{}, stop: stop}
 	for range connections {
@@ -36,7 +36,7 @@ func startLoad(ctx context.Context, h *journey.Heymarket) *load {
 			pace := time.NewTicker(500 * time.Millisecond)
 			defer pace.Stop()
 			for id := ids.Add(1); ; {
-				e := journey.Message(id, "under load")
+				e := quickstart.Message(id, "under load")
 				e.Token = l.tokenNow()
 				answer, err := h.Send(ctx, e)
 				switch {
@@ -90,7 +90,7 @@ func (l *load) sent() int {
 func (l *load) more(t *testing.T, n int) {
 	t.Helper()
 	from := l.sent()
-	if err := journey.Poll(t.Context(), time.Minute, func(context.Context) (bool, error) { return l.sent() >= from+n, nil }); err != nil {
+	if err := quickstart.Poll(t.Context(), time.Minute, func(context.Context) (bool, error) { return l.sent() >= from+n, nil }); err != nil {
 		t.Fatalf("%d more messages were not accepted %v; refused: %v", n, err, l.refusals())
 	}
 }
@@ -115,7 +115,7 @@ func (l *load) tokenNow() string {
 
 // allDelivered ends the load and waits until the target has received every accepted message. What a killed receiver held is taken over when its lease
 // ends, which is longer than a target's timeout of 10 s.
-func (l *load) allDelivered(t *testing.T, target journey.Target) {
+func (l *load) allDelivered(t *testing.T, target quickstart.Target) {
 	t.Helper()
 	l.end()
 	missing := map[int64]bool{}
@@ -123,7 +123,7 @@ func (l *load) allDelivered(t *testing.T, target journey.Target) {
 	for id := range l.accepted {
 		missing[id] = true
 	}
-	err := journey.Poll(t.Context(), 2*time.Minute, func(ctx context.Context) (bool, error) {
+	err := quickstart.Poll(t.Context(), 2*time.Minute, func(ctx context.Context) (bool, error) {
 		list, err := target.Received(ctx, last)
 		for _, r := range list {
 			_, id, _, err := r.Event()

@@ -26,15 +26,15 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"heymarket.dev/operator/test/journey"
+	"heymarket.dev/operator/test/support/quickstart"
 )
 
 // cluster is where the tests run. The operator is installed there.
-var cluster *journey.Cluster
+var cluster *quickstart.Cluster
 
 // driver builds images, and loadImages makes the archives that hold them known to the cluster.
 var (
-	driver     *journey.Driver
+	driver     *quickstart.Driver
 	loadImages func(ctx context.Context, archives ...string) error
 )
 
@@ -50,7 +50,7 @@ func TestMain(m *testing.M) {
 }
 
 func run(ctx context.Context, m *testing.M) (code int, err error) {
-	if driver, err = journey.NewDriver(ctx, "e2e", os.Stderr); err != nil {
+	if driver, err = quickstart.NewDriver(ctx, "e2e", os.Stderr); err != nil {
 		return 1, err
 	}
 	images, err := driver.Images(ctx)
@@ -83,7 +83,7 @@ func run(ctx context.Context, m *testing.M) (code int, err error) {
 	return m.Run(), nil
 }
 
-func useOwn(ctx context.Context, images journey.Images) error {
+func useOwn(ctx context.Context, images quickstart.Images) error {
 	if err := driver.Up(ctx); err != nil {
 		return err
 	}
@@ -95,11 +95,11 @@ func useOwn(ctx context.Context, images journey.Images) error {
 	if err := loadImages(ctx, images.Archives...); err != nil {
 		return err
 	}
-	cluster, err = journey.Connect(driver.Root, standing.Kubeconfig, standing.Kubectl, standing.CA, images)
+	cluster, err = quickstart.Connect(driver.Root, standing.Kubeconfig, standing.Kubectl, standing.CA, images)
 	return err
 }
 
-func useExisting(ctx context.Context, images journey.Images) error {
+func useExisting(ctx context.Context, images quickstart.Images) error {
 	loadImages = loadByCommand
 	if err := loadImages(ctx, images.Archives...); err != nil {
 		return err
@@ -108,7 +108,7 @@ func useExisting(ctx context.Context, images journey.Images) error {
 	if err != nil {
 		return err
 	}
-	cluster, err = journey.Connect(driver.Root, os.Getenv("E2E_KUBECONFIG"), filepath.Join(assets, "kubectl"), os.Getenv("E2E_CA"), images)
+	cluster, err = quickstart.Connect(driver.Root, os.Getenv("E2E_KUBECONFIG"), filepath.Join(assets, "kubectl"), os.Getenv("E2E_CA"), images)
 	return err
 }
 

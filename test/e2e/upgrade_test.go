@@ -20,17 +20,17 @@ import (
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
-	"heymarket.dev/operator/test/journey"
+	"heymarket.dev/operator/test/support/quickstart"
 )
 
 // The release before this one, by its commit. Its chart and what its image is built from are kept, because a shallow clone has no
 // history to take them from. They are made by
 //
-//	git archive --format=tar.gz --output=test/chart/testdata/chart-before.tgz 939d58a:charts heymarket-operator
+//	git archive --format=tar.gz --output=test/surface/chart/testdata/chart-before.tgz 939d58a:charts heymarket-operator
 //	git archive --format=tar.gz --output=test/e2e/testdata/operator-before.tar.gz 939d58a api cmd internal go.mod go.sum \
 //		':(exclude,glob)**/*_test.go' ':(exclude,glob)**/testdata/**' ':(exclude)internal/receiver/redistest'
 var (
-	chartBefore    = filepath.Join("test", "chart", "testdata", "chart-before.tgz")
+	chartBefore    = filepath.Join("test", "surface", "chart", "testdata", "chart-before.tgz")
 	operatorBefore = filepath.Join("test", "e2e", "testdata", "operator-before.tar.gz")
 )
 
@@ -114,7 +114,7 @@ func TestUpgradeAndRollbackLoseNothing(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	kubectl(t.Context(), "scale", "--namespace="+journey.System, "deployment/heymarket-operator", "--replicas=0")
+	kubectl(t.Context(), "scale", "--namespace="+quickstart.System, "deployment/heymarket-operator", "--replicas=0")
 	kubectl(t.Context(), "create", "namespace", s.namespace)
 	defer func() {
 		ctx := context.WithoutCancel(t.Context())
@@ -144,7 +144,7 @@ func TestUpgradeAndRollbackLoseNothing(t *testing.T) {
 	if s.heymarket, err = cluster.Heymarket(t.Context(), s.namespace); err != nil {
 		t.Fatal(err)
 	}
-	s.target = cluster.Target(s.namespace, journey.TargetName)
+	s.target = cluster.Target(s.namespace, quickstart.TargetName)
 	before := s.made(t)
 	l := startLoad(t.Context(), s.heymarket)
 	defer l.end()
@@ -183,7 +183,7 @@ func TestUpgradeAndRollbackLoseNothing(t *testing.T) {
 func (s scene) awaitImage(t *testing.T, image string) {
 	t.Helper()
 	var last string
-	err := journey.Poll(t.Context(), 2*time.Minute, func(ctx context.Context) (bool, error) {
+	err := quickstart.Poll(t.Context(), 2*time.Minute, func(ctx context.Context) (bool, error) {
 		webhook, err := cluster.Webhook(ctx, s.namespace)
 		if err != nil {
 			return false, err
@@ -193,7 +193,7 @@ func (s scene) awaitImage(t *testing.T, image string) {
 			return false, nil
 		}
 		var deployment appsv1.Deployment
-		err = cluster.Client.Get(ctx, client.ObjectKey{Namespace: s.namespace, Name: journey.WebhookName + "-receiver"}, &deployment)
+		err = cluster.Client.Get(ctx, client.ObjectKey{Namespace: s.namespace, Name: quickstart.WebhookName + "-receiver"}, &deployment)
 		last += fmt.Sprintf(" %+v", deployment.Status)
 		status := deployment.Status
 		return status.ObservedGeneration == deployment.Generation && status.AvailableReplicas == 2 && status.UpdatedReplicas == 2 && status.Replicas == 2, err
@@ -215,7 +215,7 @@ func (s scene) made(t *testing.T) made {
 	hook := &unstructured.Unstructured{}
 	hook.SetAPIVersion("heymarket.dev/v1alpha1")
 	hook.SetKind("HeymarketWebhook")
-	if err := cluster.Client.Get(t.Context(), client.ObjectKey{Namespace: s.namespace, Name: journey.WebhookName}, hook); err != nil {
+	if err := cluster.Client.Get(t.Context(), client.ObjectKey{Namespace: s.namespace, Name: quickstart.WebhookName}, hook); err != nil {
 		t.Fatal(err)
 	}
 	spec, _, err := unstructured.NestedMap(hook.Object, "spec")
@@ -223,7 +223,7 @@ func (s scene) made(t *testing.T) made {
 		t.Fatal(err)
 	}
 	var secret corev1.Secret
-	if err := cluster.Client.Get(t.Context(), client.ObjectKey{Namespace: s.namespace, Name: journey.WebhookName + "-url"}, &secret); err != nil {
+	if err := cluster.Client.Get(t.Context(), client.ObjectKey{Namespace: s.namespace, Name: quickstart.WebhookName + "-url"}, &secret); err != nil {
 		t.Fatal(err)
 	}
 	return made{UID: string(hook.GetUID()), Spec: spec, URL: string(secret.Data["url"])}

@@ -14,7 +14,7 @@ import (
 	"heymarket.dev/operator/internal/receiver/event"
 	"heymarket.dev/operator/internal/receiver/redistest"
 	"heymarket.dev/operator/internal/receiver/stream"
-	"heymarket.dev/operator/test/knob"
+	"heymarket.dev/operator/test/support/testenv"
 )
 
 // desk takes deliveries in as ingest does.
@@ -209,7 +209,7 @@ func TestMarkersOfTheReleaseBefore(t *testing.T) {
 // number of times and at any later moment, repeated. HISTORIES is how many; `make histories` runs a hundred thousand.
 func TestInterleavings(t *testing.T) {
 	t.Parallel()
-	histories := knob.Number(t, "HISTORIES", 3000, 1)
+	histories := testenv.Number(t, "HISTORIES", 3000, 1)
 	seed := rand.Uint64()
 	if text := os.Getenv("HISTORIES_SEED"); text != "" {
 		_, _ = fmt.Sscan(text, &seed)

@@ -1,0 +1,36 @@
+// Package binarysize looks at what the linker puts into the binaries.
+package binarysize
+
+import (
+	"bufio"
+	"bytes"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// Code that looks up methods by a name that is known only at run time, such as text/template, makes the linker keep every exported method of every type: the
+// manager was 60 MB with it and is 39 MB without.
+func TestNoMethodIsCalledByName(t *testing.T) {
+	t.Parallel()
+	for _, command := range []string{"manager", "receiver", "kubectl-heymarket"} {
+		t.Run(command, func(t *testing.T) {
+			t.Parallel()
+			var dump bytes.Buffer
+			build := exec.CommandContext(t.Context(), "go", "build", "-ldflags=-dumpdep", "-o", filepath.Join(t.TempDir(), command), "heymarket.dev/operator/cmd/"+command)
+			build.Stderr = &dump
+			if err := build.Run(); err != nil {
+				t.Fatalf("build %s: %v\n%s", command, err, dump.Bytes())
+			}
+			if !bytes.Contains(dump.Bytes(), []byte("main.main -> ")) {
+				t.Fatalf("the linker does not say what main.main needs, so that what it says cannot be relied on:\n%.300s", dump.Bytes())
+			}
+			for lines := bufio.NewScanner(&dump); lines.Scan(); {
+				if from, to, _ := strings.Cut(lines.Text(), " -> "); strings.HasSuffix(to, " <ReflectMethod>") {
+					t.Errorf("%s needs %s", from, strings.TrimSuffix(to, " <ReflectMethod>"))
+				}
+			}
+		})
+	}
+}

@@ -1,0 +1,98 @@
+// Package apiserver gives tests a real kube-apiserver with its etcd and this repository's CRDs.
+package apiserver
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"runtime"
+	"sync"
+	"testing"
+
+	"k8s.io/client-go/rest"
+	"sigs.k8s.io/controller-runtime/pkg/envtest"
+)
+
+const (
+	// assetsVariable names the directory with the binaries etcd and kube-apiserver.
+	assetsVariable = "KUBEBUILDER_ASSETS"
+	// requireVariable, set to 1, makes what would be skipped fail.
+	requireVariable = "HEYMARKET_REQUIRE_ALL"
+)
+
+var shared struct {
+	once sync.Once
+	env  *envtest.Environment
+	err  error
+}
+
+// Main runs the tests of a package, and stops the API server if one of them has started it. TestMain calls it.
+func Main(m *testing.M) {
+	code := m.Run()
+	if shared.env != nil {
+		if err := shared.env.Stop(); err != nil {
+			println("stop the API server:", err.Error())
+			code = max(code, 1)
+		}
+	}
+	os.Exit(code)
+}
+
+// Config returns the way to the package's one API server, as an administrator; the first call starts it. Without
+// binaries the test is skipped, or fails if HEYMARKET_REQUIRE_ALL=1.
+func Config(t testing.TB) *rest.Config {
+	t.Helper()
+	if os.Getenv(assetsVariable) == "" {
+		const sentence = "needs a kube-apiserver and etcd in " + assetsVariable + "; `make test` builds and sets them"
+		if os.Getenv(requireVariable) == "1" {
+			t.Fatal(sentence)
+		}
+		t.Skip(sentence)
+	}
+	shared.once.Do(start)
+	if shared.err != nil {
+		t.Fatalf("start the API server: %v", shared.err)
+	}
+	return rest.CopyConfig(shared.env.Config)
+}
+
+// User returns a way to the API server for a user who has only the rights that are bound to this name.
+func User(t testing.TB, name string) *rest.Config {
+	t.Helper()
+	Config(t)
+	user, err := shared.env.AddUser(envtest.User{Name: name}, nil)
+	if err != nil {
+		t.Fatalf("add user %s: %v", name, err)
+	}
+	return user.Config()
+}
+
+func start() {
+	root, err := Root()
+	if err != nil {
+		shared.err = err
+		return
+	}
+	env := &envtest.Environment{
+		CRDDirectoryPaths:     []string{filepath.Join(root, "config", "crd")},
+		ErrorIfCRDPathMissing: true,
+	}
+	// Enough addresses for the Services of some thousand plans.
+	env.ControlPlane.GetAPIServer().Configure().Set("service-cluster-ip-range", "10.64.0.0/16")
+	cfg, err := env.Start()
+	shared.env = env // Even a failed start may have left a process behind, which Main stops.
+	if err != nil {
+		shared.err = err
+		return
+	}
+	cfg.QPS = -1
+}
+
+// Root returns the directory of this repository.
+func Root() (string, error) {
+	_, file, _, ok := runtime.Caller(0)
+	if !ok {
+		return "", errors.New("the path of this source file is not known")
+	}
+	return filepath.Join(filepath.Dir(file), "..", "..", ".."), nil
+}
