@@ -76,11 +76,11 @@ e2e: ## Run a user's journeys on a real cluster of their own. Needs root on Debi
 
 .PHONY: torture
 torture: ## Kill receivers and Redis at random under load for TORTURE_SECONDS (300), then account for every acknowledged event.
-	TORTURE_SECONDS=$(TORTURE_SECONDS) HEYMARKET_REQUIRE_ALL=1 go test ./test/proof/crash -count=1 -v -timeout=0
+	TORTURE_SECONDS=$(TORTURE_SECONDS) HEYMARKET_REQUIRE_ALL=1 go -C test test ./proof/crash -count=1 -v -timeout=0
 
 .PHONY: siege
 siege: ## Hold a receiver under SIEGE_CONNECTIONS (10000) slow and hostile connections while good events go on. Needs a quiet machine; two minutes.
-	SIEGE_CONNECTIONS=$(SIEGE_CONNECTIONS) HEYMARKET_REQUIRE_ALL=1 go test ./test/proof/slowclients -count=1 -v
+	SIEGE_CONNECTIONS=$(SIEGE_CONNECTIONS) HEYMARKET_REQUIRE_ALL=1 go -C test test ./proof/slowclients -count=1 -v
 
 .PHONY: histories
 histories: ## Judge HISTORIES (100000) generated histories of repeats and states that return. HISTORIES_SEED repeats a run. Minutes.
@@ -90,12 +90,12 @@ histories: ## Judge HISTORIES (100000) generated histories of repeats and states
 .PHONY: mutations
 mutations: ## Change resources MUTATIONS (10000) times and hold each state against a fresh one. MUTATIONS_SEED repeats a run.
 	@KUBEBUILDER_ASSETS=$$($(CLUSTER) assets) HEYMARKET_REQUIRE_ALL=1 MUTATIONS=$(MUTATIONS) MUTATIONS_SEED=$(MUTATIONS_SEED) \
-		go test ./test/proof/mutations -count=1 -v -parallel=4 -timeout=0
+		go -C test test ./proof/mutations -count=1 -v -parallel=4 -timeout=0
 
 .PHONY: faults
 faults: ## Let every write, watch event and cached read of the operator go wrong, one and two at a time. FAULTS (0: all), FAULTS_SEED, FAULTS_PLAN choose.
 	@KUBEBUILDER_ASSETS=$$($(CLUSTER) assets) HEYMARKET_REQUIRE_ALL=1 FAULTS=$(FAULTS) FAULTS_SEED=$(FAULTS_SEED) FAULTS_PLAN='$(FAULTS_PLAN)' \
-		go test ./test/proof/faults -count=1 -v -timeout=0
+		go -C test test ./proof/faults -count=1 -v -timeout=0
 
 .PHONY: bench
 bench: ## Measure the receiver beside its controls: speed, latency, memory. Needs a quiet machine; six minutes. BENCH=-quick for a look.
@@ -103,7 +103,7 @@ bench: ## Measure the receiver beside its controls: speed, latency, memory. Need
 
 .PHONY: bench-operator
 bench-operator: ## Measure the operator beside its control: 1,000 and 5,000 resources, memory, idleness. Needs a quiet machine; half an hour. BENCH=-quick for a look.
-	KUBEBUILDER_ASSETS=$$($(CLUSTER) assets) go run ./test/bench/operator $(BENCH)
+	KUBEBUILDER_ASSETS=$$($(CLUSTER) assets) go -C test run ./bench/operator $(BENCH)
 
 .PHONY: picture
 picture: ## Draw the dashboard over a minute of live scrapes of a receiver under load: dist/dashboard.png. Needs redis-server.
@@ -119,7 +119,7 @@ readers: ## Hold the envelopes that a receiver accepts against seven other JSON 
 
 .PHONY: lint
 lint: ## Lint with golangci-lint, the arrows between packages included. Its first run compiles it: minutes.
-	$(TOOL) golangci-lint run ./...
+	@for module in . test hack; do echo "golangci-lint run in $$module"; (cd $$module && go tool -modfile=$(CURDIR)/hack/tools/go.mod golangci-lint run ./...) || exit 1; done
 
 .PHONY: verify
 verify: ## Fail when something generated, formatted or tidied is stale, and name it.

@@ -15,6 +15,6 @@ cp config/rbac/role.yaml config/rbac/user_roles.yaml "$chart/files/rbac/"
 
 mkdir -p "$chart/files/dashboards"
 rm -f "$chart"/files/dashboards/*.json
-go run ./hack/dashboards "$chart/files/dashboards"
+go -C hack run ./dashboards "$PWD/$chart/files/dashboards"
 
-go test ./test/surface/chart -count=1 -run '^(TestReadme|TestGolden)$' -update
+go -C test test ./surface/chart -count=1 -run '^(TestReadme|TestGolden)$' -update

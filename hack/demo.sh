@@ -21,5 +21,5 @@ wait "$heartbeat" 2>/dev/null || true
 trap - EXIT
 
 if [[ ${1:-} == down ]]; then exec bin/cluster down; fi
-bin/cluster compile -o bin ./hack/demo
+(cd hack && ../bin/cluster compile -o ../bin ./demo)
 exec bin/demo "$@"

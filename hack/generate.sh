@@ -47,7 +47,7 @@ sed -e 's/Optional: \\{\\} <br \/>//' -e 's/Required: \\{\\}/Required/' -e 's/<\
 hack/chart.sh
 
 # The page on conditions is made of their comments.
-go test ./test/surface/docs -count=1 -run TestConditions -update
+go -C test test ./surface/docs -count=1 -run TestConditions -update
 
 # Last, because it compiles what stands above.
 go test ./internal/controller/desired -count=1 -update

@@ -37,7 +37,7 @@ done
     unset GOOS
     cd "$scratch/first/here"
     go -C hack/cluster build -o "$scratch/cluster" .
-    go build -o "$scratch/" ./hack/sbom ./hack/manifest
+    go -C hack build -o "$scratch/" ./sbom ./manifest
 )
 # With cgo or without as everywhere else, so that it is found compiled.
 helm=$(unset GOOS CGO_ENABLED && cd "$scratch/first/here" && go tool -n -modfile=hack/tools/go.mod helm)

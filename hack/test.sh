@@ -31,8 +31,9 @@ sum() { # name, then arguments of go test
 # The race detector where the product's own code runs; what looks at it from outside goes without, and twice as fast.
 # All of them run, also after one has failed.
 failed=0
-sum product -race -timeout 20m "$@" ./api/... ./cmd/... ./internal/... ./hack/... || failed=1
-sum proofs -timeout 20m "$@" ./test/... || failed=1
+sum product -race -timeout 20m "$@" ./api/... ./cmd/... ./internal/... || failed=1
+(cd test && sum proofs -timeout 20m "$@" ./...) || failed=1
+(cd hack && sum hack -race "$@" ./...) || failed=1
 (cd hack/cluster && sum cluster . ./image) || failed=1
 (cd test/surface/chart/rules && sum rules .) || failed=1
 (cd test/proof/jsonparity && sum readers .) || failed=1

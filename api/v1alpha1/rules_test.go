@@ -17,12 +17,13 @@ import (
 	"sigs.k8s.io/yaml"
 
 	"heymarket.dev/operator/api/v1alpha1"
+	"heymarket.dev/operator/internal/apiservertest"
 	"heymarket.dev/operator/internal/receiver/config"
 	"heymarket.dev/operator/internal/receiver/filter"
-	"heymarket.dev/operator/test/support/apiserver"
+	"heymarket.dev/operator/internal/testenv"
 )
 
-func TestMain(m *testing.M) { apiserver.Main(m) }
+func TestMain(m *testing.M) { apiservertest.Main(m) }
 
 const (
 	token   = "token: {secretKeyRef: {name: heymarket}}\n"
@@ -511,7 +512,7 @@ func TestAppliedManifestsAreKeptAsTheyAre(t *testing.T) {
 
 func newClient(t *testing.T) client.Client {
 	t.Helper()
-	c, err := client.New(apiserver.Config(t), client.Options{})
+	c, err := client.New(apiservertest.Config(t), client.Options{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -537,7 +538,7 @@ func webhook(t *testing.T, name, spec string) *unstructured.Unstructured {
 
 func schema(t *testing.T) apiextensionsv1.JSONSchemaProps {
 	t.Helper()
-	root, err := apiserver.Root()
+	root, err := testenv.Root()
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -16,8 +16,8 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/envtest"
 
 	"heymarket.dev/operator/api/v1alpha1"
+	"heymarket.dev/operator/internal/apiservertest"
 	"heymarket.dev/operator/internal/controller/desired"
-	"heymarket.dev/operator/test/support/apiserver"
 )
 
 var installed sync.Once
@@ -25,9 +25,9 @@ var installed sync.Once
 // installExtensions is for tests that are parallel: the kinds stay for all that come after.
 func installExtensions(t *testing.T) {
 	t.Helper()
-	cfg := apiserver.Config(t)
+	cfg := apiservertest.Config(t)
 	installed.Do(func() {
-		if _, err := envtest.InstallCRDs(cfg, apiserver.ExtensionCRDs(t)); err != nil {
+		if _, err := envtest.InstallCRDs(cfg, apiservertest.ExtensionCRDs(t)); err != nil {
 			t.Error(err)
 		}
 	})
@@ -36,8 +36,8 @@ func installExtensions(t *testing.T) {
 // removeExtensions takes them from all tests. They go in their own time, with their objects.
 func (w *world) removeExtensions() {
 	w.t.Helper()
-	crds := apiserver.ExtensionCRDs(w.t)
-	w.do(envtest.UninstallCRDs(apiserver.Config(w.t), crds))
+	crds := apiservertest.ExtensionCRDs(w.t)
+	w.do(envtest.UninstallCRDs(apiservertest.Config(w.t), crds))
 	installed = sync.Once{}
 	w.eventually("a cluster without them", func() bool {
 		return !slices.ContainsFunc(crds.CRDs, func(crd *apiextensionsv1.CustomResourceDefinition) bool {
@@ -84,7 +84,7 @@ receiver: {autoscaling: {minReplicas: 3, maxReplicas: 10, backlogPerReplica: 100
 	}
 	w.eventually("that both are missing", missing)
 
-	_, err := envtest.InstallCRDs(apiserver.Config(t), apiserver.ExtensionCRDs(t))
+	_, err := envtest.InstallCRDs(apiservertest.Config(t), apiservertest.ExtensionCRDs(t))
 	w.do(err)
 	present := func() bool {
 		return w.reason(v1alpha1.ConditionExposed) == v1alpha1.ReasonRoutePending && w.reason(v1alpha1.ConditionScaled) == v1alpha1.ReasonScaledObjectPending

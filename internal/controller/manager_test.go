@@ -34,19 +34,20 @@ import (
 	"sigs.k8s.io/yaml"
 
 	"heymarket.dev/operator/api/v1alpha1"
+	"heymarket.dev/operator/internal/apiservertest"
 	"heymarket.dev/operator/internal/contract"
 	"heymarket.dev/operator/internal/controller/desired"
 	"heymarket.dev/operator/internal/receiver/redistest"
 	"heymarket.dev/operator/internal/receiver/stream"
-	"heymarket.dev/operator/test/support/apiserver"
+	"heymarket.dev/operator/internal/testenv"
 )
 
 // operator returns a way to the API server with the rights of config/rbac and no others.
 func operator(t *testing.T, name string) *rest.Config {
 	t.Helper()
 	name += "-" + utilrand.String(5) // The API server outlives one run of a test under -count.
-	cfg := apiserver.User(t, name)
-	admin := newClient(t, apiserver.Config(t))
+	cfg := apiservertest.User(t, name)
+	admin := newClient(t, apiservertest.Config(t))
 	role := clusterRole(t)
 	role.Name = name
 	if err := admin.Create(t.Context(), &role); err != nil {
@@ -66,11 +67,11 @@ func operator(t *testing.T, name string) *rest.Config {
 // in these namespaces, and no other right.
 func operatorIn(t *testing.T, namespaces ...string) *rest.Config {
 	t.Helper()
-	root, err := apiserver.Root()
+	root, err := testenv.Root()
 	if err != nil {
 		t.Fatal(err)
 	}
-	admin := newClient(t, apiserver.Config(t))
+	admin := newClient(t, apiservertest.Config(t))
 	var binding rbacv1.RoleBinding
 	for _, ns := range namespaces {
 		var role rbacv1.Role
@@ -90,7 +91,7 @@ func operatorIn(t *testing.T, namespaces ...string) *rest.Config {
 		}
 	}
 	account := binding.Subjects[0]
-	cfg := apiserver.User(t, "system:serviceaccount:"+account.Namespace+":"+account.Name)
+	cfg := apiservertest.User(t, "system:serviceaccount:"+account.Namespace+":"+account.Name)
 	if err := newClient(t, cfg).List(t.Context(), &corev1.ServiceList{}); !apierrors.IsForbidden(err) {
 		t.Fatalf("the ServiceAccount has rights in all namespaces: %v", err)
 	}
@@ -99,7 +100,7 @@ func operatorIn(t *testing.T, namespaces ...string) *rest.Config {
 
 func clusterRole(t *testing.T) rbacv1.ClusterRole {
 	t.Helper()
-	root, err := apiserver.Root()
+	root, err := testenv.Root()
 	if err != nil {
 		t.Fatal(err)
 	}

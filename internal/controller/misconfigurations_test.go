@@ -21,8 +21,9 @@ import (
 	"sigs.k8s.io/yaml"
 
 	"heymarket.dev/operator/api/v1alpha1"
+	"heymarket.dev/operator/internal/apiservertest"
+	"heymarket.dev/operator/internal/testenv"
 	"heymarket.dev/operator/internal/controller/desired"
-	"heymarket.dev/operator/test/support/apiserver"
 )
 
 var update = flag.Bool("update", false, "rewrite docs/reference/misconfigurations.md")
@@ -53,7 +54,7 @@ type misconfiguration struct {
 // an event.
 func TestMisconfigurations(t *testing.T) {
 	t.Parallel()
-	apiserver.Config(t)
+	apiservertest.Config(t)
 	var page bytes.Buffer
 	page.WriteString(misconfigurationsHead)
 	for _, section := range misconfigurations {
@@ -83,7 +84,7 @@ func TestMisconfigurations(t *testing.T) {
 	if t.Failed() || t.Skipped() {
 		return
 	}
-	root, err := apiserver.Root()
+	root, err := testenv.Root()
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -20,9 +20,9 @@ import (
 	"sigs.k8s.io/yaml"
 
 	"heymarket.dev/operator/api/v1alpha1"
+	"heymarket.dev/operator/internal/apiservertest"
 	"heymarket.dev/operator/internal/contract"
 	"heymarket.dev/operator/internal/controller/desired"
-	"heymarket.dev/operator/test/support/apiserver"
 )
 
 // firstWrites are its children and one status.
@@ -613,7 +613,7 @@ func TestAutoscalingFromTheFirst(t *testing.T) {
 // watchReplicas returns the numbers that the Deployment has had since, each once in a row.
 func watchReplicas(w *world) func() []int32 {
 	w.t.Helper()
-	c, err := client.NewWithWatch(apiserver.Config(w.t), client.Options{Scheme: Scheme()})
+	c, err := client.NewWithWatch(apiservertest.Config(w.t), client.Options{Scheme: Scheme()})
 	w.do(err)
 	events, err := c.Watch(w.t.Context(), &appsv1.DeploymentList{}, client.InNamespace(w.namespace))
 	w.do(err)

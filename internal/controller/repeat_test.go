@@ -17,14 +17,14 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/yaml"
 
-	"heymarket.dev/operator/test/support/apiserver"
+	"heymarket.dev/operator/internal/testenv"
 )
 
 // GitOps tools apply the same manifests again and again. A hundred times change nothing: neither the webhook nor a child gets another resourceVersion, and the
 // operator writes nothing.
 func TestApplyingTheSameAHundredTimesChangesNothing(t *testing.T) {
 	t.Parallel()
-	root, err := apiserver.Root()
+	root, err := testenv.Root()
 	if err != nil {
 		t.Fatal(err)
 	}

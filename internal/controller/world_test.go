@@ -37,15 +37,15 @@ import (
 	"sigs.k8s.io/yaml"
 
 	"heymarket.dev/operator/api/v1alpha1"
+	"heymarket.dev/operator/internal/apiservertest"
 	"heymarket.dev/operator/internal/contract"
 	"heymarket.dev/operator/internal/controller/desired"
 	"heymarket.dev/operator/internal/receiver/config"
-	"heymarket.dev/operator/test/support/apiserver"
 )
 
 func TestMain(m *testing.M) {
 	ctrl.SetLogger(funcr.New(func(string, string) {}, funcr.Options{}))
-	apiserver.Main(m)
+	apiservertest.Main(m)
 }
 
 // canary is the token in every test's Secret. It may appear in that Secret, and nowhere else.
@@ -95,7 +95,7 @@ func (s served) Served(kind schema.GroupVersionKind) bool { return s[kind] }
 
 func newWorld(t *testing.T) *world {
 	t.Helper()
-	cfg := apiserver.Config(t)
+	cfg := apiservertest.Config(t)
 	w := &world{
 		t:      t,
 		writes: &writeLog{},

@@ -20,11 +20,11 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"heymarket.dev/operator/api/v1alpha1"
+	"heymarket.dev/operator/internal/apiservertest"
 	"heymarket.dev/operator/internal/plugin"
-	"heymarket.dev/operator/test/support/apiserver"
 )
 
-func TestMain(m *testing.M) { apiserver.Main(m) }
+func TestMain(m *testing.M) { apiservertest.Main(m) }
 
 // run runs the plugin as a person does.
 func run(ctx context.Context, args ...string) (out string, err error) {
@@ -76,7 +76,7 @@ type scene struct {
 
 func newScene(t *testing.T, namespace string) scene {
 	t.Helper()
-	config := apiserver.Config(t)
+	config := apiservertest.Config(t)
 	scheme := runtime.NewScheme()
 	if err := clientgoscheme.AddToScheme(scheme); err != nil {
 		t.Fatal(err)
@@ -134,7 +134,7 @@ func TestURL(t *testing.T) {
 func TestWithoutRights(t *testing.T) {
 	t.Parallel()
 	s := newScene(t, "plugin-rights")
-	file := kubeconfig(t, apiserver.User(t, "a-stranger"))
+	file := kubeconfig(t, apiservertest.User(t, "a-stranger"))
 	wantMistake(t, []string{"forbidden", "Role in namespace"}, "status", "support", "--namespace", s.namespace, "--kubeconfig", file)
 	wantMistake(t, []string{"KUBECONFIG"}, "status", "support", "--kubeconfig", "/does/not/exist")
 	wantMistake(t, []string{"--context"}, s.args("status", "support", "--context", "other")...)

@@ -5,9 +5,9 @@ import (
 	"errors"
 	"strconv"
 
+	"cel.dev/cel-go/cel"
+	"cel.dev/cel-go/common/types"
 	"github.com/go-json-experiment/json/jsontext"
-	"github.com/google/cel-go/cel"
-	"github.com/google/cel-go/common/types"
 )
 
 // variable is what an expression calls the event.

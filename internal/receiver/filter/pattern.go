@@ -7,13 +7,13 @@ import (
 	"regexp"
 	"regexp/syntax"
 
-	"github.com/google/cel-go/cel"
-	celcommon "github.com/google/cel-go/common"
-	"github.com/google/cel-go/common/env"
-	"github.com/google/cel-go/common/overloads"
-	"github.com/google/cel-go/common/types"
-	"github.com/google/cel-go/common/types/ref"
-	"github.com/google/cel-go/interpreter"
+	"cel.dev/cel-go/cel"
+	celcommon "cel.dev/cel-go/common"
+	"cel.dev/cel-go/common/env"
+	"cel.dev/cel-go/common/overloads"
+	"cel.dev/cel-go/common/types"
+	"cel.dev/cel-go/common/types/ref"
+	"cel.dev/cel-go/interpreter"
 )
 
 // Regular expressions are bounded by the states that they expand to: (a{1,1000}){1,9} has 16 bytes and 9,000 states. CEL's

@@ -14,7 +14,7 @@ import (
 	"heymarket.dev/operator/internal/receiver/event"
 	"heymarket.dev/operator/internal/receiver/redistest"
 	"heymarket.dev/operator/internal/receiver/stream"
-	"heymarket.dev/operator/test/support/testenv"
+	"heymarket.dev/operator/internal/testenv"
 )
 
 // desk takes deliveries in as ingest does.

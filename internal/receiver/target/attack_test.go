@@ -2,20 +2,20 @@ package target
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"math/rand/v2"
 	"net"
 	"net/http"
 	"net/netip"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
-
-	"golang.org/x/net/dns/dnsmessage"
 
 	"heymarket.dev/operator/internal/receiver/address"
 	"heymarket.dev/operator/internal/receiver/address/addresstest"
@@ -67,13 +67,13 @@ func (g *gate) guard(t *Target, o Options, names *net.Resolver) {
 type names struct {
 	mu      sync.Mutex
 	answers [][]netip.Addr
-	asked   map[dnsmessage.Type]int
+	asked   map[uint16]int
 }
 
 func (n *names) say(answers ...[]netip.Addr) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	n.answers, n.asked = answers, map[dnsmessage.Type]int{}
+	n.answers, n.asked = answers, map[uint16]int{}
 }
 
 func (n *names) resolver() *net.Resolver {
@@ -96,32 +96,52 @@ func (n *names) serve(c net.Conn) {
 		if err != nil {
 			return
 		}
-		var m dnsmessage.Message
-		if m.Unpack(buffer[2:2+size]) != nil || len(m.Questions) != 1 {
+		answer := n.answer(buffer[2 : 2+size])
+		if answer == nil {
 			return
 		}
-		m.Response, m.RecursionAvailable, m.Additionals = true, true, nil
-		q := m.Questions[0]
-		head := dnsmessage.ResourceHeader{Name: q.Name, Type: q.Type, Class: q.Class}
-		for _, a := range n.next(q.Type) {
-			switch {
-			case q.Type == dnsmessage.TypeA && a.Is4():
-				m.Answers = append(m.Answers, dnsmessage.Resource{Header: head, Body: &dnsmessage.AResource{A: a.As4()}})
-			case q.Type == dnsmessage.TypeAAAA && a.Is6():
-				m.Answers = append(m.Answers, dnsmessage.Resource{Header: head, Body: &dnsmessage.AAAAResource{AAAA: a.As16()}})
-			}
-		}
-		packed, err := m.Pack()
-		if err != nil {
-			return
-		}
-		if _, err := c.Write(append([]byte{byte(len(packed) >> 8), byte(len(packed))}, packed...)); err != nil {
+		if _, err := c.Write(append([]byte{byte(len(answer) >> 8), byte(len(answer))}, answer...)); err != nil {
 			return
 		}
 	}
 }
 
-func (n *names) next(kind dnsmessage.Type) []netip.Addr {
+// Types of DNS records (RFC 1035, RFC 3596).
+const (
+	recordA    = 1
+	recordAAAA = 28
+)
+
+// answer is the message that answers a query of one question (RFC 1035, section 4), or nil.
+func (n *names) answer(query []byte) []byte {
+	const head, internet, ttl = 12, 1, 0
+	end := head
+	for end < len(query) && query[end] != 0 {
+		end += 1 + int(query[end])
+	}
+	end += 5 // the root label, type and class
+	if len(query) < end || binary.BigEndian.Uint16(query[4:]) != 1 {
+		return nil
+	}
+	kind := binary.BigEndian.Uint16(query[end-4:])
+	var records []byte
+	count := 0
+	for _, a := range n.next(kind) {
+		if (kind == recordA && a.Is4()) || (kind == recordAAAA && a.Is6()) {
+			for _, field := range []uint16{0xC000 | head, kind, internet, 0, ttl, uint16(a.BitLen() / 8)} { // the name is that of the question
+				records = binary.BigEndian.AppendUint16(records, field)
+			}
+			records, count = append(records, a.AsSlice()...), count+1
+		}
+	}
+	out := slices.Clone(query[:end])
+	out[2], out[3] = out[2]|0x80, 0x80 // a response, of a server that resolves
+	binary.BigEndian.PutUint16(out[6:], uint16(count))
+	binary.BigEndian.PutUint32(out[8:], 0)
+	return append(out, records...)
+}
+
+func (n *names) next(kind uint16) []netip.Addr {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	i := min(n.asked[kind], len(n.answers)-1)

@@ -2,17 +2,21 @@ package target_test
 
 import (
 	"bytes"
+	"crypto/hmac"
+	"crypto/sha256"
 	"crypto/x509"
+	"encoding/base64"
+	"fmt"
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	cloudevents "github.com/cloudevents/sdk-go/v2/event"
 	"github.com/google/go-cmp/cmp"
-	standardwebhooks "github.com/standard-webhooks/standard-webhooks/libraries/go"
 
 	"heymarket.dev/operator/internal/receiver/config"
 	"heymarket.dev/operator/internal/receiver/event"
@@ -149,21 +153,26 @@ func TestSignaturesVerify(t *testing.T) {
 	for _, format := range []target.Format{target.Heymarket, target.CloudEvents, target.CloudEventsStructured} {
 		got := send(t, target.Options{Format: format, SigningKeys: [][]byte{parseKey(t, current), parseKey(t, previous)}})
 		for _, secret := range []string{current, previous} {
-			verifier, err := standardwebhooks.NewWebhook(secret)
-			if err != nil {
-				t.Fatal(err)
-			}
-			if err := verifier.Verify(got.body, got.header); err != nil {
-				t.Errorf("%s: the official library says: %v", format, err)
-			}
-			if err := verifier.Verify(append(got.body, ' '), got.header); err == nil {
-				t.Errorf("%s: a changed body verifies", format)
+			if want := signature(t, secret, got); !slices.Contains(strings.Fields(got.header.Get("Webhook-Signature")), want) {
+				t.Errorf("%s: Webhook-Signature = %q lacks %s", format, got.header.Get("Webhook-Signature"), want)
 			}
 		}
 		if n := len(strings.Fields(got.header.Get("webhook-signature"))); n != 2 {
 			t.Errorf("%s: %d signatures, want one a key", format, n)
 		}
 	}
+}
+
+// signature is that of the specification of Standard Webhooks; test/surface/docs lets its libraries verify.
+func signature(t *testing.T, secret string, r received) string {
+	t.Helper()
+	key, err := base64.StdEncoding.DecodeString(strings.TrimPrefix(secret, "whsec_"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	mac := hmac.New(sha256.New, key)
+	fmt.Fprintf(mac, "%s.%s.%s", r.header.Get("Webhook-Id"), r.header.Get("Webhook-Timestamp"), r.body)
+	return "v1," + base64.StdEncoding.EncodeToString(mac.Sum(nil))
 }
 
 func parseKey(t *testing.T, text string) []byte {

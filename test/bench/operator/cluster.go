@@ -21,7 +21,7 @@ import (
 	"sigs.k8s.io/yaml"
 
 	"heymarket.dev/operator/internal/controller"
-	"heymarket.dev/operator/test/support/apiserver"
+	"heymarket.dev/operator/internal/testenv"
 )
 
 // etcdQuota is what etcd may store: a million small objects, or a gigabyte of Secrets with their history.
@@ -43,7 +43,7 @@ type cluster struct {
 }
 
 func startCluster(ctx context.Context, dir string) (_ *cluster, err error) {
-	root, err := apiserver.Root()
+	root, err := testenv.Root()
 	if err != nil {
 		return nil, err
 	}

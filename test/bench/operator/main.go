@@ -21,6 +21,8 @@ import (
 	"github.com/go-logr/logr"
 	"k8s.io/klog/v2"
 	ctrl "sigs.k8s.io/controller-runtime"
+
+	"heymarket.dev/operator/internal/testenv"
 )
 
 // inside is set in the environment of the part that runs in the network namespace: the path of the manager's binary.
@@ -95,7 +97,10 @@ func outside(ctx context.Context) error {
 	defer func() { _ = os.RemoveAll(dir) }()
 	binary := filepath.Join(dir, "manager")
 	// The flags are those of the image.
-	build := exec.CommandContext(ctx, "go", "build", "-trimpath", "-ldflags", "-s -w", "-o", binary, "heymarket.dev/operator/cmd/manager")
+	build := exec.CommandContext(ctx, "go", "build", "-trimpath", "-ldflags", "-s -w", "-o", binary, "./cmd/manager")
+	if build.Dir, err = testenv.Root(); err != nil { // with the dependencies of the product, not with ours
+		return err
+	}
 	build.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := build.CombinedOutput(); err != nil {
 		return fmt.Errorf("build the manager: %w\n%s", err, out)

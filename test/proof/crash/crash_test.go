@@ -23,8 +23,8 @@ import (
 	"heymarket.dev/operator/internal/receiver/redistest"
 	"heymarket.dev/operator/internal/receiver/stream"
 	"heymarket.dev/operator/internal/receiver/target"
+	"heymarket.dev/operator/internal/testenv"
 	"heymarket.dev/operator/test/support/receiverprocess"
-	"heymarket.dev/operator/test/support/testenv"
 )
 
 const (

@@ -18,9 +18,9 @@ import (
 	"k8s.io/klog/v2"
 	ctrl "sigs.k8s.io/controller-runtime"
 
-	"heymarket.dev/operator/test/support/apiserver"
+	"heymarket.dev/operator/internal/apiservertest"
+	"heymarket.dev/operator/internal/testenv"
 	"heymarket.dev/operator/test/support/snapshot"
-	"heymarket.dev/operator/test/support/testenv"
 )
 
 const (
@@ -49,7 +49,7 @@ var learnt = map[string][][]fault{
 func TestMain(m *testing.M) {
 	ctrl.SetLogger(logr.Discard())
 	klog.SetLogger(logr.Discard()) // The informers' complaints are what is asked for.
-	apiserver.Main(m)
+	apiservertest.Main(m)
 }
 
 // plan is a scenario and what goes wrong in it.
@@ -156,12 +156,12 @@ func keep(first, second error) error {
 }
 
 func TestFaults(t *testing.T) {
-	apiserver.InstallExtensions(t)
+	apiservertest.InstallExtensions(t)
 	count := testenv.Number(t, "FAULTS", sampled, 0)
 	now := time.Now().UTC()
 	seed := testenv.Number(t, "FAULTS_SEED", now.Year()*1000+now.YearDay(), 0)
 	t.Logf("FAULTS=%d FAULTS_SEED=%d", count, seed)
-	c := newCluster(t, apiserver.Config(t))
+	c := newCluster(t, apiservertest.Config(t))
 
 	plans := c.plans(t, uint64(seed))
 	t.Logf("%d scenarios, %d plans of one fault and of two", len(scenarios), len(plans))

@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	kstatus "github.com/fluxcd/cli-utils/pkg/kstatus/status"
 	"github.com/google/go-cmp/cmp"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -18,11 +19,11 @@ import (
 	"sigs.k8s.io/yaml"
 
 	"heymarket.dev/operator/api/v1alpha1"
+	"heymarket.dev/operator/internal/apiservertest"
 	"heymarket.dev/operator/internal/controller"
 	"heymarket.dev/operator/internal/controller/desired"
-	"heymarket.dev/operator/test/support/apiserver"
+	"heymarket.dev/operator/internal/testenv"
 	"heymarket.dev/operator/test/support/snapshot"
-	"heymarket.dev/operator/test/support/testenv"
 )
 
 const (
@@ -45,7 +46,7 @@ func (t *tally) add(what string) {
 }
 
 func TestChains(t *testing.T) {
-	apiserver.InstallExtensions(t)
+	apiservertest.InstallExtensions(t)
 	changes := testenv.Number(t, "MUTATIONS", sampled, 1)
 	// Every day another sample; what failed yesterday is repeated by its seed.
 	now := time.Now().UTC()
@@ -362,9 +363,29 @@ func (c *chain) bringUp(ctx context.Context, w *world, play bool, put func() err
 		c.do("play the cluster", w.stage.Play(ctx, w.hook))
 		c.do("reconcile until nothing is written", w.settle(ctx))
 	}
+	c.agreesWithKstatus(ctx, w)
 	s, err := w.state(ctx)
 	c.do("read the children", err)
 	return s
+}
+
+// agreesWithKstatus compares what kubectl wait, Flux and Argo CD make of the resource with its condition Ready.
+func (c *chain) agreesWithKstatus(ctx context.Context, w *world) {
+	c.t.Helper()
+	object, err := w.get(ctx)
+	c.do("read the resource", err)
+	computed, err := kstatus.Compute(object)
+	c.do("compute the status", err)
+	want := kstatus.InProgressStatus
+	for _, condition := range conditions(snapshot.State{Webhook: object.Object}) {
+		if condition["type"] == "Ready" && condition["status"] == "True" {
+			want = kstatus.CurrentStatus
+		}
+	}
+	if computed.Status != want {
+		c.t.Fatalf("kstatus: %s (%s), want %s", computed.Status, computed.Message, want)
+	}
+	c.counts.add("kstatus: " + string(want))
 }
 
 func autoscaled(spec map[string]any) bool {

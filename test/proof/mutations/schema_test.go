@@ -10,7 +10,7 @@ import (
 	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
 	"sigs.k8s.io/yaml"
 
-	"heymarket.dev/operator/test/support/apiserver"
+	"heymarket.dev/operator/internal/testenv"
 )
 
 // schema is the CRD's.
@@ -22,7 +22,7 @@ type schema struct {
 
 func readSchema(t *testing.T) schema {
 	t.Helper()
-	root, err := apiserver.Root()
+	root, err := testenv.Root()
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -23,16 +23,16 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
 	"heymarket.dev/operator/api/v1alpha1"
+	"heymarket.dev/operator/internal/apiservertest"
 	"heymarket.dev/operator/internal/controller"
 	"heymarket.dev/operator/internal/controller/desired"
-	"heymarket.dev/operator/test/support/apiserver"
 	"heymarket.dev/operator/test/support/fakecluster"
 	"heymarket.dev/operator/test/support/snapshot"
 )
 
 func TestMain(m *testing.M) {
 	ctrl.SetLogger(funcr.New(func(string, string) {}, funcr.Options{}))
-	apiserver.Main(m)
+	apiservertest.Main(m)
 }
 
 // world is a namespace with one HeymarketWebhook in it, and a reconciler that is called directly.
@@ -51,7 +51,7 @@ type world struct {
 
 func newWorld(t *testing.T, settings controller.Settings) *world {
 	t.Helper()
-	cfg := apiserver.Config(t)
+	cfg := apiservertest.Config(t)
 	w := &world{secrets: map[string]map[string]string{}}
 	w.person = newClient(t, cfg)
 	counted := newClient(t, w.count(cfg))

@@ -19,8 +19,8 @@ import (
 
 	"heymarket.dev/operator/internal/receiver/config"
 	"heymarket.dev/operator/internal/receiver/redistest"
+	"heymarket.dev/operator/internal/testenv"
 	"heymarket.dev/operator/test/support/receiverprocess"
-	"heymarket.dev/operator/test/support/testenv"
 )
 
 const (

@@ -130,7 +130,7 @@ func (d *Driver) Images(ctx context.Context) (Images, error) {
 		return Images{}, err
 	}
 	images := Images{Operator: operator, Archives: []string{archive, filepath.Join(d.bin("image"), "echo.tar")}}
-	if _, err := d.Run(ctx, "compile", "-o", d.bin("image"), "./test/support/echo"); err != nil {
+	if _, err := d.runIn(ctx, filepath.Join(d.Root, "test"), "compile", "-o", d.bin("image"), "./support/echo"); err != nil {
 		return Images{}, err
 	}
 	images.Echo, err = d.Run(ctx, "image", "-o", images.Archives[1], "-t", echoImage+":dev-{digest}", "-e", "/echo", filepath.Join(d.bin("image"), "echo")+"=/echo")

@@ -14,6 +14,8 @@ import (
 
 	"heymarket.dev/operator/internal/receiver/config"
 	"heymarket.dev/operator/internal/receiver/redistest"
+
+	"heymarket.dev/operator/internal/testenv"
 )
 
 // Pod is one receiver, which may be ended and started again. Make it with New.
@@ -36,10 +38,21 @@ func Build(t testing.TB, flags ...string) string {
 	t.Helper()
 	binary := filepath.Join(t.TempDir(), "receiver")
 	args := append([]string{"build", "-o", binary}, flags...)
-	if out, err := exec.CommandContext(t.Context(), "go", append(args, "heymarket.dev/operator/cmd/receiver")...).CombinedOutput(); err != nil {
+	build := exec.CommandContext(t.Context(), "go", append(args, "./cmd/receiver")...)
+	build.Dir = root(t) // with the dependencies of the product, not with those of its tests
+	if out, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("build the receiver: %v\n%s", err, out)
 	}
 	return binary
+}
+
+func root(t testing.TB) string {
+	t.Helper()
+	root, err := testenv.Root()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return root
 }
 
 // New returns a Pod of the binary, without files and not started.

@@ -25,7 +25,7 @@ import (
 	"heymarket.dev/operator/api/v1alpha1"
 	"heymarket.dev/operator/internal/controller"
 	"heymarket.dev/operator/internal/controller/desired"
-	"heymarket.dev/operator/test/support/apiserver"
+	"heymarket.dev/operator/internal/testenv"
 )
 
 // State is a resource and its children.
@@ -44,7 +44,7 @@ type State struct {
 // Kinds are those that the operator may create, by config/rbac, and that the API server knows: a kind of child that is
 // added tomorrow is among them, because the operator could not create it otherwise.
 func Kinds(mapper meta.RESTMapper) ([]schema.GroupVersionKind, error) {
-	root, err := apiserver.Root()
+	root, err := testenv.Root()
 	if err != nil {
 		return nil, err
 	}

@@ -11,7 +11,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/yaml"
 
-	"heymarket.dev/operator/test/support/apiserver"
+	"heymarket.dev/operator/internal/apiservertest"
 )
 
 // What Artifact Hub shows of the chart is true: the CRDs are those that it brings, the examples can be applied, and the rest are
@@ -66,7 +66,7 @@ func TestArtifactHub(t *testing.T) {
 	if err := yaml.Unmarshal([]byte(annotation("crdsExamples")), &examples); err != nil || len(examples) == 0 {
 		t.Fatalf("%d examples: %v", len(examples), err)
 	}
-	c, err := client.New(apiserver.Config(t), client.Options{})
+	c, err := client.New(apiservertest.Config(t), client.Options{})
 	if err != nil {
 		t.Fatal(err)
 	}

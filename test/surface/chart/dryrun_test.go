@@ -10,14 +10,14 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
-	"heymarket.dev/operator/test/support/apiserver"
+	"heymarket.dev/operator/internal/apiservertest"
 )
 
 // A real API server would take every object of every rendering: it defaults, validates and admits them, and stores none. What belongs to the Prometheus operator
 // is left out: this server does not have its CRDs, and TestEveryRenderingIsSound reads it by their types.
 func TestAPIServerTakesEveryRendering(t *testing.T) {
 	t.Parallel()
-	config := apiserver.Config(t)
+	config := apiservertest.Config(t)
 	needHelm(t)
 	config.QPS = -1
 	c, err := client.New(config, client.Options{})

@@ -21,7 +21,7 @@ import (
 	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
-	"heymarket.dev/operator/test/support/apiserver"
+	"heymarket.dev/operator/internal/apiservertest"
 )
 
 var update = flag.Bool("update", false, "write README.md and the goldens instead of comparing them")
@@ -36,7 +36,7 @@ var (
 	chartDir = filepath.Join(root, "charts", "heymarket-operator")
 )
 
-func TestMain(m *testing.M) { apiserver.Main(m) }
+func TestMain(m *testing.M) { apiservertest.Main(m) }
 
 // helmBinary builds the helm that hack/tools pins, which takes minutes the first time, and returns its path.
 var helmBinary = sync.OnceValues(func() (string, error) {

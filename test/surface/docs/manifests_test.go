@@ -16,14 +16,14 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	sigsyaml "sigs.k8s.io/yaml"
 
-	"heymarket.dev/operator/test/support/apiserver"
+	"heymarket.dev/operator/internal/apiservertest"
 )
 
 // TestManifests has a real API server judge every manifest of the documentation, and every part of one, which begins with spec: and is put into the
 // quickstart's HeymarketWebhook. Nothing is kept.
 func TestManifests(t *testing.T) {
 	t.Parallel()
-	api, err := client.New(apiserver.Config(t), client.Options{})
+	api, err := client.New(apiservertest.Config(t), client.Options{})
 	if err != nil {
 		t.Fatal(err)
 	}

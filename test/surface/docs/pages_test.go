@@ -8,14 +8,15 @@ import (
 	"strings"
 	"testing"
 
-	"heymarket.dev/operator/test/support/apiserver"
+	"heymarket.dev/operator/internal/apiservertest"
+	"heymarket.dev/operator/internal/testenv"
 )
 
-func TestMain(m *testing.M) { apiserver.Main(m) }
+func TestMain(m *testing.M) { apiservertest.Main(m) }
 
 func pages(t *testing.T) (root string, all []Page) {
 	t.Helper()
-	root, err := apiserver.Root()
+	root, err := testenv.Root()
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -13,7 +13,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/google/cel-go/cel"
+	"cel.dev/cel-go/cel"
 	lua "github.com/yuin/gopher-lua"
 	"sigs.k8s.io/yaml"
 )

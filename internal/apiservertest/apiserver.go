@@ -1,16 +1,16 @@
-// Package apiserver gives tests a real kube-apiserver with its etcd and this repository's CRDs.
-package apiserver
+// Package apiservertest gives tests a real kube-apiserver with its etcd and this repository's CRDs.
+package apiservertest
 
 import (
-	"errors"
 	"os"
 	"path/filepath"
-	"runtime"
 	"sync"
 	"testing"
 
 	"k8s.io/client-go/rest"
 	"sigs.k8s.io/controller-runtime/pkg/envtest"
+
+	"heymarket.dev/operator/internal/testenv"
 )
 
 const (
@@ -68,7 +68,7 @@ func User(t testing.TB, name string) *rest.Config {
 }
 
 func start() {
-	root, err := Root()
+	root, err := testenv.Root()
 	if err != nil {
 		shared.err = err
 		return
@@ -86,13 +86,4 @@ func start() {
 		return
 	}
 	cfg.QPS = -1
-}
-
-// Root returns the directory of this repository.
-func Root() (string, error) {
-	_, file, _, ok := runtime.Caller(0)
-	if !ok {
-		return "", errors.New("the path of this source file is not known")
-	}
-	return filepath.Join(filepath.Dir(file), "..", "..", ".."), nil
 }

@@ -1,8 +1,11 @@
-// Package testenv reads from the environment how large a test is to be.
+// Package testenv is what tests know of where they run: how large they are to be, and the checkout that they are in.
 package testenv
 
 import (
+	"errors"
 	"os"
+	"path/filepath"
+	"runtime"
 	"strconv"
 	"testing"
 )
@@ -19,4 +22,13 @@ func Number(t testing.TB, variable string, otherwise, least int) int {
 		t.Fatalf("%s=%q is not a number of at least %d", variable, text, least)
 	}
 	return n
+}
+
+// Root returns the directory of this repository's checkout.
+func Root() (string, error) {
+	_, file, _, ok := runtime.Caller(0)
+	if !ok {
+		return "", errors.New("the path of this source file is not known")
+	}
+	return filepath.Join(filepath.Dir(file), "..", ".."), nil
 }
