@@ -22,8 +22,8 @@ import (
 
 	"heymarket.dev/operator/api/v1alpha1"
 	"heymarket.dev/operator/internal/apiservertest"
-	"heymarket.dev/operator/internal/testenv"
 	"heymarket.dev/operator/internal/controller/desired"
+	"heymarket.dev/operator/internal/testenv"
 )
 
 var update = flag.Bool("update", false, "rewrite docs/reference/misconfigurations.md")
