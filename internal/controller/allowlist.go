@@ -1,16 +1,12 @@
 package controller
 
 import (
-	"cmp"
 	"fmt"
-	"maps"
-	"slices"
 	"strings"
-	"unicode"
 
 	"k8s.io/apimachinery/pkg/util/validation"
 
-	"heymarket.dev/operator/api/v1alpha1"
+	"heymarket.dev/operator/internal/controller/condition"
 )
 
 // What people may write on Ingresses, Services and Pods acts through other controllers, with those controllers' rights. Who may
@@ -42,11 +38,11 @@ var DefaultAnnotations = AllowList{
 	"kubernetes.io/tls-acme",
 
 	"external-dns.alpha.kubernetes.io/cloudflare-proxied",
-	annotationDNSHostname,
+	condition.AnnotationDNSHostname,
 	"external-dns.alpha.kubernetes.io/ttl",
 
 	"kubernetes.io/ingress.allow-http",
-	annotationIngressClass,
+	condition.AnnotationIngressClass,
 	"kubernetes.io/ingress.global-static-ip-name",
 	"networking.gke.io/managed-certificates",
 	"networking.gke.io/v1beta1.FrontendConfig",
@@ -126,9 +122,6 @@ var DefaultLabels = AllowList{
 	"tags.datadoghq.com/version",
 }
 
-// annotationDNSHostname makes external-dns create names besides the host of the Ingress.
-const annotationDNSHostname = "external-dns.alpha.kubernetes.io/hostname"
-
 // ParseAllowList reads a comma separated list of keys such as example.com/team or example.com/*, in which Default stands for
 // the given defaults. An error says what is wrong with it.
 func ParseAllowList(s string, defaults AllowList) (AllowList, error) {
@@ -148,61 +141,4 @@ func ParseAllowList(s string, defaults AllowList) (AllowList, error) {
 		}
 	}
 	return out, nil
-}
-
-// Allows says whether a key may be set.
-func (a AllowList) Allows(key string) bool {
-	return slices.ContainsFunc(a, func(allowed string) bool {
-		beginning, open := strings.CutSuffix(allowed, "*")
-		return key == allowed || open && strings.HasPrefix(key, beginning)
-	})
-}
-
-// checkMetadata refuses annotations and labels that the operator does not allow.
-func (r *Reconciler) checkMetadata(now *round) {
-	spec, annotations, labels := now.hook.Spec, DefaultAnnotations, DefaultLabels
-	if r.Settings.AllowedAnnotations != nil {
-		annotations = r.Settings.AllowedAnnotations
-	}
-	if r.Settings.AllowedLabels != nil {
-		labels = r.Settings.AllowedLabels
-	}
-	if i := spec.Exposure.Ingress; i != nil {
-		now.checkAnnotations("spec.exposure.ingress.annotations", i.Annotations, annotations)
-	}
-	now.checkAnnotations("spec.receiver.podAnnotations", spec.Receiver.PodAnnotations, annotations)
-	for _, key := range slices.Sorted(maps.Keys(spec.Receiver.PodLabels)) {
-		if !labels.Allows(key) {
-			now.refuse(v1alpha1.ReasonLabelNotAllowed,
-				"Label %q of spec.receiver.podLabels is not one that HeymarketWebhooks may set: remove it, or have the operator's --allowed-labels allow it.", key)
-		}
-	}
-}
-
-func (now *round) checkAnnotations(field string, annotations map[string]v1alpha1.AnnotationValue, allowed AllowList) {
-	for _, key := range slices.Sorted(maps.Keys(annotations)) {
-		value := string(annotations[key])
-		switch {
-		case !allowed.Allows(key):
-			now.refuse(v1alpha1.ReasonAnnotationNotAllowed,
-				"Annotation %q of %s is not one that HeymarketWebhooks may set: remove it, or have the operator's --allowed-annotations allow it.", key, field)
-		case slices.Contains(allowed, "*"): // The operator leaves it to the authors.
-		case strings.ContainsFunc(value, unicode.IsControl):
-			now.refuse(v1alpha1.ReasonAnnotationNotAllowed,
-				"Annotation %q of %s holds a line break or another control character: put its value on one line.", key, field)
-		case key == annotationDNSHostname && !now.isHost(value):
-			now.refuse(v1alpha1.ReasonAnnotationNotAllowed,
-				"Annotation %q of %s names another host than the webhook has, %q: name that one, or remove the annotation.", key, field, cmp.Or(now.input.Host, "none yet"))
-		}
-	}
-}
-
-// isHost says that every name of a comma separated list is the host of the webhook.
-func (now *round) isHost(names string) bool {
-	for name := range strings.SplitSeq(names, ",") {
-		if strings.TrimSuffix(strings.ToLower(strings.TrimSpace(name)), ".") != now.input.Host || !now.input.HostRequested {
-			return false
-		}
-	}
-	return true
 }

@@ -7,6 +7,7 @@ import (
 	networkingv1 "k8s.io/api/networking/v1"
 
 	"heymarket.dev/operator/api/v1alpha1"
+	"heymarket.dev/operator/internal/controller/condition"
 	"heymarket.dev/operator/internal/controller/desired"
 )
 
@@ -20,14 +21,14 @@ func TestAllowList(t *testing.T) {
 		"a": true, "ab": false, "b.io/x": true, "b.io": false, "example.com/team": true, "example.com/teams": false, "example.org/anything": true,
 		"evil.example.org/x": false, "": false,
 	} {
-		if got := list.Allows(key); got != want {
+		if got := condition.Allows(list, key); got != want {
 			t.Errorf("%q is allowed: %v", key, got)
 		}
 	}
 	if none, err := ParseAllowList("", DefaultLabels); err != nil || none == nil || len(none) > 0 {
 		t.Errorf("an empty list: %v, %v, want one that allows nothing", none, err)
 	}
-	if all, err := ParseAllowList("*", nil); err != nil || !all.Allows("anything/x") {
+	if all, err := ParseAllowList("*", nil); err != nil || !condition.Allows(all, "anything/x") {
 		t.Errorf("*: %v, %v", all, err)
 	}
 	for _, bad := range []string{"a b", "example.com/", "example.com/a/b", "exa mple/*", "*a", "https://a"} {
@@ -45,7 +46,7 @@ func TestDefaultAllowLists(t *testing.T) {
 		"prometheus.io/scrape", "prometheus.io/port", "sidecar.istio.io/inject", "linkerd.io/inject", "traffic.sidecar.istio.io/excludeInboundPorts",
 		"nginx.ingress.kubernetes.io/proxy-body-size", "alb.ingress.kubernetes.io/target-type", "kubernetes.io/ingress.class", "cloud.google.com/backend-config",
 	} {
-		if !DefaultAnnotations.Allows(key) {
+		if !condition.Allows(DefaultAnnotations, key) {
 			t.Errorf("annotation %s is not allowed", key)
 		}
 	}
@@ -62,12 +63,12 @@ func TestDefaultAllowLists(t *testing.T) {
 		"iam.amazonaws.com/role", "external-dns.alpha.kubernetes.io/target", "cert-manager.io/common-name", "service.beta.kubernetes.io/aws-load-balancer-type",
 		"container.apparmor.security.beta.kubernetes.io/receiver", "example.com/team", "argocd.argoproj.io/tracking-id",
 	} {
-		if DefaultAnnotations.Allows(key) {
+		if condition.Allows(DefaultAnnotations, key) {
 			t.Errorf("annotation %s is allowed", key)
 		}
 	}
 	for _, key := range []string{"app", "role", "azure.workload.identity/use", "example.com/team", "aadpodidbinding", "security", "pod-security.kubernetes.io/enforce"} {
-		if DefaultLabels.Allows(key) {
+		if condition.Allows(DefaultLabels, key) {
 			t.Errorf("label %s is allowed", key)
 		}
 	}
@@ -88,13 +89,13 @@ func TestAnnotationsAndLabelsThatAreNotAllowed(t *testing.T) {
 		reason        string
 		words         []string
 	}{
-		"common":             {annotations{"cert-manager.io/cluster-issuer": "le", annotationDNSHostname: v1alpha1.AnnotationValue(host + ".")}, annotations{"prometheus.io/scrape": "true"}, map[string]v1alpha1.LabelValue{"sidecar.istio.io/inject": "true"}, "", nil},
+		"common":             {annotations{"cert-manager.io/cluster-issuer": "le", condition.AnnotationDNSHostname: v1alpha1.AnnotationValue(host + ".")}, annotations{"prometheus.io/scrape": "true"}, map[string]v1alpha1.LabelValue{"sidecar.istio.io/inject": "true"}, "", nil},
 		"a snippet":          {ingress: annotations{"nginx.ingress.kubernetes.io/server-snippet": "x"}, reason: v1alpha1.ReasonAnnotationNotAllowed, words: []string{"server-snippet", "spec.exposure.ingress.annotations", "--allowed-annotations"}},
 		"a network":          {pods: annotations{"k8s.v1.cni.cncf.io/networks": "x"}, reason: v1alpha1.ReasonAnnotationNotAllowed, words: []string{"networks", "spec.receiver.podAnnotations", "--allowed-annotations"}},
 		"a label":            {labels: map[string]v1alpha1.LabelValue{"role": "admin"}, reason: v1alpha1.ReasonLabelNotAllowed, words: []string{`"role"`, "spec.receiver.podLabels", "--allowed-labels"}},
 		"several lines":      {ingress: annotations{"nginx.ingress.kubernetes.io/proxy-body-size": "1m;\nreturn 200"}, reason: v1alpha1.ReasonAnnotationNotAllowed, words: []string{"proxy-body-size", "line break"}},
-		"a name of another":  {ingress: annotations{annotationDNSHostname: "www.example.com"}, reason: v1alpha1.ReasonAnnotationNotAllowed, words: []string{"another host", host}},
-		"a name and another": {ingress: annotations{annotationDNSHostname: v1alpha1.AnnotationValue(host + ",www.example.com")}, reason: v1alpha1.ReasonAnnotationNotAllowed},
+		"a name of another":  {ingress: annotations{condition.AnnotationDNSHostname: "www.example.com"}, reason: v1alpha1.ReasonAnnotationNotAllowed, words: []string{"another host", host}},
+		"a name and another": {ingress: annotations{condition.AnnotationDNSHostname: v1alpha1.AnnotationValue(host + ",www.example.com")}, reason: v1alpha1.ReasonAnnotationNotAllowed},
 	} {
 		change(w, w.hook(), func(h *v1alpha1.HeymarketWebhook) {
 			h.Spec.Exposure.Ingress = nil

@@ -15,9 +15,6 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	appsv1ac "k8s.io/client-go/applyconfigurations/apps/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
-
-	"heymarket.dev/operator/api/v1alpha1"
-	"heymarket.dev/operator/internal/controller/desired"
 )
 
 const (
@@ -235,16 +232,4 @@ func ownedItem(owned map[string]any, item any) (map[string]any, bool) {
 		}
 	}
 	return nil, false
-}
-
-const overwrittenChild = "Another field manager keeps changing %s %q back, so the operator sets it less and less often, at last every ten minutes: " +
-	"find it by kubectl get %s %s --show-managed-fields -o yaml, and make it leave the fields of %s alone."
-
-// overwritten notes that the same write has been undone again and again, and how long the next one waits.
-func (now *round) overwritten(c *desired.Child, name string, wait time.Duration) {
-	now.repeated = &failure{c, verdict{
-		reason:  v1alpha1.ReasonChildOverwritten,
-		message: fmt.Sprintf(overwrittenChild, c.Kind, name, strings.ToLower(c.Kind), name, FieldOwner),
-	}}
-	now.nextWrite = max(wait, time.Second)
 }

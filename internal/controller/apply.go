@@ -18,82 +18,80 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/log"
 
 	"heymarket.dev/operator/api/v1alpha1"
+	"heymarket.dev/operator/internal/controller/condition"
 	"heymarket.dev/operator/internal/controller/desired"
 )
 
 // apply sends the children that differ, in the order of Table.
-func (r *Reconciler) apply(ctx context.Context, now *round, want desired.Objects) error {
-	for _, w := range want.Children {
-		if !now.writes() {
-			return nil
-		}
-		if w.Object == nil || !r.served(w.Child) {
+func (r *Reconciler) apply(ctx context.Context, f condition.Facts) (w condition.Writes, err error) {
+	for _, want := range f.Want.Children {
+		if want.Object == nil || !r.served(want.Child) {
 			continue
 		}
-		err := r.pruneExclusive(ctx, now, want, w.Exclusive)
+		err := r.pruneExclusive(ctx, f, &w, want.Exclusive)
 		switch {
 		case err != nil:
-		case w.Exclusive != "" && now.leftover != nil: // It would work against the one that stays.
-		case w.Child == desired.Deployment.Child:
-			err = r.applyDeployment(ctx, now, want)
+		case want.Exclusive != "" && w.Undeleted != nil: // It would work against the one that stays.
+		case want.Child == desired.Deployment.Child:
+			err = r.applyDeployment(ctx, f, &w)
 		default:
-			_, err = r.applyChild(ctx, now, w.Child, w.Object)
+			_, err = r.applyChild(ctx, f, &w, want.Child, want.Object)
 		}
 		if err != nil {
-			return err
+			return w, err
 		}
 	}
-	return nil
+	return w, nil
 }
 
 // pruneExclusive deletes the unwanted children of a group of which at most one may exist.
-func (r *Reconciler) pruneExclusive(ctx context.Context, now *round, want desired.Objects, group string) error {
-	for _, other := range want.Children {
-		if group == "" || other.Exclusive != group || other.Object != nil {
+func (r *Reconciler) pruneExclusive(ctx context.Context, f condition.Facts, w *condition.Writes, group string) error {
+	for _, other := range f.Want.Children {
+		if group == "" || other.Exclusive != group || other.Object != nil || !condition.MayWrite(f, *w) {
 			continue
 		}
-		if err := r.pruneChild(ctx, now, other.Child); err != nil {
+		if err := r.pruneChild(ctx, f, w, other.Child); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func (r *Reconciler) applyDeployment(ctx context.Context, now *round, want desired.Objects) error {
-	if now.held {
+func (r *Reconciler) applyDeployment(ctx context.Context, f condition.Facts, w *condition.Writes) error {
+	if f.Held {
 		return nil
 	}
-	if err := r.handOverReplicas(ctx, now, want); err != nil {
+	if err := r.handOverReplicas(ctx, f, w); err != nil {
 		return err
 	}
-	template, err := templateDigest(want.Deployment)
+	template, err := templateDigest(f.Want.Deployment)
 	if err != nil {
 		return err
 	}
-	want.Deployment.WithAnnotations(map[string]string{annotationAppliedTemplate: template})
-	is := desired.Deployment.In(now.children)
-	answer, err := r.applyChild(ctx, now, desired.Deployment.Child, want.Deployment)
+	f.Want.Deployment.WithAnnotations(map[string]string{annotationAppliedTemplate: template})
+	is := desired.Deployment.In(f.Children)
+	answer, err := r.applyChild(ctx, f, w, desired.Deployment.Child, f.Want.Deployment)
 	// A write that admission turned into what was there rolls nothing out.
-	now.rolled = answer != nil && (is == nil || answer.GetGeneration() > is.Generation)
+	w.DeploymentWritten = answer != nil && (is == nil || answer.GetGeneration() > is.Generation)
 	return err
 }
 
 // applyChild applies want unless the operator has asked for the same before and still owns all of it. What the API server,
 // an admission policy or a webhook made of it is not compared: admission would change it again in the same way. A field
 // that another manager has changed no longer belongs to the operator, so it is written again; when that repeats, ever less
-// often, and a condition reports it. A child that the API server rejects or fails to store is noted in now and stops further
+// often, and a condition reports it. A child that the API server rejects or fails to store is noted in w and stops further
 // writes. It returns the API server's answer, or nil if it has not written.
-func (r *Reconciler) applyChild(ctx context.Context, now *round, c *desired.Child, want any) (client.Object, error) {
-	if !now.writes() {
+func (r *Reconciler) applyChild(ctx context.Context, f condition.Facts, w *condition.Writes, c *desired.Child, want any) (client.Object, error) {
+	if !condition.MayWrite(f, *w) {
 		return nil, nil //nolint:nilnil // nothing was written
 	}
-	name := c.ObjectName(now.hook.Name)
+	name := c.ObjectName(f.Webhook.Name)
 	asked, err := json.Marshal(want)
 	if err != nil {
 		return nil, fmt.Errorf("encode %s %s: %w", c.Kind, name, err)
 	}
 	digest := digestOf(asked)
-	if is := now.children[c]; is != nil {
+	if is := f.Children[c]; is != nil {
 		needed, err := r.applied.needed(is, asked, digest)
 		if err != nil {
 			return nil, fmt.Errorf("read what the operator owns of %s %s: %w", c.Kind, name, err)
@@ -103,7 +101,7 @@ func (r *Reconciler) applyChild(ctx context.Context, now *round, c *desired.Chil
 		}
 		wait, repeated := r.applied.delay(is.GetUID(), digest, time.Now())
 		if repeated {
-			now.overwritten(c, name, wait)
+			w.Overwritten, w.NextWrite = &condition.Failure{Child: c, Name: name}, max(wait, time.Second)
 		}
 		if wait > 0 {
 			return nil, nil //nolint:nilnil // nothing was written
@@ -114,11 +112,10 @@ func (r *Reconciler) applyChild(ctx context.Context, now *round, c *desired.Chil
 		return nil, fmt.Errorf("encode %s %s: %w", c.Kind, name, err)
 	}
 	answer := c.New()
-	answer.SetNamespace(now.hook.Namespace)
+	answer.SetNamespace(f.Webhook.Namespace)
 	answer.SetName(name)
 	err = r.Client.Patch(ctx, answer, client.RawPatch(types.ApplyPatchType, marked), client.FieldOwner(FieldOwner), client.ForceOwnership)
-	wrote, err := now.applied(err, c, name)
-	if !wrote {
+	if wrote, err := noteAnswer(w, err, c, name); !wrote {
 		return nil, err
 	}
 	log.FromContext(ctx).Info("Applied", "child", c.Kind+"/"+name)
@@ -143,44 +140,32 @@ func withAnnotation(object []byte, name, value string) ([]byte, error) {
 	return u.MarshalJSON()
 }
 
-// failure is a child that the API server could not store or remove.
-type failure struct {
-	child *desired.Child
-	verdict
-}
-
-const (
-	refusedChild = "The API server refused %s %q; change the part of the spec, the quota or the policy that it names: %s"
-	failedChild  = "The API server fails to store %s %q, and the operator tries again. If it lasts, repair what the answer names: %s"
-	keptChild    = "The API server does not remove %s %q, which is no longer wanted, and the operator tries again. If it lasts, change the policy or repair what the answer names: %s"
-)
-
-// applied tells success from what is noted, because a person may have to do something, and from what is worth another
-// try at once, which is returned. Of what is noted nothing tells when it changes, so that is tried again too.
-func (now *round) applied(err error, c *desired.Child, name string) (bool, error) {
+// noteAnswer distinguishes success from what is noted, because a person may have to act, and from what is worth another try at
+// once, which is returned. No watch reports when what is noted changes, so that is retried too.
+func noteAnswer(w *condition.Writes, err error, c *desired.Child, name string) (wrote bool, transient error) {
+	failure := &condition.Failure{Child: c, Name: name, Err: err}
 	switch {
 	case err == nil:
 		return true, nil
 	case apierrors.HasStatusCause(err, corev1.NamespaceTerminatingCause):
-		// The resource goes away with its namespace in a moment.
-		now.refuse(v1alpha1.ReasonChildRefused, "The namespace is being deleted.")
+		w.Rejected = failure // The resource is deleted with its namespace in a moment.
 		return false, nil
-	case passing(err):
+	case isTransient(err):
 		return false, fmt.Errorf("apply %s %s: %w", c.Kind, name, err)
 	case apierrors.IsInvalid(err), apierrors.IsForbidden(err), apierrors.IsBadRequest(err), denied(err):
 		// A value in the spec, a quota, an admission policy or webhook, or a right that the operator lacks.
-		now.refuse(v1alpha1.ReasonChildRefused, refusedChild, c.Kind, name, bounded(err.Error()))
+		w.Rejected = failure
 	default:
 		// An admission webhook that does not answer, no address left for a Service, or a kind that is just being uninstalled.
-		now.failure = &failure{c, verdict{reason: v1alpha1.ReasonChildFailed, message: fmt.Sprintf(failedChild, c.Kind, name, bounded(err.Error()))}}
+		w.Failed = failure
 	}
-	now.trouble = fmt.Errorf("apply %s %s: %w", c.Kind, name, err)
+	w.Err = fmt.Errorf("apply %s %s: %w", c.Kind, name, err)
 	return false, nil
 }
 
-// passing says of an error that the next try may well succeed, or that nothing could be written about it either. Any other is
-// an answer of the API server, and stands until somebody does something.
-func passing(err error) bool {
+// isTransient reports that a retry may well succeed, or that nothing could be written about the error either. Any other error
+// is an answer of the API server that stays until a person acts.
+func isTransient(err error) bool {
 	if status := apierrors.APIStatus(nil); !errors.As(err, &status) {
 		return true // It did not answer.
 	}
@@ -192,33 +177,27 @@ func passing(err error) bool {
 // reason for it, such as those of a conflict.
 var denials = regexp.MustCompile(`^admission webhook "[^"]*" denied the request|ValidatingAdmissionPolicy '[^']*' with binding '[^']*' denied request`)
 
-func denied(err error) bool { return denials.MatchString(apiMessage(err)) }
-
-func apiMessage(err error) string {
-	if status := apierrors.APIStatus(nil); errors.As(err, &status) {
-		return status.Status().Message
-	}
-	return ""
-}
+func denied(err error) bool { return denials.MatchString(condition.APIMessage(err)) }
 
 // prune deletes what is no longer wanted. A person's mistake deletes nothing but a route that takes what belongs to another
 // resource.
-func (r *Reconciler) prune(ctx context.Context, now *round, want desired.Objects) error {
-	if !now.accepted() && now.conflicts() {
-		return r.eachRoute(func(c *desired.Child) error { return r.pruneChild(ctx, now, c) })
+func (r *Reconciler) prune(ctx context.Context, f condition.Facts, w condition.Writes) (condition.Writes, error) {
+	if f.Mistake != nil && f.Conflicts() {
+		err := r.eachRoute(func(c *desired.Child) error { return r.pruneChild(ctx, f, &w, c) })
+		return w, err
 	}
-	for _, w := range want.Children {
-		if !now.writes() {
-			return nil
+	for _, want := range f.Want.Children {
+		if !condition.MayWrite(f, w) {
+			break
 		}
-		if w.Object != nil || now.elsewhere(w.Child) {
+		if want.Object != nil || elsewhere(f, want.Child) {
 			continue
 		}
-		if err := r.pruneChild(ctx, now, w.Child); err != nil {
-			return err
+		if err := r.pruneChild(ctx, f, &w, want.Child); err != nil {
+			return w, err
 		}
 	}
-	return nil
+	return w, nil
 }
 
 // eachRoute calls f for the children that lead events to the receiver, until it returns an error.
@@ -234,42 +213,42 @@ func (r *Reconciler) eachRoute(f func(*desired.Child) error) error {
 	return nil
 }
 
-// elsewhere reports whether a child that is not wanted has another host than the one that a rival keeps, and so may stay.
-func (now *round) elsewhere(c *desired.Child) bool {
-	if now.rival == nil {
+// elsewhere reports whether a route that is not wanted has another host than the one that a rival keeps, and so may stay.
+func elsewhere(f condition.Facts, c *desired.Child) bool {
+	if f.Rival == nil {
 		return false
 	}
-	switch c {
-	case desired.Ingress.Child:
-		i := desired.Ingress.In(now.children)
-		return i != nil && !claimsHost(i, now.input.Host)
-	case desired.HTTPRoute.Child:
-		route := desired.HTTPRoute.In(now.children)
-		return route != nil && !routesHost(route, now.input.Host)
+	var hosts []string
+	switch route := f.Children[c].(type) {
+	case *networkingv1.Ingress:
+		for _, rule := range route.Spec.Rules {
+			hosts = append(hosts, rule.Host)
+		}
+	case *unstructured.Unstructured:
+		if c != desired.HTTPRoute.Child {
+			return false
+		}
+		hosts, _, _ = unstructured.NestedStringSlice(route.Object, "spec", "hostnames")
+	default:
+		return false
 	}
-	return false
+	return !slices.Contains(hosts, f.Input.Host)
 }
 
-func claimsHost(i *networkingv1.Ingress, host string) bool {
-	return slices.ContainsFunc(i.Spec.Rules, func(r networkingv1.IngressRule) bool { return r.Host == host })
-}
-
-// pruneChild deletes the child, and forgets it. That the API server does not let it go is noted in now; the other children
-// are not concerned.
-func (r *Reconciler) pruneChild(ctx context.Context, now *round, c *desired.Child) error {
-	is := now.children[c]
-	if is == nil || !is.GetDeletionTimestamp().IsZero() {
+// pruneChild deletes the child. That the API server does not delete it is noted in w; the other children are not concerned.
+func (r *Reconciler) pruneChild(ctx context.Context, f condition.Facts, w *condition.Writes, c *desired.Child) error {
+	is := f.Children[c]
+	if is == nil || !is.GetDeletionTimestamp().IsZero() || slices.Contains(w.Deleted, c) {
 		return nil
 	}
 	err := deleteChild(ctx, r, c.Kind, is)
 	switch {
 	case err == nil:
-		delete(now.children, c)
-	case passing(err):
+		w.Deleted = append(w.Deleted, c)
+	case isTransient(err):
 		return err
 	default:
-		now.leftover = &failure{c, verdict{reason: v1alpha1.ReasonChildFailed, message: fmt.Sprintf(keptChild, c.Kind, is.GetName(), bounded(apiMessage(err)))}}
-		now.trouble = err
+		w.Undeleted, w.Err = &condition.Failure{Child: c, Name: is.GetName(), Err: err}, err
 	}
 	return nil
 }
@@ -282,13 +261,4 @@ func deleteChild(ctx context.Context, r *Reconciler, kind string, child client.O
 	}
 	log.FromContext(ctx).Info("Deleted", "child", kind+"/"+child.GetName())
 	return nil
-}
-
-// bounded keeps a message of the API server to a length that a status can carry.
-func bounded(s string) string {
-	const limit = 1024
-	if len(s) <= limit {
-		return s
-	}
-	return s[:limit] + "…"
 }

@@ -11,34 +11,38 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"heymarket.dev/operator/api/v1alpha1"
+	"heymarket.dev/operator/internal/controller/condition"
 	"heymarket.dev/operator/internal/controller/desired"
 )
 
 // readChildren reads every child of Table that may exist.
-func (r *Reconciler) readChildren(ctx context.Context, now *round) error {
-	now.children = desired.Children{}
+func (r *Reconciler) readChildren(ctx context.Context, f *condition.Facts) error {
+	f.Children = desired.Children{}
 	for _, c := range desired.Table {
-		obj, err := r.readChild(ctx, now, c, c.Wanted(now.input))
-		if err != nil {
+		obj, taken, err := r.readChild(ctx, f.Webhook, c, c.Wanted(f.Input))
+		switch {
+		case err != nil:
 			return err
-		}
-		if obj != nil {
-			now.children[c] = obj
+		case obj != nil:
+			f.Children[c] = obj
+		case taken != nil:
+			f.Taken = append(f.Taken, *taken)
 		}
 	}
+	f.Input.FirstReplicas = desired.Deployment.In(f.Children) == nil
 	return nil
 }
 
 // readChild returns the object, or nil if there is none. What the cache does not know is asked of the API server if the
 // child is wanted: it may be too new for the cache, may have lost its label, or may belong to another owner. An object that
-// the operator made and that has lost its owner is adopted. Any other that is not controlled by this resource is rejected,
-// and never read, changed or deleted. Of an optional child that is not wanted only the metadata is read, from a cache alone:
+// the operator made and that has lost its owner is adopted. If the child is wanted, the name of any other object is taken: it is not
+// read, changed or deleted. Of an optional child that is not wanted only the metadata is read, from a cache alone:
 // a resource that never had one costs no request.
-func (r *Reconciler) readChild(ctx context.Context, now *round, c *desired.Child, wanted bool) (client.Object, error) {
+func (r *Reconciler) readChild(ctx context.Context, hook *v1alpha1.HeymarketWebhook, c *desired.Child, wanted bool) (client.Object, *condition.Taken, error) {
 	if !r.served(c) {
-		return nil, nil //nolint:nilnil // there is none
+		return nil, nil, nil
 	}
-	obj, key := client.Object(c.New()), childKey(now.hook, c)
+	obj, key := client.Object(c.New()), childKey(hook, c)
 	if c.Optional && !wanted {
 		obj = metadataOf(c.GroupVersionKind)
 	}
@@ -52,22 +56,22 @@ func (r *Reconciler) readChild(ctx context.Context, now *round, c *desired.Child
 	}
 	switch {
 	case apierrors.IsNotFound(err):
-		return nil, nil //nolint:nilnil // there is none
+		return nil, nil, nil
 	case err != nil:
-		return nil, fmt.Errorf("read %s %s: %w", c.Kind, key.Name, err)
-	case metav1.IsControlledBy(obj, now.hook):
-		return structured(c, obj), nil
+		return nil, nil, fmt.Errorf("read %s %s: %w", c.Kind, key.Name, err)
+	case metav1.IsControlledBy(obj, hook):
+		return structured(c, obj), nil, nil
 	}
-	adopted, err := r.adopt(ctx, now.hook, obj)
+	adopted, err := r.adopt(ctx, hook, obj)
 	switch {
 	case err != nil:
-		return nil, fmt.Errorf("adopt %s %s: %w", c.Kind, key.Name, err)
+		return nil, nil, fmt.Errorf("adopt %s %s: %w", c.Kind, key.Name, err)
 	case adopted:
-		return structured(c, obj), nil
+		return structured(c, obj), nil, nil
 	case wanted:
-		now.rejectNameTaken(c, obj)
+		return nil, &condition.Taken{Child: c, Name: key.Name, Deleting: !obj.GetDeletionTimestamp().IsZero()}, nil
 	}
-	return nil, nil //nolint:nilnil // there is none of this resource
+	return nil, nil, nil
 }
 
 // structured returns a child of which only the metadata was read as an object of its kind.
@@ -82,22 +86,6 @@ func structured(c *desired.Child, obj client.Object) client.Object {
 	out.SetUID(known.UID)
 	out.SetDeletionTimestamp(known.DeletionTimestamp)
 	return out
-}
-
-func (now *round) rejectNameTaken(c *desired.Child, obj client.Object) {
-	now.unwatched = true
-	switch {
-	case !obj.GetDeletionTimestamp().IsZero():
-		now.refuse(v1alpha1.ReasonChildNameTaken, "%s %q belongs to an earlier HeymarketWebhook of this name and is about to be removed.", c.Kind, obj.GetName())
-	case c == desired.URLSecret.Child:
-		now.refuse(v1alpha1.ReasonChildNameTaken,
-			"%s %q exists and was not made by the operator, so it is left alone. If it holds the URL that Heymarket sends to, keep a copy of it before you rename it; or give the HeymarketWebhook another name.",
-			c.Kind, obj.GetName())
-	default:
-		now.refuse(v1alpha1.ReasonChildNameTaken,
-			"%s %q exists and does not belong to this HeymarketWebhook, so it is left alone: delete or rename it, or give the HeymarketWebhook another name.",
-			c.Kind, obj.GetName())
-	}
 }
 
 // served reports whether the cluster has the kind of the child.

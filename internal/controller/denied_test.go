@@ -12,6 +12,7 @@ import (
 
 	"heymarket.dev/operator/api/v1alpha1"
 	"heymarket.dev/operator/internal/contract"
+	"heymarket.dev/operator/internal/controller/condition"
 )
 
 // An admission webhook may deny with any code. None is taken for a conflict that passes, or for a resource that is gone.
@@ -156,7 +157,7 @@ func TestWordsOfTheAPIServerWakeNobody(t *testing.T) {
 	t.Parallel()
 	said := func(reason, message string) *v1alpha1.HeymarketWebhook {
 		h := &v1alpha1.HeymarketWebhook{}
-		setCondition(&h.Status, v1alpha1.ConditionAccepted, verdict{reason: reason, message: message})
+		condition.Set(&h.Status, v1alpha1.ConditionAccepted, condition.Condition{Reason: reason, Message: message})
 		h.Status.Conditions[0].LastTransitionTime = metav1.Unix(1, 0)
 		return h
 	}
@@ -190,6 +191,7 @@ func TestWhatWaitsForAnotherChildSaysSo(t *testing.T) {
 func TestConfigurationThatIsNotHandedOut(t *testing.T) {
 	t.Parallel()
 	w := settled(t)
+	w.admit("203.0.113.7")
 	w.rollOut(2)
 	w.serve("10.1.0.1", "10.1.0.2")
 	w.reconcile()

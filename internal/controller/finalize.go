@@ -19,6 +19,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
 	"heymarket.dev/operator/api/v1alpha1"
+	"heymarket.dev/operator/internal/controller/condition"
 	"heymarket.dev/operator/internal/controller/desired"
 )
 
@@ -26,33 +27,17 @@ const (
 	// removalDeadline is how long a deleted resource may be held back by its keys, from when the operator first saw the deletion.
 	removalDeadline = 5 * time.Minute
 	// How soon to look again whether the Pods have ended, and whether the keys are removed.
-	podsAgain = 2 * time.Second
+	requeueAfter = 2 * time.Second
 )
 
 // keepFinalizer sees to it that a resource has the finalizer if and only if its keys go with it. It returns why not if the
 // API server does not let it.
 func (r *Reconciler) keepFinalizer(ctx context.Context, hook *v1alpha1.HeymarketWebhook) (refused, err error) {
 	err = r.setFinalizer(ctx, hook, hook.Spec.DeletionPolicy == v1alpha1.DeletionDelete)
-	if err != nil && !passing(err) {
+	if err != nil && !isTransient(err) {
 		return err, nil
 	}
 	return nil, err
-}
-
-// finalizerRefused is the message of an error that is not passing.
-func finalizerRefused(err error) string {
-	return fmt.Sprintf("The API server does not let the operator write the finalizer %s, which goes with spec.deletionPolicy; change the policy that it names: %s",
-		v1alpha1.FinalizerRedisKeys, bounded(apiMessage(err)))
-}
-
-// refuseFinalizer notes what keepFinalizer was told: a receiver would store events of which nobody knows whether they go with
-// the resource.
-func (now *round) refuseFinalizer(err error) {
-	if err == nil {
-		return
-	}
-	now.refuse(v1alpha1.ReasonFinalizerRefused, "%s", finalizerRefused(err))
-	now.trouble = err
 }
 
 // setFinalizer writes nothing but the list of finalizers, and only over the list that it has read. Server-side apply would
@@ -83,14 +68,14 @@ func (r *Reconciler) finalize(ctx context.Context, hook *v1alpha1.HeymarketWebho
 		return reconcile.Result{}, nil
 	}
 	if hook.Spec.DeletionPolicy != v1alpha1.DeletionDelete {
-		return r.letGo(ctx, hook, func() {})
+		return r.removeFinalizer(ctx, hook, func() {})
 	}
 	deadline := cmp.Or(r.Settings.removalDeadline, removalDeadline)
 	left := deadline
 	if begun, waits, known := removalBegun(hook); known {
 		left = time.Until(begun.Add(deadline))
 		if left <= 0 && waits != "" {
-			return r.letGo(ctx, hook, func() { r.tellKeysKept(ctx, hook, waits) })
+			return r.removeFinalizer(ctx, hook, func() { r.emitKeysKeptEvent(ctx, hook, waits) })
 		}
 	}
 	ending, err := r.namespaceEnding(ctx, hook.Namespace)
@@ -98,35 +83,35 @@ func (r *Reconciler) finalize(ctx context.Context, hook *v1alpha1.HeymarketWebho
 	case err != nil:
 		return reconcile.Result{}, err
 	case ending: // No Pod can be created any more, and the running ones are ending.
-		return r.letGo(ctx, hook, func() { r.tellKeysKept(ctx, hook, namespaceEndingMessage) })
+		return r.removeFinalizer(ctx, hook, func() { r.emitKeysKeptEvent(ctx, hook, namespaceEndingMessage) })
 	}
 	why, trouble := r.removeKeys(ctx, hook)
 	switch {
-	case trouble != nil && passing(trouble):
-		return soon(trouble)
+	case trouble != nil && isTransient(trouble):
+		return requeueOnConflict(trouble)
 	case trouble != nil:
-		why = &verdict{reason: v1alpha1.ReasonReceiverNotEnded, message: fmt.Sprintf(
+		why = &condition.Condition{Reason: v1alpha1.ReasonReceiverNotEnded, Message: fmt.Sprintf(
 			"The API server refuses what removes the keys from Redis; change the quota or the policy that it names: %s. "+
-				keysStay, bounded(apiMessage(trouble)))}
+				keysStay, condition.Bounded(condition.APIMessage(trouble)))}
 	case why == nil:
-		return r.letGo(ctx, hook, func() {
+		return r.removeFinalizer(ctx, hook, func() {
 			r.event(hook, corev1.EventTypeNormal, v1alpha1.EventRedisKeysRemoved, "Delete", "All keys that begin with %s are removed from Redis.", keyPrefix(hook))
 		})
 	}
 	if left <= 0 {
-		return r.letGo(ctx, hook, func() { r.tellKeysKept(ctx, hook, why.message) })
+		return r.removeFinalizer(ctx, hook, func() { r.emitKeysKeptEvent(ctx, hook, why.Message) })
 	}
 	switch err := r.reportDeletion(ctx, hook, *why); {
-	case err != nil && passing(err):
-		return soon(err)
+	case err != nil && isTransient(err):
+		return requeueOnConflict(err)
 	case err != nil && time.Since(hook.DeletionTimestamp.Time) > removalDeadline: // The status cannot carry since when.
-		return r.letGo(ctx, hook, func() { r.tellKeysKept(ctx, hook, why.message) })
+		return r.removeFinalizer(ctx, hook, func() { r.emitKeysKeptEvent(ctx, hook, why.Message) })
 	case err != nil:
 		return reconcile.Result{}, err
 	case trouble != nil:
 		return reconcile.Result{}, trouble
 	}
-	return reconcile.Result{RequeueAfter: max(min(podsAgain, left), time.Millisecond)}, nil
+	return reconcile.Result{RequeueAfter: max(min(requeueAfter, left), time.Millisecond)}, nil
 }
 
 // keysStay ends the sentences about what holds a deletion back.
@@ -165,25 +150,25 @@ func (r *Reconciler) namespaceEnding(ctx context.Context, name string) (bool, er
 	return !namespace.DeletionTimestamp.IsZero(), nil
 }
 
-// letGo takes the finalizer away and then tells what came of the keys, once. If the API server does not let it, the status
+// removeFinalizer takes the finalizer away and then tells what came of the keys, once. If the API server does not let it, the status
 // tells.
-func (r *Reconciler) letGo(ctx context.Context, hook *v1alpha1.HeymarketWebhook, tell func()) (reconcile.Result, error) {
+func (r *Reconciler) removeFinalizer(ctx context.Context, hook *v1alpha1.HeymarketWebhook, tell func()) (reconcile.Result, error) {
 	err := r.setFinalizer(ctx, hook, false)
 	switch {
 	case err == nil:
 		tell()
 		return reconcile.Result{}, nil
-	case passing(err):
-		return soon(err)
+	case isTransient(err):
+		return requeueOnConflict(err)
 	}
-	if unreported := r.reportDeletion(ctx, hook, verdict{reason: v1alpha1.ReasonFinalizerRefused, message: finalizerRefused(err)}); unreported != nil {
-		return soon(unreported)
+	if unreported := r.reportDeletion(ctx, hook, *condition.FinalizerRejected(err)); unreported != nil {
+		return requeueOnConflict(unreported)
 	}
 	return reconcile.Result{}, err
 }
 
-// soon has a write that came too late tried again upon a newer view.
-func soon(err error) (reconcile.Result, error) {
+// requeueOnConflict has a write that came too late tried again upon a newer view.
+func requeueOnConflict(err error) (reconcile.Result, error) {
 	if apierrors.IsConflict(err) {
 		return reconcile.Result{RequeueAfter: 100 * time.Millisecond}, nil
 	}
@@ -191,13 +176,13 @@ func soon(err error) (reconcile.Result, error) {
 }
 
 var (
-	receiversEnding = &verdict{reason: v1alpha1.ReasonReceiverEnding, message: "The receiver Pods have to end before the keys are removed from Redis."}
-	keysGoing       = &verdict{reason: v1alpha1.ReasonReceiverEnding, message: "A Pod is being started that removes the keys from Redis."}
+	receiversEnding = &condition.Condition{Reason: v1alpha1.ReasonReceiverEnding, Message: "The receiver Pods have to end before the keys are removed from Redis."}
+	removingKeys    = &condition.Condition{Reason: v1alpha1.ReasonReceiverEnding, Message: "A Pod is being started that removes the keys from Redis."}
 )
 
 // removeKeys takes the next step towards the end of the keys. It returns nil if they are gone, or what is waited for. An error
 // that is not passing is a refusal by the API server.
-func (r *Reconciler) removeKeys(ctx context.Context, hook *v1alpha1.HeymarketWebhook) (*verdict, error) {
+func (r *Reconciler) removeKeys(ctx context.Context, hook *v1alpha1.HeymarketWebhook) (*condition.Condition, error) {
 	if err := r.endRoutes(ctx, hook); err != nil {
 		return nil, err
 	}
@@ -211,7 +196,7 @@ func (r *Reconciler) removeKeys(ctx context.Context, hook *v1alpha1.HeymarketWeb
 	case err != nil:
 		return r.startRemoval(ctx, hook)
 	case !metav1.IsControlledBy(deployment, hook):
-		return &verdict{reason: v1alpha1.ReasonRedisKeysLeft, message: fmt.Sprintf(
+		return &condition.Condition{Reason: v1alpha1.ReasonRedisKeysLeft, Message: fmt.Sprintf(
 			"The keys cannot be removed from Redis, because Deployment %q is not the operator's: delete or rename it. "+keysStay, key.Name)}, nil
 	case !deployment.DeletionTimestamp.IsZero():
 		return receiversEnding, nil
@@ -224,9 +209,8 @@ func (r *Reconciler) removeKeys(ctx context.Context, hook *v1alpha1.HeymarketWeb
 
 // endRoutes removes what leads events to the receiver.
 func (r *Reconciler) endRoutes(ctx context.Context, hook *v1alpha1.HeymarketWebhook) error {
-	now := &round{hook: hook}
 	return r.eachRoute(func(c *desired.Child) error {
-		route, err := r.readChild(ctx, now, c, false)
+		route, _, err := r.readChild(ctx, hook, c, false)
 		if err != nil || route == nil || !route.GetDeletionTimestamp().IsZero() {
 			return err
 		}
@@ -235,7 +219,7 @@ func (r *Reconciler) endRoutes(ctx context.Context, hook *v1alpha1.HeymarketWebh
 }
 
 // startRemoval starts the Pod that removes the keys, once no other Pod of the webhook is left that could write some.
-func (r *Reconciler) startRemoval(ctx context.Context, hook *v1alpha1.HeymarketWebhook) (*verdict, error) {
+func (r *Reconciler) startRemoval(ctx context.Context, hook *v1alpha1.HeymarketWebhook) (*condition.Condition, error) {
 	pods := &metav1.PartialObjectMetadataList{}
 	pods.SetGroupVersionKind(corev1.SchemeGroupVersion.WithKind("PodList"))
 	if err := r.Live.List(ctx, pods, client.InNamespace(hook.Namespace), client.MatchingLabels(desired.PodLabels(hook.Name)), client.Limit(1)); err != nil {
@@ -251,47 +235,47 @@ func (r *Reconciler) startRemoval(ctx context.Context, hook *v1alpha1.HeymarketW
 		Webhook: hook, SharedRedis: r.Redis(), Image: r.Settings.ReceiverImage, TargetAddresses: r.Settings.TargetAddresses,
 	})
 	if err != nil {
-		return &verdict{reason: v1alpha1.ReasonRedisKeysLeft, message: fmt.Sprintf("The keys cannot be removed from Redis: %s. "+keysStay, bounded(err.Error()))}, nil
+		return &condition.Condition{Reason: v1alpha1.ReasonRedisKeysLeft, Message: fmt.Sprintf("The keys cannot be removed from Redis: %s. "+keysStay, condition.Bounded(err.Error()))}, nil
 	}
-	now := &round{hook: hook, children: desired.Children{}}
-	secret, err := r.readChild(ctx, now, desired.ConfigSecret.Child, true)
+	secret, taken, err := r.readChild(ctx, hook, desired.ConfigSecret.Child, true)
 	switch {
 	case err != nil:
 		return nil, err
-	case !now.accepted():
-		return &verdict{reason: v1alpha1.ReasonRedisKeysLeft, message: now.refusal.message + " " + keysStay}, nil
+	case taken != nil:
+		return &condition.Condition{Reason: v1alpha1.ReasonRedisKeysLeft, Message: condition.NameTaken(*taken).Message + " " + keysStay}, nil
 	}
+	f, w := condition.Facts{Webhook: hook, Children: desired.Children{}}, condition.Writes{}
 	if secret != nil {
-		now.children[desired.ConfigSecret.Child] = secret
+		f.Children[desired.ConfigSecret.Child] = secret
 	}
-	if _, err := r.applyChild(ctx, now, desired.ConfigSecret.Child, removal.ConfigSecret); err != nil {
+	if _, err := r.applyChild(ctx, f, &w, desired.ConfigSecret.Child, removal.ConfigSecret); err != nil {
 		return nil, err
 	}
-	if _, err := r.applyChild(ctx, now, desired.Deployment.Child, removal.Deployment); err != nil {
+	if _, err := r.applyChild(ctx, f, &w, desired.Deployment.Child, removal.Deployment); err != nil {
 		return nil, err
 	}
-	return keysGoing, now.trouble
+	return removingKeys, w.Err
 }
 
 // askRemoval asks the Pod that removes the keys how far it is. What answers may be anything in the namespace: it decides about
 // the keys of that namespace's own webhook alone.
-func (r *Reconciler) askRemoval(ctx context.Context, hook *v1alpha1.HeymarketWebhook) (*verdict, error) {
+func (r *Reconciler) askRemoval(ctx context.Context, hook *v1alpha1.HeymarketWebhook) (*condition.Condition, error) {
 	pods, err := listPods(ctx, r.Client, hook)
 	if err != nil {
 		return nil, err
 	}
-	why := keysGoing
+	why := removingKeys
 	for _, report := range askPods(ctx, r.Pods, append(pods.ready, pods.waiting...)) {
 		switch {
 		case report == nil || report.Removal == nil:
 		case report.Removal.Done:
 			return nil, nil //nolint:nilnil // nothing is waited for any more
 		case len(report.Problems) > 0 && report.Problems[0].Known():
-			why = &verdict{reason: v1alpha1.ReasonRedisKeysLeft, message: fmt.Sprintf(
+			why = &condition.Condition{Reason: v1alpha1.ReasonRedisKeysLeft, Message: fmt.Sprintf(
 				"The keys cannot be removed from Redis: %s The Redis user needs SCAN and UNLINK. %s", report.Problems[0].Message(), keysStay)}
 		}
 	}
-	if why != keysGoing {
+	if why != removingKeys {
 		return why, nil
 	}
 	missing, err := r.redisMissing(ctx, hook)
@@ -302,14 +286,14 @@ func (r *Reconciler) askRemoval(ctx context.Context, hook *v1alpha1.HeymarketWeb
 }
 
 // redisMissing says which key of a Secret is missing without which the Pod that removes the keys cannot start; nil for none.
-func (r *Reconciler) redisMissing(ctx context.Context, hook *v1alpha1.HeymarketWebhook) (*verdict, error) {
+func (r *Reconciler) redisMissing(ctx context.Context, hook *v1alpha1.HeymarketWebhook) (*condition.Condition, error) {
 	for _, ref := range desired.RedisReferences(hook) {
 		secret, err := r.readSecret(ctx, client.ObjectKey{Namespace: hook.Namespace, Name: ref.Secret}, ref.Key)
 		if client.IgnoreNotFound(err) != nil {
 			return nil, fmt.Errorf("read Secret %s of %s: %w", ref.Secret, ref.Field, err)
 		}
 		if found := err == nil && secret.Data[ref.Key] != nil; !found {
-			return &verdict{reason: v1alpha1.ReasonRedisKeysLeft, message: fmt.Sprintf(
+			return &condition.Condition{Reason: v1alpha1.ReasonRedisKeysLeft, Message: fmt.Sprintf(
 				"The keys cannot be removed from Redis: key %q of Secret %q of %s does not exist. Restore it, or set spec.deletionPolicy to Retain. "+keysStay,
 				ref.Key, ref.Secret, ref.Field)}, nil
 		}
@@ -318,14 +302,14 @@ func (r *Reconciler) redisMissing(ctx context.Context, hook *v1alpha1.HeymarketW
 }
 
 // reportDeletion tells in the status what the deletion waits for.
-func (r *Reconciler) reportDeletion(ctx context.Context, hook *v1alpha1.HeymarketWebhook, why verdict) error {
+func (r *Reconciler) reportDeletion(ctx context.Context, hook *v1alpha1.HeymarketWebhook, why condition.Condition) error {
 	updated := hook.DeepCopy()
 	updated.Status.ObservedGeneration = hook.Generation
 	if _, _, known := removalBegun(hook); !known {
 		// It is False from now on, and because of the deletion, see removalBegun.
 		meta.RemoveStatusCondition(&updated.Status.Conditions, v1alpha1.ConditionReady)
 	}
-	setCondition(&updated.Status, v1alpha1.ConditionReady, why)
+	condition.Set(&updated.Status, v1alpha1.ConditionReady, why)
 	if equality.Semantic.DeepEqual(hook.Status, updated.Status) || r.pace.take(hook.UID, time.Now()) > 0 {
 		return nil // What comes too soon after other writes is reported by a later round.
 	}
@@ -333,15 +317,15 @@ func (r *Reconciler) reportDeletion(ctx context.Context, hook *v1alpha1.Heymarke
 	if err := r.Client.Status().Patch(ctx, updated, patch, client.FieldOwner(FieldOwner)); err != nil {
 		return client.IgnoreNotFound(fmt.Errorf("write status: %w", err))
 	}
-	r.tellCondition(hook, &hook.Status, &updated.Status, v1alpha1.ConditionReady, "Delete", func(reason string) bool {
-		return reason != v1alpha1.ReasonReceiverEnding
-	})
+	for _, e := range condition.DeletionEvents(&hook.Status, &updated.Status) {
+		r.event(hook, e.Type, e.Reason, e.Action, "%s", e.Message)
+	}
 	return nil
 }
 
-// tellKeysKept reports that the keys stay, why, and how to remove them. A namespace that is being deleted takes no events, so
+// emitKeysKeptEvent reports that the keys stay, why, and how to remove them. A namespace that is being deleted takes no events, so
 // there the event is about the Namespace, and the log has it in any case.
-func (r *Reconciler) tellKeysKept(ctx context.Context, hook *v1alpha1.HeymarketWebhook, why string) {
+func (r *Reconciler) emitKeysKeptEvent(ctx context.Context, hook *v1alpha1.HeymarketWebhook, why string) {
 	prefix := keyPrefix(hook)
 	var about runtime.Object = hook
 	if why == namespaceEndingMessage {

@@ -16,6 +16,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
 	"heymarket.dev/operator/api/v1alpha1"
+	"heymarket.dev/operator/internal/controller/condition"
 	"heymarket.dev/operator/internal/controller/desired"
 )
 
@@ -320,11 +321,11 @@ func TestIngressAddress(t *testing.T) {
 		"192.0.2.1":      ingress(networkingv1.IngressLoadBalancerIngress{IP: "192.0.2.1"}),
 		"":               ingress(),
 	} {
-		if got := ingressAddress(i); got != want {
+		if got := condition.IngressAddress(i); got != want {
 			t.Errorf("%q, want %q", got, want)
 		}
 	}
-	if got := ingressAddress(nil); got != "" {
+	if got := condition.IngressAddress(nil); got != "" {
 		t.Errorf("no Ingress: %q", got)
 	}
 }

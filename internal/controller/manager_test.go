@@ -364,7 +364,7 @@ func TestManagerServesANamespaceWhileThePodsOfAnotherAreSilent(t *testing.T) {
 func TestManagerWaitsForOthers(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	w.r.Settings.pollPeriod, w.r.Settings.exposurePatience = 50*time.Millisecond, 100*time.Millisecond
+	w.r.Settings.pollPeriod, w.r.Settings.exposureTimeout = 50*time.Millisecond, 100*time.Millisecond
 	w.manage(operator(t, "service-test"), w.namespace)
 	w.secret("heymarket", map[string]string{"token": canary})
 	w.webhook(`

@@ -11,6 +11,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"heymarket.dev/operator/api/v1alpha1"
+	"heymarket.dev/operator/internal/controller/condition"
 	"heymarket.dev/operator/internal/controller/desired"
 )
 
@@ -86,10 +87,7 @@ func (m *webhookMetrics) Collect(ch chan<- prometheus.Metric) {
 
 func (m *webhookMetrics) conditions(ch chan<- prometheus.Metric, hook *v1alpha1.HeymarketWebhook) {
 	for _, c := range hook.Status.Conditions {
-		switch c.Type {
-		case v1alpha1.ConditionReady, v1alpha1.ConditionAccepted, v1alpha1.ConditionAvailable, v1alpha1.ConditionExposed,
-			v1alpha1.ConditionDurable, v1alpha1.ConditionScaled:
-		default:
+		if !condition.Known(c.Type) {
 			continue // written by others
 		}
 		reason := c.Reason[:min(len(c.Reason), reasonBytes)]

@@ -311,7 +311,7 @@ var misconfigurations = []struct {
 				mistake:   "An admission webhook of the cluster does not answer",
 				before:    deadWebhook,
 				condition: v1alpha1.ConditionAvailable, reason: v1alpha1.ReasonChildFailed,
-				words: []string{`Service "support-receiver"`, `failed calling webhook "validate.example.com"`, "tries again", "repair what the answer names"},
+				words: []string{`Service "support-receiver"`, `failed calling webhook "validate.example.com"`, "retries", "fix what the answer names"},
 			},
 			{
 				mistake: "A quota forbids the Pods",
@@ -387,7 +387,7 @@ var misconfigurations = []struct {
 				},
 				after:     func(w *world) { w.admit("203.0.113.7") },
 				condition: v1alpha1.ConditionExposed, reason: v1alpha1.ReasonCertificateMissing,
-				words: []string{`"support-tls" of spec.exposure.ingress.tlsSecretName`, `nothing under the key "tls.crt"`, "kubectl create secret tls"},
+				words: []string{`"support-tls" of spec.exposure.ingress.tlsSecretName`, `no value under the key "tls.crt"`, "kubectl create secret tls"},
 			},
 			{
 				mistake: "Two webhooks with one host and path", spec: "exposure: {host: hooks.example.com, path: /hooks}",
@@ -416,7 +416,7 @@ var misconfigurations = []struct {
 				mistake: "The Gateway does not exist, or no controller serves it", spec: "exposure: {type: HTTPRoute, httpRoute: {parentRefs: [{name: pubic, namespace: gateways}]}}",
 				before: impatient, after: func(*world) {},
 				condition: v1alpha1.ConditionExposed, reason: v1alpha1.ReasonRouteIgnored,
-				words: []string{`"pubic" of spec.exposure.httpRoute.parentRefs`, "has not said", "check that it exists", "kubectl get gateway -n gateways"},
+				words: []string{`"pubic" of spec.exposure.httpRoute.parentRefs`, "has not reported", "check that it exists", "kubectl get gateway -n gateways"},
 			},
 			{
 				mistake: "The Gateway takes no routes from this namespace", spec: "exposure: {type: HTTPRoute, httpRoute: {parentRefs: [{name: public}]}}",
@@ -424,7 +424,7 @@ var misconfigurations = []struct {
 					route := &unstructured.Unstructured{}
 					route.SetGroupVersionKind(desired.HTTPRouteKind)
 					get(w, "support-receiver", route)
-					refused := condition("Accepted", "False", "NotAllowedByListeners", route.GetGeneration())
+					refused := routeCondition("Accepted", "False", "NotAllowedByListeners", route.GetGeneration())
 					refused["message"] = "No listener of the Gateway allows routes from this namespace."
 					route.Object["status"] = map[string]any{"parents": []any{map[string]any{
 						"parentRef": map[string]any{"name": "public"}, "conditions": []any{refused},
@@ -432,21 +432,21 @@ var misconfigurations = []struct {
 					w.do(w.person.Status().Update(w.t.Context(), route))
 				},
 				condition: v1alpha1.ConditionExposed, reason: v1alpha1.ReasonRouteRefused,
-				words: []string{`"public" of spec.exposure.httpRoute.parentRefs`, "does not take", "NotAllowedByListeners", "allows routes from this namespace"},
+				words: []string{`"public" of spec.exposure.httpRoute.parentRefs`, "rejects HTTPRoute", "NotAllowedByListeners", "allows routes from this namespace"},
 			},
 			{
-				mistake: "Nobody has named a Gateway", spec: "exposure: {type: HTTPRoute}",
+				mistake: "No Gateway is named", spec: "exposure: {type: HTTPRoute}",
 				condition: v1alpha1.ConditionExposed, reason: v1alpha1.ReasonGatewayUnknown,
-				words: []string{"Nobody has named a Gateway", "spec.exposure.httpRoute.parentRefs", "--gateway"},
+				words: []string{"No Gateway is configured", "spec.exposure.httpRoute.parentRefs", "--gateway"},
 			},
 			{
-				mistake: "Nobody has named the host", spec: "exposure: {type: HTTPRoute, httpRoute: {parentRefs: [{name: public}]}}",
+				mistake: "No host is named", spec: "exposure: {type: HTTPRoute, httpRoute: {parentRefs: [{name: public}]}}",
 				before: func(w *world) {
 					secret("heymarket", "token", canary)(w)
 					w.r.Settings.HostTemplate = nil
 				},
 				condition: v1alpha1.ConditionExposed, reason: v1alpha1.ReasonHostUnknown,
-				words: []string{"does not tell the host", "set spec.exposure.host", "--host-template"},
+				words: []string{"The host of the URL is unknown", "set spec.exposure.host", "--host-template"},
 			},
 		},
 	},
@@ -560,7 +560,7 @@ func secret(name, key, value string) func(*world) {
 func impatient(w *world) {
 	w.t.Helper()
 	secret("heymarket", "token", canary)(w)
-	w.r.Settings.exposurePatience = 1
+	w.r.Settings.exposureTimeout = 1
 }
 
 // deploymentSays plays a Deployment controller that does not get on.

@@ -22,9 +22,6 @@ const (
 	podStatusLimit = 16 << 10
 )
 
-// redisWorks says that the Pod reports Redis as usable.
-func redisWorks(s contract.Status) bool { return s.Redis == contract.RedisOK }
-
 // HTTPPodStatus asks by GET /status on the Pod's ops port.
 type HTTPPodStatus struct {
 	client *http.Client

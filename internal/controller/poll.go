@@ -18,6 +18,7 @@ import (
 
 	"heymarket.dev/operator/api/v1alpha1"
 	"heymarket.dev/operator/internal/contract"
+	"heymarket.dev/operator/internal/controller/condition"
 	"heymarket.dev/operator/internal/controller/desired"
 )
 
@@ -35,8 +36,6 @@ type podPoll struct {
 	webhooks client.Reader
 	pods     PodStatus
 	period   time.Duration
-	// patience with those who have to take an Ingress or HTTPRoute.
-	patience time.Duration
 }
 
 var _ source.Source = podPoll{}
@@ -69,7 +68,7 @@ func (p podPoll) round(ctx context.Context, queue workqueue.TypedRateLimitingInt
 	for range min(pollers, len(hooks.Items)) {
 		wg.Go(func() {
 			for key := range work {
-				if p.news(ctx, key) {
+				if p.needsReconcile(ctx, key) {
 					queue.Add(reconcile.Request{NamespacedName: key})
 				}
 				asking.giveBack(key.Namespace)
@@ -94,9 +93,9 @@ func (p podPoll) round(ctx context.Context, queue workqueue.TypedRateLimitingInt
 	sleep(ctx, step)
 }
 
-// news says whether the Pods of a resource say other than its status does, as far as the status may change by now. Of
-// a resource whose Pods do not serve only what they know of Redis is looked at here.
-func (p podPoll) news(ctx context.Context, key client.ObjectKey) bool {
+// needsReconcile reports whether the Pods of a resource report other than its status, as far as the status may change by now.
+// If the Pods do not serve, only what they know of Redis counts.
+func (p podPoll) needsReconcile(ctx context.Context, key client.ObjectKey) bool {
 	hook := &v1alpha1.HeymarketWebhook{}
 	if err := p.webhooks.Get(ctx, key, hook); err != nil {
 		return false // Deleted meanwhile.
@@ -104,64 +103,47 @@ func (p podPoll) news(ctx context.Context, key client.ObjectKey) bool {
 	if !hook.DeletionTimestamp.IsZero() {
 		return false
 	}
-	if c := meta.FindStatusCondition(hook.Status.Conditions, v1alpha1.ConditionExposed); c != nil &&
-		slices.Contains(pendingExposure, c.Reason) &&
-		time.Since(c.LastTransitionTime.Time) > p.patience {
-		return true // No watch tells that nothing happens.
-	}
 	addresses, err := listPods(ctx, p.webhooks, hook)
 	if err != nil {
 		return false // Only a cache that is shut down fails.
 	}
 	if !meta.IsStatusConditionTrue(hook.Status.Conditions, v1alpha1.ConditionAvailable) {
-		return len(addresses.ready) == 0 && p.newsOfWaiting(ctx, hook, addresses.waiting)
+		if len(addresses.ready) > 0 {
+			return false
+		}
+		// Pods are listed before they answer, and nothing reports when they do.
+		reports := answers(askPods(ctx, p.pods, addresses.waiting))
+		return len(reports) > 0 && reportsDurability(hook, reports)
 	}
 	if len(addresses.ready) == 0 {
 		return false
 	}
-	var reports []contract.Status
-	for _, r := range askPods(ctx, p.pods, addresses.ready) {
-		if r == nil {
-			return true
-		}
-		reports = append(reports, *r)
-	}
-	if ctx.Err() != nil {
+	answered := askPods(ctx, p.pods, addresses.ready)
+	switch {
+	case ctx.Err() != nil:
 		return false
-	}
-	if differs(hook, observeDurability(hook, reports)) {
+	case slices.Contains(answered, nil), reportsDurability(hook, answers(answered)):
 		return true
 	}
+	reports := answers(answered)
 	handedOut := &corev1.Secret{}
 	if err := p.webhooks.Get(ctx, client.ObjectKey{Namespace: key.Namespace, Name: desired.ReceiverName(key.Name)}, handedOut); err != nil {
 		return true
 	}
 	digest := configDigest(handedOut)
 	after := hook.Status.DeepCopy()
-	after.Targets = nil
-	figures(hook, after, serving(reports, digest), time.Now())
+	setTargets(after, hook, serving(reports, digest), time.Now())
 	if meta.IsStatusConditionTrue(hook.Status.Conditions, v1alpha1.ConditionAccepted) {
-		tokens(hook, after, reports, digest, time.Now())
+		setTokens(after, hook, serving(reports, digest), time.Now())
 	}
 	return !equality.Semantic.DeepEqual(&hook.Status, after)
 }
 
-// newsOfWaiting says whether Pods that are not ready know something of Redis that the status does not say. They are known to be
-// there before they answer, and nothing tells when they do.
-func (p podPoll) newsOfWaiting(ctx context.Context, hook *v1alpha1.HeymarketWebhook, waiting []podAddresses) bool {
-	var reports []contract.Status
-	for _, r := range askPods(ctx, p.pods, waiting) {
-		if r != nil {
-			reports = append(reports, *r)
-		}
-	}
-	return len(reports) > 0 && differs(hook, observeDurability(hook, reports))
-}
-
-// differs says whether the status says something else of Redis.
-func differs(hook *v1alpha1.HeymarketWebhook, durable verdict) bool {
+// reportsDurability reports whether Pods that answered know something of Redis that the status does not have.
+func reportsDurability(hook *v1alpha1.HeymarketWebhook, reports []contract.Status) bool {
+	durable := condition.Durable(condition.Facts{Now: time.Now(), Webhook: hook, Reports: reports}, condition.Writes{})
 	is := meta.FindStatusCondition(hook.Status.Conditions, v1alpha1.ConditionDurable)
-	return is == nil || is.Reason != durable.reason || is.Message != durable.message
+	return is == nil || is.Reason != durable.Reason || is.Message != durable.Message
 }
 
 // sleep returns false if ctx ends first.

@@ -10,11 +10,12 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
 	"heymarket.dev/operator/api/v1alpha1"
+	"heymarket.dev/operator/internal/controller/condition"
 	"heymarket.dev/operator/internal/controller/desired"
 )
 
 // FieldOwner is the field manager of everything that the operator writes.
-const FieldOwner = "heymarket-operator"
+const FieldOwner = condition.FieldOwner
 
 // The rights that the reconciler needs; config/rbac/role.yaml is generated from these lines. Server-side apply that
 // creates an object needs both create and patch.
@@ -68,34 +69,35 @@ type Reconciler struct {
 
 var _ reconcile.ObjectReconciler[*v1alpha1.HeymarketWebhook] = (*Reconciler)(nil)
 
-// Reconcile makes one round. A mistake of a person becomes a condition and waits for a watch; trouble of the cluster
-// becomes a returned error and a backoff.
+// Reconcile brings one resource up to date. A mistake of a person becomes a condition and waits for a watch; a failure of the
+// cluster becomes a returned error and a backoff.
 func (r *Reconciler) Reconcile(ctx context.Context, hook *v1alpha1.HeymarketWebhook) (reconcile.Result, error) {
 	if !hook.DeletionTimestamp.IsZero() {
 		return r.finalize(ctx, hook) // The garbage collector removes the children.
 	}
-	refused, err := r.keepFinalizer(ctx, hook)
+	finalizerErr, err := r.keepFinalizer(ctx, hook)
 	if err != nil {
-		return soon(err)
+		return requeueOnConflict(err)
 	}
-	now, err := r.resolve(ctx, hook)
-	if err != nil {
-		return reconcile.Result{}, err
-	}
-	now.refuseFinalizer(refused)
-	want, err := r.hold(ctx, now, now.desired())
+	facts, err := r.resolve(ctx, hook, finalizerErr)
 	if err != nil {
 		return reconcile.Result{}, err
 	}
-	if err := r.apply(ctx, now, want); err != nil {
-		return reconcile.Result{}, err
-	}
-	if err := r.prune(ctx, now, want); err != nil {
-		return reconcile.Result{}, err
-	}
-	seen, err := r.observe(ctx, now, want)
+	facts, err = r.gateUpgrade(ctx, build(facts))
 	if err != nil {
 		return reconcile.Result{}, err
 	}
-	return r.report(ctx, now, want, seen)
+	writes, err := r.apply(ctx, facts)
+	if err != nil {
+		return reconcile.Result{}, err
+	}
+	writes, err = r.prune(ctx, facts, writes)
+	if err != nil {
+		return reconcile.Result{}, err
+	}
+	facts, err = r.observe(ctx, facts)
+	if err != nil {
+		return reconcile.Result{}, err
+	}
+	return r.report(ctx, facts, writes)
 }

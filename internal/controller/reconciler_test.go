@@ -356,6 +356,8 @@ func TestCertificatesOfTheSharedRedis(t *testing.T) {
 func TestBadExpressionIsACondition(t *testing.T) {
 	t.Parallel()
 	w := settled(t)
+	w.admit("203.0.113.7")
+	w.reconcile()
 	before := w.deployment().ResourceVersion + w.configSecret().ResourceVersion
 	change(w, w.hook(), func(h *v1alpha1.HeymarketWebhook) { h.Spec.Targets[0].Filter = `event.typ == "chat_closed"` })
 	if res := w.reconcile(); res.RequeueAfter != 0 {
@@ -802,7 +804,7 @@ func TestForeignChildIsLeftAlone(t *testing.T) {
 			w.do(w.person.Create(t.Context(), obj))
 			w.webhook(smallest)
 			res := w.reconcile()
-			if res.RequeueAfter != lookAgain {
+			if res.RequeueAfter != 30*time.Second {
 				t.Errorf("looks again in %s: no watch tells when the name is free", res.RequeueAfter)
 			}
 			w.condition(v1alpha1.ConditionAccepted, false, v1alpha1.ReasonChildNameTaken, name+` "support-receiver"`, "delete or rename it")
@@ -844,6 +846,7 @@ func TestRefusedChildNamesTheCause(t *testing.T) {
 func TestAvailable(t *testing.T) {
 	t.Parallel()
 	w := settled(t)
+	w.admit("203.0.113.7")
 	available := func(ok bool, reason string, again bool) {
 		t.Helper()
 		res := w.reconcile()
@@ -930,8 +933,8 @@ func TestDurable(t *testing.T) {
 
 	// A Pod that has not asked Redis yet is asked again.
 	w.says("10.1.0.1", func(p *contract.Status) { p.Durable = false })
-	if res := w.reconcile(); res.RequeueAfter != askAgain {
-		t.Errorf("asked again after %s, want %s", res.RequeueAfter, askAgain)
+	if res := w.reconcile(); res.RequeueAfter != 3*time.Second {
+		t.Errorf("asked again after %s, want %s", res.RequeueAfter, 3*time.Second)
 	}
 	w.condition(v1alpha1.ConditionDurable, false, v1alpha1.ReasonDurabilityUnknown)
 }
@@ -966,7 +969,7 @@ targets: [{name: crm, url: 'http://crm.example.com/in'}, {name: log, url: 'http:
 	aMinuteLater := func() {
 		t.Helper()
 		hook := w.hook()
-		hook.Status.CountTime = new(metav1.NewTime(hook.Status.CountTime.Add(-figuresPeriod)))
+		hook.Status.CountTime = new(metav1.NewTime(hook.Status.CountTime.Add(-countPeriod)))
 		w.do(w.person.Status().Update(t.Context(), hook))
 	}
 	idle := []v1alpha1.TargetStatus{{Name: "crm", Circuit: "Closed"}, {Name: "log", Circuit: "Closed"}}
@@ -1114,7 +1117,7 @@ func TestLastDelivered(t *testing.T) {
 		}
 		hook := w.hook()
 		if hook.Status.CountTime != nil {
-			hook.Status.CountTime = new(metav1.NewTime(hook.Status.CountTime.Add(-figuresPeriod)))
+			hook.Status.CountTime = new(metav1.NewTime(hook.Status.CountTime.Add(-countPeriod)))
 			w.do(w.person.Status().Update(t.Context(), hook))
 		}
 		w.reconcile()
@@ -1147,8 +1150,8 @@ func TestLastDelivered(t *testing.T) {
 func TestCoarse(t *testing.T) {
 	t.Parallel()
 	for n, want := range map[int64]int64{0: 0, 7: 7, 9: 9, 10: 10, 19: 10, 99: 90, 100: 100, 4321: 4000, 1_000_000: 1_000_000, 1<<63 - 1: 9_000_000_000_000_000_000} {
-		if got := coarse(n); got != want {
-			t.Errorf("coarse(%d) = %d, want %d", n, got, want)
+		if got := roundDown(n); got != want {
+			t.Errorf("roundDown(%d) = %d, want %d", n, got, want)
 		}
 	}
 }

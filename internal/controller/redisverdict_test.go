@@ -17,6 +17,7 @@ import (
 
 	"heymarket.dev/operator/api/v1alpha1"
 	"heymarket.dev/operator/internal/contract"
+	"heymarket.dev/operator/internal/controller/condition"
 	"heymarket.dev/operator/internal/receiver"
 	"heymarket.dev/operator/internal/receiver/config"
 	"heymarket.dev/operator/internal/receiver/redistest"
@@ -126,17 +127,17 @@ func TestTroubleWithRedisIsInEveryReport(t *testing.T) {
 			redis := redistest.Start(t)
 			pods, ops := realReceiver(t, redis.URL())
 			// What each of the three reports; "" as long as a report is missing.
-			look := func() (s contract.Status, c verdict, durable, up string) {
+			look := func() (s contract.Status, c *condition.Condition, gaugeDurable, up string) {
 				t.Helper()
 				s, err := pods.Report(t.Context(), ops.Addr())
 				if err != nil {
-					return contract.Status{}, verdict{}, "", "" // the Pod waits for Redis for longer than the operator waits for the Pod
+					return contract.Status{}, &condition.Condition{}, "", "" // the Pod waits for Redis for longer than the operator waits for the Pod
 				}
-				return s, observeDurability(&v1alpha1.HeymarketWebhook{}, []contract.Status{s}), gauge(t, ops, "heymarket_receiver_durable"), gauge(t, ops, "heymarket_receiver_redis_up")
+				return s, durable(s), gauge(t, ops, "heymarket_receiver_durable"), gauge(t, ops, "heymarket_receiver_redis_up")
 			}
 			good := func() string {
 				s, c, durable, up := look()
-				if s.Durable && s.Redis == contract.RedisOK && c.ok && durable == "1" && up == "1" {
+				if s.Durable && s.Redis == contract.RedisOK && c.OK && durable == "1" && up == "1" {
 					return ""
 				}
 				return fmt.Sprintf("status %+v, condition %+v, durable %q, redis_up %q; want no trouble", s, c, durable, up)
@@ -144,7 +145,7 @@ func TestTroubleWithRedisIsInEveryReport(t *testing.T) {
 			troubled := func() string {
 				s, c, durable, up := look()
 				if !s.Durable && slices.Contains(s.Problems, tc.problem) && (s.Redis == contract.RedisOK) == (tc.up == "1") &&
-					!c.ok && c.reason == tc.reason && strings.Contains(c.message, tc.problem.Message()) && durable == "0" && up == tc.up {
+					!c.OK && c.Reason == tc.reason && strings.Contains(c.Message, tc.problem.Message()) && durable == "0" && up == tc.up {
 					return ""
 				}
 				return fmt.Sprintf("status %+v, condition %+v, durable %q, redis_up %q; want %s in all of them, redis_up %s and %s", s, c, durable, up, tc.problem, tc.up, tc.reason)
@@ -172,16 +173,6 @@ func await(t *testing.T, missing func() string) {
 	}
 }
 
-// A Pod's own words reach no condition.
-func TestDurabilityTakesNoTextOfPods(t *testing.T) {
-	t.Parallel()
-	for name, s := range map[string]contract.Status{
-		"sentences":        {Redis: "\x1b[31mred", DurabilityProblems: []string{"\x1b[31mred"}},
-		"an unknown code":  {Redis: "red", Problems: []contract.Problem{"red"}},
-		"text beside code": {Redis: "red", Problems: []contract.Problem{contract.RedisFull}, DurabilityProblems: []string{"red"}},
-	} {
-		if v := observeDurability(&v1alpha1.HeymarketWebhook{}, []contract.Status{s}); v.ok || strings.Contains(v.message, "red ") || strings.Contains(v.message, "\x1b") || strings.HasSuffix(v.message, "red") {
-			t.Errorf("%s: %+v", name, v)
-		}
-	}
+func durable(s contract.Status) *condition.Condition {
+	return condition.Durable(condition.Facts{Webhook: &v1alpha1.HeymarketWebhook{}, Reports: []contract.Status{s}}, condition.Writes{})
 }

@@ -16,6 +16,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 	"sigs.k8s.io/controller-runtime/pkg/source"
 
+	"heymarket.dev/operator/internal/controller/condition"
 	"heymarket.dev/operator/internal/controller/desired"
 )
 
@@ -184,9 +185,9 @@ func (r *Rollouts) recount(ctx context.Context) error {
 		}
 		switch {
 		case receiverImage(d) != r.image:
-		case stuck(d):
+		case condition.Stuck(d):
 			r.count.stuck[d.Namespace]++
-		case rolledOut(d) && wasAvailable(d):
+		case condition.RolledOut(d) && condition.WasAvailable(d):
 			r.count.done++
 			if key == r.turn && r.turnTaken {
 				r.turn, r.moved = client.ObjectKey{}, time.Time{} // The next turn need not wait.

@@ -45,7 +45,7 @@ func TestHTTPRoute(t *testing.T) {
 			"controllerName": "example.com/gateway",
 			"parentRef":      map[string]any{"name": "public", "namespace": "gateways", "sectionName": "https"},
 			"conditions": []any{
-				condition("Accepted", status, reason, u.GetGeneration()), condition("ResolvedRefs", "True", "ResolvedRefs", u.GetGeneration()),
+				routeCondition("Accepted", status, reason, u.GetGeneration()), routeCondition("ResolvedRefs", "True", "ResolvedRefs", u.GetGeneration()),
 			},
 		}}}
 		w.do(w.person.Status().Update(t.Context(), u))
@@ -117,7 +117,7 @@ func TestHTTPRoute(t *testing.T) {
 	w.quiet()
 }
 
-func condition(kind, status, reason string, generation int64) map[string]any {
+func routeCondition(kind, status, reason string, generation int64) map[string]any {
 	return map[string]any{
 		"type": kind, "status": status, "reason": reason, "message": "because", "observedGeneration": generation,
 		"lastTransitionTime": metav1.Now().UTC().Format("2006-01-02T15:04:05Z"),

@@ -45,8 +45,8 @@ type Settings struct {
 	// Liveness notes how long reconciles run; nil if nothing asks for it.
 	Liveness *Liveness
 
-	// pollPeriod, exposurePatience, extensionPeriod and removalDeadline are others than the constants, in tests.
-	pollPeriod, exposurePatience, extensionPeriod, removalDeadline time.Duration
+	// pollPeriod, exposureTimeout, extensionPeriod and removalDeadline are others than the constants, in tests.
+	pollPeriod, exposureTimeout, extensionPeriod, removalDeadline time.Duration
 }
 
 // TargetAddresses say where targets may be. The zero value is anywhere.

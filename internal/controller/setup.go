@@ -148,8 +148,7 @@ func Setup(ctx context.Context, mgr manager.Manager, settings Settings, redis *R
 		WatchesRawSource(redisChanges{files: redis, webhooks: mgr.GetCache()}).
 		WatchesRawSource(podPoll{
 			webhooks: mgr.GetCache(), pods: pods,
-			period:   cmp.Or(settings.pollPeriod, pollPeriod),
-			patience: cmp.Or(settings.exposurePatience, exposurePatience),
+			period: cmp.Or(settings.pollPeriod, pollPeriod),
 		}).
 		WithOptions(controller.Options{
 			MaxConcurrentReconciles: workers, ReconciliationTimeout: roundTimeout,

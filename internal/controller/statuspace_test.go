@@ -8,6 +8,7 @@ import (
 
 	"heymarket.dev/operator/api/v1alpha1"
 	"heymarket.dev/operator/internal/contract"
+	"heymarket.dev/operator/internal/controller/condition"
 )
 
 func TestStatusWritesOfOneResourceArePaced(t *testing.T) {
@@ -64,7 +65,7 @@ func TestADeletionThatChangesItsReasonCausesFewStatusWrites(t *testing.T) {
 	w.writes.take()
 	const rounds = 60
 	for i := range rounds {
-		why := verdict{reason: v1alpha1.ReasonReceiverEnding, message: []string{"One thing.", "Another."}[i%2]}
+		why := condition.Condition{Reason: v1alpha1.ReasonReceiverEnding, Message: []string{"One thing.", "Another."}[i%2]}
 		if err := w.r.reportDeletion(t.Context(), w.hook(), why); err != nil {
 			t.Fatal(err)
 		}

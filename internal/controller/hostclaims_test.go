@@ -19,6 +19,7 @@ import (
 	"sigs.k8s.io/yaml"
 
 	"heymarket.dev/operator/api/v1alpha1"
+	"heymarket.dev/operator/internal/controller/condition"
 )
 
 // claiming is a resource of an age in seconds.
@@ -42,18 +43,18 @@ func claimClient(s Settings, hooks ...*v1alpha1.HeymarketWebhook) client.Client 
 }
 
 // judge resolves the conflicts of one resource among others.
-func judge(t *testing.T, s Settings, hook *v1alpha1.HeymarketWebhook, others ...*v1alpha1.HeymarketWebhook) *round {
+func judge(t *testing.T, s Settings, hook *v1alpha1.HeymarketWebhook, others ...*v1alpha1.HeymarketWebhook) condition.Facts {
 	t.Helper()
 	webhooks := claimClient(s, append(others, hook)...)
 	r := &Reconciler{Settings: s}
 	r.Claimants = func(ctx context.Context, key string) ([]*v1alpha1.HeymarketWebhook, error) {
 		return claimants(ctx, webhooks, key)
 	}
-	now := &round{hook: hook}
-	if err := r.resolveConflict(t.Context(), now); err != nil {
+	f := condition.Facts{Webhook: hook}
+	if err := r.resolveConflict(t.Context(), &f); err != nil {
 		t.Fatal(err)
 	}
-	return now
+	return f
 }
 
 func TestClaims(t *testing.T) {
@@ -84,10 +85,10 @@ func TestClaims(t *testing.T) {
 		"a longer path of one's own":         {claiming("a", "support", host, "/a/support/eu", 2), claiming("b", "support", host, "/b/support/eu", 1), "a b"},
 	} {
 		var keeps []string
-		if !judge(t, Settings{}, tc.first.DeepCopy(), tc.second.DeepCopy()).conflicts() {
+		if !judge(t, Settings{}, tc.first.DeepCopy(), tc.second.DeepCopy()).Conflicts() {
 			keeps = append(keeps, tc.first.Namespace)
 		}
-		if !judge(t, Settings{}, tc.second.DeepCopy(), tc.first.DeepCopy()).conflicts() {
+		if !judge(t, Settings{}, tc.second.DeepCopy(), tc.first.DeepCopy()).Conflicts() {
 			keeps = append(keeps, tc.second.Namespace)
 		}
 		if got := fmt.Sprint(keeps); got != "["+tc.keeps+"]" {
@@ -107,7 +108,7 @@ func TestWhatClaimsNothing(t *testing.T) {
 	s := Settings{HostTemplate: hostTemplate(t, "{{.Namespace}}.example.com")}
 	for name, other := range map[string]*v1alpha1.HeymarketWebhook{"deleted": deleted, "not exposed": inside, "host not allowed": stranger} {
 		hook := claiming("b", "support", other.Spec.Exposure.Host, "/hooks", 1)
-		if judge(t, s, hook, other).conflicts() {
+		if judge(t, s, hook, other).Conflicts() {
 			t.Errorf("%s: it keeps its claim", name)
 		}
 	}

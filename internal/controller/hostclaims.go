@@ -14,6 +14,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
 	"heymarket.dev/operator/api/v1alpha1"
+	"heymarket.dev/operator/internal/controller/condition"
 	"heymarket.dev/operator/internal/controller/desired"
 )
 
@@ -114,15 +115,10 @@ func (s Settings) claims(hook *v1alpha1.HeymarketWebhook) []string {
 		return nil
 	}
 	out := c.keys()
-	if ownPath(hook) {
+	if condition.OwnPath(hook) {
 		out = append(out, namespaceKey(hook.Namespace))
 	}
 	return out
-}
-
-// ownPath says that the path of hook begins with its own namespace and name, which no other has.
-func ownPath(hook *v1alpha1.HeymarketWebhook) bool {
-	return strings.HasPrefix(strings.ToLower(desired.PathPrefix(hook)), "/"+hook.Namespace+"/"+hook.Name+"/")
 }
 
 // claimants asks a cache with the index indexClaim.
@@ -177,7 +173,7 @@ func (s Settings) rivals(ctx context.Context, c claim, of *v1alpha1.HeymarketWeb
 // precedes orders resources whose claims overlap, so that all agree on who keeps a host and path: first who has a path of its own
 // name, then the older, and of those of one second by namespace and name.
 func precedes(a, b *v1alpha1.HeymarketWebhook) bool {
-	if own := ownPath(a); own != ownPath(b) {
+	if own := condition.OwnPath(a); own != condition.OwnPath(b) {
 		return own
 	}
 	if !a.CreationTimestamp.Equal(&b.CreationTimestamp) {
@@ -191,37 +187,34 @@ func precedes(a, b *v1alpha1.HeymarketWebhook) bool {
 
 // resolveConflict looks for a resource that keeps what this one claims, or whose namespace it names. A resource that is not
 // accepted keeps the route that it has, so that one counts instead.
-func (r *Reconciler) resolveConflict(ctx context.Context, now *round) error {
-	c, claims := r.Settings.claim(now.hook)
-	if !now.accepted() {
-		c, claims = claimOf(now.children)
+func (r *Reconciler) resolveConflict(ctx context.Context, f *condition.Facts) error {
+	c, claims := r.Settings.claim(f.Webhook)
+	if f.Mistake != nil {
+		c, claims = claimOf(f.Children)
 	}
 	if !claims {
 		return nil
 	}
-	rivals, err := r.Settings.rivals(ctx, c, now.hook, r.Claimants)
+	rivals, err := r.Settings.rivals(ctx, c, f.Webhook, r.Claimants)
 	if err != nil {
 		return err
 	}
-	if len(rivals) > 0 && precedes(rivals[0], now.hook) {
-		now.rival = rivals[0]
+	if len(rivals) > 0 && precedes(rivals[0], f.Webhook) {
+		f.Rival = rivals[0]
 	}
 	first, _, _ := strings.Cut(c.path[1:], "/")
-	if first != now.hook.Namespace {
+	if first != f.Webhook.Namespace {
 		namesakes, err := r.Claimants(ctx, namespaceKey(first))
 		if err != nil {
 			return err
 		}
 		if len(namesakes) > 0 {
-			now.foreign = first
+			f.ForeignNamespace = first
 		}
 	}
-	now.input.Conflict = now.conflicts()
+	f.Input.Conflict = f.Conflicts()
 	return nil
 }
-
-// conflicts says that there is to be no route, because it would take what belongs to another resource.
-func (now *round) conflicts() bool { return now.rival != nil || now.foreign != "" }
 
 // claimOf is what the Ingress or HTTPRoute that exists takes.
 func claimOf(c desired.Children) (claim, bool) {

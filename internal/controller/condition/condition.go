@@ -1,0 +1,153 @@
+// Package condition decides what the status of a HeymarketWebhook reports. Each condition has a file: its reasons, its
+// messages, which of them are worth an event, and when to look again. The functions are pure: Facts that were read and what
+// the Writes returned go in, a Condition comes out.
+package condition
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"heymarket.dev/operator/api/v1alpha1"
+)
+
+// Condition is the outcome of one condition. Its message is stable: without times, counts or UIDs.
+type Condition struct {
+	OK              bool
+	Reason, Message string
+	// Again is when to look again, because no watch reports a change; 0 means never.
+	Again time.Duration
+}
+
+// kind is a row of all.
+type kind struct {
+	name string
+	// action is what the events about the condition name as the action.
+	action string
+	// of returns the condition, nil if it does not apply.
+	of func(Facts, Writes) *Condition
+	// alarming reports whether a reason is worth an event.
+	alarming func(reason string) bool
+}
+
+// all are the conditions, in the order in which Ready looks for one that is False.
+var all = []kind{
+	{v1alpha1.ConditionAccepted, "Check", Accepted, acceptedAlarms},
+	{v1alpha1.ConditionAvailable, "RollOut", Available, availableAlarms},
+	{v1alpha1.ConditionExposed, "Expose", Exposed, exposedAlarms},
+	{v1alpha1.ConditionDurable, "Store", Durable, durableAlarms},
+	{v1alpha1.ConditionScaled, "Scale", Scaled, scaledAlarms},
+}
+
+// Known reports whether the operator sets a condition of this name.
+func Known(name string) bool {
+	return name == v1alpha1.ConditionReady || slices.ContainsFunc(all, func(k kind) bool { return k.name == name })
+}
+
+// SetAll sets the conditions of a status, and returns when to look again; 0 means never.
+func SetAll(status *v1alpha1.HeymarketWebhookStatus, f Facts, w Writes) (again time.Duration) {
+	ready := Condition{OK: true, Reason: v1alpha1.ReasonReady, Message: "The receiver is serving and reachable."}
+	for _, k := range all {
+		c := k.of(f, w)
+		if c == nil {
+			meta.RemoveStatusCondition(&status.Conditions, k.name)
+			continue
+		}
+		Set(status, k.name, *c)
+		if !c.OK && ready.OK {
+			ready = Condition{Reason: c.Reason, Message: "Not " + k.name + ": " + c.Message}
+		}
+		again = sooner(again, c.Again)
+	}
+	Set(status, v1alpha1.ConditionReady, ready)
+	return again
+}
+
+// Set sets one condition of a status. Its time of transition changes only with its status.
+func Set(s *v1alpha1.HeymarketWebhookStatus, name string, c Condition) {
+	status := metav1.ConditionFalse
+	if c.OK {
+		status = metav1.ConditionTrue
+	}
+	meta.SetStatusCondition(&s.Conditions, metav1.Condition{
+		Type: name, Status: status, ObservedGeneration: s.ObservedGeneration, Reason: c.Reason, Message: c.Message,
+	})
+}
+
+// Event is an event about a HeymarketWebhook.
+type Event struct{ Type, Reason, Action, Message string }
+
+// Events are those about what has changed between two statuses.
+func Events(before, after *v1alpha1.HeymarketWebhookStatus) (events []Event) {
+	for _, k := range all {
+		events = append(events, changes(before, after, k)...)
+	}
+	return events
+}
+
+// DeletionEvents are those about what has changed in the status of a HeymarketWebhook that is being deleted.
+func DeletionEvents(before, after *v1alpha1.HeymarketWebhookStatus) []Event {
+	return changes(before, after, kind{name: v1alpha1.ConditionReady, action: "Delete", alarming: func(reason string) bool {
+		return reason != v1alpha1.ReasonReceiverEnding
+	}})
+}
+
+// changes has an event when a condition fails, when its reason changes, and when it is True again. A new resource that has no
+// problem causes none.
+func changes(before, after *v1alpha1.HeymarketWebhookStatus, k kind) []Event {
+	failing := func(c *metav1.Condition) bool {
+		return c != nil && c.Status == metav1.ConditionFalse && k.alarming(c.Reason)
+	}
+	was, is := meta.FindStatusCondition(before.Conditions, k.name), meta.FindStatusCondition(after.Conditions, k.name)
+	switch {
+	case failing(is) && (!failing(was) || was.Reason != is.Reason):
+		return []Event{{corev1.EventTypeWarning, is.Reason, k.action, is.Message}}
+	case is != nil && is.Status == metav1.ConditionTrue && failing(was):
+		return []Event{{corev1.EventTypeNormal, is.Reason, k.action, is.Message}}
+	}
+	return nil
+}
+
+func isFalse(reason, format string, args ...any) *Condition {
+	return &Condition{Reason: reason, Message: fmt.Sprintf(format, args...)}
+}
+
+func isTrue(reason, format string, args ...any) *Condition {
+	return &Condition{OK: true, Reason: reason, Message: fmt.Sprintf(format, args...)}
+}
+
+func (c *Condition) again(d time.Duration) *Condition {
+	c.Again = d
+	return c
+}
+
+// sooner is the shorter of two times to look again, of which 0 means never.
+func sooner(a, b time.Duration) time.Duration {
+	if a == 0 || b == 0 {
+		return max(a, b)
+	}
+	return min(a, b)
+}
+
+// Bounded cuts a message of the API server to a length that a status can carry.
+func Bounded(s string) string {
+	const limit = 1024
+	if len(s) <= limit {
+		return s
+	}
+	return s[:limit] + "…"
+}
+
+// APIMessage returns what the API server says in an error, "" if err is none of its answers.
+func APIMessage(err error) string {
+	if status := apierrors.APIStatus(nil); errors.As(err, &status) {
+		return status.Status().Message
+	}
+	return ""
+}

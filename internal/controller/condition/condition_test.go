@@ -1,0 +1,564 @@
+package condition
+
+import (
+	"cmp"
+	"errors"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+	networkingv1 "k8s.io/api/networking/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+
+	"heymarket.dev/operator/api/v1alpha1"
+	"heymarket.dev/operator/internal/contract"
+	"heymarket.dev/operator/internal/controller/desired"
+)
+
+const token = "hunter2-Kf93Tz"
+
+var noon = time.Date(2026, 11, 21, 12, 0, 0, 0, time.UTC)
+
+// good are the facts about a webhook whose conditions are all True. It has one target, crm, with a header from a Secret.
+func good() Facts {
+	hook := &v1alpha1.HeymarketWebhook{
+		ObjectMeta: metav1.ObjectMeta{Namespace: "staging", Name: "support"},
+		Spec: v1alpha1.HeymarketWebhookSpec{
+			Token: v1alpha1.Token{SecretKeyRef: v1alpha1.TokenReference{Name: "heymarket", Key: "token"}},
+			Targets: []v1alpha1.Target{{Name: "crm", URL: new("https://crm.example.com/"), Headers: []v1alpha1.Header{
+				{Name: "X-Key", SecretKeyRef: &v1alpha1.SecretKeyReference{Name: "crm", Key: "key"}},
+			}}},
+		},
+	}
+	secret := func(name, key, value string) *corev1.Secret {
+		return &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Name: name}, Data: map[string][]byte{key: []byte(value)}}
+	}
+	old := metav1.ObjectMeta{Name: "support-receiver", Namespace: "staging", CreationTimestamp: metav1.NewTime(noon.Add(-time.Hour))}
+	serving := contract.Status{ConfigDigest: "d", Redis: contract.RedisOK, Durable: true}
+	return Facts{
+		Now: noon, Webhook: hook, ExposureTimeout: ExposureTimeout,
+		Input: desired.Input{Webhook: hook, SharedRedis: desired.SharedRedis{URL: "redis://:a-shared-password@h"}, Host: "hooks.example.com", HostRequested: true, Image: "image"},
+		Children: desired.Children{
+			desired.Deployment.Child: &appsv1.Deployment{ObjectMeta: old, Spec: appsv1.DeploymentSpec{Replicas: new(int32(2))}, Status: appsv1.DeploymentStatus{
+				Replicas: 2, UpdatedReplicas: 2, Conditions: []appsv1.DeploymentCondition{{Type: appsv1.DeploymentProgressing, Status: corev1.ConditionTrue, Reason: "NewReplicaSetAvailable"}},
+			}},
+			desired.Ingress.Child: &networkingv1.Ingress{ObjectMeta: old, Status: networkingv1.IngressStatus{LoadBalancer: networkingv1.IngressLoadBalancerStatus{
+				Ingress: []networkingv1.IngressLoadBalancerIngress{{IP: "192.0.2.1"}},
+			}}},
+		},
+		Want:               desired.Objects{ConfigDigest: "d"},
+		Secrets:            map[string]*corev1.Secret{"heymarket": secret("heymarket", "token", token), "crm": secret("crm", "key", "a-value")},
+		AllowedAnnotations: []string{"prometheus.io/*", AnnotationDNSHostname}, AllowedLabels: []string{"team"},
+		Ready: []*contract.Status{&serving, &serving}, Reports: []contract.Status{serving, serving},
+	}
+}
+
+// outcome is a row of the tables below: what happens to good facts and writes, and the condition that comes of it.
+type outcome struct {
+	change func(*Facts, *Writes)
+	reason string
+	ok     bool
+	again  time.Duration
+	// words stand in the message.
+	words []string
+}
+
+func check(t *testing.T, of func(Facts, Writes) *Condition, table map[string]outcome) {
+	t.Helper()
+	for name, tc := range table {
+		f, w := good(), Writes{}
+		if tc.change != nil {
+			tc.change(&f, &w)
+		}
+		f.Mistake = cmp.Or(f.Mistake, Check(f))
+		c := of(f, w)
+		switch {
+		case c == nil && tc.reason == "":
+			continue
+		case c == nil || c.Reason != tc.reason || c.OK != tc.ok || c.Again != tc.again:
+			t.Errorf("%s: %+v, want %s %t, again in %s", name, c, tc.reason, tc.ok, tc.again)
+			continue
+		}
+		for _, word := range tc.words {
+			if !strings.Contains(c.Message, word) {
+				t.Errorf("%s: the message is %q, want it to name %q", name, c.Message, word)
+			}
+		}
+		if strings.Contains(c.Message, token) || strings.Contains(c.Message, "a-shared-password") {
+			t.Errorf("%s: the message is confidential: %s", name, c.Message)
+		}
+	}
+}
+
+// since makes the status report a condition for some time.
+func since(f *Facts, name string, status metav1.ConditionStatus, d time.Duration) {
+	meta.SetStatusCondition(&f.Webhook.Status.Conditions, metav1.Condition{Type: name, Status: status, Reason: "Before", LastTransitionTime: metav1.NewTime(f.Now.Add(-d))})
+}
+
+func crm(f *Facts) *v1alpha1.Target { return &f.Webhook.Spec.Targets[0] }
+
+func service(f *Facts) {
+	crm(f).URL, crm(f).Service = nil, &v1alpha1.ServiceReference{Name: "crm", Port: 80}
+	f.Services = map[string]*corev1.Service{"crm": {Spec: corev1.ServiceSpec{ClusterIP: "10.0.0.1", Ports: []corev1.ServicePort{{Port: 80}}}}}
+}
+
+var errQuota = apierrors.NewForbidden(schema.GroupResource{Resource: "deployments"}, "support-receiver", errors.New("exceeded quota"))
+
+func failure(c *desired.Child) *Failure {
+	return &Failure{Child: c, Name: c.ObjectName("support"), Err: errQuota}
+}
+
+func TestAccepted(t *testing.T) {
+	t.Parallel()
+	const kept = "kept meanwhile"
+	check(t, Accepted, map[string]outcome{
+		"good": {reason: v1alpha1.ReasonAccepted, ok: true, words: []string{"The spec is valid and all references resolve."}},
+		"a token with a blank": {
+			func(f *Facts, _ *Writes) { f.Secrets["heymarket"].Data["token"] = []byte(token + " ") }, v1alpha1.ReasonAccepted, true, 0,
+			[]string{`The value under key "token" of Secret "heymarket" of spec.token.secretKeyRef begins or ends with a blank`},
+		},
+		"replicas beside autoscaling": {
+			func(f *Facts, _ *Writes) {
+				f.Webhook.Spec.Receiver = v1alpha1.Receiver{Replicas: new(int32(3)), Autoscaling: &v1alpha1.Autoscaling{}}
+			}, v1alpha1.ReasonAccepted, true, 0, []string{"spec.receiver.replicas has no effect"},
+		},
+		"a previous URL": {
+			func(f *Facts, _ *Writes) {
+				f.Input.Previous = []desired.PreviousPath{{Path: "/staging/support/" + strings.Repeat("a", 26), Replaced: noon.Add(-time.Hour)}}
+			}, v1alpha1.ReasonAccepted, true, 167 * time.Hour, nil,
+		},
+		"a name that is taken": {
+			func(f *Facts, _ *Writes) {
+				f.Taken = []Taken{{Child: desired.Deployment.Child, Name: "support-receiver"}}
+			},
+			v1alpha1.ReasonChildNameTaken, false, 30 * time.Second,
+			[]string{`Deployment "support-receiver"`, "delete or rename it"},
+		},
+		"the URL's name is taken": {
+			func(f *Facts, _ *Writes) { f.Taken = []Taken{{Child: desired.URLSecret.Child, Name: "support-url"}} },
+			v1alpha1.ReasonChildNameTaken, false, 30 * time.Second,
+			[]string{`Secret "support-url"`, "keep a copy"},
+		},
+		"a name that will be free": {
+			func(f *Facts, _ *Writes) {
+				f.Taken = []Taken{{Child: desired.Deployment.Child, Name: "support-receiver", Deleting: true}}
+			}, v1alpha1.ReasonChildNameTaken, false, 30 * time.Second, []string{"about to be removed"},
+		},
+		"large Secrets": {func(f *Facts, _ *Writes) { f.SecretsTooLarge = true }, v1alpha1.ReasonSecretValueInvalid, false, 0, []string{"1 MiB"}},
+		"no token":      {func(f *Facts, _ *Writes) { f.Secrets["heymarket"] = nil }, v1alpha1.ReasonTokenSecretNotFound, false, 0, []string{"create it"}},
+		"no token key":  {func(f *Facts, _ *Writes) { clear(f.Secrets["heymarket"].Data) }, v1alpha1.ReasonTokenKeyNotFound, false, 0, []string{`has no key "token"`}},
+		"an empty token": {
+			func(f *Facts, _ *Writes) { f.Secrets["heymarket"].Data["token"] = []byte(" \n") }, v1alpha1.ReasonTokenEmpty, false, 0, []string{"is empty"},
+		},
+		"no header Secret": {func(f *Facts, _ *Writes) { f.Secrets["crm"] = nil }, v1alpha1.ReasonSecretNotFound, false, 0, []string{`namespace "staging"`}},
+		"no header key":    {func(f *Facts, _ *Writes) { clear(f.Secrets["crm"].Data) }, v1alpha1.ReasonSecretKeyNotFound, false, 0, nil},
+		"a header of two lines": {
+			func(f *Facts, _ *Writes) { f.Secrets["crm"].Data["key"] = []byte("a\nb") }, v1alpha1.ReasonSecretValueInvalid, false, 0, []string{"cannot be used"},
+		},
+		"a Secret of the operator's": {
+			func(f *Facts, _ *Writes) {
+				f.Secrets["crm"].Labels = map[string]string{desired.LabelManagedBy: desired.ManagedByValue}
+			}, v1alpha1.ReasonSecretNotAllowed, false, 0, []string{"belongs to the operator"},
+		},
+		"a Secret of another webhook's": {
+			func(f *Facts, _ *Writes) {
+				f.Secrets["crm"].OwnerReferences = []metav1.OwnerReference{{Kind: "HeymarketWebhook"}}
+			}, v1alpha1.ReasonSecretNotAllowed, false, 0, nil,
+		},
+		"the key of another webhook's token": {
+			func(f *Facts, _ *Writes) { f.OtherTokens = map[string][]string{"crm": {"key"}} }, v1alpha1.ReasonSecretNotAllowed, false, 0, []string{"verification token"},
+		},
+		"the value of another webhook's token": {
+			func(f *Facts, _ *Writes) {
+				f.OtherTokens, f.Secrets["crm"].Data["token"] = map[string][]string{"crm": {"token"}}, []byte("a-value")
+			}, v1alpha1.ReasonSecretNotAllowed, false, 0, []string{"holds a verification token"},
+		},
+		"the own token as a header": {
+			func(f *Facts, _ *Writes) { f.Secrets["crm"].Data["key"] = []byte(token) }, v1alpha1.ReasonSecretNotAllowed, false, 0, nil,
+		},
+		"a token in the spec": {
+			func(f *Facts, _ *Writes) { crm(f).Headers[0] = v1alpha1.Header{Name: "X-Key", Value: new(token)} },
+			v1alpha1.ReasonSecretNotAllowed, false, 0,
+			[]string{"spec.targets[crm].headers[X-Key]"},
+		},
+		"the URL of Redis in the spec": {
+			func(f *Facts, _ *Writes) {
+				crm(f).Headers[0] = v1alpha1.Header{Name: "X-Key", Value: new("redis://:a-shared-password@h")}
+			},
+			v1alpha1.ReasonSecretNotAllowed, false, 0, nil,
+		},
+		"the certificate is the operator's": {
+			func(f *Facts, _ *Writes) {
+				f.Certificate = &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Name: "tls", Labels: map[string]string{desired.LabelManagedBy: desired.ManagedByValue}}}
+			}, v1alpha1.ReasonSecretNotAllowed, false, 0, []string{`"tls" of spec.exposure.ingress.tlsSecretName`},
+		},
+		"a filter that cannot be read": {func(f *Facts, _ *Writes) { crm(f).Filter = "event." }, v1alpha1.ReasonFilterInvalid, false, 0, nil},
+		"no host from the template":    {func(f *Facts, _ *Writes) { f.HostError = errors.New("no DNS name") }, v1alpha1.ReasonInvalidConfiguration, false, 0, []string{"--host-template"}},
+		"another's host":               {func(f *Facts, _ *Writes) { f.HostNotAllowed = true }, v1alpha1.ReasonHostNotAllowed, false, 0, []string{"--allowed-hosts"}},
+		"an annotation": {
+			func(f *Facts, _ *Writes) {
+				f.Webhook.Spec.Receiver.PodAnnotations = map[string]v1alpha1.AnnotationValue{"x": "y"}
+			},
+			v1alpha1.ReasonAnnotationNotAllowed, false, 0,
+			[]string{"--allowed-annotations"},
+		},
+		"an annotation of two lines": {
+			func(f *Facts, _ *Writes) {
+				f.Webhook.Spec.Receiver.PodAnnotations = map[string]v1alpha1.AnnotationValue{"prometheus.io/path": "a\nb"}
+			}, v1alpha1.ReasonAnnotationNotAllowed, false, 0, []string{"one line"},
+		},
+		"another DNS name": {
+			func(f *Facts, _ *Writes) {
+				f.Webhook.Spec.Exposure.Ingress = &v1alpha1.IngressExposure{Annotations: map[string]v1alpha1.AnnotationValue{AnnotationDNSHostname: "hooks.example.com, other.example.com"}}
+			}, v1alpha1.ReasonAnnotationNotAllowed, false, 0, []string{"hooks.example.com"},
+		},
+		"a label": {
+			func(f *Facts, _ *Writes) {
+				f.Webhook.Spec.Receiver.PodLabels = map[string]v1alpha1.LabelValue{"x": "y"}
+			},
+			v1alpha1.ReasonLabelNotAllowed, false, 0,
+			[]string{"--allowed-labels"},
+		},
+		"no finalizer": {
+			func(f *Facts, _ *Writes) { f.Mistake = FinalizerRejected(errQuota) }, v1alpha1.ReasonFinalizerRefused, false, 0, []string{"exceeded quota"},
+		},
+		"a rejected child": {
+			func(_ *Facts, w *Writes) { w.Rejected = failure(desired.Deployment.Child) }, v1alpha1.ReasonChildRefused, false, 0, []string{`Deployment "support-receiver"`, "exceeded quota"},
+		},
+		"no Service": {func(f *Facts, _ *Writes) { service(f); f.Services = nil }, v1alpha1.ReasonTargetServiceNotFound, false, 0, []string{kept}},
+		"a Service":  {func(f *Facts, _ *Writes) { service(f) }, v1alpha1.ReasonAccepted, true, 0, nil},
+		"no port":    {func(f *Facts, _ *Writes) { service(f); crm(f).Service.Port = 81 }, v1alpha1.ReasonTargetPortNotFound, false, 0, []string{"port 81", kept}},
+		"a blocked address": {
+			func(f *Facts, _ *Writes) { crm(f).URL = new("http://169.254.169.254/") }, v1alpha1.ReasonTargetAddressRefused, false, 0, []string{"169.254.169.254", kept},
+		},
+		"a private address": {
+			func(f *Facts, _ *Writes) {
+				crm(f).URL, f.Input.TargetAddresses.Public = new("http://10.0.0.7/"), true
+			}, v1alpha1.ReasonTargetAddressRefused, false, 0, []string{"--target-addresses"},
+		},
+		"a closed namespace": {
+			func(f *Facts, _ *Writes) {
+				crm(f).URL, f.Input.NetworkPolicy = new("http://crm.other.svc/"), &desired.NetworkPolicy{}
+			},
+			v1alpha1.ReasonTargetNamespaceClosed, false, 0,
+			[]string{`"other"`},
+		},
+		"Redis in a closed namespace": {
+			func(f *Facts, _ *Writes) {
+				f.Input.OwnRedisURL, f.Input.NetworkPolicy = "redis://redis.other.svc:6379", &desired.NetworkPolicy{}
+			}, v1alpha1.ReasonTargetNamespaceClosed, false, 0, []string{"spec.redis"},
+		},
+	})
+}
+
+func TestAvailable(t *testing.T) {
+	t.Parallel()
+	deployment := func(f *Facts) *appsv1.Deployment { return desired.Deployment.In(f.Children) }
+	condition := func(c appsv1.DeploymentCondition) func(*Facts, *Writes) {
+		return func(f *Facts, _ *Writes) { deployment(f).Status.Conditions = []appsv1.DeploymentCondition{c} }
+	}
+	check(t, Available, map[string]outcome{
+		"good":         {reason: v1alpha1.ReasonServing, ok: true},
+		"nothing yet":  {func(f *Facts, w *Writes) { clear(f.Children); w.Rejected = failure(desired.Deployment.Child) }, v1alpha1.ReasonNotDeployed, false, 0, []string{"not accepted"}},
+		"just created": {func(f *Facts, w *Writes) { clear(f.Children); w.DeploymentWritten = true }, v1alpha1.ReasonRolloutInProgress, false, 0, nil},
+		"just changed": {func(_ *Facts, w *Writes) { w.DeploymentWritten = true }, v1alpha1.ReasonRolloutInProgress, false, 0, nil},
+		"rolling":      {func(f *Facts, _ *Writes) { deployment(f).Status.UpdatedReplicas = 1 }, v1alpha1.ReasonRolloutInProgress, false, 0, nil},
+		"never ready":  {func(f *Facts, _ *Writes) { f.Ready, deployment(f).Status.Conditions = nil, nil }, v1alpha1.ReasonRolloutInProgress, false, 0, nil},
+		"not ready":    {func(f *Facts, _ *Writes) { f.Ready = nil }, v1alpha1.ReasonNoReadyReplicas, false, 0, []string{"kubectl describe deployment support-receiver"}},
+		"paused":       {func(f *Facts, _ *Writes) { deployment(f).Spec.Paused = true }, v1alpha1.ReasonDeploymentPaused, false, 0, []string{"kubectl rollout resume"}},
+		"scaled to 0":  {func(f *Facts, _ *Writes) { deployment(f).Spec.Replicas = new(int32(0)) }, v1alpha1.ReasonScaledToZero, false, 0, []string{"--replicas=2"}},
+		"stuck":        {condition(appsv1.DeploymentCondition{Type: appsv1.DeploymentProgressing, Status: corev1.ConditionFalse}), v1alpha1.ReasonRolloutStuck, false, 0, []string{`"image"`}},
+		"Pods rejected": {
+			condition(appsv1.DeploymentCondition{Type: appsv1.DeploymentReplicaFailure, Status: corev1.ConditionTrue, Message: `pods "a-b" is forbidden: exceeded quota`}),
+			v1alpha1.ReasonPodsRefused, false, 0,
+			[]string{"(forbidden: exceeded quota)"},
+		},
+		"silent": {func(f *Facts, _ *Writes) { f.Ready[1] = nil }, v1alpha1.ReasonStatusUnreachable, false, 3 * time.Second, []string{"8081", "docs/mesh.md"}},
+		"silent for long": {func(f *Facts, _ *Writes) {
+			f.Ready[1] = nil
+			since(f, v1alpha1.ConditionAvailable, metav1.ConditionFalse, time.Hour)
+		}, v1alpha1.ReasonStatusUnreachable, false, 30 * time.Second, nil},
+		"silent after long service": {func(f *Facts, _ *Writes) {
+			f.Ready[1] = nil
+			since(f, v1alpha1.ConditionAvailable, metav1.ConditionTrue, time.Hour)
+		}, v1alpha1.ReasonStatusUnreachable, false, 3 * time.Second, nil},
+		"another configuration": {func(f *Facts, _ *Writes) { f.Want.ConfigDigest = "e" }, v1alpha1.ReasonConfigurationPending, false, 3 * time.Second, []string{"kubelet"}},
+		"another configuration, not accepted": {func(f *Facts, _ *Writes) {
+			f.Want.ConfigDigest, f.Mistake = "e", Invalid(errQuota)
+		}, v1alpha1.ReasonConfigurationPending, false, 0, []string{"once the resource is accepted"}},
+		"a child that is not stored":  {func(_ *Facts, w *Writes) { w.Failed = failure(desired.ConfigSecret.Child) }, v1alpha1.ReasonChildFailed, false, 0, []string{"cannot store Secret"}},
+		"a child that is not deleted": {func(_ *Facts, w *Writes) { w.Undeleted = failure(desired.Deployment.Child) }, v1alpha1.ReasonChildFailed, false, 0, []string{"does not delete"}},
+		"a child that is overwritten": {func(_ *Facts, w *Writes) {
+			w.Overwritten, w.NextWrite = failure(desired.Deployment.Child), time.Minute
+		}, v1alpha1.ReasonChildOverwritten, false, time.Minute, []string{"--show-managed-fields"}},
+		"a ScaledObject of old":      {func(_ *Facts, w *Writes) { w.Undeleted = failure(desired.ScaledObject.Child) }, v1alpha1.ReasonChildFailed, false, 0, []string{"ScaledObject"}},
+		"an Ingress is another room": {func(_ *Facts, w *Writes) { w.Failed = failure(desired.Ingress.Child) }, v1alpha1.ReasonServing, true, 0, nil},
+	})
+}
+
+func TestExposed(t *testing.T) {
+	t.Parallel()
+	ingress := func(f *Facts) *networkingv1.Ingress { return desired.Ingress.In(f.Children) }
+	pending := func(f *Facts) { ingress(f).Status = networkingv1.IngressStatus{} }
+	waiting := func(f *Facts, d time.Duration) { since(f, v1alpha1.ConditionExposed, metav1.ConditionFalse, d) }
+	tls := func(f *Facts) { f.Webhook.Spec.Exposure.Ingress = &v1alpha1.IngressExposure{TLSSecretName: "tls"} }
+	rival := func(name string) func(*Facts, *Writes) {
+		return func(f *Facts, _ *Writes) {
+			f.Webhook.Spec.Exposure.Path = "/hooks"
+			f.Rival = &v1alpha1.HeymarketWebhook{ObjectMeta: metav1.ObjectMeta{Namespace: "other", Name: name}, Spec: v1alpha1.HeymarketWebhookSpec{Exposure: v1alpha1.Exposure{Path: "/hooks"}}}
+		}
+	}
+	check(t, Exposed, map[string]outcome{
+		"good":          {reason: v1alpha1.ReasonAdmitted, ok: true},
+		"not requested": {func(f *Facts, _ *Writes) { f.Webhook.Spec.Exposure.Type = v1alpha1.ExposureNone }, v1alpha1.ReasonNotRequested, true, 0, []string{`Service "support-receiver"`}},
+		"a rival":       {rival("first"), v1alpha1.ReasonHostConflict, false, 0, []string{`"first" in namespace "other" is older`, "hooks.example.com/hooks/"}},
+		"a rival with its own path": {func(f *Facts, w *Writes) {
+			rival("first")(f, w)
+			f.Rival.Spec.Exposure.Path = ""
+		}, v1alpha1.ReasonHostConflict, false, 0, []string{"has its name in the path"}},
+		"a foreign namespace": {func(f *Facts, _ *Writes) { f.ForeignNamespace = "other" }, v1alpha1.ReasonPathNotAllowed, false, 0, []string{"begin it with /staging/support"}},
+		"not accepted": {func(f *Facts, w *Writes) {
+			clear(f.Children)
+			w.Rejected = failure(desired.Deployment.Child)
+		}, v1alpha1.ReasonNotExposed, false, 0, []string{"not accepted"}},
+		"not stored so far": {func(f *Facts, w *Writes) {
+			clear(f.Children)
+			w.Failed = failure(desired.Deployment.Child)
+		}, v1alpha1.ReasonNotExposed, false, 0, []string{"an earlier child"}},
+		"just created": {func(f *Facts, _ *Writes) { clear(f.Children) }, v1alpha1.ReasonAddressPending, false, 5 * time.Minute, nil},
+		"no address":   {func(f *Facts, _ *Writes) { pending(f) }, v1alpha1.ReasonAddressPending, false, 5 * time.Minute, []string{"default IngressClass"}},
+		"no address for a while": {func(f *Facts, _ *Writes) {
+			pending(f)
+			waiting(f, time.Minute)
+			f.Input.IngressClass = "traefik"
+		}, v1alpha1.ReasonAddressPending, false, 4 * time.Minute, []string{`"traefik" of the operator's --ingress-class`}},
+		"no address for long": {func(f *Facts, _ *Writes) {
+			pending(f)
+			waiting(f, time.Hour)
+			ingress(f).Spec.IngressClassName = new("nginx")
+			f.Webhook.Spec.Exposure.Ingress = &v1alpha1.IngressExposure{ClassName: "nginx"}
+		}, v1alpha1.ReasonAddressMissing, false, 0, []string{`"nginx" of spec.exposure.ingress.className`}},
+		"no class for long": {func(f *Facts, _ *Writes) {
+			pending(f)
+			waiting(f, time.Hour)
+		}, v1alpha1.ReasonAddressMissing, false, 0, []string{"has no IngressClass"}},
+		"a new Ingress after long": {func(f *Facts, _ *Writes) {
+			pending(f)
+			waiting(f, time.Hour)
+			ingress(f).CreationTimestamp = metav1.NewTime(noon.Add(-time.Minute))
+		}, v1alpha1.ReasonAddressPending, false, 4 * time.Minute, nil},
+		"no certificate": {func(f *Facts, _ *Writes) { tls(f) }, v1alpha1.ReasonCertificatePending, false, 5 * time.Minute, []string{"does not exist in namespace"}},
+		"no certificate for long": {func(f *Facts, _ *Writes) {
+			tls(f)
+			waiting(f, time.Hour)
+		}, v1alpha1.ReasonCertificateMissing, false, 0, nil},
+		"half a certificate": {func(f *Facts, _ *Writes) {
+			tls(f)
+			f.Certificate = &corev1.Secret{Data: map[string][]byte{"tls.crt": []byte("x")}}
+		}, v1alpha1.ReasonCertificatePending, false, 5 * time.Minute, []string{`"tls.key"`}},
+		"a certificate": {func(f *Facts, _ *Writes) {
+			tls(f)
+			f.Certificate = &corev1.Secret{Data: map[string][]byte{"tls.crt": []byte("x"), "tls.key": []byte("x")}}
+		}, v1alpha1.ReasonAdmitted, true, 0, nil},
+		"an Ingress that is not stored": {func(_ *Facts, w *Writes) { w.Failed = failure(desired.Ingress.Child) }, v1alpha1.ReasonChildFailed, false, 0, []string{"exceeded quota"}},
+		"a route that is not deleted": {func(f *Facts, w *Writes) {
+			f.Webhook.Spec.Exposure.Type = v1alpha1.ExposureNone
+			w.Undeleted = failure(desired.HTTPRoute.Child)
+		}, v1alpha1.ReasonChildFailed, false, 0, nil},
+	})
+}
+
+// route is an HTTPRoute with the conditions that a Gateway has set, each Type=Status, and the name of the Gateway.
+func route(gateway string, conditions ...string) func(*Facts, *Writes) {
+	return func(f *Facts, _ *Writes) {
+		var list []any
+		for _, c := range conditions {
+			name, status, _ := strings.Cut(c, "=")
+			list = append(list, map[string]any{"type": name, "status": status, "reason": "Because", "message": "of this"})
+		}
+		f.Webhook.Spec.Exposure.Type = v1alpha1.ExposureHTTPRoute
+		f.Input.Gateways = []v1alpha1.GatewayReference{{Namespace: "traefik", Name: "public"}}
+		f.Children[desired.HTTPRoute.Child] = &unstructured.Unstructured{Object: map[string]any{
+			"metadata": map[string]any{"name": "support-receiver"},
+			"status": map[string]any{"parents": []any{map[string]any{
+				"parentRef": map[string]any{"name": gateway, "namespace": "traefik"}, "conditions": list,
+			}}},
+		}}
+	}
+}
+
+func TestExposedByAnHTTPRoute(t *testing.T) {
+	t.Parallel()
+	changed := func(change func(*Facts, *Writes)) func(*Facts, *Writes) {
+		return func(f *Facts, w *Writes) {
+			route("public", "Accepted=True", "ResolvedRefs=True")(f, w)
+			change(f, w)
+		}
+	}
+	check(t, Exposed, map[string]outcome{
+		"accepted":       {changed(func(*Facts, *Writes) {}), v1alpha1.ReasonAdmitted, true, 0, nil},
+		"no Gateway API": {changed(func(f *Facts, _ *Writes) { f.NoGatewayAPI = true }), v1alpha1.ReasonGatewayAPIMissing, false, 0, nil},
+		"no Gateway":     {changed(func(f *Facts, _ *Writes) { f.Input.Gateways = nil }), v1alpha1.ReasonGatewayUnknown, false, 0, []string{"--gateway"}},
+		"no host":        {changed(func(f *Facts, _ *Writes) { f.Input.HostRequested = false }), v1alpha1.ReasonHostUnknown, false, 0, []string{"--host-template"}},
+		"not accepted": {changed(func(f *Facts, w *Writes) {
+			clear(f.Children)
+			w.Rejected = failure(desired.Deployment.Child)
+		}), v1alpha1.ReasonNotExposed, false, 0, nil},
+		"just created":        {changed(func(f *Facts, _ *Writes) { clear(f.Children) }), v1alpha1.ReasonRoutePending, false, 5 * time.Minute, nil},
+		"of another Gateway":  {route("private", "Accepted=True", "ResolvedRefs=True"), v1alpha1.ReasonRoutePending, false, 5 * time.Minute, []string{"kubectl get gateway -n traefik"}},
+		"half accepted":       {route("public", "Accepted=True"), v1alpha1.ReasonRoutePending, false, 5 * time.Minute, nil},
+		"rejected":            {route("public", "Accepted=False"), v1alpha1.ReasonRouteRefused, false, 0, []string{"rejects", "(Because): of this"}},
+		"without its Service": {route("public", "Accepted=True", "ResolvedRefs=False"), v1alpha1.ReasonRouteRefused, false, 0, nil},
+		"ignored": {func(f *Facts, w *Writes) {
+			route("private")(f, w)
+			since(f, v1alpha1.ConditionExposed, metav1.ConditionFalse, time.Hour)
+		}, v1alpha1.ReasonRouteIgnored, false, 0, nil},
+		"out of date": {changed(func(f *Facts, _ *Writes) {
+			r := desired.HTTPRoute.In(f.Children)
+			r.SetGeneration(2)
+			parent := r.Object["status"].(map[string]any)["parents"].([]any)[0].(map[string]any)
+			for _, c := range parent["conditions"].([]any) {
+				c.(map[string]any)["observedGeneration"] = int64(1)
+			}
+		}), v1alpha1.ReasonRoutePending, false, 5 * time.Minute, nil},
+	})
+}
+
+func TestDurable(t *testing.T) {
+	t.Parallel()
+	reports := func(r ...contract.Status) func(*Facts, *Writes) {
+		return func(f *Facts, _ *Writes) { f.Reports = r }
+	}
+	fine := contract.Status{Redis: contract.RedisOK, Durable: true}
+	letters := func(crm, erp int64) func(*Facts, *Writes) {
+		return func(f *Facts, w *Writes) {
+			f.Webhook.Spec.Targets = append(f.Webhook.Spec.Targets, v1alpha1.Target{Name: "erp"})
+			f.Webhook.Spec.Retention.DeadLetterLimit = new(int64(10))
+			full := fine
+			full.Targets = []contract.TargetStatus{{Name: "crm", DeadLetters: crm}, {Name: "erp", DeadLetters: erp}}
+			reports(fine, full)(f, w)
+		}
+	}
+	check(t, Durable, map[string]outcome{
+		"good":    {reason: v1alpha1.ReasonDurable, ok: true},
+		"evicts":  {reports(fine, contract.Status{Redis: contract.RedisOK, Problems: []contract.Problem{contract.RedisEvicts}}), v1alpha1.ReasonNotDurable, false, 0, []string{contract.RedisEvicts.Message()}},
+		"away":    {reports(contract.Status{Redis: "x", Problems: []contract.Problem{contract.RedisUnreachable}}), v1alpha1.ReasonRedisUnreachable, false, 0, []string{"log of the receiver"}},
+		"no word": {reports(contract.Status{Redis: "x"}), v1alpha1.ReasonRedisUnreachable, false, 0, nil},
+		// What a Pod writes reaches no message.
+		"sentences":        {reports(contract.Status{Redis: "\x1b[31mred", DurabilityProblems: []string{"\x1b[31mred"}}), v1alpha1.ReasonNotDurable, false, 0, []string{"another version"}},
+		"an unknown code":  {reports(contract.Status{Redis: "red", Problems: []contract.Problem{"red"}}), v1alpha1.ReasonNotDurable, false, 0, []string{"another version"}},
+		"text beside code": {reports(contract.Status{Redis: "red", Problems: []contract.Problem{contract.RedisFull}, DurabilityProblems: []string{"red"}}), v1alpha1.ReasonNotDurable, false, 0, nil},
+		"connecting":       {reports(contract.Status{Redis: contract.RedisConnecting}), v1alpha1.ReasonDurabilityUnknown, false, 3 * time.Second, nil},
+		"connecting for long": {func(f *Facts, w *Writes) {
+			reports(contract.Status{Redis: contract.RedisConnecting})(f, w)
+			since(f, v1alpha1.ConditionAvailable, metav1.ConditionTrue, time.Hour)
+		}, v1alpha1.ReasonDurabilityUnknown, false, 30 * time.Second, nil},
+		"no Pods yet": {func(f *Facts, _ *Writes) { f.Ready, f.Reports = nil, nil }, v1alpha1.ReasonDurabilityUnknown, false, 0, nil},
+		"no receiver": {func(f *Facts, w *Writes) {
+			f.Ready, f.Reports, f.Children = nil, nil, nil
+			w.Rejected = failure(desired.Deployment.Child)
+		}, v1alpha1.ReasonNotDeployed, false, 0, []string{"not accepted"}},
+		"below the limit": {letters(9, 0), v1alpha1.ReasonDurable, true, 0, nil},
+		"at the limit":    {letters(10, 9), v1alpha1.ReasonDeadLettersFull, false, 0, []string{"deadLetterLimit: crm."}},
+		"above the limit": {letters(11, 9), v1alpha1.ReasonDeadLettersFull, false, 0, []string{"deadLetterLimit: crm."}},
+	})
+}
+
+func TestScaled(t *testing.T) {
+	t.Parallel()
+	by := func(conditions ...any) func(*Facts, *Writes) {
+		return func(f *Facts, _ *Writes) {
+			f.Webhook.Spec.Receiver.Autoscaling = &v1alpha1.Autoscaling{BacklogPerReplica: new(int32(10))}
+			f.Input.KEDA = true
+			f.Children[desired.ScaledObject.Child] = &unstructured.Unstructured{Object: map[string]any{"status": map[string]any{"conditions": conditions}}}
+		}
+	}
+	ready := func(status string) any {
+		return map[string]any{"type": "Ready", "status": status, "reason": "Because", "message": "of this"}
+	}
+	check(t, Scaled, map[string]outcome{
+		"not asked for": {},
+		"good":          {by(ready("True")), v1alpha1.ReasonScaling, true, 5 * time.Minute, nil},
+		"rejected":      {by(ready("False")), v1alpha1.ReasonScaledObjectRefused, false, 30 * time.Second, []string{"(Because): of this"}},
+		"silent":        {by(), v1alpha1.ReasonScaledObjectPending, false, 30 * time.Second, []string{"kubectl describe scaledobject support-receiver"}},
+		"no KEDA": {func(f *Facts, w *Writes) {
+			by()(f, w)
+			f.Input.KEDA = false
+		}, v1alpha1.ReasonKEDAMissing, false, 0, []string{"minReplicas"}},
+		"no KEDA, CPU": {func(f *Facts, w *Writes) {
+			by()(f, w)
+			f.Input.KEDA, f.Webhook.Spec.Receiver.Autoscaling.TargetCPUUtilization = false, new(int32(80))
+		}, v1alpha1.ReasonKEDAMissing, false, 0, []string{"HorizontalPodAutoscaler"}},
+		"not accepted": {func(f *Facts, w *Writes) {
+			by()(f, w)
+			clear(f.Children)
+			w.Rejected = failure(desired.Deployment.Child)
+		}, v1alpha1.ReasonNotDeployed, false, 30 * time.Second, nil},
+		"not stored": {func(f *Facts, w *Writes) {
+			by(ready("True"))(f, w)
+			w.Failed = failure(desired.ScaledObject.Child)
+		}, v1alpha1.ReasonChildFailed, false, 0, nil},
+	})
+}
+
+func TestReadyNamesTheFirstConditionThatIsFalse(t *testing.T) {
+	t.Parallel()
+	status := &v1alpha1.HeymarketWebhookStatus{}
+	f := good()
+	if again := SetAll(status, f, Writes{}); again != 0 {
+		t.Errorf("looks again in %s", again)
+	}
+	if c := meta.FindStatusCondition(status.Conditions, v1alpha1.ConditionReady); c.Status != metav1.ConditionTrue {
+		t.Errorf("Ready is %+v", c)
+	}
+	f.Ready[0], f.Children[desired.Ingress.Child] = nil, nil
+	if again := SetAll(status, f, Writes{}); again != 3*time.Second {
+		t.Errorf("looks again in %s, want 3s, the soonest of all", again)
+	}
+	c := meta.FindStatusCondition(status.Conditions, v1alpha1.ConditionReady)
+	if c.Status != metav1.ConditionFalse || c.Reason != v1alpha1.ReasonStatusUnreachable || !strings.HasPrefix(c.Message, "Not Available: A ready Pod") {
+		t.Errorf("Ready is %+v", c)
+	}
+}
+
+// An event comes with each alarming reason, and when the condition is True again.
+func TestEvents(t *testing.T) {
+	t.Parallel()
+	with := func(name string, ok bool, reason string) *v1alpha1.HeymarketWebhookStatus {
+		s := &v1alpha1.HeymarketWebhookStatus{}
+		Set(s, name, Condition{OK: ok, Reason: reason, Message: "M."})
+		return s
+	}
+	none := &v1alpha1.HeymarketWebhookStatus{}
+	exposed := v1alpha1.ConditionExposed
+	for name, tc := range map[string]struct {
+		before, after *v1alpha1.HeymarketWebhookStatus
+		want          []Event
+	}{
+		"a new resource that is good":       {none, with(exposed, true, v1alpha1.ReasonAdmitted), nil},
+		"pending":                           {none, with(exposed, false, v1alpha1.ReasonAddressPending), nil},
+		"missing":                           {with(exposed, false, v1alpha1.ReasonAddressPending), with(exposed, false, v1alpha1.ReasonAddressMissing), []Event{{"Warning", v1alpha1.ReasonAddressMissing, "Expose", "M."}}},
+		"the same":                          {with(exposed, false, v1alpha1.ReasonAddressMissing), with(exposed, false, v1alpha1.ReasonAddressMissing), nil},
+		"another reason":                    {with(exposed, false, v1alpha1.ReasonAddressMissing), with(exposed, false, v1alpha1.ReasonHostConflict), []Event{{"Warning", v1alpha1.ReasonHostConflict, "Expose", "M."}}},
+		"good again":                        {with(exposed, false, v1alpha1.ReasonAddressMissing), with(exposed, true, v1alpha1.ReasonAdmitted), []Event{{"Normal", v1alpha1.ReasonAdmitted, "Expose", "M."}}},
+		"good after pending":                {with(exposed, false, v1alpha1.ReasonAddressPending), with(exposed, true, v1alpha1.ReasonAdmitted), nil},
+		"rolling":                           {none, with(v1alpha1.ConditionAvailable, false, v1alpha1.ReasonRolloutInProgress), nil},
+		"stuck":                             {none, with(v1alpha1.ConditionAvailable, false, v1alpha1.ReasonRolloutStuck), []Event{{"Warning", v1alpha1.ReasonRolloutStuck, "RollOut", "M."}}},
+		"a mistake":                         {none, with(v1alpha1.ConditionAccepted, false, v1alpha1.ReasonTokenEmpty), []Event{{"Warning", v1alpha1.ReasonTokenEmpty, "Check", "M."}}},
+		"Redis without an append-only file": {none, with(v1alpha1.ConditionDurable, false, v1alpha1.ReasonNotDurable), []Event{{"Warning", v1alpha1.ReasonNotDurable, "Store", "M."}}},
+		"Redis not asked yet":               {none, with(v1alpha1.ConditionDurable, false, v1alpha1.ReasonDurabilityUnknown), nil},
+		"no KEDA":                           {none, with(v1alpha1.ConditionScaled, false, v1alpha1.ReasonKEDAMissing), []Event{{"Warning", v1alpha1.ReasonKEDAMissing, "Scale", "M."}}},
+		"KEDA silent":                       {none, with(v1alpha1.ConditionScaled, false, v1alpha1.ReasonScaledObjectPending), nil},
+	} {
+		if got := Events(tc.before, tc.after); !slices.Equal(got, tc.want) {
+			t.Errorf("%s: %v, want %v", name, got, tc.want)
+		}
+	}
+}

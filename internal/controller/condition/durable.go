@@ -1,0 +1,95 @@
+package condition
+
+import (
+	"fmt"
+	"math"
+	"slices"
+	"strings"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/utils/ptr"
+
+	"heymarket.dev/operator/api/v1alpha1"
+	"heymarket.dev/operator/internal/contract"
+	"heymarket.dev/operator/internal/controller/desired"
+)
+
+// Durable reports whether Redis keeps what it has confirmed, by the reports of all Pods that answered, and whether there is
+// room for dead letters. It takes codes from Pods and no text: anything in the cluster can answer at a Pod's address.
+func Durable(f Facts, w Writes) *Condition {
+	if len(f.Reports) == 0 && desired.Deployment.In(f.Children) == nil && !w.DeploymentWritten {
+		return isFalse(v1alpha1.ReasonNotDeployed, "There is no receiver that could ask Redis, because %s.", notWritten(f, w))
+	}
+	problems, otherVersion, unknown := redisProblems(f.Reports)
+	full := fullTargets(f.Webhook, f.Reports)
+	switch {
+	case slices.ContainsFunc(problems, contract.Problem.OfConnection):
+		return isFalse(v1alpha1.ReasonRedisUnreachable, "%s The log of the receiver has more.", sentences(problems))
+	case len(problems) > 0:
+		return isFalse(v1alpha1.ReasonNotDurable, "%s", sentences(problems))
+	case otherVersion:
+		return isFalse(v1alpha1.ReasonNotDurable, "A receiver of another version reports a problem with Redis: see the log of the receiver.")
+	case unknown:
+		c := isFalse(v1alpha1.ReasonDurabilityUnknown, "No receiver Pod has reported Redis durability yet.")
+		if Available(f, w).OK { // No watch reports that a Pod has asked Redis.
+			c.Again = askAgain(f, metav1.ConditionTrue)
+		}
+		return c
+	case len(full) > 0:
+		return isFalse(v1alpha1.ReasonDeadLettersFull, "%s", Bounded(fmt.Sprintf(
+			"Targets at spec.retention.deadLetterLimit: %s. Events that these reject wait in their queues: replay or discard dead letters, or raise the limit.",
+			strings.Join(full, ", "))))
+	}
+	return isTrue(v1alpha1.ReasonDurable, "Redis is durable: maxmemory-policy is noeviction and the append-only file is on.")
+}
+
+func durableAlarms(reason string) bool {
+	switch reason {
+	case v1alpha1.ReasonNotDurable, v1alpha1.ReasonRedisUnreachable, v1alpha1.ReasonDeadLettersFull:
+		return true
+	}
+	return false
+}
+
+// redisProblems are those that the Pods report, sorted. otherVersion means that a Pod reports one that this version does not
+// know, unknown that one has no verdict yet, or that there are no reports.
+func redisProblems(reports []contract.Status) (problems []contract.Problem, otherVersion, unknown bool) {
+	unknown = len(reports) == 0
+	for _, r := range reports {
+		known := slices.DeleteFunc(slices.Clone(r.Problems), func(p contract.Problem) bool { return !p.Known() })
+		problems = append(problems, known...)
+		works := r.Redis == contract.RedisOK
+		switch {
+		case len(known) > 0 || r.Durable && works:
+		case len(r.Problems)+len(r.DurabilityProblems) > 0:
+			otherVersion = true
+		case works || r.Redis == contract.RedisConnecting:
+			unknown = true
+		default:
+			problems = append(problems, contract.RedisUnreachable)
+		}
+	}
+	slices.Sort(problems)
+	return slices.Compact(problems), otherVersion, unknown
+}
+
+func sentences(problems []contract.Problem) string {
+	var out []string
+	for _, p := range problems {
+		out = append(out, p.Message())
+	}
+	return Bounded(strings.Join(out, " "))
+}
+
+// fullTargets are the targets that have as many dead letters as they may have.
+func fullTargets(w *v1alpha1.HeymarketWebhook, reports []contract.Status) (names []string) {
+	limit := ptr.Deref(w.Spec.Retention.DeadLetterLimit, math.MaxInt64) // The API server sets the default.
+	for _, t := range w.Spec.Targets {
+		if slices.ContainsFunc(reports, func(r contract.Status) bool {
+			return slices.ContainsFunc(r.Targets, func(s contract.TargetStatus) bool { return s.Name == t.Name && s.DeadLetters >= limit })
+		}) {
+			names = append(names, t.Name)
+		}
+	}
+	return names
+}

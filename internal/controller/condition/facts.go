@@ -1,0 +1,146 @@
+package condition
+
+import (
+	"slices"
+	"strings"
+	"time"
+
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+	networkingv1 "k8s.io/api/networking/v1"
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/utils/ptr"
+
+	"heymarket.dev/operator/api/v1alpha1"
+	"heymarket.dev/operator/internal/contract"
+	"heymarket.dev/operator/internal/controller/desired"
+)
+
+// Facts are what one reconcile has read. They are not changed once they are complete.
+type Facts struct {
+	Now     time.Time
+	Webhook *v1alpha1.HeymarketWebhook
+	// Input is what the children are made from. Its Segment is empty if none is in use and none may be generated.
+	Input desired.Input
+	// Children are those that exist.
+	Children desired.Children
+	// Want are the children that are wanted; the zero value if Input does not suffice.
+	Want desired.Objects
+	// Mistake is the first one that was found in the spec and its references, see Check; nil if there is none.
+	Mistake *Condition
+
+	// Held means that the receiver stays on the version that it runs, for now.
+	Held bool
+	// FinalizerErr is why the API server does not let the operator write the finalizer; nil if it does.
+	FinalizerErr error
+
+	// Taken are objects with the name of a child that have another owner.
+	Taken []Taken
+	// Secrets are those that the spec refers to, by name, with no keys but those; nil for one that does not exist.
+	Secrets map[string]*corev1.Secret
+	// SecretsTooLarge means that the values of Secrets exceed their limit together and were dropped.
+	SecretsTooLarge bool
+	// OtherTokens are the keys that other HeymarketWebhooks use as tokens, by Secret.
+	OtherTokens map[string][]string
+	// Certificate is the Secret of the Ingress's certificate; nil if it does not exist, or none is named.
+	Certificate *corev1.Secret
+	// Services are those of targets, by name; nil for one that does not exist.
+	Services map[string]*corev1.Service
+	// HostError is why the operator's template makes no host; HostNotAllowed means that the namespace may not have it.
+	HostError      error
+	HostNotAllowed bool
+	// AllowedAnnotations and AllowedLabels are keys that the spec may set; "*" at the end of one stands for any rest.
+	AllowedAnnotations, AllowedLabels []string
+	// Rival is the resource that keeps the host and path which this one claims, nil if there is none.
+	Rival *v1alpha1.HeymarketWebhook
+	// ForeignNamespace has HeymarketWebhooks, and the path begins with its name; empty if there is none.
+	ForeignNamespace string
+	// NoGatewayAPI means that the cluster does not serve HTTPRoutes.
+	NoGatewayAPI bool
+	// ExposureTimeout is how long an ingress controller, a Gateway or the issuer of a certificate may take, see ExposureTimeout.
+	ExposureTimeout time.Duration
+
+	// Ready has a report of each ready Pod, nil for one that does not answer.
+	Ready []*contract.Status
+	// Reports are those of the ready Pods that answered, or, if no Pod is ready, of the others.
+	Reports []contract.Status
+}
+
+// Taken is an object with the name of a child and another owner.
+type Taken struct {
+	Child *desired.Child
+	Name  string
+	// Deleting means that the object is about to be removed.
+	Deleting bool
+}
+
+// Conflicts reports that no route may exist, because it would take what belongs to another resource.
+func (f Facts) Conflicts() bool { return f.Rival != nil || f.ForeignNamespace != "" }
+
+// name is that of the children but one.
+func (f Facts) name() string { return desired.ReceiverName(f.Webhook.Name) }
+
+// lasted is for how long the status has reported a condition as True or False; 0 if it reports something else.
+func (f Facts) lasted(name string, status metav1.ConditionStatus) time.Duration {
+	if c := meta.FindStatusCondition(f.Webhook.Status.Conditions, name); c != nil && c.Status == status {
+		return f.Now.Sub(c.LastTransitionTime.Time)
+	}
+	return 0
+}
+
+// OwnPath reports whether the path of a webhook begins with its own namespace and name, which no other has.
+func OwnPath(w *v1alpha1.HeymarketWebhook) bool {
+	return strings.HasPrefix(strings.ToLower(desired.PathPrefix(w)), "/"+w.Namespace+"/"+w.Name+"/")
+}
+
+// IngressAddress is what an ingress controller has published, or "".
+func IngressAddress(ingress *networkingv1.Ingress) string {
+	if ingress == nil {
+		return ""
+	}
+	for _, a := range ingress.Status.LoadBalancer.Ingress {
+		if a.Hostname != "" {
+			return a.Hostname
+		}
+		if a.IP != "" {
+			return a.IP
+		}
+	}
+	return ""
+}
+
+// Data is that of a Secret, nil if there is none.
+func Data(s *corev1.Secret) map[string][]byte {
+	if s == nil {
+		return nil
+	}
+	return s.Data
+}
+
+// RolledOut reports whether all Pods of the Deployment have its present template, and there are as many as it wants.
+func RolledOut(d *appsv1.Deployment) bool {
+	s := d.Status
+	return s.ObservedGeneration >= d.Generation && s.UpdatedReplicas == ptr.Deref(d.Spec.Replicas, 1) && s.Replicas == s.UpdatedReplicas
+}
+
+// WasAvailable reports whether the present template has been available once, so that Pods that are not ready have failed
+// since, and are not starting.
+func WasAvailable(d *appsv1.Deployment) bool {
+	c := deploymentCondition(d, appsv1.DeploymentProgressing)
+	return c != nil && c.Reason == "NewReplicaSetAvailable"
+}
+
+// Stuck reports whether the rollout has exceeded its deadline.
+func Stuck(d *appsv1.Deployment) bool {
+	c := deploymentCondition(d, appsv1.DeploymentProgressing)
+	return c != nil && c.Status == corev1.ConditionFalse && d.Status.ObservedGeneration >= d.Generation
+}
+
+func deploymentCondition(d *appsv1.Deployment, t appsv1.DeploymentConditionType) *appsv1.DeploymentCondition {
+	i := slices.IndexFunc(d.Status.Conditions, func(c appsv1.DeploymentCondition) bool { return c.Type == t })
+	if i < 0 {
+		return nil
+	}
+	return &d.Status.Conditions[i]
+}
