@@ -14,7 +14,6 @@ import (
 
 	"heymarket.dev/operator/internal/receiver/config"
 	"heymarket.dev/operator/internal/receiver/redistest"
-
 	"heymarket.dev/operator/internal/testenv"
 )
 
