@@ -218,21 +218,15 @@ func elsewhere(f condition.Facts, c *desired.Child) bool {
 	if f.Rival == nil {
 		return false
 	}
-	var hosts []string
-	switch route := f.Children[c].(type) {
-	case *networkingv1.Ingress:
-		for _, rule := range route.Spec.Rules {
-			hosts = append(hosts, rule.Host)
-		}
-	case *unstructured.Unstructured:
-		if c != desired.HTTPRoute.Child {
-			return false
-		}
-		hosts, _, _ = unstructured.NestedStringSlice(route.Object, "spec", "hostnames")
-	default:
-		return false
+	switch c {
+	case desired.Ingress.Child:
+		i := desired.Ingress.In(f.Children)
+		return i != nil && !slices.ContainsFunc(i.Spec.Rules, func(rule networkingv1.IngressRule) bool { return rule.Host == f.Input.Host })
+	case desired.HTTPRoute.Child:
+		route := desired.HTTPRoute.In(f.Children)
+		return route != nil && !slices.Contains(routeHosts(route), f.Input.Host)
 	}
-	return !slices.Contains(hosts, f.Input.Host)
+	return false
 }
 
 // pruneChild deletes the child. That the API server does not delete it is noted in w; the other children are not concerned.

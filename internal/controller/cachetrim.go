@@ -25,9 +25,9 @@ func slim(in any) (any, error) {
 	}
 	fields := slices.DeleteFunc(obj.GetManagedFields(), func(f metav1.ManagedFieldsEntry) bool { return f.Manager != FieldOwner })
 	labels, owners := obj.GetLabels(), obj.GetOwnerReferences()
-	share(reflect.ValueOf(&fields))
-	share(reflect.ValueOf(&labels))
-	share(reflect.ValueOf(&owners))
+	internStrings(reflect.ValueOf(&fields))
+	internStrings(reflect.ValueOf(&labels))
+	internStrings(reflect.ValueOf(&owners))
 	obj.SetManagedFields(fields)
 	obj.SetLabels(labels)
 	obj.SetOwnerReferences(owners)
@@ -35,7 +35,7 @@ func slim(in any) (any, error) {
 		return hollow(child), nil
 	}
 	if d, ok := in.(*appsv1.Deployment); ok {
-		share(reflect.ValueOf(&d.Spec.Template))
+		internStrings(reflect.ValueOf(&d.Spec.Template))
 	}
 	return in, nil
 }
@@ -46,14 +46,14 @@ func slimWebhook(in any) (any, error) {
 	if hook, ok := in.(*v1alpha1.HeymarketWebhook); ok {
 		hook.ManagedFields = nil
 		hook.Annotations = nil
-		share(reflect.ValueOf(&hook.Status.Conditions))
+		internStrings(reflect.ValueOf(&hook.Status.Conditions))
 	}
 	return in, nil
 }
 
-// share replaces every string below v, a pointer, by the copy of an equal one that came since the garbage collector last
+// internStrings replaces every string below v, a pointer, by the copy of an equal one that came since the garbage collector last
 // ran: at a start, when the caches fill, that is nearly all of them. Nothing is kept that no object uses.
-func share(v reflect.Value) {
+func internStrings(v reflect.Value) {
 	switch v.Kind() {
 	case reflect.String:
 		if v.CanSet() {
@@ -61,12 +61,12 @@ func share(v reflect.Value) {
 		}
 	case reflect.Pointer:
 		if !v.IsNil() {
-			share(v.Elem())
+			internStrings(v.Elem())
 		}
 	case reflect.Struct:
 		for field, value := range v.Fields() {
 			if field.IsExported() { // What is not may be anybody's, such as the zone of a time.
-				share(value)
+				internStrings(value)
 			}
 		}
 	case reflect.Slice:
@@ -74,7 +74,7 @@ func share(v reflect.Value) {
 			return
 		}
 		for i := range v.Len() {
-			share(v.Index(i))
+			internStrings(v.Index(i))
 		}
 	case reflect.Map:
 		if v.Len() == 0 || !v.CanSet() || v.Type().Key().Kind() != reflect.String {
@@ -86,8 +86,8 @@ func share(v reflect.Value) {
 			key, value := reflect.New(v.Type().Key()).Elem(), reflect.New(v.Type().Elem()).Elem()
 			key.Set(entry.Key())
 			value.Set(entry.Value())
-			share(key)
-			share(value)
+			internStrings(key)
+			internStrings(value)
 			shared.SetMapIndex(key, value)
 		}
 		v.Set(shared)

@@ -7,7 +7,6 @@ import (
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"heymarket.dev/operator/api/v1alpha1"
@@ -60,37 +59,23 @@ func (r *Reconciler) readChild(ctx context.Context, hook *v1alpha1.HeymarketWebh
 	case err != nil:
 		return nil, nil, fmt.Errorf("read %s %s: %w", c.Kind, key.Name, err)
 	case metav1.IsControlledBy(obj, hook):
-		return structured(c, obj), nil, nil
+		return obj, nil, nil
 	}
 	adopted, err := r.adopt(ctx, hook, obj)
 	switch {
 	case err != nil:
 		return nil, nil, fmt.Errorf("adopt %s %s: %w", c.Kind, key.Name, err)
 	case adopted:
-		return structured(c, obj), nil, nil
+		return obj, nil, nil
 	case wanted:
 		return nil, &condition.Taken{Child: c, Name: key.Name, Deleting: !obj.GetDeletionTimestamp().IsZero()}, nil
 	}
 	return nil, nil, nil
 }
 
-// structured returns a child of which only the metadata was read as an object of its kind.
-func structured(c *desired.Child, obj client.Object) client.Object {
-	known, ok := obj.(*metav1.PartialObjectMetadata)
-	if !ok {
-		return obj
-	}
-	out := c.New().(*unstructured.Unstructured)
-	out.SetName(known.Name)
-	out.SetNamespace(known.Namespace)
-	out.SetUID(known.UID)
-	out.SetDeletionTimestamp(known.DeletionTimestamp)
-	return out
-}
-
 // served reports whether the cluster has the kind of the child.
 func (r *Reconciler) served(c *desired.Child) bool {
-	return !c.Optional || r.Extensions.Served(c.GroupVersionKind)
+	return !c.Optional || r.OptionalKinds.Served(c.GroupVersionKind)
 }
 
 func childKey(hook *v1alpha1.HeymarketWebhook, c *desired.Child) client.ObjectKey {

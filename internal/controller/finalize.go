@@ -61,21 +61,20 @@ func (r *Reconciler) setFinalizer(ctx context.Context, hook *v1alpha1.HeymarketW
 	return nil
 }
 
-// finalize makes one round of a resource that is being deleted: no more events come in, then the receivers end, then a Pod
+// finalize brings a resource that is being deleted closer to its end: no more events come in, then the receivers end, then a Pod
 // removes their keys, then the resource goes. The operator itself connects to no Redis.
 func (r *Reconciler) finalize(ctx context.Context, hook *v1alpha1.HeymarketWebhook) (reconcile.Result, error) {
-	if !slices.Contains(hook.Finalizers, v1alpha1.FinalizerRedisKeys) {
+	switch {
+	case !slices.Contains(hook.Finalizers, v1alpha1.FinalizerRedisKeys):
 		return reconcile.Result{}, nil
-	}
-	if hook.Spec.DeletionPolicy != v1alpha1.DeletionDelete {
+	case hook.Spec.DeletionPolicy != v1alpha1.DeletionDelete:
 		return r.removeFinalizer(ctx, hook, func() {})
 	}
-	deadline := cmp.Or(r.Settings.removalDeadline, removalDeadline)
-	left := deadline
+	left := cmp.Or(r.Settings.removalDeadline, removalDeadline)
 	if begun, waits, known := removalBegun(hook); known {
-		left = time.Until(begun.Add(deadline))
+		left = time.Until(begun.Add(left))
 		if left <= 0 && waits != "" {
-			return r.removeFinalizer(ctx, hook, func() { r.emitKeysKeptEvent(ctx, hook, waits) })
+			return r.keepKeys(ctx, hook, waits)
 		}
 	}
 	ending, err := r.namespaceEnding(ctx, hook.Namespace)
@@ -83,35 +82,43 @@ func (r *Reconciler) finalize(ctx context.Context, hook *v1alpha1.HeymarketWebho
 	case err != nil:
 		return reconcile.Result{}, err
 	case ending: // No Pod can be created any more, and the running ones are ending.
-		return r.removeFinalizer(ctx, hook, func() { r.emitKeysKeptEvent(ctx, hook, namespaceEndingMessage) })
+		return r.keepKeys(ctx, hook, namespaceEndingMessage)
 	}
-	why, trouble := r.removeKeys(ctx, hook)
+	why, err := r.removeKeys(ctx, hook)
 	switch {
-	case trouble != nil && isTransient(trouble):
-		return requeueOnConflict(trouble)
-	case trouble != nil:
-		why = &condition.Condition{Reason: v1alpha1.ReasonReceiverNotEnded, Message: fmt.Sprintf(
-			"The API server refuses what removes the keys from Redis; change the quota or the policy that it names: %s. "+
-				keysStay, condition.Bounded(condition.APIMessage(trouble)))}
+	case err != nil && isTransient(err):
+		return requeueOnConflict(err)
+	case err != nil:
+		why = condition.False(v1alpha1.ReasonReceiverNotEnded, "The API server rejects a write that removes the keys from Redis; change the quota or the policy that it names: %s. "+keysStay,
+			condition.Bounded(condition.APIMessage(err)))
 	case why == nil:
 		return r.removeFinalizer(ctx, hook, func() {
 			r.event(hook, corev1.EventTypeNormal, v1alpha1.EventRedisKeysRemoved, "Delete", "All keys that begin with %s are removed from Redis.", keyPrefix(hook))
 		})
 	}
 	if left <= 0 {
-		return r.removeFinalizer(ctx, hook, func() { r.emitKeysKeptEvent(ctx, hook, why.Message) })
+		return r.keepKeys(ctx, hook, why.Message)
 	}
-	switch err := r.reportDeletion(ctx, hook, *why); {
+	return r.awaitRemoval(ctx, hook, *why, left, err)
+}
+
+// awaitRemoval reports what the deletion waits for, and looks again in a moment, or in the time left. deferredErr is returned once
+// that is reported.
+func (r *Reconciler) awaitRemoval(ctx context.Context, hook *v1alpha1.HeymarketWebhook, why condition.Condition, left time.Duration, deferredErr error) (reconcile.Result, error) {
+	switch err := r.reportDeletion(ctx, hook, why); {
 	case err != nil && isTransient(err):
 		return requeueOnConflict(err)
-	case err != nil && time.Since(hook.DeletionTimestamp.Time) > removalDeadline: // The status cannot carry since when.
-		return r.removeFinalizer(ctx, hook, func() { r.emitKeysKeptEvent(ctx, hook, why.Message) })
-	case err != nil:
-		return reconcile.Result{}, err
-	case trouble != nil:
-		return reconcile.Result{}, trouble
+	case err != nil && time.Since(hook.DeletionTimestamp.Time) > removalDeadline: // The status cannot hold since when.
+		return r.keepKeys(ctx, hook, why.Message)
+	case err != nil || deferredErr != nil:
+		return reconcile.Result{}, cmp.Or(err, deferredErr)
 	}
 	return reconcile.Result{RequeueAfter: max(min(requeueAfter, left), time.Millisecond)}, nil
+}
+
+// keepKeys lets the resource go without its keys.
+func (r *Reconciler) keepKeys(ctx context.Context, hook *v1alpha1.HeymarketWebhook, why string) (reconcile.Result, error) {
+	return r.removeFinalizer(ctx, hook, func() { r.emitKeysKeptEvent(ctx, hook, why) })
 }
 
 // keysStay ends the sentences about what holds a deletion back.
@@ -176,12 +183,12 @@ func requeueOnConflict(err error) (reconcile.Result, error) {
 }
 
 var (
-	receiversEnding = &condition.Condition{Reason: v1alpha1.ReasonReceiverEnding, Message: "The receiver Pods have to end before the keys are removed from Redis."}
-	removingKeys    = &condition.Condition{Reason: v1alpha1.ReasonReceiverEnding, Message: "A Pod is being started that removes the keys from Redis."}
+	receiversEnding = condition.False(v1alpha1.ReasonReceiverEnding, "The receiver Pods have to end before the keys are removed from Redis.")
+	removingKeys    = condition.False(v1alpha1.ReasonReceiverEnding, "A Pod is being started that removes the keys from Redis.")
 )
 
 // removeKeys takes the next step towards the end of the keys. It returns nil if they are gone, or what is waited for. An error
-// that is not passing is a refusal by the API server.
+// that is not transient is a rejection by the API server.
 func (r *Reconciler) removeKeys(ctx context.Context, hook *v1alpha1.HeymarketWebhook) (*condition.Condition, error) {
 	if err := r.endRoutes(ctx, hook); err != nil {
 		return nil, err
@@ -196,8 +203,7 @@ func (r *Reconciler) removeKeys(ctx context.Context, hook *v1alpha1.HeymarketWeb
 	case err != nil:
 		return r.startRemoval(ctx, hook)
 	case !metav1.IsControlledBy(deployment, hook):
-		return &condition.Condition{Reason: v1alpha1.ReasonRedisKeysLeft, Message: fmt.Sprintf(
-			"The keys cannot be removed from Redis, because Deployment %q is not the operator's: delete or rename it. "+keysStay, key.Name)}, nil
+		return condition.False(v1alpha1.ReasonRedisKeysLeft, "The keys cannot be removed from Redis, because Deployment %q is not the operator's: delete or rename it. "+keysStay, key.Name), nil
 	case !deployment.DeletionTimestamp.IsZero():
 		return receiversEnding, nil
 	case desired.RemovesKeys(deployment):
@@ -235,14 +241,14 @@ func (r *Reconciler) startRemoval(ctx context.Context, hook *v1alpha1.HeymarketW
 		Webhook: hook, SharedRedis: r.Redis(), Image: r.Settings.ReceiverImage, TargetAddresses: r.Settings.TargetAddresses,
 	})
 	if err != nil {
-		return &condition.Condition{Reason: v1alpha1.ReasonRedisKeysLeft, Message: fmt.Sprintf("The keys cannot be removed from Redis: %s. "+keysStay, condition.Bounded(err.Error()))}, nil
+		return condition.False(v1alpha1.ReasonRedisKeysLeft, "The keys cannot be removed from Redis: %s. "+keysStay, condition.Bounded(err.Error())), nil
 	}
 	secret, taken, err := r.readChild(ctx, hook, desired.ConfigSecret.Child, true)
 	switch {
 	case err != nil:
 		return nil, err
 	case taken != nil:
-		return &condition.Condition{Reason: v1alpha1.ReasonRedisKeysLeft, Message: condition.NameTaken(*taken).Message + " " + keysStay}, nil
+		return condition.False(v1alpha1.ReasonRedisKeysLeft, "%s %s", condition.NameTaken(*taken).Message, keysStay), nil
 	}
 	f, w := condition.Facts{Webhook: hook, Children: desired.Children{}}, condition.Writes{}
 	if secret != nil {
@@ -271,8 +277,7 @@ func (r *Reconciler) askRemoval(ctx context.Context, hook *v1alpha1.HeymarketWeb
 		case report.Removal.Done:
 			return nil, nil //nolint:nilnil // nothing is waited for any more
 		case len(report.Problems) > 0 && report.Problems[0].Known():
-			why = &condition.Condition{Reason: v1alpha1.ReasonRedisKeysLeft, Message: fmt.Sprintf(
-				"The keys cannot be removed from Redis: %s The Redis user needs SCAN and UNLINK. %s", report.Problems[0].Message(), keysStay)}
+			why = condition.False(v1alpha1.ReasonRedisKeysLeft, "The keys cannot be removed from Redis: %s The Redis user needs SCAN and UNLINK. %s", report.Problems[0].Message(), keysStay)
 		}
 	}
 	if why != removingKeys {
@@ -293,9 +298,8 @@ func (r *Reconciler) redisMissing(ctx context.Context, hook *v1alpha1.HeymarketW
 			return nil, fmt.Errorf("read Secret %s of %s: %w", ref.Secret, ref.Field, err)
 		}
 		if found := err == nil && secret.Data[ref.Key] != nil; !found {
-			return &condition.Condition{Reason: v1alpha1.ReasonRedisKeysLeft, Message: fmt.Sprintf(
-				"The keys cannot be removed from Redis: key %q of Secret %q of %s does not exist. Restore it, or set spec.deletionPolicy to Retain. "+keysStay,
-				ref.Key, ref.Secret, ref.Field)}, nil
+			return condition.False(v1alpha1.ReasonRedisKeysLeft, "The keys cannot be removed from Redis: key %q of Secret %q of %s does not exist. Restore it, or set spec.deletionPolicy to Retain. "+keysStay,
+				ref.Key, ref.Secret, ref.Field), nil
 		}
 	}
 	return nil, nil //nolint:nilnil // nothing is missing

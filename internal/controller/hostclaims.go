@@ -227,7 +227,6 @@ func claimOf(c desired.Children) (claim, bool) {
 			}
 		}
 	case route != nil:
-		hosts, _, _ := unstructured.NestedStringSlice(route.Object, "spec", "hostnames")
 		rules, _, _ := unstructured.NestedSlice(route.Object, "spec", "rules")
 		for _, rule := range rules {
 			fields, _ := rule.(map[string]any)
@@ -235,12 +234,17 @@ func claimOf(c desired.Children) (claim, bool) {
 			for _, match := range matches {
 				fields, _ := match.(map[string]any)
 				if path, found, _ := unstructured.NestedString(fields, "path", "value"); found {
-					return claim{strings.Join(hosts, ","), slashed(path)}, true
+					return claim{strings.Join(routeHosts(route), ","), slashed(path)}, true
 				}
 			}
 		}
 	}
 	return claim{}, false
+}
+
+func routeHosts(route *unstructured.Unstructured) []string {
+	hosts, _, _ := unstructured.NestedStringSlice(route.Object, "spec", "hostnames")
+	return hosts
 }
 
 // slashed is a path in the form that a claim has.

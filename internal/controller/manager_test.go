@@ -148,7 +148,7 @@ func (w *world) manage(cfg *rest.Config, namespaces ...string) string {
 	w.do(err)
 	settings := w.r.Settings
 	settings.Namespaces = namespaces
-	settings.extensionPeriod = cmp.Or(settings.extensionPeriod, time.Hour)
+	settings.discoveryPeriod = cmp.Or(settings.discoveryPeriod, time.Hour)
 	settings.pollPeriod = cmp.Or(settings.pollPeriod, time.Hour)
 	ctx, stop := context.WithCancel(w.t.Context())
 	w.do(Setup(ctx, mgr, settings, redis, w.pods))

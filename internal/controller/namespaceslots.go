@@ -6,29 +6,29 @@ import "sync"
 // only their own namespace.
 const namespacePollers = pollers / 4
 
-// places shares out a limited number of places by namespace: none has more than share at a time.
-type places struct {
-	share int
+// namespaceSlots counts slots by namespace: none has more than limit in use at a time.
+type namespaceSlots struct {
+	limit int
 
 	mu    sync.Mutex
-	taken map[string]int
+	inUse map[string]int
 }
 
-// take returns false if the namespace has its share already.
-func (p *places) take(namespace string) bool {
+// acquire returns false if the namespace has no slot left.
+func (p *namespaceSlots) acquire(namespace string) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.taken[namespace] >= p.share {
+	if p.inUse[namespace] >= p.limit {
 		return false
 	}
-	p.taken[namespace]++
+	p.inUse[namespace]++
 	return true
 }
 
-func (p *places) giveBack(namespace string) {
+func (p *namespaceSlots) release(namespace string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.taken[namespace]--; p.taken[namespace] <= 0 {
-		delete(p.taken, namespace)
+	if p.inUse[namespace]--; p.inUse[namespace] <= 0 {
+		delete(p.inUse, namespace)
 	}
 }

@@ -27,14 +27,14 @@ import (
 )
 
 const (
-	// extensionPeriod is how often the API server is asked which kinds it serves.
-	extensionPeriod = 30 * time.Second
-	// extensionSync bounds the wait for the objects of a kind that has come.
-	extensionSync = 30 * time.Second
+	// discoveryPeriod is how often the API server is asked which kinds it serves.
+	discoveryPeriod = 30 * time.Second
+	// syncTimeout bounds the wait for the objects of a kind that has come.
+	syncTimeout = 30 * time.Second
 )
 
-// Extensions tells which of the kinds that not every cluster has there are.
-type Extensions interface {
+// OptionalKinds are those that not every cluster serves.
+type OptionalKinds interface {
 	// Served says whether the API server serves the kind and its objects are watched.
 	Served(kind schema.GroupVersionKind) bool
 }
@@ -44,10 +44,10 @@ type directory interface {
 	ServerResourcesForGroupVersion(groupVersion string) (*metav1.APIResourceList, error)
 }
 
-// extensionWatch is a source that notices, while the operator runs, when a kind that not every cluster has comes or goes,
+// kindDiscovery is a source that notices, while the operator runs, when a kind that not every cluster has comes or goes,
 // and watches its objects as long as it is there. It asks now and then instead of watching CustomResourceDefinitions,
 // which an operator with rights in some namespaces alone could not.
-type extensionWatch struct {
+type kindDiscovery struct {
 	directory directory
 	cache     cache.Cache
 	scheme    *runtime.Scheme
@@ -60,23 +60,23 @@ type extensionWatch struct {
 }
 
 var (
-	_ source.SyncingSource = (*extensionWatch)(nil)
-	_ Extensions           = (*extensionWatch)(nil)
+	_ source.SyncingSource = (*kindDiscovery)(nil)
+	_ OptionalKinds        = (*kindDiscovery)(nil)
 )
 
-// Served implements Extensions.
-func (e *extensionWatch) Served(kind schema.GroupVersionKind) bool {
+// Served implements OptionalKinds.
+func (e *kindDiscovery) Served(kind schema.GroupVersionKind) bool {
 	e.mu.RLock()
 	defer e.mu.RUnlock()
 	return e.served[kind]
 }
 
-func newExtensionWatch(mgr manager.Manager, period time.Duration) (*extensionWatch, error) {
+func newKindDiscovery(mgr manager.Manager, period time.Duration) (*kindDiscovery, error) {
 	directory, err := discovery.NewDiscoveryClientForConfigAndClient(mgr.GetConfig(), mgr.GetHTTPClient())
 	if err != nil {
 		return nil, fmt.Errorf("make a client for discovery: %w", err)
 	}
-	return &extensionWatch{
+	return &kindDiscovery{
 		directory: directory,
 		cache:     mgr.GetCache(),
 		scheme:    mgr.GetScheme(),
@@ -88,14 +88,14 @@ func newExtensionWatch(mgr manager.Manager, period time.Duration) (*extensionWat
 }
 
 // Start implements source.Source.
-func (e *extensionWatch) Start(ctx context.Context, queue workqueue.TypedRateLimitingInterface[reconcile.Request]) error {
+func (e *kindDiscovery) Start(ctx context.Context, queue workqueue.TypedRateLimitingInterface[reconcile.Request]) error {
 	go e.watch(ctx, queue)
 	return nil
 }
 
 // WaitForSync implements source.SyncingSource: until it is known which kinds there are, nothing may be concluded from
 // the absence of one.
-func (e *extensionWatch) WaitForSync(ctx context.Context) error {
+func (e *kindDiscovery) WaitForSync(ctx context.Context) error {
 	select {
 	case <-e.known:
 		return nil
@@ -104,13 +104,13 @@ func (e *extensionWatch) WaitForSync(ctx context.Context) error {
 	}
 }
 
-func (e *extensionWatch) String() string { return "kinds that not every cluster has" }
+func (e *kindDiscovery) String() string { return "kinds that not every cluster has" }
 
-func (e *extensionWatch) watch(ctx context.Context, queue workqueue.TypedRateLimitingInterface[reconcile.Request]) {
-	logger := log.FromContext(ctx).WithName("extensions")
+func (e *kindDiscovery) watch(ctx context.Context, queue workqueue.TypedRateLimitingInterface[reconcile.Request]) {
+	logger := log.FromContext(ctx).WithName("optional-kinds")
 	first, failing := sync.OnceFunc(func() { close(e.known) }), ""
 	for {
-		changed, err := e.look(ctx, queue)
+		changed, err := e.discover(ctx, queue)
 		switch {
 		case err == nil:
 			first()
@@ -131,8 +131,8 @@ func (e *extensionWatch) watch(ctx context.Context, queue workqueue.TypedRateLim
 	}
 }
 
-// look takes over what the API server serves now, and returns the kinds that have come or gone.
-func (e *extensionWatch) look(ctx context.Context, queue workqueue.TypedRateLimitingInterface[reconcile.Request]) ([]string, error) {
+// discover updates what the API server serves now, and returns the kinds that have come or gone.
+func (e *kindDiscovery) discover(ctx context.Context, queue workqueue.TypedRateLimitingInterface[reconcile.Request]) ([]string, error) {
 	var changed []string
 	for _, x := range childKinds() {
 		if !x.Optional {
@@ -158,7 +158,7 @@ func (e *extensionWatch) look(ctx context.Context, queue workqueue.TypedRateLimi
 	return changed, nil
 }
 
-func (e *extensionWatch) serves(kind schema.GroupVersionKind) (bool, error) {
+func (e *kindDiscovery) serves(kind schema.GroupVersionKind) (bool, error) {
 	list, err := e.directory.ServerResourcesForGroupVersion(kind.GroupVersion().String())
 	switch {
 	case apierrors.IsNotFound(err):
@@ -170,13 +170,13 @@ func (e *extensionWatch) serves(kind schema.GroupVersionKind) (bool, error) {
 }
 
 // begin watches the objects of a kind that has come. Once they are in the cache, the kind is there.
-func (e *extensionWatch) begin(ctx context.Context, queue workqueue.TypedRateLimitingInterface[reconcile.Request], x *desired.Child) error {
+func (e *kindDiscovery) begin(ctx context.Context, queue workqueue.TypedRateLimitingInterface[reconcile.Request], x *desired.Child) error {
 	owner := handler.EnqueueRequestForOwner(e.scheme, e.mapper, &v1alpha1.HeymarketWebhook{}, handler.OnlyControllerOwner())
 	objects := source.Kind(e.cache, client.Object(metadataOf(x.GroupVersionKind)), owner, wakingChanges(x))
 	if err := objects.Start(ctx, queue); err != nil {
 		return fmt.Errorf("watch %s: %w", x.Kind, err)
 	}
-	syncing, cancel := context.WithTimeout(ctx, extensionSync)
+	syncing, cancel := context.WithTimeout(ctx, syncTimeout)
 	defer cancel()
 	if err := objects.WaitForSync(syncing); err != nil {
 		_ = e.cache.RemoveInformer(ctx, metadataOf(x.GroupVersionKind)) // It never fails; the next look begins anew.
@@ -187,7 +187,7 @@ func (e *extensionWatch) begin(ctx context.Context, queue workqueue.TypedRateLim
 }
 
 // end gives up the watch for a kind that is gone.
-func (e *extensionWatch) end(ctx context.Context, x *desired.Child) error {
+func (e *kindDiscovery) end(ctx context.Context, x *desired.Child) error {
 	e.note(x.GroupVersionKind, false)
 	if err := e.cache.RemoveInformer(ctx, metadataOf(x.GroupVersionKind)); err != nil {
 		return fmt.Errorf("stop watching %s: %w", x.Kind, err)
@@ -195,7 +195,7 @@ func (e *extensionWatch) end(ctx context.Context, x *desired.Child) error {
 	return nil
 }
 
-func (e *extensionWatch) note(kind schema.GroupVersionKind, served bool) {
+func (e *kindDiscovery) note(kind schema.GroupVersionKind, served bool) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	e.served[kind] = served

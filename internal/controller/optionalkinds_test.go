@@ -71,7 +71,7 @@ func (w *world) scale(n int32) {
 // others need them.
 func TestExtensionsComeAndGo(t *testing.T) {
 	w := newWorld(t)
-	w.r.Settings.extensionPeriod = 50 * time.Millisecond
+	w.r.Settings.discoveryPeriod = 50 * time.Millisecond
 	w.removeExtensions() // Of an earlier run under -count.
 	w.manage(operator(t, "extension-test"), w.namespace)
 	w.secret("heymarket", map[string]string{"token": canary})

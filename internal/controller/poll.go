@@ -62,7 +62,7 @@ func (p podPoll) round(ctx context.Context, queue workqueue.TypedRateLimitingInt
 	}
 	var wg sync.WaitGroup
 	defer wg.Wait()
-	asking := &places{share: namespacePollers, taken: map[string]int{}}
+	asking := &namespaceSlots{limit: namespacePollers, inUse: map[string]int{}}
 	work := make(chan client.ObjectKey)
 	defer close(work)
 	for range min(pollers, len(hooks.Items)) {
@@ -71,7 +71,7 @@ func (p podPoll) round(ctx context.Context, queue workqueue.TypedRateLimitingInt
 				if p.needsReconcile(ctx, key) {
 					queue.Add(reconcile.Request{NamespacedName: key})
 				}
-				asking.giveBack(key.Namespace)
+				asking.release(key.Namespace)
 			}
 		})
 	}
@@ -81,7 +81,7 @@ func (p podPoll) round(ctx context.Context, queue workqueue.TypedRateLimitingInt
 		if !sleep(ctx, step/2+rand.N(step+1)) {
 			return
 		}
-		if !asking.take(hooks.Items[i].Namespace) {
+		if !asking.acquire(hooks.Items[i].Namespace) {
 			continue // Its Pods are slow to answer. The next round asks again.
 		}
 		select {

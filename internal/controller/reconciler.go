@@ -58,8 +58,8 @@ type Reconciler struct {
 	Referrers func(ctx context.Context, namespace, secret string) ([]*v1alpha1.HeymarketWebhook, error)
 	// Redis returns how the shared Redis is reached, to hand it to receivers.
 	Redis func() desired.SharedRedis
-	// Extensions tells which of the kinds that not every cluster has there are.
-	Extensions Extensions
+	// OptionalKinds are those that not every cluster serves.
+	OptionalKinds OptionalKinds
 	// Settings are the operator's own.
 	Settings Settings
 

@@ -26,10 +26,10 @@ func (r *Reconciler) resolve(ctx context.Context, hook *v1alpha1.HeymarketWebhoo
 			TrustedProxies:  r.Settings.TrustedProxies,
 			Traces:          r.Settings.Traces,
 
-			KEDA: r.Extensions.Served(desired.ScaledObjectKind),
+			KEDA: r.OptionalKinds.Served(desired.ScaledObjectKind),
 		},
 		AllowedAnnotations: DefaultAnnotations, AllowedLabels: DefaultLabels,
-		NoGatewayAPI:    !r.Extensions.Served(desired.HTTPRouteKind),
+		NoGatewayAPI:    !r.OptionalKinds.Served(desired.HTTPRouteKind),
 		ExposureTimeout: cmp.Or(r.Settings.exposureTimeout, condition.ExposureTimeout),
 	}
 	if r.Settings.AllowedAnnotations != nil {

@@ -23,11 +23,11 @@ import (
 const (
 	// rolloutsPeriod is how often places that have become free are given away, and how long a count of them holds.
 	rolloutsPeriod = time.Second
-	// admissionPatience is how long a roll-out that was admitted may stay out of sight of the caches. After that its place
+	// admissionTimeout is how long a roll-out that was admitted may stay out of sight of the caches. After that its place
 	// is free again: the write has failed, or the resource is gone.
-	admissionPatience = time.Minute
-	// stallPatience is how long no place may become free before one is made for a namespace that has none.
-	stallPatience = 5 * time.Minute
+	admissionTimeout = time.Minute
+	// stallTimeout is how long no place may become free before one is made for a namespace that has none.
+	stallTimeout = 5 * time.Minute
 )
 
 // Rollouts lets a limited number of receivers roll at a time when a new version of the operator asks all of them to.
@@ -40,7 +40,7 @@ const (
 // example, they do not hold up the others.
 //
 // Namespaces take turns. What those hold that never finish is not counted in full against the others, and if no place becomes
-// free for stallPatience, one is made for the namespace that has waited longest and has none, and then for the next one.
+// free for stallTimeout, one is made for the namespace that has waited longest and has none, and then for the next one.
 type Rollouts struct {
 	limit int
 	image string
@@ -196,7 +196,7 @@ func (r *Rollouts) recount(ctx context.Context) error {
 			r.count.rolling[d.Namespace]++
 		}
 	}
-	maps.DeleteFunc(r.admitted, func(_ client.ObjectKey, a admission) bool { return time.Since(a.at) > admissionPatience })
+	maps.DeleteFunc(r.admitted, func(_ client.ObjectKey, a admission) bool { return time.Since(a.at) > admissionTimeout })
 	r.counted = time.Now()
 	return nil
 }
@@ -215,7 +215,7 @@ func receiverImage(d *appsv1.Deployment) string {
 func (r *Rollouts) Start(ctx context.Context, queue workqueue.TypedRateLimitingInterface[reconcile.Request]) error {
 	go func() {
 		logger := log.FromContext(ctx).WithName("roll-outs")
-		told := ""
+		logged := ""
 		for sleep(ctx, r.period) {
 			next, err := r.next(ctx)
 			if err != nil {
@@ -224,7 +224,7 @@ func (r *Rollouts) Start(ctx context.Context, queue workqueue.TypedRateLimitingI
 			for _, key := range next {
 				queue.Add(reconcile.Request{NamespacedName: key})
 			}
-			told = r.tell(logger, told)
+			logged = r.logProgress(logger, logged)
 		}
 	}()
 	return nil
@@ -252,7 +252,7 @@ func (r *Rollouts) next(ctx context.Context) ([]client.ObjectKey, error) {
 		next = append(next, webhookOfDeployment(k))
 		return true
 	})
-	if len(next) == 0 && time.Since(r.moved) > stallPatience {
+	if len(next) == 0 && time.Since(r.moved) > stallTimeout {
 		next = r.makePlace()
 	}
 	return next, nil
@@ -274,13 +274,13 @@ func webhookOfDeployment(key client.ObjectKey) client.ObjectKey {
 	return client.ObjectKey{Namespace: key.Namespace, Name: desired.WebhookOfReceiver(key.Name)}
 }
 
-// tell logs once that receivers wait, that the roll-out has stopped, and that none waits any more.
-func (r *Rollouts) tell(logger logr.Logger, told string) string {
+// logProgress logs once that receivers wait, that the roll-out has stopped, and that none waits any more.
+func (r *Rollouts) logProgress(logger logr.Logger, logged string) string {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	now := "moving"
 	switch {
-	case len(r.waiting) == 0 && told == "":
+	case len(r.waiting) == 0 && logged == "":
 		return ""
 	case len(r.waiting) == 0:
 		now = ""
@@ -288,7 +288,7 @@ func (r *Rollouts) tell(logger logr.Logger, told string) string {
 		now = "stopped"
 	}
 	switch {
-	case now == told:
+	case now == logged:
 	case now == "":
 		logger.Info("No receiver waits any more for its roll-out")
 	case now == "moving":

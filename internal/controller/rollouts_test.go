@@ -186,7 +186,7 @@ func TestRolloutsReachEveryNamespaceAlthoughOthersNeverFinish(t *testing.T) {
 						progress = true
 					}
 				}
-				r.moved = r.moved.Add(-2 * stallPatience)
+				r.moved = r.moved.Add(-2 * stallTimeout)
 			}
 			if n := rolled["hostile-1"] + rolled["hostile-2"]; state == "rolling" && n > 2 {
 				t.Errorf("%d receivers of the hostile namespaces were rolled, want at most one of each", n)
@@ -276,7 +276,7 @@ func TestRolloutPlaceIsNotLost(t *testing.T) {
 		t.Errorf("woken for no place: %v, %v", next, err)
 	}
 	key := client.ObjectKeyFromObject(all[0])
-	r.admitted[key] = admission{generation: 1, at: time.Now().Add(-2 * admissionPatience)}
+	r.admitted[key] = admission{generation: 1, at: time.Now().Add(-2 * admissionTimeout)}
 	next, err = r.next(t.Context())
 	if diff := cmp.Diff([]client.ObjectKey{{Namespace: "staging", Name: "hook-1"}}, next); diff != "" || err != nil {
 		t.Errorf("woken (-want +got): %v\n%s", err, diff)

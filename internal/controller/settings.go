@@ -45,8 +45,8 @@ type Settings struct {
 	// Liveness notes how long reconciles run; nil if nothing asks for it.
 	Liveness *Liveness
 
-	// pollPeriod, exposureTimeout, extensionPeriod and removalDeadline are others than the constants, in tests.
-	pollPeriod, exposureTimeout, extensionPeriod, removalDeadline time.Duration
+	// pollPeriod, exposureTimeout, discoveryPeriod and removalDeadline are others than the constants, in tests.
+	pollPeriod, exposureTimeout, discoveryPeriod, removalDeadline time.Duration
 }
 
 // TargetAddresses say where targets may be. The zero value is anywhere.

@@ -88,22 +88,20 @@ func ClientOptions(namespaces []string) client.Options {
 
 // Setup adds the controller to a manager that was made with CacheOptions and ClientOptions.
 func Setup(ctx context.Context, mgr manager.Manager, settings Settings, redis *RedisFiles, pods PodStatus) error {
-	if err := mgr.GetFieldIndexer().IndexField(ctx, &v1alpha1.HeymarketWebhook{}, indexSecret, secretsOf); err != nil {
-		return fmt.Errorf("index HeymarketWebhooks by Secret: %w", err)
-	}
-	if err := mgr.GetFieldIndexer().IndexField(ctx, &v1alpha1.HeymarketWebhook{}, indexService, servicesOf); err != nil {
-		return fmt.Errorf("index HeymarketWebhooks by Service: %w", err)
-	}
-	if err := mgr.GetFieldIndexer().IndexField(ctx, &v1alpha1.HeymarketWebhook{}, indexClaim, func(obj client.Object) []string {
-		return settings.claims(obj.(*v1alpha1.HeymarketWebhook))
-	}); err != nil {
-		return fmt.Errorf("index HeymarketWebhooks by host and path: %w", err)
+	for index, keys := range map[string]client.IndexerFunc{
+		indexSecret:  secretsOf,
+		indexService: servicesOf,
+		indexClaim:   func(obj client.Object) []string { return settings.claims(obj.(*v1alpha1.HeymarketWebhook)) },
+	} {
+		if err := mgr.GetFieldIndexer().IndexField(ctx, &v1alpha1.HeymarketWebhook{}, index, keys); err != nil {
+			return fmt.Errorf("index HeymarketWebhooks by %s: %w", index, err)
+		}
 	}
 	meta, err := metadata.NewForConfigAndClient(metadata.ConfigFor(mgr.GetConfig()), mgr.GetHTTPClient())
 	if err != nil {
 		return fmt.Errorf("make a client for metadata: %w", err)
 	}
-	extensions, err := newExtensionWatch(mgr, cmp.Or(settings.extensionPeriod, extensionPeriod))
+	kinds, err := newKindDiscovery(mgr, cmp.Or(settings.discoveryPeriod, discoveryPeriod))
 	if err != nil {
 		return err
 	}
@@ -118,7 +116,7 @@ func Setup(ctx context.Context, mgr manager.Manager, settings Settings, redis *R
 		Redis:    redis.Redis,
 		Settings: settings,
 
-		Extensions: extensions,
+		OptionalKinds: kinds,
 		Claimants: func(ctx context.Context, claim string) ([]*v1alpha1.HeymarketWebhook, error) {
 			return claimants(ctx, mgr.GetCache(), claim)
 		},
@@ -144,7 +142,7 @@ func Setup(ctx context.Context, mgr manager.Manager, settings Settings, redis *R
 		Watches(&discoveryv1.EndpointSlice{}, handler.EnqueueRequestsFromMapFunc(webhookOfEndpointSlice)).
 		WatchesRawSource(&referenceWatch{metadata: meta, resource: "secrets", index: indexSecret, namespaces: settings.Namespaces, webhooks: mgr.GetCache()}).
 		WatchesRawSource(&referenceWatch{metadata: meta, resource: "services", index: indexService, namespaces: settings.Namespaces, webhooks: mgr.GetCache()}).
-		WatchesRawSource(extensions).
+		WatchesRawSource(kinds).
 		WatchesRawSource(redisChanges{files: redis, webhooks: mgr.GetCache()}).
 		WatchesRawSource(podPoll{
 			webhooks: mgr.GetCache(), pods: pods,

@@ -114,7 +114,7 @@ func newWorld(t *testing.T) *world {
 		Pods:   w.pods,
 		Redis:  func() desired.SharedRedis { return desired.SharedRedis{URL: w.redis, CA: w.redisCA} },
 
-		Extensions: w.serves,
+		OptionalKinds: w.serves,
 		Settings: Settings{
 			ReceiverImage: "heymarket.dev/operator:v1", HostTemplate: hostTemplate(t, "{{.Namespace}}.hooks.example.com"),
 			AllowedAnnotations: AllowList{"*"}, AllowedLabels: AllowList{"*"},

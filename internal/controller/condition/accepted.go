@@ -28,9 +28,9 @@ func Accepted(f Facts, w Writes) *Condition {
 	case f.Mistake != nil:
 		return f.Mistake
 	case w.Rejected != nil && apierrors.HasStatusCause(w.Rejected.Err, corev1.NamespaceTerminatingCause):
-		return isFalse(v1alpha1.ReasonChildRefused, "The namespace is being deleted.")
+		return False(v1alpha1.ReasonChildRefused, "The namespace is being deleted.")
 	case w.Rejected != nil:
-		return isFalse(v1alpha1.ReasonChildRefused, "The API server rejected %s %q; change the part of the spec, the quota or the policy that it names: %s",
+		return False(v1alpha1.ReasonChildRefused, "The API server rejected %s %q; change the part of the spec, the quota or the policy that it names: %s",
 			w.Rejected.Child.Kind, w.Rejected.Name, Bounded(w.Rejected.Err.Error()))
 	}
 	if c := targets(f); c != nil {
@@ -40,18 +40,16 @@ func Accepted(f Facts, w Writes) *Condition {
 	if n := f.Webhook.Spec.Receiver.Replicas; n != nil && *n != desired.DefaultReplicas && f.Webhook.Spec.Receiver.Autoscaling != nil {
 		unused = " spec.receiver.replicas has no effect beside spec.receiver.autoscaling: remove it, and set minReplicas and maxReplicas there."
 	}
-	return isTrue(v1alpha1.ReasonAccepted, "The spec is valid and all references resolve.%s%s", suspicion(f), unused).again(withdrawal(f))
+	return True(v1alpha1.ReasonAccepted, "The spec is valid and all references resolve.%s%s", suspicion(f), unused).again(withdrawal(f))
 }
 
 // acceptedAlarms: every reason is worth an event.
-func acceptedAlarms(string) bool { return true }
+var acceptedAlarms = except()
 
 // RollsOut reports whether changes reach the Pods although Accepted has the reason.
 func RollsOut(reason string) bool {
-	return slices.Contains([]string{
-		v1alpha1.ReasonAccepted, v1alpha1.ReasonTargetServiceNotFound, v1alpha1.ReasonTargetPortNotFound, v1alpha1.ReasonTargetAddressRefused,
-		v1alpha1.ReasonTargetNamespaceClosed,
-	}, reason)
+	return only(v1alpha1.ReasonAccepted, v1alpha1.ReasonTargetServiceNotFound, v1alpha1.ReasonTargetPortNotFound, v1alpha1.ReasonTargetAddressRefused,
+		v1alpha1.ReasonTargetNamespaceClosed)(reason)
 }
 
 // withdrawal is when the next previous URL is no longer accepted.
@@ -74,12 +72,12 @@ func Check(f Facts) *Condition {
 }
 
 // Invalid reports a configuration that no receiver would accept.
-func Invalid(err error) *Condition { return isFalse(v1alpha1.ReasonInvalidConfiguration, "%s", err) }
+func Invalid(err error) *Condition { return False(v1alpha1.ReasonInvalidConfiguration, "%s", err) }
 
 // FinalizerRejected reports that the API server does not let the operator write the finalizer. A receiver would store events
 // although nobody could tell whether they are deleted with the resource.
 func FinalizerRejected(err error) *Condition {
-	return isFalse(v1alpha1.ReasonFinalizerRefused, "The API server does not let the operator write the finalizer %s, which goes with spec.deletionPolicy; change the policy that it names: %s",
+	return False(v1alpha1.ReasonFinalizerRefused, "The API server does not let the operator write the finalizer %s, which goes with spec.deletionPolicy; change the policy that it names: %s",
 		v1alpha1.FinalizerRedisKeys, Bounded(APIMessage(err)))
 }
 
@@ -100,13 +98,13 @@ func NameTaken(t Taken) *Condition {
 		format = "%s %q exists and was not made by the operator, so it is left alone. If it holds the URL that Heymarket sends to, keep a copy of it before you rename it; " +
 			"or give the HeymarketWebhook another name."
 	}
-	return isFalse(v1alpha1.ReasonChildNameTaken, format, t.Child.Kind, t.Name).again(retryTaken)
+	return False(v1alpha1.ReasonChildNameTaken, format, t.Child.Kind, t.Name).again(retryTaken)
 }
 
 // references checks every key of a Secret that the spec refers to.
 func references(f Facts) *Condition {
 	if f.SecretsTooLarge {
-		return isFalse(v1alpha1.ReasonSecretValueInvalid,
+		return False(v1alpha1.ReasonSecretValueInvalid,
 			"The values of all Secret keys that the spec refers to are larger than 1 MiB together: refer to fewer or smaller ones.")
 	}
 	values := withheld(f)
@@ -125,9 +123,9 @@ func secretOwner(f Facts, ref desired.Reference) *Condition {
 	})
 	switch {
 	case belongsToOperator(f.Secrets[ref.Secret]), ref.Target && desired.ReservedKey(ref.Secret, ref.Key):
-		return isFalse(v1alpha1.ReasonSecretNotAllowed, "Key %q of Secret %q of %s belongs to the operator: name a Secret of your own.", ref.Key, ref.Secret, ref.Field)
+		return False(v1alpha1.ReasonSecretNotAllowed, "Key %q of Secret %q of %s belongs to the operator: name a Secret of your own.", ref.Key, ref.Secret, ref.Field)
 	case !ref.Token && (own || slices.Contains(f.OtherTokens[ref.Secret], ref.Key)):
-		return isFalse(v1alpha1.ReasonSecretNotAllowed,
+		return False(v1alpha1.ReasonSecretNotAllowed,
 			"Key %q of Secret %q of %s is a verification token of a HeymarketWebhook, which must reach no target: name another key.", ref.Key, ref.Secret, ref.Field)
 	}
 	return nil
@@ -149,18 +147,18 @@ func secretValue(f Facts, ref desired.Reference) *Condition {
 	}
 	secret := f.Secrets[ref.Secret]
 	if secret == nil {
-		return isFalse(noSecret, "Secret %q of %s does not exist in namespace %q: create it with %s under the key %q.",
+		return False(noSecret, "Secret %q of %s does not exist in namespace %q: create it with %s under the key %q.",
 			ref.Secret, ref.Field, f.Webhook.Namespace, ref.Content, ref.Key)
 	}
 	value, found := secret.Data[ref.Key]
 	if !found {
-		return isFalse(noKey, "Secret %q of %s has no key %q: add it with %s, or name the right key.", ref.Secret, ref.Field, ref.Key, ref.Content)
+		return False(noKey, "Secret %q of %s has no key %q: add it with %s, or name the right key.", ref.Secret, ref.Field, ref.Key, ref.Content)
 	}
 	switch err := ref.Check(value); {
 	case errors.Is(err, desired.ErrEmpty):
-		return isFalse(empty, "Key %q of Secret %q of %s is empty: put %s into it.", ref.Key, ref.Secret, ref.Field, ref.Content)
+		return False(empty, "Key %q of Secret %q of %s is empty: put %s into it.", ref.Key, ref.Secret, ref.Field, ref.Content)
 	case err != nil:
-		return isFalse(v1alpha1.ReasonSecretValueInvalid, "Key %q of Secret %q of %s cannot be used: %s.%s", ref.Key, ref.Secret, ref.Field, err, hint(f, ref))
+		return False(v1alpha1.ReasonSecretValueInvalid, "Key %q of Secret %q of %s cannot be used: %s.%s", ref.Key, ref.Secret, ref.Field, err, hint(f, ref))
 	}
 	return nil
 }
@@ -211,7 +209,7 @@ func confidential(f Facts, ref desired.Reference, values desired.Confidential) *
 		values.AddToken(secret.Data[key])
 	}
 	if err := values.Check(secret.Data[ref.Key]); err != nil {
-		return isFalse(v1alpha1.ReasonSecretNotAllowed, "Key %q of Secret %q of %s %s.", ref.Key, ref.Secret, ref.Field, err)
+		return False(v1alpha1.ReasonSecretNotAllowed, "Key %q of Secret %q of %s %s.", ref.Key, ref.Secret, ref.Field, err)
 	}
 	return nil
 }
@@ -225,7 +223,7 @@ func literals(f Facts) *Condition {
 				continue
 			}
 			if err := values.Check([]byte(*h.Value)); err != nil {
-				return isFalse(v1alpha1.ReasonSecretNotAllowed, "The value of spec.targets[%s].headers[%s] %s.", t.Name, h.Name, err)
+				return False(v1alpha1.ReasonSecretNotAllowed, "The value of spec.targets[%s].headers[%s] %s.", t.Name, h.Name, err)
 			}
 		}
 	}
@@ -236,13 +234,13 @@ func certificateOwner(f Facts) *Condition {
 	if !belongsToOperator(f.Certificate) {
 		return nil
 	}
-	return isFalse(v1alpha1.ReasonSecretNotAllowed, "Secret %q of spec.exposure.ingress.tlsSecretName belongs to the operator: name a Secret of type kubernetes.io/tls of your own.",
+	return False(v1alpha1.ReasonSecretNotAllowed, "Secret %q of spec.exposure.ingress.tlsSecretName belongs to the operator: name a Secret of type kubernetes.io/tls of your own.",
 		f.Certificate.Name)
 }
 
 func expressions(f Facts) *Condition {
 	if err := desired.CheckExpressions(f.Webhook); err != nil {
-		return isFalse(v1alpha1.ReasonFilterInvalid, "%s.", Bounded(err.Error()))
+		return False(v1alpha1.ReasonFilterInvalid, "%s.", Bounded(err.Error()))
 	}
 	return nil
 }
@@ -250,10 +248,10 @@ func expressions(f Facts) *Condition {
 func host(f Facts) *Condition {
 	switch {
 	case f.HostError != nil:
-		return isFalse(v1alpha1.ReasonInvalidConfiguration,
+		return False(v1alpha1.ReasonInvalidConfiguration,
 			"The operator's --host-template makes no valid host for this resource (%s): set spec.exposure.host.", f.HostError)
 	case f.HostNotAllowed:
-		return isFalse(v1alpha1.ReasonHostNotAllowed,
+		return False(v1alpha1.ReasonHostNotAllowed,
 			"Host %q of spec.exposure.host is not one that namespace %q may claim: choose another, remove it, or have the operator's --allowed-hosts permit it.",
 			f.Webhook.Spec.Exposure.Host, f.Webhook.Namespace)
 	}
@@ -273,7 +271,7 @@ func metadata(f Facts) *Condition {
 	}
 	for _, key := range slices.Sorted(maps.Keys(spec.Receiver.PodLabels)) {
 		if !Allows(f.AllowedLabels, key) {
-			return isFalse(v1alpha1.ReasonLabelNotAllowed,
+			return False(v1alpha1.ReasonLabelNotAllowed,
 				"Label %q of spec.receiver.podLabels is not one that HeymarketWebhooks may set: remove it, or have the operator's --allowed-labels allow it.", key)
 		}
 	}
@@ -288,14 +286,14 @@ func annotations(f Facts, field string, set map[string]v1alpha1.AnnotationValue)
 		value := string(set[key])
 		switch {
 		case !Allows(f.AllowedAnnotations, key):
-			return isFalse(v1alpha1.ReasonAnnotationNotAllowed,
+			return False(v1alpha1.ReasonAnnotationNotAllowed,
 				"Annotation %q of %s is not one that HeymarketWebhooks may set: remove it, or have the operator's --allowed-annotations allow it.", key, field)
 		case slices.Contains(f.AllowedAnnotations, "*"): // The operator leaves it to the authors.
 		case strings.ContainsFunc(value, unicode.IsControl):
-			return isFalse(v1alpha1.ReasonAnnotationNotAllowed,
+			return False(v1alpha1.ReasonAnnotationNotAllowed,
 				"Annotation %q of %s holds a line break or another control character: put its value on one line.", key, field)
 		case key == AnnotationDNSHostname && !isHost(f, value):
-			return isFalse(v1alpha1.ReasonAnnotationNotAllowed,
+			return False(v1alpha1.ReasonAnnotationNotAllowed,
 				"Annotation %q of %s names another host than the webhook has, %q: name that one, or remove the annotation.", key, field, cmp.Or(f.Input.Host, "none yet"))
 		}
 	}
@@ -347,26 +345,26 @@ func target(f Facts, t v1alpha1.Target) *Condition {
 	blocked := f.Input.TargetAddresses.RefusesTarget(t, service)
 	switch {
 	case t.Service != nil && service == nil:
-		return isFalse(v1alpha1.ReasonTargetServiceNotFound, "Service %q of %s does not exist in namespace %q: create it, or name the right one."+kept,
+		return False(v1alpha1.ReasonTargetServiceNotFound, "Service %q of %s does not exist in namespace %q: create it, or name the right one."+kept,
 			t.Service.Name, field, f.Webhook.Namespace)
 	case closed != "":
 		return namespaceClosed(field, closed)
 	case service != nil && !offers(service, t.Service.Port):
-		return isFalse(v1alpha1.ReasonTargetPortNotFound, "Service %q has no port %d, which is the one of %s.port: name one of its ports (kubectl get service %s)."+kept,
+		return False(v1alpha1.ReasonTargetPortNotFound, "Service %q has no port %d, which is the one of %s.port: name one of its ports (kubectl get service %s)."+kept,
 			t.Service.Name, t.Service.Port, field, t.Service.Name)
 	case blocked != nil:
 		remedy := "name another one"
 		if blocked.Private {
 			remedy += ", or have the operator's --target-addresses allow its network"
 		}
-		return isFalse(v1alpha1.ReasonTargetAddressRefused, "Target address %s of %s is blocked: it is a %s address; %s."+kept, blocked.Address, field, blocked.Kind, remedy)
+		return False(v1alpha1.ReasonTargetAddressRefused, "Target address %s of %s is blocked: it is a %s address; %s."+kept, blocked.Address, field, blocked.Kind, remedy)
 	}
 	return nil
 }
 
 // namespaceClosed reports that the NetworkPolicy of the receivers blocks what a field names.
 func namespaceClosed(field, namespace string) *Condition {
-	return isFalse(v1alpha1.ReasonTargetNamespaceClosed,
+	return False(v1alpha1.ReasonTargetNamespaceClosed,
 		"The NetworkPolicy of the receivers blocks the way to %s, which is in namespace %q: have the operator's --network-policy-target-namespaces allow that namespace, or name another one.",
 		field, namespace)
 }

@@ -16,11 +16,11 @@ import (
 	"heymarket.dev/operator/internal/controller/desired"
 )
 
-// How soon to ask the Pods again: no watch reports what they serve. After askPatience it is askSlowly.
+// How soon to ask the Pods again: no watch reports what they serve. After askTimeout it is askSlowly.
 const (
-	ask         = 3 * time.Second
-	askSlowly   = 30 * time.Second
-	askPatience = 5 * time.Minute
+	ask        = 3 * time.Second
+	askSlowly  = 30 * time.Second
+	askTimeout = 5 * time.Minute
 )
 
 // Available reports whether every ready Pod serves what is wanted.
@@ -31,7 +31,7 @@ func Available(f Facts, w Writes) *Condition {
 	d := desired.Deployment.In(f.Children)
 	switch {
 	case d == nil && !w.DeploymentWritten:
-		return isFalse(v1alpha1.ReasonNotDeployed, "There is no receiver, because %s.", notWritten(f, w))
+		return False(v1alpha1.ReasonNotDeployed, "There is no receiver, because %s.", notWritten(f, w))
 	case d == nil || w.DeploymentWritten:
 		return rolloutInProgress(f)
 	}
@@ -42,17 +42,11 @@ func Available(f Facts, w Writes) *Condition {
 }
 
 // availableAlarms: what passes by itself is worth no event.
-func availableAlarms(reason string) bool {
-	switch reason {
-	case v1alpha1.ReasonPodsRefused, v1alpha1.ReasonRolloutStuck, v1alpha1.ReasonChildFailed, v1alpha1.ReasonChildOverwritten,
-		v1alpha1.ReasonDeploymentPaused, v1alpha1.ReasonScaledToZero:
-		return true
-	}
-	return false
-}
+var availableAlarms = only(v1alpha1.ReasonPodsRefused, v1alpha1.ReasonRolloutStuck, v1alpha1.ReasonChildFailed, v1alpha1.ReasonChildOverwritten,
+	v1alpha1.ReasonDeploymentPaused, v1alpha1.ReasonScaledToZero)
 
 func rolloutInProgress(f Facts) *Condition {
-	return isFalse(v1alpha1.ReasonRolloutInProgress, "Deployment %q is starting its Pods.", f.name())
+	return False(v1alpha1.ReasonRolloutInProgress, "Deployment %q is starting its Pods.", f.name())
 }
 
 // deployment reports why the Deployment does not run the Pods that are wanted, nil if it does.
@@ -60,19 +54,19 @@ func deployment(f Facts, d *appsv1.Deployment) *Condition {
 	name := f.name()
 	switch {
 	case d.Spec.Paused:
-		return isFalse(v1alpha1.ReasonDeploymentPaused,
+		return False(v1alpha1.ReasonDeploymentPaused,
 			"The rollout of Deployment %q is paused, so changes do not reach its Pods: resume it with kubectl rollout resume deployment %s -n %s.", name, name, d.Namespace)
 	case ptr.Deref(d.Spec.Replicas, 1) == 0:
-		return isFalse(v1alpha1.ReasonScaledToZero,
+		return False(v1alpha1.ReasonScaledToZero,
 			"Deployment %q is scaled to zero, so no receiver runs and autoscalers leave it alone: scale it up with kubectl scale deployment %s -n %s --replicas=%d.",
 			name, name, d.Namespace, desired.MinReplicas(f.Webhook))
 	case podsRejected(d) != "":
-		c := isFalse(v1alpha1.ReasonPodsRefused,
+		c := False(v1alpha1.ReasonPodsRefused,
 			"The API server rejects the Pods of Deployment %q (%s): change the quota, the policy or the part of spec.receiver that it names.", name, podsRejected(d))
 		c.Message = Bounded(c.Message)
 		return c
 	case Stuck(d):
-		return isFalse(v1alpha1.ReasonRolloutStuck,
+		return False(v1alpha1.ReasonRolloutStuck,
 			"The Pods of Deployment %q do not become ready: see kubectl describe pods -l %s=%s. "+
 				"If they cannot pull the image %q, set spec.receiver.imagePullSecrets or the operator's --receiver-image; if they fit no node, change spec.receiver.resources, nodeSelector or tolerations.",
 			name, desired.LabelInstance, f.Webhook.Name, f.Input.Image)
@@ -87,26 +81,26 @@ func serving(f Facts, w Writes) *Condition {
 	name := f.name()
 	switch {
 	case len(f.Ready) == 0:
-		return isFalse(v1alpha1.ReasonNoReadyReplicas, "No Pod of Deployment %q is ready: see kubectl describe deployment %s and the logs of its Pods.", name, name)
+		return False(v1alpha1.ReasonNoReadyReplicas, "No Pod of Deployment %q is ready: see kubectl describe deployment %s and the logs of its Pods.", name, name)
 	case slices.Contains(f.Ready, nil):
-		return isFalse(v1alpha1.ReasonStatusUnreachable,
+		return False(v1alpha1.ReasonStatusUnreachable,
 			"A ready Pod of Deployment %q does not answer the operator on port %d: check that no NetworkPolicy blocks it. In a service mesh that enforces mutual TLS, exclude the port by "+
 				"spec.receiver.podAnnotations: traffic.sidecar.istio.io/excludeInboundPorts or config.linkerd.io/skip-inbound-ports, each %q (see docs/mesh.md).",
 			name, desired.OpsPort, strconv.Itoa(desired.OpsPort)).again(askAgain(f, metav1.ConditionFalse))
 	case !slices.ContainsFunc(f.Ready, func(p *contract.Status) bool { return p.ConfigDigest != f.Want.ConfigDigest }):
-		return isTrue(v1alpha1.ReasonServing, "All ready receiver Pods serve this configuration.")
+		return True(v1alpha1.ReasonServing, "All ready receiver Pods serve this configuration.")
 	case !handedOut(f, w):
-		return isFalse(v1alpha1.ReasonConfigurationPending,
+		return False(v1alpha1.ReasonConfigurationPending,
 			"A ready Pod of Deployment %q still serves an earlier configuration: the new one is handed out once the resource is accepted.", name)
 	}
-	return isFalse(v1alpha1.ReasonConfigurationPending,
+	return False(v1alpha1.ReasonConfigurationPending,
 		"A ready Pod of Deployment %q still serves an earlier configuration: the kubelet brings the new one within about a minute; if it lasts, the logs of its Pods say why they reject it.",
 		name).again(askAgain(f, metav1.ConditionFalse))
 }
 
 // askAgain is how soon to ask the Pods again, given the status of Available that this reconcile finds.
 func askAgain(f Facts, status metav1.ConditionStatus) time.Duration {
-	if f.lasted(v1alpha1.ConditionAvailable, status) > askPatience {
+	if f.lasted(v1alpha1.ConditionAvailable, status) > askTimeout {
 		return askSlowly
 	}
 	return ask

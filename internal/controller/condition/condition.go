@@ -93,9 +93,7 @@ func Events(before, after *v1alpha1.HeymarketWebhookStatus) (events []Event) {
 
 // DeletionEvents are those about what has changed in the status of a HeymarketWebhook that is being deleted.
 func DeletionEvents(before, after *v1alpha1.HeymarketWebhookStatus) []Event {
-	return changes(before, after, kind{name: v1alpha1.ConditionReady, action: "Delete", alarming: func(reason string) bool {
-		return reason != v1alpha1.ReasonReceiverEnding
-	}})
+	return changes(before, after, kind{name: v1alpha1.ConditionReady, action: "Delete", alarming: except(v1alpha1.ReasonReceiverEnding)})
 }
 
 // changes has an event when a condition fails, when its reason changes, and when it is True again. A new resource that has no
@@ -114,11 +112,21 @@ func changes(before, after *v1alpha1.HeymarketWebhookStatus, k kind) []Event {
 	return nil
 }
 
-func isFalse(reason, format string, args ...any) *Condition {
+func only(reasons ...string) func(string) bool {
+	return func(reason string) bool { return slices.Contains(reasons, reason) }
+}
+
+func except(reasons ...string) func(string) bool {
+	return func(reason string) bool { return !slices.Contains(reasons, reason) }
+}
+
+// False returns a condition that is False.
+func False(reason, format string, args ...any) *Condition {
 	return &Condition{Reason: reason, Message: fmt.Sprintf(format, args...)}
 }
 
-func isTrue(reason, format string, args ...any) *Condition {
+// True returns a condition that is True.
+func True(reason, format string, args ...any) *Condition {
 	return &Condition{OK: true, Reason: reason, Message: fmt.Sprintf(format, args...)}
 }
 

@@ -18,38 +18,32 @@ import (
 // room for dead letters. It takes codes from Pods and no text: anything in the cluster can answer at a Pod's address.
 func Durable(f Facts, w Writes) *Condition {
 	if len(f.Reports) == 0 && desired.Deployment.In(f.Children) == nil && !w.DeploymentWritten {
-		return isFalse(v1alpha1.ReasonNotDeployed, "There is no receiver that could ask Redis, because %s.", notWritten(f, w))
+		return False(v1alpha1.ReasonNotDeployed, "There is no receiver that could ask Redis, because %s.", notWritten(f, w))
 	}
 	problems, otherVersion, unknown := redisProblems(f.Reports)
 	full := fullTargets(f.Webhook, f.Reports)
 	switch {
 	case slices.ContainsFunc(problems, contract.Problem.OfConnection):
-		return isFalse(v1alpha1.ReasonRedisUnreachable, "%s The log of the receiver has more.", sentences(problems))
+		return False(v1alpha1.ReasonRedisUnreachable, "%s The log of the receiver has more.", sentences(problems))
 	case len(problems) > 0:
-		return isFalse(v1alpha1.ReasonNotDurable, "%s", sentences(problems))
+		return False(v1alpha1.ReasonNotDurable, "%s", sentences(problems))
 	case otherVersion:
-		return isFalse(v1alpha1.ReasonNotDurable, "A receiver of another version reports a problem with Redis: see the log of the receiver.")
+		return False(v1alpha1.ReasonNotDurable, "A receiver of another version reports a problem with Redis: see the log of the receiver.")
 	case unknown:
-		c := isFalse(v1alpha1.ReasonDurabilityUnknown, "No receiver Pod has reported Redis durability yet.")
+		c := False(v1alpha1.ReasonDurabilityUnknown, "No receiver Pod has reported Redis durability yet.")
 		if Available(f, w).OK { // No watch reports that a Pod has asked Redis.
 			c.Again = askAgain(f, metav1.ConditionTrue)
 		}
 		return c
 	case len(full) > 0:
-		return isFalse(v1alpha1.ReasonDeadLettersFull, "%s", Bounded(fmt.Sprintf(
+		return False(v1alpha1.ReasonDeadLettersFull, "%s", Bounded(fmt.Sprintf(
 			"Targets at spec.retention.deadLetterLimit: %s. Events that these reject wait in their queues: replay or discard dead letters, or raise the limit.",
 			strings.Join(full, ", "))))
 	}
-	return isTrue(v1alpha1.ReasonDurable, "Redis is durable: maxmemory-policy is noeviction and the append-only file is on.")
+	return True(v1alpha1.ReasonDurable, "Redis is durable: maxmemory-policy is noeviction and the append-only file is on.")
 }
 
-func durableAlarms(reason string) bool {
-	switch reason {
-	case v1alpha1.ReasonNotDurable, v1alpha1.ReasonRedisUnreachable, v1alpha1.ReasonDeadLettersFull:
-		return true
-	}
-	return false
-}
+var durableAlarms = only(v1alpha1.ReasonNotDurable, v1alpha1.ReasonRedisUnreachable, v1alpha1.ReasonDeadLettersFull)
 
 // redisProblems are those that the Pods report, sorted. otherVersion means that a Pod reports one that this version does not
 // know, unknown that one has no verdict yet, or that there are no reports.

@@ -26,11 +26,11 @@ func Exposed(f Facts, w Writes) *Condition {
 	}
 	switch {
 	case exposure.Type == v1alpha1.ExposureNone:
-		return isTrue(v1alpha1.ReasonNotRequested, "spec.exposure.type is None: the receiver is reached through Service %q.", f.name())
+		return True(v1alpha1.ReasonNotRequested, "spec.exposure.type is None: the receiver is reached through Service %q.", f.name())
 	case f.Rival != nil:
 		return hostConflict(f)
 	case f.ForeignNamespace != "":
-		return isFalse(v1alpha1.ReasonPathNotAllowed,
+		return False(v1alpha1.ReasonPathNotAllowed,
 			"The path %q of spec.exposure.path begins with the name of another namespace that has HeymarketWebhooks, %q: begin it with /%s/%s, or with another word.",
 			exposure.Path, f.ForeignNamespace, f.Webhook.Namespace, f.Webhook.Name)
 	case exposure.Type == v1alpha1.ExposureHTTPRoute:
@@ -40,20 +40,14 @@ func Exposed(f Facts, w Writes) *Condition {
 }
 
 // exposedAlarms: what is pending is on its way, and without a receiver Accepted has an event.
-func exposedAlarms(reason string) bool {
-	switch reason {
-	case v1alpha1.ReasonAddressPending, v1alpha1.ReasonCertificatePending, v1alpha1.ReasonRoutePending, v1alpha1.ReasonNotExposed:
-		return false
-	}
-	return true
-}
+var exposedAlarms = except(v1alpha1.ReasonAddressPending, v1alpha1.ReasonCertificatePending, v1alpha1.ReasonRoutePending, v1alpha1.ReasonNotExposed)
 
 func hostConflict(f Facts) *Condition {
 	why := "is older"
 	if OwnPath(f.Rival) && !OwnPath(f.Webhook) {
 		why = "has its name in the path"
 	}
-	return isFalse(v1alpha1.ReasonHostConflict,
+	return False(v1alpha1.ReasonHostConflict,
 		"HeymarketWebhook %q in namespace %q %s and has the same host and path, %q: set another spec.exposure.host or spec.exposure.path.",
 		f.Rival.Name, f.Rival.Namespace, why, f.Input.Host+desired.PathPrefix(f.Webhook))
 }
@@ -61,13 +55,13 @@ func hostConflict(f Facts) *Condition {
 func exposedByIngress(f Facts, w Writes) *Condition {
 	switch {
 	case desired.Ingress.In(f.Children) == nil && !MayWrite(f, w):
-		return isFalse(v1alpha1.ReasonNotExposed, "There is no Ingress, because %s.", notWritten(f, w))
+		return False(v1alpha1.ReasonNotExposed, "There is no Ingress, because %s.", notWritten(f, w))
 	case IngressAddress(desired.Ingress.In(f.Children)) == "":
 		return withoutAddress(f)
 	case desired.TLSSecretName(f.Webhook) != "" && certificateProblem(f) != "":
 		return withoutCertificate(f)
 	}
-	return isTrue(v1alpha1.ReasonAdmitted, "An ingress controller has published an address.")
+	return True(v1alpha1.ReasonAdmitted, "An ingress controller has published an address.")
 }
 
 // AnnotationIngressClass is the predecessor of the field for the class of an Ingress.
@@ -78,7 +72,7 @@ func withoutAddress(f Facts) *Condition {
 	ingress := desired.Ingress.In(f.Children)
 	if ingress != nil && ingress.Spec.IngressClassName == nil && ingress.Annotations[AnnotationIngressClass] == "" && timeLeft(f, desired.Ingress.Child) == 0 {
 		// The API server gives the default class to new Ingresses alone.
-		return isFalse(v1alpha1.ReasonAddressMissing,
+		return False(v1alpha1.ReasonAddressMissing,
 			"No ingress controller has published an address for Ingress %q, which has no IngressClass, because spec.exposure.ingress.className is not set and the cluster had no default "+
 				"when it was created: set the field or the operator's --ingress-class (kubectl get ingressclass); or, if there is a default by now, delete the Ingress, and the operator creates it again.",
 			ingress.Name)
@@ -122,20 +116,20 @@ func withoutCertificate(f Facts) *Condition {
 func exposedByRoute(f Facts, w Writes) *Condition {
 	switch {
 	case f.NoGatewayAPI:
-		return isFalse(v1alpha1.ReasonGatewayAPIMissing, "The cluster has no HTTPRoute of gateway.networking.k8s.io/v1: install the Gateway API, or set spec.exposure.type to Ingress.")
+		return False(v1alpha1.ReasonGatewayAPIMissing, "The cluster has no HTTPRoute of gateway.networking.k8s.io/v1: install the Gateway API, or set spec.exposure.type to Ingress.")
 	case desired.HTTPRoute.In(f.Children) == nil && !MayWrite(f, w):
-		return isFalse(v1alpha1.ReasonNotExposed, "There is no HTTPRoute, because %s.", notWritten(f, w))
+		return False(v1alpha1.ReasonNotExposed, "There is no HTTPRoute, because %s.", notWritten(f, w))
 	case len(desired.ParentRefs(f.Webhook, f.Input.Gateways)) == 0:
-		return isFalse(v1alpha1.ReasonGatewayUnknown, "No Gateway is configured: set spec.exposure.httpRoute.parentRefs or the operator's --gateway flag.")
+		return False(v1alpha1.ReasonGatewayUnknown, "No Gateway is configured: set spec.exposure.httpRoute.parentRefs or the operator's --gateway flag.")
 	case !f.Input.HostRequested:
-		return isFalse(v1alpha1.ReasonHostUnknown, "The host of the URL is unknown, because no HTTPRoute reports one: set spec.exposure.host or the operator's --host-template flag.")
+		return False(v1alpha1.ReasonHostUnknown, "The host of the URL is unknown, because no HTTPRoute reports one: set spec.exposure.host or the operator's --host-template flag.")
 	}
 	for _, gateway := range desired.ParentRefs(f.Webhook, f.Input.Gateways) {
 		if c := acceptedBy(f, gateway); c != nil {
 			return c
 		}
 	}
-	return isTrue(v1alpha1.ReasonAdmitted, "Every Gateway has accepted the HTTPRoute.")
+	return True(v1alpha1.ReasonAdmitted, "Every Gateway has accepted the HTTPRoute.")
 }
 
 // acceptedBy reports why one Gateway does not serve the HTTPRoute, nil if it does.
@@ -148,7 +142,7 @@ func acceptedBy(f Facts, gateway v1alpha1.GatewayReference) *Condition {
 	accepted, resolved := false, false
 	for _, c := range gatewayConditions(route, gateway, f.Webhook.Namespace) {
 		if c.Status == metav1.ConditionFalse && (c.Type == "Accepted" || c.Type == "ResolvedRefs") {
-			rejected := isFalse(v1alpha1.ReasonRouteRefused, "Gateway %q of %s rejects HTTPRoute %q (%s): %s", gateway.Name, source, f.name(), c.Reason, c.Message)
+			rejected := False(v1alpha1.ReasonRouteRefused, "Gateway %q of %s rejects HTTPRoute %q (%s): %s", gateway.Name, source, f.name(), c.Reason, c.Message)
 			rejected.Message = Bounded(rejected.Message)
 			return rejected
 		}
@@ -200,9 +194,9 @@ func gatewayConditions(route *unstructured.Unstructured, gateway v1alpha1.Gatewa
 // and with the reason late after it.
 func pending(f Facts, soon, late string, child *desired.Child, format string, args ...any) *Condition {
 	if left := timeLeft(f, child); left > 0 {
-		return isFalse(soon, format, args...).again(left)
+		return False(soon, format, args...).again(left)
 	}
-	return isFalse(late, format, args...)
+	return False(late, format, args...)
 }
 
 // timeLeft is how much of ExposureTimeout is left: from when the child was created and the status has reported it.

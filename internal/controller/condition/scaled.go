@@ -33,32 +33,26 @@ func Scaled(f Facts, w Writes) *Condition {
 		if f.Webhook.Spec.Receiver.Autoscaling.TargetCPUUtilization != nil {
 			instead = "Until then a HorizontalPodAutoscaler chooses the number of Pods by their CPU alone."
 		}
-		return isFalse(v1alpha1.ReasonKEDAMissing, "The cluster has no ScaledObject of keda.sh/v1alpha1: install KEDA, or remove spec.receiver.autoscaling.backlogPerReplica. %s", instead)
+		return False(v1alpha1.ReasonKEDAMissing, "The cluster has no ScaledObject of keda.sh/v1alpha1: install KEDA, or remove spec.receiver.autoscaling.backlogPerReplica. %s", instead)
 	case object == nil && !MayWrite(f, w):
-		return isFalse(v1alpha1.ReasonNotDeployed, "There is no ScaledObject, because %s.", notWritten(f, w)).again(retryScaledObject)
+		return False(v1alpha1.ReasonNotDeployed, "There is no ScaledObject, because %s.", notWritten(f, w)).again(retryScaledObject)
 	}
 	for _, c := range scaledObjectConditions(object) {
 		switch {
 		case c.Type != "Ready":
 		case c.Status == metav1.ConditionTrue:
-			return isTrue(v1alpha1.ReasonScaling, "KEDA chooses the number of Pods by the backlog.").again(refreshScaledObject)
+			return True(v1alpha1.ReasonScaling, "KEDA chooses the number of Pods by the backlog.").again(refreshScaledObject)
 		case c.Status == metav1.ConditionFalse:
-			rejected := isFalse(v1alpha1.ReasonScaledObjectRefused, "KEDA rejects ScaledObject %q (%s): %s", f.name(), c.Reason, c.Message).again(retryScaledObject)
+			rejected := False(v1alpha1.ReasonScaledObjectRefused, "KEDA rejects ScaledObject %q (%s): %s", f.name(), c.Reason, c.Message).again(retryScaledObject)
 			rejected.Message = Bounded(rejected.Message)
 			return rejected
 		}
 	}
-	return isFalse(v1alpha1.ReasonScaledObjectPending,
+	return False(v1alpha1.ReasonScaledObjectPending,
 		"KEDA has not reported yet whether it accepts ScaledObject %q: check that it runs and watches this namespace (kubectl describe scaledobject %s).", f.name(), f.name()).again(retryScaledObject)
 }
 
-func scaledAlarms(reason string) bool {
-	switch reason {
-	case v1alpha1.ReasonKEDAMissing, v1alpha1.ReasonScaledObjectRefused, v1alpha1.ReasonChildFailed, v1alpha1.ReasonChildOverwritten:
-		return true
-	}
-	return false
-}
+var scaledAlarms = only(v1alpha1.ReasonKEDAMissing, v1alpha1.ReasonScaledObjectRefused, v1alpha1.ReasonChildFailed, v1alpha1.ReasonChildOverwritten)
 
 func scalesByBacklog(f Facts) bool {
 	a := f.Webhook.Spec.Receiver.Autoscaling

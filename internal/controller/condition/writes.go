@@ -52,14 +52,14 @@ func notWritten(f Facts, w Writes) string {
 func (w Writes) problem(f Facts, condition string) *Condition {
 	switch {
 	case w.Failed.concerns(f, condition):
-		return isFalse(v1alpha1.ReasonChildFailed, "The API server cannot store %s %q, and the operator retries. If it lasts, fix what the answer names: %s",
+		return False(v1alpha1.ReasonChildFailed, "The API server cannot store %s %q, and the operator retries. If it lasts, fix what the answer names: %s",
 			w.Failed.Child.Kind, w.Failed.Name, Bounded(w.Failed.Err.Error()))
 	case w.Undeleted.concerns(f, condition):
-		return isFalse(v1alpha1.ReasonChildFailed, "The API server does not delete %s %q, which is no longer wanted, and the operator retries. If it lasts, change the policy or fix what the answer names: %s",
+		return False(v1alpha1.ReasonChildFailed, "The API server does not delete %s %q, which is no longer wanted, and the operator retries. If it lasts, change the policy or fix what the answer names: %s",
 			w.Undeleted.Child.Kind, w.Undeleted.Name, Bounded(APIMessage(w.Undeleted.Err)))
 	case w.Overwritten.concerns(f, condition):
 		kind, name := w.Overwritten.Child.Kind, w.Overwritten.Name
-		return isFalse(v1alpha1.ReasonChildOverwritten, "Another field manager keeps changing %s %q back, so the operator sets it less and less often, at last every ten minutes: "+
+		return False(v1alpha1.ReasonChildOverwritten, "Another field manager keeps changing %s %q back, so the operator sets it less and less often, at last every ten minutes: "+
 			"find it by kubectl get %s %s --show-managed-fields -o yaml, and make it leave the fields of %s alone.",
 			kind, name, strings.ToLower(kind), name, FieldOwner).again(w.NextWrite)
 	}
@@ -74,9 +74,8 @@ func (f *Failure) concerns(facts Facts, condition string) bool {
 	if f == nil {
 		return false
 	}
-	responsible := f.Child.Condition
-	if responsible == v1alpha1.ConditionScaled && !scalesByBacklog(facts) {
-		responsible = v1alpha1.ConditionAvailable
+	if responsible := f.Child.Condition; responsible != "" && (responsible != v1alpha1.ConditionScaled || scalesByBacklog(facts)) {
+		return condition == responsible
 	}
-	return responsible == condition
+	return condition == v1alpha1.ConditionAvailable
 }

@@ -37,7 +37,7 @@ type Child struct {
 	schema.GroupVersionKind
 	// Optional means that not every cluster serves the kind. Its objects are unstructured, and caches hold their metadata alone.
 	Optional bool
-	// Condition reports that the child cannot be written or deleted.
+	// Condition reports that the child cannot be written or deleted; empty means ConditionAvailable.
 	Condition string
 	// EveryChange wakes the owner on every change of the child, because its status is read or its kind counts no
 	// generations. Otherwise only changes of its spec, labels and owners do.
@@ -47,10 +47,9 @@ type Child struct {
 
 	name  func(webhook string) string // nil means ReceiverName
 	empty func() Object
-	// wanted reports whether the spec may ask for the child; nil means always.
-	wanted func(Input) bool
-	// build is called if the child is wanted. It returns nil if the child is not wanted at present.
-	build func(plan) any
+	// wanted reports whether the spec may ask for the child, and possible whether it can exist at present; nil means always.
+	wanted, possible func(Input) bool
+	build            func(plan) any
 }
 
 // plan is what children are built from.
@@ -136,7 +135,7 @@ func Build(in Input) (Objects, error) {
 	o := Objects{ConfigDigest: config.Digest(p.encoded)}
 	for _, c := range Table {
 		w := Wanted{Child: c}
-		if c.Wanted(in) {
+		if c.Wanted(in) && (c.possible == nil || c.possible(in)) {
 			w.Object = c.build(p)
 		}
 		switch object := w.Object.(type) {

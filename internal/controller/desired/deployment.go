@@ -37,7 +37,7 @@ const (
 
 // Deployment is the child that runs the receiver.
 var Deployment = child[appsv1.Deployment](Child{
-	GroupVersionKind: appsv1.SchemeGroupVersion.WithKind("Deployment"), Condition: v1alpha1.ConditionAvailable, EveryChange: true,
+	GroupVersionKind: appsv1.SchemeGroupVersion.WithKind("Deployment"), EveryChange: true,
 	build: func(p plan) any { return deployment(p.Input, p.pod) },
 })
 
@@ -95,14 +95,14 @@ func podSpec(in Input, cfg config.Config) (*corev1ac.PodSpecApplyConfiguration, 
 				WithSecretName(ReceiverName(in.Webhook.Name)).
 				WithDefaultMode(secretMode)),
 			secretsVolume(References(in.Webhook)))
-	if err := place(in, spec); err != nil {
+	if err := setScheduling(in, spec); err != nil {
 		return nil, err
 	}
 	return spec, nil
 }
 
-// place says where the Pods may run, and whence their image comes.
-func place(in Input, spec *corev1ac.PodSpecApplyConfiguration) error {
+// setScheduling sets where the Pods may run, and how their image is pulled.
+func setScheduling(in Input, spec *corev1ac.PodSpecApplyConfiguration) error {
 	r := in.Webhook.Spec.Receiver
 	if len(r.NodeSelector) > 0 {
 		spec.WithNodeSelector(r.NodeSelector)

@@ -16,13 +16,9 @@ var HTTPRouteKind = schema.GroupVersionKind{Group: "gateway.networking.k8s.io", 
 // HTTPRoute is the child that exposes the receiver through Gateways.
 var HTTPRoute = optional(Child{
 	GroupVersionKind: HTTPRouteKind, Condition: v1alpha1.ConditionExposed, EveryChange: true,
-	wanted: func(in Input) bool { return in.Webhook.Spec.Exposure.Type == v1alpha1.ExposureHTTPRoute },
-	build: func(p plan) any {
-		if p.Conflict || len(ParentRefs(p.Webhook, p.Gateways)) == 0 {
-			return nil
-		}
-		return httpRoute(p.Input)
-	},
+	wanted:   func(in Input) bool { return in.Webhook.Spec.Exposure.Type == v1alpha1.ExposureHTTPRoute },
+	possible: func(in Input) bool { return !in.Conflict && len(ParentRefs(in.Webhook, in.Gateways)) > 0 },
+	build:    func(p plan) any { return httpRoute(p.Input) },
 })
 
 // httpRoute routes what ingress routes. It spells out the API's defaults, so that it compares as equal to what comes back.
@@ -46,7 +42,7 @@ func httpRoute(in Input) *unstructured.Unstructured {
 	if in.HostRequested {
 		spec["hostnames"] = []any{in.Host}
 	}
-	return extension(in, HTTPRouteKind, spec)
+	return optionalObject(in, HTTPRouteKind, spec)
 }
 
 // ParentRefs are the Gateways that the HTTPRoute of w attaches to, given the operator's default.

@@ -14,12 +14,8 @@ var Ingress = child[networkingv1.Ingress](Child{
 		t := in.Webhook.Spec.Exposure.Type
 		return t != v1alpha1.ExposureNone && t != v1alpha1.ExposureHTTPRoute
 	},
-	build: func(p plan) any {
-		if p.Conflict {
-			return nil
-		}
-		return ingress(p.Input)
-	},
+	possible: func(in Input) bool { return !in.Conflict },
+	build:    func(p plan) any { return ingress(p.Input) },
 })
 
 // ingress routes everything below the webhook's prefix. The secret segment is not part of it: whoever may read an

@@ -17,7 +17,6 @@ import (
 	metav1ac "k8s.io/client-go/applyconfigurations/meta/v1"
 	networkingv1ac "k8s.io/client-go/applyconfigurations/networking/v1"
 
-	"heymarket.dev/operator/api/v1alpha1"
 	"heymarket.dev/operator/internal/receiver/config"
 )
 
@@ -69,9 +68,9 @@ var (
 )
 
 var networkPolicyChild = child[networkingv1.NetworkPolicy](Child{
-	GroupVersionKind: networkingv1.SchemeGroupVersion.WithKind("NetworkPolicy"), Condition: v1alpha1.ConditionAvailable,
-	wanted: func(in Input) bool { return in.NetworkPolicy != nil },
-	build:  func(p plan) any { return networkPolicy(p.Input, p.config) },
+	GroupVersionKind: networkingv1.SchemeGroupVersion.WithKind("NetworkPolicy"),
+	wanted:           func(in Input) bool { return in.NetworkPolicy != nil },
+	build:            func(p plan) any { return networkPolicy(p.Input, p.config) },
 })
 
 // networkPolicy lets in events and those who may ask for figures, and out what the configuration leads to.
@@ -98,26 +97,26 @@ func egress(in Input, cfg config.Config) []*networkingv1ac.NetworkPolicyEgressRu
 	for _, p := range dnsPorts {
 		dns.WithPorts(port(corev1.ProtocolUDP, p), port(corev1.ProtocolTCP, p))
 	}
-	ways := ways{namespaces: map[string]bool{}, ports: map[int32]bool{}}
+	peers := egressPeers{namespaces: map[string]bool{}, ports: map[int32]bool{}}
 	// First what the resource's author names, which opens no more than the operator allows, then what the operator names.
 	if in.Webhook.Spec.Redis != nil {
-		ways.addRedis(in.Webhook.Namespace, in.OwnRedisURL)
+		peers.addRedis(in.Webhook.Namespace, in.OwnRedisURL)
 	}
 	for _, t := range cfg.Targets {
-		ways.addURL(in.Webhook.Namespace, t.URL)
+		peers.addURL(in.Webhook.Namespace, t.URL)
 	}
-	maps.DeleteFunc(ways.namespaces, func(ns string, _ bool) bool { return !in.NetworkPolicy.opens(in.Webhook.Namespace, ns) })
+	maps.DeleteFunc(peers.namespaces, func(ns string, _ bool) bool { return !in.NetworkPolicy.opens(in.Webhook.Namespace, ns) })
 	if in.Webhook.Spec.Redis == nil {
-		ways.addRedis(in.Webhook.Namespace, in.SharedRedis.URL)
+		peers.addRedis(in.Webhook.Namespace, in.SharedRedis.URL)
 	}
 	if in.Traces.Endpoint != "" {
-		ways.addURL(in.Webhook.Namespace, in.Traces.Endpoint)
+		peers.addURL(in.Webhook.Namespace, in.Traces.Endpoint)
 	}
-	return append([]*networkingv1ac.NetworkPolicyEgressRuleApplyConfiguration{dns}, ways.rules()...)
+	return append([]*networkingv1ac.NetworkPolicyEgressRuleApplyConfiguration{dns}, peers.rules()...)
 }
 
-// ways are where a receiver has to get to.
-type ways struct {
+// egressPeers are where a receiver has to get to.
+type egressPeers struct {
 	// namespaces are those whose Pods are reached. A policy sees the ports of Pods, which those of their Services do not
 	// tell, so it is all ports.
 	namespaces map[string]bool
@@ -128,7 +127,7 @@ type ways struct {
 }
 
 // addURL adds a target, or a collector. A URL that cannot be read is no receiver's to take.
-func (w *ways) addURL(own, target string) {
+func (w *egressPeers) addURL(own, target string) {
 	u, err := url.Parse(target)
 	if err != nil {
 		return
@@ -142,7 +141,7 @@ func (w *ways) addURL(own, target string) {
 
 // addRedis adds every node that the URL names. Sentinels and the nodes of a Cluster name others, whose ports the URL
 // does not tell.
-func (w *ways) addRedis(own, redis string) {
+func (w *egressPeers) addRedis(own, redis string) {
 	u, err := url.Parse(redis)
 	if err != nil || u.Host == "" {
 		return
@@ -157,7 +156,7 @@ func (w *ways) addRedis(own, redis string) {
 }
 
 // add says whether the host may be outside.
-func (w *ways) add(own, host, number string) (outside bool) {
+func (w *egressPeers) add(own, host, number string) (outside bool) {
 	ns, outside := namespaceOf(own, host)
 	if ns != "" {
 		w.namespaces[ns] = true
@@ -169,7 +168,7 @@ func (w *ways) add(own, host, number string) (outside bool) {
 	return outside
 }
 
-func (w *ways) rules() []*networkingv1ac.NetworkPolicyEgressRuleApplyConfiguration {
+func (w *egressPeers) rules() []*networkingv1ac.NetworkPolicyEgressRuleApplyConfiguration {
 	var out []*networkingv1ac.NetworkPolicyEgressRuleApplyConfiguration
 	if len(w.namespaces) > 0 {
 		out = append(out, networkingv1ac.NetworkPolicyEgressRule().WithTo(namespaces(slices.Collect(maps.Keys(w.namespaces)))))

@@ -19,12 +19,8 @@ var ScaledObject = optional(Child{
 	GroupVersionKind: ScaledObjectKind, Condition: v1alpha1.ConditionScaled, // KEDA writes its status at every poll of one that has work.
 	Exclusive: exclusiveScaler,
 	wanted:    func(in Input) bool { return scalesByBacklog(in.Webhook) },
-	build: func(p plan) any {
-		if scaler(p.Input) != keda {
-			return nil
-		}
-		return scaledObject(p.Input)
-	},
+	possible:  func(in Input) bool { return scaler(in) == keda },
+	build:     func(p plan) any { return scaledObject(p.Input) },
 })
 
 // scaledObject has KEDA ask any receiver for the backlog, which is the same for all of them. So KEDA needs neither the
@@ -47,7 +43,7 @@ func scaledObject(in Input) *unstructured.Unstructured {
 			"metadata":   map[string]any{"value": strconv.Itoa(int(*a.TargetCPUUtilization))},
 		})
 	}
-	return extension(in, ScaledObjectKind, map[string]any{
+	return optionalObject(in, ScaledObjectKind, map[string]any{
 		"scaleTargetRef":  map[string]any{"apiVersion": "apps/v1", "kind": "Deployment", "name": name},
 		"minReplicaCount": int64(MinReplicas(in.Webhook)),
 		"maxReplicaCount": int64(a.MaxReplicas),

@@ -46,9 +46,9 @@ func scalesByBacklog(w *v1alpha1.HeymarketWebhook) bool {
 }
 
 var disruptionBudgetChild = child[policyv1.PodDisruptionBudget](Child{
-	GroupVersionKind: policyv1.SchemeGroupVersion.WithKind("PodDisruptionBudget"), Condition: v1alpha1.ConditionAvailable,
-	wanted: func(in Input) bool { return MinReplicas(in.Webhook) > 1 },
-	build:  func(p plan) any { return disruptionBudget(p.Input) },
+	GroupVersionKind: policyv1.SchemeGroupVersion.WithKind("PodDisruptionBudget"),
+	wanted:           func(in Input) bool { return MinReplicas(in.Webhook) > 1 },
+	build:            func(p plan) any { return disruptionBudget(p.Input) },
 })
 
 // exclusiveScaler is the group of children that choose the number of Pods. KEDA rejects a Deployment that has a
@@ -56,15 +56,11 @@ var disruptionBudgetChild = child[policyv1.PodDisruptionBudget](Child{
 const exclusiveScaler = "scaler"
 
 var autoscalerChild = child[autoscalingv2.HorizontalPodAutoscaler](Child{
-	GroupVersionKind: autoscalingv2.SchemeGroupVersion.WithKind("HorizontalPodAutoscaler"), Condition: v1alpha1.ConditionAvailable,
-	Exclusive: exclusiveScaler,
-	wanted:    func(in Input) bool { return in.Webhook.Spec.Receiver.Autoscaling != nil },
-	build: func(p plan) any {
-		if scaler(p.Input) != horizontalPodAutoscaler {
-			return nil
-		}
-		return autoscaler(p.Input)
-	},
+	GroupVersionKind: autoscalingv2.SchemeGroupVersion.WithKind("HorizontalPodAutoscaler"),
+	Exclusive:        exclusiveScaler,
+	wanted:           func(in Input) bool { return in.Webhook.Spec.Receiver.Autoscaling != nil },
+	possible:         func(in Input) bool { return scaler(in) == horizontalPodAutoscaler },
+	build:            func(p plan) any { return autoscaler(p.Input) },
 })
 
 // disruptionBudget lets nodes be drained one receiver at a time. A receiver that is not ready serves nobody, so nothing

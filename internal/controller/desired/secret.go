@@ -6,20 +6,19 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	corev1ac "k8s.io/client-go/applyconfigurations/core/v1"
 
-	"heymarket.dev/operator/api/v1alpha1"
 	"heymarket.dev/operator/internal/receiver/config"
 )
 
 // URLSecret is the Secret that holds the full URL for a person to copy.
 var URLSecret = child[corev1.Secret](Child{
-	GroupVersionKind: corev1.SchemeGroupVersion.WithKind("Secret"), Condition: v1alpha1.ConditionAvailable, EveryChange: true,
+	GroupVersionKind: corev1.SchemeGroupVersion.WithKind("Secret"), EveryChange: true,
 	name:  URLSecretName,
 	build: func(p plan) any { return urlSecret(p.Input) },
 })
 
 // ConfigSecret is the Secret that the receiver mounts.
 var ConfigSecret = child[corev1.Secret](Child{
-	GroupVersionKind: corev1.SchemeGroupVersion.WithKind("Secret"), Condition: v1alpha1.ConditionAvailable, EveryChange: true,
+	GroupVersionKind: corev1.SchemeGroupVersion.WithKind("Secret"), EveryChange: true,
 	build: func(p plan) any { return configSecret(p) },
 })
 

@@ -4,12 +4,10 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/util/intstr"
 	corev1ac "k8s.io/client-go/applyconfigurations/core/v1"
-
-	"heymarket.dev/operator/api/v1alpha1"
 )
 
 var serviceChild = child[corev1.Service](Child{
-	GroupVersionKind: corev1.SchemeGroupVersion.WithKind("Service"), Condition: v1alpha1.ConditionAvailable, EveryChange: true,
+	GroupVersionKind: corev1.SchemeGroupVersion.WithKind("Service"), EveryChange: true,
 	build: func(p plan) any { return service(p.Input) },
 })
 

@@ -59,13 +59,13 @@ func newWorld(t *testing.T, settings controller.Settings) *world {
 	// A new one for each round: a person changes more within seconds than the pace of status writes allows.
 	w.renew = func() {
 		w.reconciler = &controller.Reconciler{
-			Client:     counted,
-			Live:       counted,
-			Events:     &events.FakeRecorder{},
-			Pods:       w.stage,
-			Redis:      func() desired.SharedRedis { return desired.SharedRedis{URL: "redis://redis.example.com:6379/0"} },
-			Extensions: everything{},
-			Settings:   settings,
+			Client:        counted,
+			Live:          counted,
+			Events:        &events.FakeRecorder{},
+			Pods:          w.stage,
+			Redis:         func() desired.SharedRedis { return desired.SharedRedis{URL: "redis://redis.example.com:6379/0"} },
+			OptionalKinds: everything{},
+			Settings:      settings,
 			// Two worlds are compared that ask for the same: who of them keeps a host is no question here.
 			Claimants: func(context.Context, string) ([]*v1alpha1.HeymarketWebhook, error) { return nil, nil },
 			Referrers: func(context.Context, string, string) ([]*v1alpha1.HeymarketWebhook, error) { return nil, nil },
@@ -87,7 +87,7 @@ func newWorld(t *testing.T, settings controller.Settings) *world {
 // everything is a cluster that serves all kinds of others.
 type everything struct{}
 
-// Served implements controller.Extensions.
+// Served implements controller.OptionalKinds.
 func (everything) Served(apischema.GroupVersionKind) bool { return true }
 
 func newClient(t *testing.T, cfg *rest.Config) client.Client {

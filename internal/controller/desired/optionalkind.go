@@ -7,17 +7,17 @@ import (
 	"heymarket.dev/operator/api/v1alpha1"
 )
 
-// extension is a child of a kind that not every cluster has.
-func extension(in Input, kind schema.GroupVersionKind, spec map[string]any) *unstructured.Unstructured {
-	marks := map[string]any{}
+// optionalObject is a child of a kind that not every cluster has.
+func optionalObject(in Input, kind schema.GroupVersionKind, spec map[string]any) *unstructured.Unstructured {
+	own := map[string]any{}
 	for k, v := range labels(in) {
-		marks[k] = v
+		own[k] = v
 	}
 	out := &unstructured.Unstructured{Object: map[string]any{
 		"metadata": map[string]any{
 			"name":      ReceiverName(in.Webhook.Name),
 			"namespace": in.Webhook.Namespace,
-			"labels":    marks,
+			"labels":    own,
 			"ownerReferences": []any{map[string]any{
 				"apiVersion": v1alpha1.GroupVersion.String(),
 				"kind":       "HeymarketWebhook",
