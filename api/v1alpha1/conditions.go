@@ -63,6 +63,11 @@ const (
 	ReasonAnnotationNotAllowed = "AnnotationNotAllowed"
 	// ReasonLabelNotAllowed: the operator's --allowed-labels do not allow a label of spec.receiver.podLabels.
 	ReasonLabelNotAllowed = "LabelNotAllowed"
+	// ReasonRedisUserNotCreated: with the operator's --redis-isolation=Managed, the operator cannot reach the shared Redis, or log in, to
+	// create the user of this namespace. Resolves automatically once it can.
+	ReasonRedisUserNotCreated = "RedisUserNotCreated"
+	// ReasonRedisUserRefused: Redis does not let the operator create that user. The message says what to do.
+	ReasonRedisUserRefused = "RedisUserRefused"
 	// ReasonInvalidConfiguration: the spec passed the schema, yet no receiver would take it. The message says why.
 	ReasonInvalidConfiguration = "InvalidConfiguration"
 	// ReasonChildNameTaken: an object with the name of a child exists and belongs to somebody else. It is left alone.

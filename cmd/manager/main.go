@@ -120,6 +120,8 @@ func run(ctx context.Context, opts options, logger logr.Logger) error {
 
 		MaxConcurrentRollouts: opts.maxRollouts,
 		Liveness:              liveness,
+
+		RedisIsolation: opts.redisIsolation, RedisRotation: opts.redisRotation, OperatorNamespace: os.Getenv("POD_NAMESPACE"),
 	}, redis, controller.NewHTTPPodStatus()); err != nil {
 		return fmt.Errorf("set up the controller: %w", err)
 	}

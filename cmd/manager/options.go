@@ -11,6 +11,7 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"time"
 
 	"k8s.io/apimachinery/pkg/util/validation"
 
@@ -21,6 +22,8 @@ import (
 type options struct {
 	redisURLFile   string
 	redisCAFile    string
+	redisIsolation controller.RedisIsolation
+	redisRotation  time.Duration
 	receiverImage  string
 	hostTemplate   *controller.HostTemplate
 	allowedHosts   controller.AllowedHosts
@@ -52,6 +55,8 @@ func parseOptions(args []string, out io.Writer) (options, error) {
 	f.SetOutput(io.Discard) // The caller says what is wrong, in one sentence.
 	f.StringVar(&o.redisURLFile, "redis-url-file", "", "`file` that holds the URL of Redis (redis:// or rediss://); read again when it changes. Required.")
 	f.StringVar(&o.redisCAFile, "redis-ca-file", "", "`file` of certificates in PEM form that are trusted for rediss:// instead of the system's authorities; read again when it changes. Default: the system's.")
+	f.StringVar((*string)(&o.redisIsolation), "redis-isolation", string(controller.RedisShared), "`mode`: Shared hands the URL in --redis-url-file to the receivers of every namespace. Managed keeps it to the operator, which creates a Redis user for each namespace that may access only the keys of that namespace; the user in the URL then needs ACL SETUSER. Needs POD_NAMESPACE.")
+	f.DurationVar(&o.redisRotation, "redis-rotation", 30*24*time.Hour, "`age` at which Managed replaces the password of a namespace's Redis user, at least 1h; 0 for never.")
 	f.StringVar(&o.receiverImage, "receiver-image", "", "`image` of the receivers. Default: the image of the Pod that the manager runs in.")
 	f.StringVar(&hostTemplate, "host-template", "", "`template` of the host of resources that name none, with {{.Namespace}} and {{.Name}} and nothing else in braces, such as {{.Namespace}}.hooks.example.com. Default: the address that the Ingress gets.")
 	f.StringVar(&allowedHosts, "allowed-hosts", "", "comma separated `list` of the hosts that resources may name, with the same in braces; *. in front means any name below. For example {{.Namespace}}.hooks.example.com,*.{{.Namespace}}.example.com. Default: any host that --host-template does not make for another namespace; set it where namespaces do not trust each other.")
@@ -98,6 +103,9 @@ func parseOptions(args []string, out io.Writer) (options, error) {
 		return o, fmt.Errorf("--log-level is %q; set debug, info, warn or error", level)
 	}
 	if err := checkTraces(o.traces); err != nil {
+		return o, err
+	}
+	if err := checkRedisIsolation(o); err != nil {
 		return o, err
 	}
 	if o.maxRollouts < 0 {
@@ -150,6 +158,18 @@ func parseOptions(args []string, out io.Writer) (options, error) {
 		o.hostTemplate = t
 	}
 	return o, nil
+}
+
+func checkRedisIsolation(o options) error {
+	switch {
+	case o.redisIsolation != controller.RedisShared && o.redisIsolation != controller.RedisManaged:
+		return fmt.Errorf("--redis-isolation is %q; set Shared or Managed", o.redisIsolation)
+	case o.redisIsolation == controller.RedisManaged && os.Getenv("POD_NAMESPACE") == "":
+		return errors.New("--redis-isolation=Managed names Redis users after the operator's namespace, which is not known; set POD_NAMESPACE to this Pod's")
+	case o.redisRotation != 0 && o.redisRotation < time.Hour:
+		return fmt.Errorf("--redis-rotation is %s; set 1h or more, or 0 for never", o.redisRotation)
+	}
+	return nil
 }
 
 func checkTraces(t controller.Traces) error {

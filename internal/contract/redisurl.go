@@ -1,6 +1,8 @@
 package contract
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"net"
 	"net/url"
@@ -52,3 +54,20 @@ func CheckRedisURL(s string) error {
 func HasControl(text string) bool {
 	return strings.ContainsFunc(text, func(r rune) bool { return r < ' ' || r == 0x7f })
 }
+
+// RedisURLDigest identifies a Redis URL whose password is too long to be guessed, and repeats no part of it. Of a URL with
+// another password it would help to guess that one, so it is empty.
+func RedisURLDigest(redisURL string) string {
+	u, err := url.Parse(strings.TrimSpace(redisURL))
+	if err != nil || u.User == nil {
+		return ""
+	}
+	if password, _ := u.User.Password(); len(password) < minDigestedPassword {
+		return ""
+	}
+	sum := sha256.Sum256([]byte(strings.TrimSpace(redisURL)))
+	return "sha256:" + hex.EncodeToString(sum[:8])
+}
+
+// minDigestedPassword is the length (bytes) of the passwords that the operator makes, or less.
+const minDigestedPassword = 32

@@ -31,6 +31,9 @@ type Status struct {
 	ConfigDigest string `json:"configDigest"`
 	// Redis is RedisOK, RedisConnecting, or one sentence that says what is wrong.
 	Redis string `json:"redis"`
+	// RedisURLDigest identifies the Redis URL that it is connected by, see the function of that name; missing before that, and
+	// where the operator has not made the password.
+	RedisURLDigest string `json:"redisURLDigest,omitempty"`
 	// Durable says that Redis takes writes and promises to keep what it has confirmed. If it is false and there are no
 	// Problems, the receiver does not know yet.
 	Durable bool `json:"durable"`

@@ -61,8 +61,9 @@ func (r *Reconciler) setFinalizer(ctx context.Context, hook *v1alpha1.HeymarketW
 	return nil
 }
 
-// finalize brings a resource that is being deleted closer to its end: no more events come in, then the receivers end, then a Pod
-// removes their keys, then the resource goes. The operator itself connects to no Redis.
+// finalize brings a resource that is being deleted closer to its end: no more events come in, then the receivers end, then their
+// keys are removed, then the resource goes. A Pod removes the keys; the operator does where the namespace has a Redis user of
+// its own, which must not see the names of others' keys. It connects to no other Redis than its own.
 func (r *Reconciler) finalize(ctx context.Context, hook *v1alpha1.HeymarketWebhook) (reconcile.Result, error) {
 	switch {
 	case !slices.Contains(hook.Finalizers, v1alpha1.FinalizerRedisKeys):
@@ -206,7 +207,7 @@ func (r *Reconciler) removeKeys(ctx context.Context, hook *v1alpha1.HeymarketWeb
 		return condition.False(v1alpha1.ReasonRedisKeysLeft, "The keys cannot be removed from Redis, because Deployment %q is not the operator's: delete or rename it. "+keysStay, key.Name), nil
 	case !deployment.DeletionTimestamp.IsZero():
 		return receiversEnding, nil
-	case desired.RemovesKeys(deployment):
+	case desired.RemovesKeys(deployment) && !r.operatorRemovesKeys(hook):
 		return r.askRemoval(ctx, hook)
 	}
 	// In the foreground: it stays until its ReplicaSets are gone, which could make Pods until then.
@@ -233,6 +234,9 @@ func (r *Reconciler) startRemoval(ctx context.Context, hook *v1alpha1.HeymarketW
 	}
 	if len(pods.Items) > 0 {
 		return receiversEnding, nil
+	}
+	if r.operatorRemovesKeys(hook) {
+		return r.removeSharedKeys(ctx, hook)
 	}
 	if why, err := r.redisMissing(ctx, hook); why != nil || err != nil {
 		return why, err

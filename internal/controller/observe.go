@@ -38,6 +38,7 @@ func (r *Reconciler) observe(ctx context.Context, f condition.Facts) (condition.
 	if len(pods.ready) == 0 {
 		reports = askPods(ctx, r.Pods, pods.waiting)
 	}
+	noteRedisUser(r.Users, f.Webhook, f.Input.SharedRedis.URL, reports)
 	f.Reports = answers(reports)
 	return f, nil
 }

@@ -36,6 +36,8 @@ type podPoll struct {
 	webhooks client.Reader
 	pods     PodStatus
 	period   time.Duration
+	// users hears of what receivers report of their Redis user; nil for none.
+	users RedisUsers
 }
 
 var _ source.Source = podPoll{}
@@ -118,7 +120,12 @@ func (p podPoll) needsReconcile(ctx context.Context, key client.ObjectKey) bool 
 	if len(addresses.ready) == 0 {
 		return false
 	}
+	handedOut := &corev1.Secret{}
+	if err := p.webhooks.Get(ctx, client.ObjectKey{Namespace: key.Namespace, Name: desired.ReceiverName(key.Name)}, handedOut); err != nil {
+		return true
+	}
 	answered := askPods(ctx, p.pods, addresses.ready)
+	noteRedisUser(p.users, hook, string(handedOut.Data[desired.KeyRedisURL]), answered)
 	switch {
 	case ctx.Err() != nil:
 		return false
@@ -126,10 +133,6 @@ func (p podPoll) needsReconcile(ctx context.Context, key client.ObjectKey) bool 
 		return true
 	}
 	reports := answers(answered)
-	handedOut := &corev1.Secret{}
-	if err := p.webhooks.Get(ctx, client.ObjectKey{Namespace: key.Namespace, Name: desired.ReceiverName(key.Name)}, handedOut); err != nil {
-		return true
-	}
 	digest := configDigest(handedOut)
 	after := hook.Status.DeepCopy()
 	setTargets(after, hook, serving(reports, digest), time.Now())

@@ -58,6 +58,8 @@ type Reconciler struct {
 	Referrers func(ctx context.Context, namespace, secret string) ([]*v1alpha1.HeymarketWebhook, error)
 	// Redis returns how the shared Redis is reached, to hand it to receivers.
 	Redis func() desired.SharedRedis
+	// Users gives each namespace a Redis user of its own; nil means that receivers get the operator's credential.
+	Users RedisUsers
 	// OptionalKinds are those that not every cluster serves.
 	OptionalKinds OptionalKinds
 	// Settings are the operator's own.
@@ -74,6 +76,9 @@ var _ reconcile.ObjectReconciler[*v1alpha1.HeymarketWebhook] = (*Reconciler)(nil
 func (r *Reconciler) Reconcile(ctx context.Context, hook *v1alpha1.HeymarketWebhook) (reconcile.Result, error) {
 	if !hook.DeletionTimestamp.IsZero() {
 		return r.finalize(ctx, hook) // The garbage collector removes the children.
+	}
+	if r.awaitsRedisUser(hook) {
+		return reconcile.Result{RequeueAfter: redisUserAgain}, nil
 	}
 	finalizerErr, err := r.keepFinalizer(ctx, hook)
 	if err != nil {

@@ -45,6 +45,13 @@ type Settings struct {
 	// Liveness notes how long reconciles run; nil if nothing asks for it.
 	Liveness *Liveness
 
+	// RedisIsolation says by which credential receivers log in at the shared Redis; empty means RedisShared.
+	RedisIsolation RedisIsolation
+	// RedisRotation is the age at which the password of a namespace's Redis user is replaced; 0 means never.
+	RedisRotation time.Duration
+	// OperatorNamespace is where the operator runs. RedisManaged needs it.
+	OperatorNamespace string
+
 	// pollPeriod, exposureTimeout, discoveryPeriod and removalDeadline are others than the constants, in tests.
 	pollPeriod, exposureTimeout, discoveryPeriod, removalDeadline time.Duration
 }

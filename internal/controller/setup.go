@@ -125,6 +125,14 @@ func Setup(ctx context.Context, mgr manager.Manager, settings Settings, redis *R
 		},
 	}
 	c := ctrl.NewControllerManagedBy(mgr)
+	if settings.RedisIsolation == RedisManaged {
+		users := newRedisUsers(settings, redis, mgr.GetCache())
+		if err := mgr.Add(users); err != nil {
+			return fmt.Errorf("add the keeper of Redis users: %w", err)
+		}
+		r.Users = users
+		c.WatchesRawSource(redisUserChanges{users: users, webhooks: mgr.GetCache()})
+	}
 	if n := settings.MaxConcurrentRollouts; n > 0 {
 		r.Rollouts = newRollouts(n, settings.ReceiverImage, mgr.GetCache())
 		c.WatchesRawSource(r.Rollouts)
@@ -145,7 +153,7 @@ func Setup(ctx context.Context, mgr manager.Manager, settings Settings, redis *R
 		WatchesRawSource(kinds).
 		WatchesRawSource(redisChanges{files: redis, webhooks: mgr.GetCache()}).
 		WatchesRawSource(podPoll{
-			webhooks: mgr.GetCache(), pods: pods,
+			webhooks: mgr.GetCache(), pods: pods, users: r.Users,
 			period: cmp.Or(settings.pollPeriod, pollPeriod),
 		}).
 		WithOptions(controller.Options{

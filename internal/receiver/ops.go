@@ -107,6 +107,9 @@ func (r *Receiver) status() contract.Status {
 		s.Backlog = new(int64)
 	}
 	reportRedis(&s, r.redis.verdict())
+	if digest := r.redisURLDigest.Load(); digest != nil {
+		s.RedisURLDigest = *digest
+	}
 	if skew := r.skew.Load(); skew != nil {
 		s.RedisClockSkewSeconds = int64(*skew / time.Second)
 	}

@@ -15,6 +15,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"heymarket.dev/operator/internal/contract"
 	"heymarket.dev/operator/internal/receiver/admin"
 	"heymarket.dev/operator/internal/receiver/config"
 	"heymarket.dev/operator/internal/receiver/event"
@@ -103,6 +104,8 @@ type Receiver struct {
 	connected atomic.Bool
 	reached   chan struct{} // closed when Redis has been reached for the first time
 	draining  atomic.Bool
+	// redisURLDigest is that of the URL by which Redis was reached.
+	redisURLDigest atomic.Pointer[string]
 }
 
 // New reads the files and returns a Receiver that is ready to Run. Its errors name what is wrong and what to do.
@@ -253,6 +256,8 @@ func (r *Receiver) connectOnce(ctx context.Context) bool {
 	if err != nil {
 		return false
 	}
+	digest := contract.RedisURLDigest(f.redisURL)
+	r.redisURLDigest.Store(&digest)
 	if !r.connected.Swap(true) {
 		close(r.reached)
 	}

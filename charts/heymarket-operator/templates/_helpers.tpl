@@ -77,6 +77,11 @@ annotations:
 {{- if not (or .Values.redis.url .Values.redis.existingSecret.name) }}true{{ end }}
 {{- end }}
 
+{{/* Whose credential receivers get. */}}
+{{- define "heymarket-operator.redisIsolation" -}}
+{{ .Values.redis.isolation | default (ternary "Managed" "Shared" (eq (include "heymarket-operator.redisBundled" .) "true")) }}
+{{- end }}
+
 {{/*
 Not empty where the bundled Redis has a claim. What was chosen at first stays: Redis would begin empty on the other kind of volume.
 */}}

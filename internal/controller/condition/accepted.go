@@ -63,7 +63,7 @@ func withdrawal(f Facts) time.Duration {
 
 // Check returns the first mistake in the spec and its references, nil if there is none. With a mistake nothing is written.
 func Check(f Facts) *Condition {
-	for _, check := range []func(Facts) *Condition{namesTaken, references, literals, certificateOwner, expressions, host, metadata} {
+	for _, check := range []func(Facts) *Condition{namesTaken, redisUser, references, literals, certificateOwner, expressions, host, metadata} {
 		if c := check(f); c != nil {
 			return c
 		}
@@ -99,6 +99,20 @@ func NameTaken(t Taken) *Condition {
 			"or give the HeymarketWebhook another name."
 	}
 	return False(v1alpha1.ReasonChildNameTaken, format, t.Child.Kind, t.Name).again(retryTaken)
+}
+
+// redisUser reports that the namespace has no user at the shared Redis. Receivers get no other credential.
+func redisUser(f Facts) *Condition {
+	switch {
+	case !f.NoRedisUser:
+		return nil
+	case f.RedisRefusal != "":
+		return False(v1alpha1.ReasonRedisUserRefused,
+			"Redis does not let the operator create a user for this namespace (%s): grant the operator's Redis user the commands in docs/redis.md, set the operator's --redis-isolation to Shared, or set spec.redis.",
+			Bounded(f.RedisRefusal))
+	}
+	return False(v1alpha1.ReasonRedisUserNotCreated,
+		"The operator cannot create a Redis user for this namespace because it cannot reach the shared Redis or log in: check that Redis runs, the URL and credential in the operator's Secret, and the operator's log. Resolves automatically once it can.")
 }
 
 // references checks every key of a Secret that the spec refers to.
@@ -183,6 +197,7 @@ func hint(f Facts, ref desired.Reference) string {
 // withheld are the values that no target may get: the tokens of the resource, its URL, and how Redis is reached.
 func withheld(f Facts) (out desired.Confidential) {
 	out.AddRedisURL(f.Input.SharedRedis.URL)
+	out.AddRedisURL(f.OperatorRedisURL)
 	for _, path := range desired.SecretPaths(Data(desired.URLSecret.In(f.Children)), Data(desired.ConfigSecret.In(f.Children))) {
 		out.AddPath(path)
 	}

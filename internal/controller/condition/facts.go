@@ -37,6 +37,12 @@ type Facts struct {
 
 	// Taken are objects with the name of a child that have another owner.
 	Taken []Taken
+	// OperatorRedisURL is that of the shared Redis, with the operator's own credential.
+	OperatorRedisURL string
+	// NoRedisUser means that the namespace has to have a user at the shared Redis and has none. RedisRefusal is what Redis answers
+	// if it does not let the operator create one; empty if the operator cannot ask it.
+	NoRedisUser  bool
+	RedisRefusal string
 	// Secrets are those that the spec refers to, by name, with no keys but those; nil for one that does not exist.
 	Secrets map[string]*corev1.Secret
 	// SecretsTooLarge means that the values of Secrets exceed their limit together and were dropped.

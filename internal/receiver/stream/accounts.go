@@ -6,15 +6,13 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/redis/rueidis"
-
 	"heymarket.dev/operator/internal/receiver/event"
 )
 
 //go:embed accounts.lua
 var accountsSource string
 
-var accountsScript = rueidis.NewLuaScript(accountsSource)
+var accountsScript = newScript(accountsSource)
 
 // Account is what became of the events of one target, over all receivers of the webhook, and how many there are at the
 // same moment. It begins with the first event that is stored for the target.

@@ -5,14 +5,12 @@ import (
 	_ "embed"
 	"fmt"
 	"time"
-
-	"github.com/redis/rueidis"
 )
 
 //go:embed clock.lua
 var clockSource string
 
-var clockScript = rueidis.NewLuaScript(clockSource)
+var clockScript = newScript(clockSource)
 
 // MaxClockSkew is by how much the clocks of Redis and a receiver may differ. Beyond it nothing is dropped for its age, see
 // KeepTargets. The scripts have the same number.

@@ -24,10 +24,10 @@ var (
 	//go:embed discard.lua
 	discardSource string
 
-	listScript    = rueidis.NewLuaScript(lettersSource + listSource)
-	countScript   = rueidis.NewLuaScript(lettersSource + countSource)
-	replayScript  = rueidis.NewLuaScript(attemptSource + lettersSource + replaySource)
-	discardScript = rueidis.NewLuaScript(attemptSource + lettersSource + discardSource)
+	listScript    = newScript(lettersSource + listSource)
+	countScript   = newScript(lettersSource + countSource)
+	replayScript  = newScript(attemptSource + lettersSource + replaySource)
+	discardScript = newScript(attemptSource + lettersSource + discardSource)
 )
 
 // ListDeadLetters returns up to limit dead letters of a target that f describes, the oldest first, without their bodies,

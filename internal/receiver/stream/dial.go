@@ -46,7 +46,7 @@ func connect(ctx context.Context, node string, d *net.Dialer, c *tls.Config) (ne
 	case c.InsecureSkipVerify:
 		return (&tls.Dialer{NetDialer: d, Config: c}).DialContext(ctx, "tcp", node)
 	}
-	return dialTLS(ctx, node, d, c)
+	return DialTLS(ctx, node, d, c)
 }
 
 // control sees each address after resolution and before the connection.

@@ -15,7 +15,7 @@ import (
 //go:embed probe.lua
 var probeSource string
 
-var probeScript = rueidis.NewLuaScript(probeSource)
+var probeScript = newScript(probeSource)
 
 func (s *Store) probe(ctx context.Context, c rueidis.Client) error {
 	return probeScript.Exec(ctx, c, []string{s.prefix + "probe"}, nil).Error()

@@ -34,13 +34,13 @@ var (
 	//go:embed promote.lua
 	promoteSource string
 
-	takeScript   = rueidis.NewLuaScript(entrySource + promoteSource + takeSource)
-	doneScript   = rueidis.NewLuaScript(attemptSource + entrySource + promoteSource + doneSource)
-	laterScript  = rueidis.NewLuaScript(attemptSource + laterSource)
-	deadScript   = rueidis.NewLuaScript(attemptSource + entrySource + promoteSource + deadSource)
-	groupScript  = rueidis.NewLuaScript(groupSource)
-	tidyScript   = rueidis.NewLuaScript(tidySource)
-	extendScript = rueidis.NewLuaScript(extendSource)
+	takeScript   = newScript(entrySource + promoteSource + takeSource)
+	doneScript   = newScript(attemptSource + entrySource + promoteSource + doneSource)
+	laterScript  = newScript(attemptSource + laterSource)
+	deadScript   = newScript(attemptSource + entrySource + promoteSource + deadSource)
+	groupScript  = newScript(groupSource)
+	tidyScript   = newScript(tidySource)
+	extendScript = newScript(extendSource)
 )
 
 // noRoomInterval is how long an event that is given up waits for another attempt while there is no room for a dead letter.

@@ -12,7 +12,7 @@ import (
 //go:embed remove.lua
 var removeSource string
 
-var removeScript = rueidis.NewLuaScript(removeSource)
+var removeScript = newScript(removeSource)
 
 // removeStep is how many keys one script looks at, about a millisecond's worth: nobody else waits for longer.
 const removeStep = "1000"

@@ -31,7 +31,7 @@ var (
 	//go:embed append.lua
 	appendSource string
 
-	appendScript = rueidis.NewLuaScript(attemptSource + appendSource)
+	appendScript = newScript(attemptSource + appendSource)
 )
 
 const (

@@ -13,7 +13,7 @@ import (
 //go:embed targets.lua
 var targetsSource string
 
-var targetsScript = rueidis.NewLuaScript(attemptSource + targetsSource)
+var targetsScript = newScript(attemptSource + targetsSource)
 
 // Dropped is a backlog that was dropped because nobody has wanted its target for longer than the grace period.
 type Dropped struct {

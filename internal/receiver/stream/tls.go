@@ -8,9 +8,9 @@ import (
 	"net"
 )
 
-// dialTLS connects to one of several nodes. Its certificate has to be for the node's own host or for that of the URL, which
+// DialTLS connects to one of several nodes. Its certificate has to be for the node's own host or for that of the URL, which
 // c names: nodes have one each, or one for all of them and then tell of each other by addresses that are not in it.
-func dialTLS(ctx context.Context, node string, dialer *net.Dialer, c *tls.Config) (net.Conn, error) {
+func DialTLS(ctx context.Context, node string, dialer *net.Dialer, c *tls.Config) (net.Conn, error) {
 	host, _, err := net.SplitHostPort(node)
 	if err != nil {
 		return nil, fmt.Errorf("read the address of a node: %w", err)

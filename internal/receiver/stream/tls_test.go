@@ -103,7 +103,7 @@ func TestDialTLS(t *testing.T) {
 				_ = c.(*tls.Conn).HandshakeContext(t.Context())
 				asked <- c.(*tls.Conn).ConnectionState().ServerName
 			}()
-			c, err := dialTLS(t.Context(), l.Addr().String(), &net.Dialer{}, &tls.Config{ServerName: named, RootCAs: ours.pool})
+			c, err := DialTLS(t.Context(), l.Addr().String(), &net.Dialer{}, &tls.Config{ServerName: named, RootCAs: ours.pool})
 			if (err == nil) != tc.trusted {
 				t.Errorf("trusted: %v (%v), want %v", err == nil, err, tc.trusted)
 			}

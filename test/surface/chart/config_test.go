@@ -61,11 +61,11 @@ func kustomized(t *testing.T, folder string, components ...string) []client.Obje
 	return objects
 }
 
-// The chart without values and config/default install the same operator. What differs on purpose is named here: labels, the Redis that
-// comes with the chart, the namespace that comes with config/, and the image, of which kustomize users set the name by images:.
+// The chart and config/default install the same operator. What differs on purpose is named here: labels, the Redis that
+// comes with the chart and for which alone redis.isolation is Managed, the namespace that comes with config/, and the image, of which kustomize users set the name by images:.
 func TestChartAndConfigInstallTheSame(t *testing.T) {
 	t.Parallel()
-	chart, config := installed(rendered(t, "")), kustomized(t, "default")
+	chart, config := installed(rendered(t, "redis: {isolation: Shared}")), kustomized(t, "default")
 
 	crd, want := find[*apiextensionsv1.CustomResourceDefinition](t, chart, ""), find[*apiextensionsv1.CustomResourceDefinition](t, config, "")
 	if crd.Annotations["helm.sh/resource-policy"] != "keep" {

@@ -83,7 +83,7 @@ var choices = [][]string{
 	{
 		"", "redis: {url: 'redis://:p:@s%20s@redis.example.com:6379/0'}", "redis: {url: 'rediss://a:26379?master_set=main&addr=b:26379'}", "redis: {existingSecret: {name: my-redis}}",
 		"redis: {url: 'rediss://redis.example.com:6379/0', caSecret: {name: authority}}", "redis: {existingSecret: {name: my-redis}, caSecret: {name: my-redis, key: root.pem}}",
-		"redis: {existingSecret: {name: my-redis, key: some.key}}", "redis: {bundled: {password: abcdefghijklmnop0123}}",
+		"redis: {existingSecret: {name: my-redis, key: some.key}, isolation: Managed, rotation: 24h}", "redis: {bundled: {password: abcdefghijklmnop0123}}",
 		"redis: {bundled: {persistence: {mode: Always, size: 20Gi}}}", "redis: {bundled: {persistence: {storageClass: fast}}}", "redis: {bundled: {persistence: {mode: Never}}}",
 		"redis: {bundled: {image: 'registry.example.com/redis:7.0', pullPolicy: Never, maxMemory: 1gb, resources: {}, nodeSelector: {disk: ssd}, tolerations: [{operator: Exists}]}}",
 	},

@@ -1,0 +1,138 @@
+package controller
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+
+	"heymarket.dev/operator/api/v1alpha1"
+	"heymarket.dev/operator/internal/apiservertest"
+	"heymarket.dev/operator/internal/contract"
+	"heymarket.dev/operator/internal/controller/condition"
+	"heymarket.dev/operator/internal/controller/desired"
+	"heymarket.dev/operator/internal/controller/redisusers"
+	"heymarket.dev/operator/internal/receiver/redistest"
+	"heymarket.dev/operator/internal/receiver/stream"
+)
+
+const sharedURL = "redis://admin:root@redis.example.com:6379/0"
+
+// keeper is a RedisUsers that has one thing to say.
+type keeper struct {
+	url         string
+	err         error
+	all, failed bool
+	reported    int
+}
+
+func (k *keeper) Ready() bool                { return true }
+func (k *keeper) URL(string) (string, error) { return k.url, k.err }
+func (k *keeper) Reported(_, _, _ string, all, failed bool) {
+	k.all, k.failed = all, failed
+	k.reported++
+}
+func (k *keeper) RemoveKeys(context.Context, string, string) (int, error) { return 0, nil }
+
+// The operator's credential is handed out in the mode Shared and in no other case.
+func TestReceiversGetTheUserOfTheirNamespace(t *testing.T) {
+	t.Parallel()
+	const own = "redis://heymarket.o.staging:x@redis.example.com:6379/0"
+	for name, tc := range map[string]struct {
+		users   RedisUsers
+		want    string
+		missing bool
+	}{
+		"shared":  {nil, sharedURL, false},
+		"managed": {&keeper{url: own}, own, false},
+		"unavailable": {
+			&keeper{err: fmt.Errorf("%w: dial: root", redisusers.ErrUnavailable)}, "redis://redis.example.com:6379/0", true,
+		},
+	} {
+		r := &Reconciler{Users: tc.users}
+		f := condition.Facts{Webhook: &v1alpha1.HeymarketWebhook{}, Input: desired.Input{SharedRedis: desired.SharedRedis{URL: sharedURL}}}
+		if err := r.readRedisUser(t.Context(), &f); err != nil {
+			t.Fatal(err)
+		}
+		if got := f.Input.SharedRedis.URL; got != tc.want {
+			t.Errorf("%s: the receiver is handed %s, want %s", name, got, tc.want)
+		}
+		if f.NoRedisUser != tc.missing || f.RedisRefusal != "" || f.OperatorRedisURL != sharedURL {
+			t.Errorf("%s: the facts are %v, %q, %q", name, f.NoRedisUser, f.RedisRefusal, f.OperatorRedisURL)
+		}
+	}
+	if waits := (&Reconciler{Users: &keeper{err: redisusers.ErrPending}}).awaitsRedisUser(&v1alpha1.HeymarketWebhook{}); !waits {
+		t.Error("a user that is made within moments is worth a condition")
+	}
+	users := &keeper{err: errors.New("must not be asked")}
+	f := condition.Facts{Webhook: &v1alpha1.HeymarketWebhook{Spec: v1alpha1.HeymarketWebhookSpec{Redis: &v1alpha1.Redis{}}}}
+	if err := (&Reconciler{Users: users}).readRedisUser(t.Context(), &f); err != nil || f.NoRedisUser {
+		t.Errorf("a webhook with a Redis of its own: %v, %v", f.NoRedisUser, err)
+	}
+}
+
+func TestReportsOfReceiversOnTheirRedisUser(t *testing.T) {
+	t.Parallel()
+	handed := "redis://heymarket.o.staging:" + strings.Repeat("x", 40) + "@redis.example.com:6379/0"
+	current := &contract.Status{Redis: "ok", RedisURLDigest: contract.RedisURLDigest(handed)}
+	old := &contract.Status{Redis: "ok", RedisURLDigest: "sha256:0"}
+	out := &contract.Status{Problems: []contract.Problem{contract.RedisBadLogin}}
+	for name, tc := range map[string]struct {
+		reports     []*contract.Status
+		all, failed bool
+	}{
+		"all":       {[]*contract.Status{current, current}, true, false},
+		"one not":   {[]*contract.Status{current, old}, false, false},
+		"silent":    {[]*contract.Status{current, nil}, false, false},
+		"refused":   {[]*contract.Status{current, out}, false, true},
+		"no digest": {[]*contract.Status{{Redis: "ok"}}, false, false},
+	} {
+		k := &keeper{}
+		noteRedisUser(k, &v1alpha1.HeymarketWebhook{}, handed, tc.reports)
+		if k.all != tc.all || k.failed != tc.failed || k.reported != 1 {
+			t.Errorf("%s: reported all %v, failed %v", name, k.all, k.failed)
+		}
+	}
+	if contract.RedisURLDigest("redis://user:short@redis.example.com:6379/0") != "" {
+		t.Error("a password that could be guessed is digested")
+	}
+}
+
+// The whole manager with a real Redis: the receiver's Secret holds the user of the namespace, which works, and no credential of
+// the operator.
+func TestManagedRedisOfANamespace(t *testing.T) {
+	t.Parallel()
+	r := redistest.Start(t)
+	r.MustDo("ACL", "SETUSER", "admin", "on", ">root", "~*", "&*", "+@all")
+	w := newWorld(t)
+	w.redis = strings.Replace(r.URL(), "redis://", "redis://admin:root@", 1)
+	w.r.Settings.RedisIsolation, w.r.Settings.OperatorNamespace = RedisManaged, "heymarket-system"
+	w.manage(apiservertest.Config(t), w.namespace)
+	w.secret("heymarket", map[string]string{"token": canary})
+	w.webhook(smallest)
+	handed := ""
+	w.eventually("the Secret of the receiver", func() bool {
+		s := &corev1.Secret{}
+		err := w.person.Get(t.Context(), w.key("support-receiver"), s)
+		handed = string(s.Data[desired.KeyRedisURL])
+		return err == nil
+	})
+	if strings.Contains(handed, "root") || !strings.HasPrefix(handed, "redis://heymarket.heymarket-system."+w.namespace+":") {
+		t.Error("the receiver is handed another user than that of its namespace")
+	}
+	own, other := stream.New(w.namespace, "support", "a"), stream.New("other", "support", "a")
+	for _, s := range []*stream.Store{own, other} {
+		w.do(s.Connect(t.Context(), handed, nil))
+		t.Cleanup(s.Close)
+	}
+	if _, err := own.KeepTargets(t.Context(), []string{"crm"}, time.Hour, time.Hour); err != nil {
+		t.Errorf("in the own namespace: %v", err)
+	}
+	if _, err := other.KeepTargets(t.Context(), []string{"crm"}, time.Hour, time.Hour); err == nil {
+		t.Error("the keys of another namespace can be written")
+	}
+}

@@ -1,0 +1,109 @@
+package redisusers
+
+import (
+	"crypto/rand"
+	"net/url"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// account is the user of one namespace. What stands in here is all that the manager knows: where it starts again it reads
+// the passwords that it has handed out from where they were handed out to.
+type account struct {
+	// passwords that are valid, the newest first: two during a rotation.
+	passwords []string
+	// handed is the one that receivers are given, "" until the server has taken one.
+	handed string
+	// handedAt is when it was given for the first time in this rotation.
+	handedAt time.Time
+	// version counts the changes of passwords; confirmed is the last one that the server has taken.
+	version, confirmed int
+	// reported are the webhooks whose receivers all use the handed one.
+	reported map[string]bool
+}
+
+// passwordText begins with the time at which it was made, in seconds, so that a manager that starts again knows when to
+// replace it; 130 random bits follow.
+var passwordText = regexp.MustCompile(`^([0-9a-z]{6,8})-([A-Z2-7]{26,52})$`)
+
+func newPassword(now time.Time) string {
+	return strconv.FormatInt(now.Unix(), 36) + "-" + rand.Text()
+}
+
+// madeAt returns the zero time for what newPassword has not made by now.
+func madeAt(password string, now time.Time) time.Time {
+	parts := passwordText.FindStringSubmatch(password)
+	if parts == nil {
+		return time.Time{}
+	}
+	seconds, err := strconv.ParseInt(parts[1], 36, 64)
+	if made := time.Unix(seconds, 0); err == nil && !made.After(now) {
+		return made
+	}
+	return time.Time{}
+}
+
+// maxURL bounds what is read as a URL that was handed out.
+const maxURL = 4 << 10
+
+// adopt returns the account whose passwords stand in URLs that were handed out before. Whoever may write them there may use
+// the user anyway, so all that is asked is that they are of the kind that is made here.
+func adopt(urls []string, user string, now time.Time) *account {
+	a := &account{version: 1, reported: map[string]bool{}}
+	for _, text := range urls {
+		if len(text) > maxURL {
+			continue
+		}
+		u, err := url.Parse(strings.TrimSpace(text))
+		if err != nil || u.User.Username() != user {
+			continue
+		}
+		password, _ := u.User.Password()
+		if !madeAt(password, now).IsZero() && !slices.Contains(a.passwords, password) {
+			a.passwords = append(a.passwords, password)
+		}
+	}
+	slices.SortFunc(a.passwords, func(a, b string) int { return madeAt(b, now).Compare(madeAt(a, now)) })
+	if len(a.passwords) == 0 {
+		a.passwords = []string{newPassword(now)}
+		return a
+	}
+	a.passwords = a.passwords[:min(len(a.passwords), 2)]
+	a.handed, a.handedAt = a.passwords[0], now
+	return a
+}
+
+// rotate makes a new password where the newest is older than every, and withdraws the one before once all webhooks have
+// reported that they use the new one, or have had the grace period to do so. Zero every means never.
+func (a *account) rotate(now time.Time, every, grace time.Duration, webhooks []string) {
+	switch {
+	case len(a.passwords) > 1:
+		everyone := !slices.ContainsFunc(webhooks, func(name string) bool { return !a.reported[name] })
+		if a.handed == a.passwords[0] && (everyone || now.Sub(a.handedAt) > grace) {
+			a.passwords = a.passwords[:1]
+			a.version++
+		}
+	case every > 0 && a.handed == a.passwords[0] && now.Sub(madeAt(a.handed, now)) > spread(every, a.handed):
+		a.passwords = []string{newPassword(now), a.handed}
+		a.version++
+	}
+}
+
+// spread adds up to a tenth, so that passwords that were made at one moment are not replaced at one.
+func spread(every time.Duration, password string) time.Duration {
+	return every + every/10*time.Duration(password[len(password)-1]%32)/32
+}
+
+// confirm notes that the server has taken a version. It returns whether receivers are to be given another password now.
+func (a *account) confirm(version int, now time.Time) bool {
+	a.confirmed = max(a.confirmed, version)
+	if a.confirmed != a.version || a.handed == a.passwords[0] {
+		return false
+	}
+	a.handed, a.handedAt = a.passwords[0], now
+	clear(a.reported)
+	return true
+}

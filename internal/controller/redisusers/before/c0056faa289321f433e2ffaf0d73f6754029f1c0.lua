@@ -1,0 +1,15 @@
+-- Settles a failed attempt: the event stays in its queue, unleased, until its next attempt is due. It stays the head of
+-- its conversation. The retry is written before the lease is given up: whatever fails in between, the event is in one of
+-- the two.
+--
+-- KEYS     1 the queue, 2 its retries, see take.lua
+-- ARGV     1 group, 2 consumer, 3 entry, 4 number of the next attempt, 5 delay (ms)
+-- returns  1 settled, 0 the lease had passed to another consumer, which will settle it
+if #redis.call('XPENDING', KEYS[1], ARGV[1], ARGV[3], ARGV[3], 1, ARGV[2]) == 0 then
+  return 0
+end
+local time = redis.call('TIME')
+local due = time[1] * 1000 + math.floor(time[2] / 1000) + tonumber(ARGV[5])
+redis.call('ZADD', KEYS[2], string.format('%.0f', due), ARGV[4] .. '/' .. ARGV[3])
+redis.call('XACK', KEYS[1], ARGV[1], ARGV[3])
+return 1

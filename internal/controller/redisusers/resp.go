@@ -1,0 +1,172 @@
+package redisusers
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"strconv"
+	"strings"
+	"time"
+)
+
+const (
+	dialTimeout = 3 * time.Second
+	// exchangeTimeout bounds what is sent and answered at once.
+	exchangeTimeout = 5 * time.Second
+	// answerLimit bounds the bytes of all answers to one exchange. The longest is the list of users: 64 bytes for each namespace.
+	answerLimit = 8 << 20
+	// itemCost is what an item of an array counts besides its bytes, so that many empty ones are bounded too.
+	itemCost = 64
+	maxDepth = 4
+)
+
+// conn is a connection to one node. It speaks RESP 2, waits for every answer, and reads none that is longer than
+// answerLimit: nothing that a server sends can make the manager wait, allocate or panic without a bound. It is for one
+// goroutine at a time.
+type conn struct {
+	net net.Conn
+	in  *bufio.Reader
+}
+
+// reply is an answer: text, or items, or an error.
+type reply struct {
+	text  string
+	items []reply
+	err   error
+}
+
+// serverError is an answer by which Redis refuses a command. It holds no part of the command but its name.
+type serverError string
+
+func (e serverError) Error() string { return string(e) }
+
+// refusal says that the server does not let its user do this, or does not know the command.
+func (e serverError) refusal() bool {
+	text := strings.ToLower(string(e))
+	return strings.HasPrefix(text, "noperm") || strings.Contains(text, "unknown command") || strings.Contains(text, "unknown subcommand") ||
+		strings.Contains(text, "not allowed") || strings.Contains(text, "unsupported")
+}
+
+// do sends all commands at once and returns an answer for each. An error means that the connection is of no more use.
+func (c *conn) do(ctx context.Context, commands ...[]string) ([]reply, error) {
+	deadline := time.Now().Add(exchangeTimeout)
+	if d, ok := ctx.Deadline(); ok && d.Before(deadline) {
+		deadline = d
+	}
+	if err := c.net.SetDeadline(deadline); err != nil {
+		return nil, err
+	}
+	stop := context.AfterFunc(ctx, func() { _ = c.net.SetDeadline(time.Unix(1, 0)) })
+	defer stop()
+	var out bytes.Buffer
+	for _, args := range commands {
+		fmt.Fprintf(&out, "*%d\r\n", len(args))
+		for _, a := range args {
+			fmt.Fprintf(&out, "$%d\r\n%s\r\n", len(a), a)
+		}
+	}
+	if _, err := c.net.Write(out.Bytes()); err != nil {
+		return nil, fmt.Errorf("send to Redis: %w", err)
+	}
+	replies := make([]reply, len(commands))
+	budget := answerLimit
+	for i := range replies {
+		var err error
+		if replies[i], err = c.read(&budget, maxDepth); err != nil {
+			return nil, fmt.Errorf("read the answer of Redis: %w", err)
+		}
+	}
+	return replies, nil
+}
+
+// one is do for a single command. Its error may be a serverError, after which the connection is still good.
+func (c *conn) one(ctx context.Context, args ...string) (reply, error) {
+	replies, err := c.do(ctx, args)
+	if err != nil {
+		return reply{}, err
+	}
+	return replies[0], replies[0].err
+}
+
+var (
+	errLong  = fmt.Errorf("it is longer than %d bytes", answerLimit)
+	errShape = errors.New("it is not RESP 2")
+)
+
+func (c *conn) read(budget *int, depth int) (reply, error) {
+	line, err := c.in.ReadSlice('\n')
+	switch {
+	case errors.Is(err, bufio.ErrBufferFull):
+		return reply{}, errLong
+	case err != nil:
+		return reply{}, err
+	case len(line) < len("+\r\n"):
+		return reply{}, errShape
+	}
+	kind, rest := line[0], string(bytes.TrimRight(line[1:], "\r\n"))
+	if *budget -= len(line) + itemCost; *budget < 0 {
+		return reply{}, errLong
+	}
+	switch kind {
+	case '+', ':':
+		return reply{text: rest}, nil
+	case '-':
+		// What follows may be a password.
+		rest, _, _ = strings.Cut(rest, ", with args")
+		return reply{err: serverError(rest)}, nil
+	case '$', '*':
+	default:
+		return reply{}, errShape
+	}
+	n, err := strconv.ParseInt(rest, 10, 64)
+	switch {
+	case err != nil || n < -1:
+		return reply{}, errShape
+	case n == -1:
+		return reply{}, nil
+	case n > int64(*budget):
+		return reply{}, errLong
+	case kind == '$':
+		return c.readText(int(n), budget)
+	case depth == 0 || n*itemCost > int64(*budget):
+		return reply{}, errLong
+	}
+	out := reply{items: make([]reply, n)}
+	for i := range out.items {
+		if out.items[i], err = c.read(budget, depth-1); err != nil {
+			return reply{}, err
+		}
+	}
+	return out, nil
+}
+
+func (c *conn) readText(n int, budget *int) (reply, error) {
+	*budget -= n
+	text := make([]byte, n+len("\r\n"))
+	if _, err := io.ReadFull(c.in, text); err != nil {
+		return reply{}, err
+	}
+	return reply{text: string(text[:n])}, nil
+}
+
+// texts are those of an array.
+func (r reply) texts() []string {
+	out := make([]string, len(r.items))
+	for i, item := range r.items {
+		out[i] = item.text
+	}
+	return out
+}
+
+// pairs reads an array of names and values.
+func (r reply) pairs() map[string]string {
+	out := map[string]string{}
+	for i := 0; i+1 < len(r.items); i += 2 {
+		out[r.items[i].text] = r.items[i+1].text
+	}
+	return out
+}

@@ -1,0 +1,47 @@
+package redisusers
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"strings"
+)
+
+// commands are all that a receiver needs, itself and in its scripts. A test takes away one after another and expects each to
+// be missed.
+//
+// EVAL is not among them: a namespace runs the scripts that the manager loads, by EVALSHA, and none of its own. So it cannot
+// hold up Redis by an endless one, or use a mistake in Redis's Lua to run code as another user. Nor is SCAN, which shows the
+// names of all keys whatever the user may read.
+var commands = strings.Fields("ping info role cluster|slots cluster|shards evalsha " +
+	"time exists get set del unlink hget hmget hset hincrby hdel hgetall zadd zrem zrange " +
+	"xadd xlen xrange xdel xtrim xack xclaim xautoclaim xpending xreadgroup xgroup|create xgroup|delconsumer xinfo|consumers xinfo|stream")
+
+// sentinelCommands are all that a receiver needs of a Sentinel.
+var sentinelCommands = strings.Fields("ping sentinel|get-master-addr-by-name sentinel|sentinels subscribe unsubscribe")
+
+// setUser is the command that gives a user these passwords and these rights, and takes every other away.
+//
+// The keys of a namespace begin with "hmw:{NAMESPACE/". The name is a DNS label: it holds none of the characters of a
+// pattern, and no "/", so that no namespace's prefix is the beginning of another one's.
+func setUser(n node, user, namespace, database string, passwords []string) []string {
+	args := []string{"ACL", "SETUSER", user, "reset", "on"}
+	for _, p := range passwords {
+		sum := sha256.Sum256([]byte(p))
+		args = append(args, "#"+hex.EncodeToString(sum[:]))
+	}
+	if n.sentinel {
+		return append(allowed(args, sentinelCommands), "resetchannels", "allchannels")
+	}
+	args = allowed(append(args, "resetchannels", "~hmw:{"+namespace+"/*"), commands)
+	if database != "" {
+		args = append(args, "+select|"+database)
+	}
+	return args
+}
+
+func allowed(args, commands []string) []string {
+	for _, c := range commands {
+		args = append(args, "+"+c)
+	}
+	return args
+}
