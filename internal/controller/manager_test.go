@@ -434,15 +434,60 @@ func TestManagerTrustsAPrivateAuthority(t *testing.T) {
 	}
 }
 
-// A Redis that a resource names is a stranger's server: the operator connects to none, whatever the resource asks for.
+// The manager connects to the API server and, if it manages Redis users, to the operator's own Redis. A webhook's own Redis
+// listens here and would answer with a length that no array has: it is never connected to, neither while the webhook is served
+// nor to remove its keys.
 func TestManagerConnectsToNoRedisOfAResource(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
+	for _, mode := range []RedisIsolation{RedisShared, RedisManaged} {
+		t.Run(string(mode), func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t)
+			hostile, accepted := hostileRedis(t)
+			own := redistest.Start(t)
+			w.redis = own.URL()
+			w.r.Settings.RedisIsolation, w.r.Settings.OperatorNamespace = mode, "heymarket-system"
+			cfg := operator(t, "dial-test-"+strings.ToLower(string(mode)))
+			var mu sync.Mutex
+			dialed := map[string]bool{}
+			cfg.Dial = func(ctx context.Context, network, address string) (net.Conn, error) {
+				mu.Lock()
+				dialed[address] = true
+				mu.Unlock()
+				return (&net.Dialer{}).DialContext(ctx, network, address)
+			}
+			w.manage(cfg, w.namespace)
+			w.secret("heymarket", map[string]string{"token": canary, "redis": "redis://" + hostile + "?addr=" + hostile})
+			w.webhook(smallest + "deletionPolicy: Delete\nredis: {secretKeyRef: {name: heymarket, key: redis}}")
+			w.eventually("acceptance", func() bool { return w.reason(v1alpha1.ConditionAccepted) == v1alpha1.ReasonAccepted })
+			w.do(w.person.Delete(t.Context(), w.hook()))
+			w.collectGarbage()
+			w.eventually("the Pod that removes the keys", w.removalStarted)
+			w.removes(contract.Status{Removal: &contract.Removal{Done: true}})
+			w.eventually("the end of the resource", func() bool { return w.gone("support") })
+			mu.Lock()
+			defer mu.Unlock()
+			if len(accepted) > 0 || len(dialed) != 1 || dialed[hostile] {
+				t.Errorf("the operator connected to %v, want the API server alone; %d connections to the Redis of a resource", dialed, len(accepted))
+			}
+			// By what it logs in with: only a manager of users has any business there.
+			if got := strings.Contains(own.MustDo("INFO", "commandstats"), "cmdstat_acl|users"); got != (mode == RedisManaged) {
+				t.Errorf("the operator listed the users of its own Redis: %v", got)
+			}
+		})
+	}
+}
+
+// hostileRedis listens as a Redis that answers everything with an impossible length. It returns its address, and who connected.
+func hostileRedis(t *testing.T) (address string, accepted chan string) {
+	t.Helper()
 	var listen net.ListenConfig
 	l, err := listen.Listen(t.Context(), "tcp", "127.0.0.1:0")
-	w.do(err)
+	if err != nil {
+		t.Fatal(err)
+	}
 	t.Cleanup(func() { _ = l.Close() })
-	accepted := make(chan string, 100)
+	accepted = make(chan string, 100)
 	go func() {
 		for {
 			c, err := l.Accept()
@@ -450,31 +495,10 @@ func TestManagerConnectsToNoRedisOfAResource(t *testing.T) {
 				return
 			}
 			accepted <- c.RemoteAddr().String()
+			_, _ = c.Write([]byte("*9223372036854775807\r\n"))
 		}
 	}()
-	cfg := operator(t, "dial-test")
-	var mu sync.Mutex
-	dialed := map[string]bool{}
-	cfg.Dial = func(ctx context.Context, network, address string) (net.Conn, error) {
-		mu.Lock()
-		dialed[address] = true
-		mu.Unlock()
-		return (&net.Dialer{}).DialContext(ctx, network, address)
-	}
-	w.manage(cfg, w.namespace)
-	w.secret("heymarket", map[string]string{"token": canary, "redis": "redis://" + l.Addr().String() + "?addr=" + l.Addr().String()})
-	w.webhook(smallest + "deletionPolicy: Delete\nredis: {secretKeyRef: {name: heymarket, key: redis}}")
-	w.eventually("acceptance", func() bool { return w.reason(v1alpha1.ConditionAccepted) == v1alpha1.ReasonAccepted })
-	w.do(w.person.Delete(t.Context(), w.hook()))
-	w.collectGarbage()
-	w.eventually("the Pod that removes the keys", w.removalStarted)
-	w.removes(contract.Status{Removal: &contract.Removal{Done: true}})
-	w.eventually("the end of the resource", func() bool { return w.gone("support") })
-	mu.Lock()
-	defer mu.Unlock()
-	if len(accepted) > 0 || len(dialed) != 1 || dialed[l.Addr().String()] {
-		t.Errorf("the operator connected to %v, want the API server alone; %d connections to the Redis of a resource", dialed, len(accepted))
-	}
+	return l.Addr().String(), accepted
 }
 
 // Whoever waits for a host and path is woken when the other lets go.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/url"
 	"strings"
 	"testing"
 	"time"
@@ -135,4 +136,36 @@ func TestManagedRedisOfANamespace(t *testing.T) {
 	if _, err := other.KeepTargets(t.Context(), []string{"crm"}, time.Hour, time.Hour); err == nil {
 		t.Error("the keys of another namespace can be written")
 	}
+	// Whoever may write Secrets in the namespace removes it, or writes another credential there: it comes back as it was, and Redis
+	// learns of no other.
+	forged := strings.Replace(handed, ":"+password(t, handed)+"@", ":aaaaaa-ABCDEFGHIJKLMNOPQRSTUVWXYZ@", 1)
+	for name, attack := range map[string]func(*corev1.Secret) error{
+		"removed": func(s *corev1.Secret) error { return w.person.Delete(t.Context(), s) },
+		"changed": func(s *corev1.Secret) error {
+			s.Data[desired.KeyRedisURL] = []byte(forged)
+			return w.person.Update(t.Context(), s)
+		},
+	} {
+		w.do(attack(get(w, "support-receiver", &corev1.Secret{})))
+		w.eventually("the Secret that was "+name, func() bool {
+			s := &corev1.Secret{}
+			err := w.person.Get(t.Context(), w.key("support-receiver"), s)
+			return err == nil && string(s.Data[desired.KeyRedisURL]) == handed
+		})
+		s := stream.New(w.namespace, "support", "b")
+		t.Cleanup(s.Close)
+		if s.Connect(t.Context(), forged, nil) == nil {
+			t.Errorf("%s: Redis accepts a password that a tenant wrote", name)
+		}
+	}
+}
+
+func password(t *testing.T, redisURL string) string {
+	t.Helper()
+	u, err := url.Parse(redisURL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p, _ := u.User.Password()
+	return p
 }

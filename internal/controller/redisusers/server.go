@@ -167,7 +167,11 @@ func (s server) ask(ctx context.Context, n node) ([]node, error) {
 	if err != nil {
 		return nil, err
 	}
-	return clusterNodes(answer.text, n.address), nil
+	nodes := clusterNodes(answer.text, n.address)
+	if len(nodes) == 0 {
+		return nil, fmt.Errorf("Redis %s names no node of its Cluster", n.address) //nolint:staticcheck // a name
+	}
+	return nodes, nil
 }
 
 // clusterNodes reads the answer of CLUSTER NODES. Those that are known to be away are left out: they come back by
