@@ -133,3 +133,72 @@ Not empty where the bundled Redis has a claim. What was chosen at first stays: R
 {{- fail "redis.bundled.persistence.mode is Never and redis.bundled.persistence.storageClass is set: keep one of the two" }}
 {{- end }}
 {{- end }}
+
+{{/* Where receivers are scraped. */}}
+{{- define "heymarket-operator.receiverNamespaces" -}}
+{{- if .Values.namespaces -}}
+matchNames:
+  {{- toYaml .Values.namespaces | nindent 2 }}
+{{- else -}}
+any: true
+{{- end }}
+{{- end }}
+
+{{/*
+Receivers name their webhook in each series. The label is set for those of an older version, which do not, as well; what Prometheus then keeps under
+exported_namespace and exported_webhook is the same once more.
+*/}}
+{{- define "heymarket-operator.receiverRelabelings" -}}
+relabelings:
+  - sourceLabels: [__meta_kubernetes_pod_label_app_kubernetes_io_instance]
+    targetLabel: webhook
+metricRelabelings:
+  - action: labeldrop
+    regex: exported_(namespace|webhook)
+{{- end }}
+
+{{/* The groups of files/rules.yaml, with the values of monitoring.prometheusRule. */}}
+{{- define "heymarket-operator.rules" -}}
+{{- $values := .Values.monitoring.prometheusRule -}}
+{{- $names := list -}}
+{{- $groups := list -}}
+{{- range $group := (.Files.Get "files/rules.yaml" | fromYaml).groups -}}
+  {{- $rules := list -}}
+  {{- range $rule := $group.rules -}}
+    {{- if $rule.alert -}}
+      {{- $names = append $names $rule.alert -}}
+      {{- $change := get $values.alerts $rule.alert | default dict -}}
+      {{- $threshold := $rule.threshold -}}
+      {{- if hasKey $change "threshold" -}}
+        {{- if not (hasKey $rule "threshold") -}}
+          {{- fail (printf "monitoring.prometheusRule.alerts.%s has no threshold to change: remove it" $rule.alert) -}}
+        {{- end -}}
+        {{- $threshold = $change.threshold -}}
+      {{- end -}}
+      {{- $expr := $rule.expr | replace "THRESHOLD" (toString $threshold) | replace "OBJECTIVE_ACCEPTED" (toString $values.objectives.accepted) | replace "OBJECTIVE_DELIVERED" (toString $values.objectives.delivered) -}}
+      {{- $severity := $change.severity | default $rule.labels.severity -}}
+      {{- $runbook := printf "%s#%s" $values.runbookURL (lower $rule.alert) -}}
+      {{- $out := dict "alert" $rule.alert "expr" $expr
+          "labels" (mergeOverwrite (dict) $values.alertLabels ($change.labels | default dict) (dict "severity" $severity))
+          "annotations" (merge (dict "runbook_url" $runbook) $rule.annotations) -}}
+      {{- with $change.for | default (get $rule "for") -}}
+        {{- $_ := set $out "for" . -}}
+      {{- end -}}
+      {{- if $change.enabled | default (not (hasKey $change "enabled")) -}}
+        {{- $rules = append $rules $out -}}
+      {{- end -}}
+    {{- else -}}
+      {{- $rules = append $rules $rule -}}
+    {{- end -}}
+  {{- end -}}
+  {{- with $rules -}}
+    {{- $groups = append $groups (dict "name" $group.name "rules" .) -}}
+  {{- end -}}
+{{- end -}}
+{{- range $name, $_ := $values.alerts -}}
+  {{- if not (has $name $names) -}}
+    {{- fail (printf "monitoring.prometheusRule.alerts names %q, which is no alert. The alerts are: %s" $name (join ", " $names)) -}}
+  {{- end -}}
+{{- end -}}
+{{- toYaml (dict "groups" $groups) -}}
+{{- end }}

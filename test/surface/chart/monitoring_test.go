@@ -31,6 +31,11 @@ func TestRulesAndDashboardNameRealMetrics(t *testing.T) {
 	expressions := map[string]string{}
 	for _, group := range rule.Spec.Groups {
 		for _, r := range group.Rules {
+			if r.Record != "" {
+				expressions["record "+r.Record] = r.Expr.String()
+				known[r.Record] = true
+				continue
+			}
 			expressions["alert "+r.Alert] = r.Expr.String()
 			if r.Annotations["summary"] == "" || r.Annotations["description"] == "" || r.Labels["severity"] == "" {
 				t.Errorf("alert %s lacks a summary, a description or a severity", r.Alert)
@@ -47,14 +52,89 @@ func TestRulesAndDashboardNameRealMetrics(t *testing.T) {
 		}
 	}
 	for where, expression := range expressions {
-		named := regexp.MustCompile(`(?:heymarket|controller_runtime)_[a-z_]+`).FindAllString(expression, -1)
+		named := regexp.MustCompile(`heymarket:[a-z0-9_:]+|(?:heymarket|controller_runtime)_[a-z_]+`).FindAllString(expression, -1)
 		if len(named) == 0 {
 			t.Errorf("%s names no metric: %s", where, expression)
 		}
 		for _, metric := range named {
-			if !known[metric] && !known[strings.TrimSuffix(metric, "_bucket")] {
+			if !known[metric] && !known[strings.TrimSuffix(metric, "_bucket")] && !known[strings.TrimSuffix(metric, "_count")] {
 				t.Errorf("%s names %s, which docs/reference/metrics.md does not know", where, metric)
 			}
+		}
+	}
+}
+
+// Each alert leads to a section of docs/alerts.md that answers the four questions of a person who was woken, and each section is
+// that of an alert.
+func TestEveryAlertHasARunbook(t *testing.T) {
+	t.Parallel()
+	sections := map[string]string{}
+	for _, section := range strings.Split(file(t, root, "docs", "alerts.md"), "\n## ")[1:] {
+		name, text, _ := strings.Cut(section, "\n")
+		if strings.HasPrefix(name, "Heymarket") {
+			sections[name] = text
+		}
+	}
+	for _, group := range find[*monitoringv1.PrometheusRule](t, rendered(t, allMonitoring), "").Spec.Groups {
+		for _, r := range group.Rules {
+			if r.Alert == "" {
+				continue
+			}
+			text, there := sections[r.Alert]
+			delete(sections, r.Alert)
+			if !there || !strings.HasSuffix(r.Annotations["runbook_url"], "/docs/alerts.md#"+strings.ToLower(r.Alert)) {
+				t.Errorf("%s: runbook_url %q, a section in docs/alerts.md: %t", r.Alert, r.Annotations["runbook_url"], there)
+			}
+			for _, part := range []string{"**Meaning.**", "**What is lost meanwhile.**", "**How to look.**", "**How to fix.**"} {
+				if !strings.Contains(text, "\n"+part+" ") {
+					t.Errorf("the section of %s has no %q", r.Alert, part)
+				}
+			}
+		}
+	}
+	for name := range sections {
+		t.Errorf("docs/alerts.md has a section on %s, which is no alert", name)
+	}
+}
+
+// Thresholds, durations, labels and objectives of alerts can be changed, and single alerts switched off.
+func TestAlertsAreTunable(t *testing.T) {
+	t.Parallel()
+	const change = `monitoring: {prometheusRule: {enabled: true, runbookURL: "https://wiki.example.com/alerts", alertLabels: {team: messaging}, objectives: {accepted: 99.95, delivered: 90}, alerts: {
+		HeymarketOldestEvent: {threshold: 3600, for: 30m, severity: info, labels: {team: crm}}, HeymarketDeadLetters: {enabled: false}}}}`
+	byName := func(values string) map[string]monitoringv1.Rule {
+		rules := map[string]monitoringv1.Rule{}
+		for _, group := range find[*monitoringv1.PrometheusRule](t, rendered(t, values), "").Spec.Groups {
+			for _, r := range group.Rules {
+				rules[r.Alert] = r
+			}
+		}
+		return rules
+	}
+	before, after := byName("monitoring: {prometheusRule: {enabled: true}}"), byName(change)
+	if _, there := after["HeymarketDeadLetters"]; there || len(after) != len(before)-1 {
+		t.Errorf("%d alerts, and HeymarketDeadLetters among them: %t; want %d without it", len(after), there, len(before)-1)
+	}
+	oldest, fast := after["HeymarketOldestEvent"], after["HeymarketAcceptedBudgetBurnsFast"]
+	if !strings.HasSuffix(oldest.Expr.String(), " > 3600") || *oldest.For != "30m" || oldest.Labels["severity"] != "info" || oldest.Labels["team"] != "crm" ||
+		oldest.Annotations["runbook_url"] != "https://wiki.example.com/alerts#heymarketoldestevent" {
+		t.Errorf("changed alert: %+v", oldest)
+	}
+	if fast.Labels["team"] != "messaging" || fast.Labels["severity"] != "critical" || !strings.Contains(fast.Expr.String(), "(1 - 99.95 / 100)") {
+		t.Errorf("other alert: %+v", fast)
+	}
+	for name, rule := range before {
+		if strings.Contains(rule.Expr.String(), "THRESHOLD") || strings.Contains(rule.Expr.String(), "OBJECTIVE") {
+			t.Errorf("%s has a placeholder left: %s", name, rule.Expr.String())
+		}
+	}
+	for values, want := range map[string]string{
+		"HeymarketOldEvent: {enabled: false}":    "The alerts are: HeymarketReceiversGone, ",
+		"HeymarketReceiversGone: {threshold: 2}": "HeymarketReceiversGone has no threshold to change",
+		"HeymarketOldestEvent: {thresold: 2}":    "'thresold' not allowed",
+	} {
+		if _, err := render(t, chartDir, "monitoring: {prometheusRule: {enabled: true, alerts: {"+values+"}}}"); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v, want %q", values, err, want)
 		}
 	}
 }
@@ -115,12 +195,19 @@ func TestMonitorsAndPoliciesSelectWhatThereIs(t *testing.T) {
 	expect(t, "PodMonitor of the receivers", receivers.Spec.Selector, manager, false)
 	ports(t, receiver, *receivers.Spec.PodMetricsEndpoints[0].Port)
 
+	byService := find[*monitoringv1.ServiceMonitor](t, rendered(t, "monitoring: {serviceMonitor: {enabled: true}}"), release+"-receivers")
+	expect(t, "ServiceMonitor of the receivers", byService.Spec.Selector, corev1.PodTemplateSpec{ObjectMeta: metav1.ObjectMeta{Labels: receiver.Labels}}, true)
+	ports(t, receiver, byService.Spec.Endpoints[0].TargetPort.String())
+
 	alone := find[*monitoringv1.PodMonitor](t, rendered(t, "monitoring: {podMonitor: {enabled: true}}"), release)
 	expect(t, "PodMonitor of the manager", alone.Spec.Selector, manager, true)
 	expect(t, "PodMonitor of the manager", alone.Spec.Selector, redis, false)
 	ports(t, manager, *alone.Spec.PodMetricsEndpoints[0].Port)
 
 	serviceMonitor := find[*monitoringv1.ServiceMonitor](t, objects, release)
+	if !alone.Spec.PodMetricsEndpoints[0].HonorLabels || !serviceMonitor.Spec.Endpoints[0].HonorLabels || receivers.Spec.PodMetricsEndpoints[0].HonorLabels {
+		t.Error("the operator's series keep their label namespace, and those of receivers, which a tenant could write, do not")
+	}
 	for _, object := range objects {
 		service, ok := object.(*corev1.Service)
 		if !ok {

@@ -4,7 +4,7 @@ package live
 
 import (
 	"context"
-	"errors"
+	"encoding/json"
 	"fmt"
 	"net"
 	"net/http"
@@ -13,23 +13,18 @@ import (
 	"os/exec"
 	"path/filepath"
 	"sync/atomic"
-	"syscall"
 	"time"
-
-	"github.com/prometheus/prometheus/tsdb"
 )
 
 // Lab is a receiver with its Redis, three targets, and a Prometheus database.
 type Lab struct {
-	// DB holds the scrapes.
-	DB *tsdb.DB
-
-	dir         string
+	lab
 	events, ops string // URLs
 	broken      atomic.Bool
-	cleanups    []func()
-	client      *http.Client
 	lastID      int64
+
+	redis     *exec.Cmd
+	redisPort string
 }
 
 const (
@@ -40,37 +35,24 @@ const (
 
 // Open starts the lab. Root is the product's checkout; redis-server has to be installed.
 func Open(ctx context.Context, root string) (*Lab, error) {
-	dir, err := os.MkdirTemp("", "heymarket-live-")
-	if err != nil {
-		return nil, err
+	l := &Lab{lastID: time.Now().UnixMicro()}
+	err := l.open()
+	if err == nil {
+		err = l.start(ctx, root)
 	}
-	l := &Lab{dir: dir, client: &http.Client{Timeout: 10 * time.Second}, lastID: time.Now().UnixMicro()}
-	l.cleanup(func() { _ = os.RemoveAll(dir) })
-	if err := l.start(ctx, root); err != nil {
+	if err != nil {
 		l.Close()
 		return nil, err
 	}
 	return l, nil
 }
 
-// Close ends what was started.
-func (l *Lab) Close() {
-	for i := len(l.cleanups) - 1; i >= 0; i-- {
-		l.cleanups[i]()
-	}
-}
-
-func (l *Lab) cleanup(f func()) { l.cleanups = append(l.cleanups, f) }
-
 func (l *Lab) start(ctx context.Context, root string) error {
-	binary := filepath.Join(l.dir, "receiver")
-	build := exec.CommandContext(ctx, "go", "build", "-o", binary, "./cmd/receiver")
-	build.Dir = root
-	build.Env = append(os.Environ(), "GOWORK=off", "CGO_ENABLED=0")
-	if out, err := build.CombinedOutput(); err != nil {
-		return fmt.Errorf("build the receiver: %w: %s", err, out)
+	binary, err := l.build(ctx, root, "./cmd/receiver")
+	if err != nil {
+		return err
 	}
-	redis, err := l.redis(ctx)
+	redis, err := l.startRedis(ctx)
 	if err != nil {
 		return err
 	}
@@ -82,18 +64,10 @@ func (l *Lab) start(ctx context.Context, root string) error {
 	if err := l.process(exec.CommandContext(ctx, binary, "--config="+filepath.Join(l.dir, "config.json"), "--listen="+events, "--ops-listen="+ops, "--admin-listen=", "--drain-delay=0s")); err != nil {
 		return fmt.Errorf("start the receiver: %w", err)
 	}
-	if err := l.await(ctx, "the receiver is not ready", func() bool { return l.status(ctx, l.ops+"/readyz") == http.StatusOK }); err != nil {
-		return err
-	}
-	l.DB, err = tsdb.Open(filepath.Join(l.dir, "tsdb"), nil, nil, tsdb.DefaultOptions(), nil)
-	if err != nil {
-		return fmt.Errorf("open the database: %w", err)
-	}
-	l.cleanup(func() { _ = l.DB.Close() })
-	return nil
+	return l.await(ctx, "the receiver is not ready", func() bool { return l.status(ctx, l.ops+"/readyz") == http.StatusOK })
 }
 
-func (l *Lab) redis(ctx context.Context) (address string, err error) {
+func (l *Lab) startRedis(ctx context.Context) (address string, err error) {
 	address = free()
 	_, port, err := net.SplitHostPort(address)
 	if err != nil {
@@ -103,8 +77,9 @@ func (l *Lab) redis(ctx context.Context) (address string, err error) {
 	if err := os.Mkdir(data, 0o700); err != nil {
 		return "", err
 	}
-	cmd := exec.CommandContext(ctx, "redis-server", "--bind", "127.0.0.1", "--port", port, "--dir", data, "--appendonly", "yes", "--save", "", "--maxmemory-policy", "noeviction")
-	if err := l.process(cmd); err != nil {
+	l.redisPort = port
+	l.redis = exec.CommandContext(ctx, "redis-server", "--bind", "127.0.0.1", "--port", port, "--dir", data, "--appendonly", "yes", "--save", "", "--maxmemory-policy", "noeviction")
+	if err := l.process(l.redis); err != nil {
 		return "", fmt.Errorf("start redis-server: %w", err)
 	}
 	return address, l.await(ctx, "redis-server does not answer", func() bool {
@@ -159,51 +134,39 @@ func (l *Lab) target(answer func(n int64) int) string {
 	return server.URL
 }
 
-// process starts a program that does not outlive this one.
-func (l *Lab) process(cmd *exec.Cmd) error {
-	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-	if err := cmd.Start(); err != nil {
-		return err
+// Redis runs one command of redis-cli.
+func (l *Lab) Redis(ctx context.Context, args ...string) error {
+	out, err := exec.CommandContext(ctx, "redis-cli", append([]string{"-e", "-p", l.redisPort}, args...)...).CombinedOutput()
+	if err != nil {
+		return fmt.Errorf("redis-cli %v: %w: %s", args, err, out)
 	}
-	l.cleanup(func() {
-		_ = cmd.Process.Kill()
-		_ = cmd.Wait()
-	})
 	return nil
 }
 
-func (l *Lab) status(ctx context.Context, url string) int {
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+// SignalRedis sends the server a signal: SIGSTOP silences it, SIGKILL ends it.
+func (l *Lab) SignalRedis(s os.Signal) error { return l.redis.Process.Signal(s) }
+
+// Problems are the codes of what is wrong with Redis, from the receiver's /status, and whether it reports it as durable.
+func (l *Lab) Problems(ctx context.Context) (problems []string, durable bool, err error) {
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, l.ops+"/status", nil)
 	if err != nil {
-		return 0
+		return nil, false, err
 	}
 	response, err := l.client.Do(request)
 	if err != nil {
-		return 0
+		return nil, false, err
 	}
-	response.Body.Close()
-	return response.StatusCode
+	defer response.Body.Close()
+	var status struct {
+		Problems []string
+		Durable  bool
+	}
+	err = json.NewDecoder(response.Body).Decode(&status)
+	return status.Problems, status.Durable, err
 }
 
-func (l *Lab) await(ctx context.Context, complaint string, ask func() bool) error {
-	limited, cancel := context.WithTimeout(ctx, 20*time.Second)
-	defer cancel()
-	for !ask() {
-		select {
-		case <-limited.Done():
-			return errors.New(complaint)
-		case <-time.After(20 * time.Millisecond):
-		}
-	}
-	return nil
-}
-
-// free is a loopback address that nobody listens at.
-func free() string {
-	listener, err := net.Listen("tcp", "127.0.0.1:0") //nolint:noctx // it is closed at once
-	if err != nil {
-		panic(err)
-	}
-	defer listener.Close()
-	return listener.Addr().String()
+// Event sends a genuine event and returns the answer's status, 0 for none.
+func (l *Lab) Event(ctx context.Context) int {
+	l.lastID++
+	return l.post(ctx, fmt.Sprintf(`{"type": "message_recieved", "id": 4711, "token": %q, "event_data": {"id": %d}}`, token, l.lastID))
 }

@@ -27,7 +27,7 @@ func (l *Lab) Run(ctx context.Context, length, interval time.Duration) (from, to
 	for now := from; ; {
 		share := float64(now.Sub(from)) / float64(length)
 		l.broken.Store(share > 1./3 && share < 2./3)
-		if err := l.scrape(ctx, now); err != nil {
+		if _, err := l.Scrape(ctx, now); err != nil {
 			return from, now, err
 		}
 		if now.Sub(from) >= length {
@@ -68,13 +68,16 @@ func (l *Lab) load(ctx context.Context) {
 	}
 }
 
-func (l *Lab) post(ctx context.Context, body string) {
+func (l *Lab) post(ctx context.Context, body string) (status int) {
 	request, err := http.NewRequestWithContext(ctx, http.MethodPost, l.events, strings.NewReader(body))
 	if err != nil {
-		return
+		return 0
 	}
 	request.Header.Set("Content-Type", "application/json")
-	if response, err := l.client.Do(request); err == nil {
-		response.Body.Close()
+	response, err := l.client.Do(request)
+	if err != nil {
+		return 0
 	}
+	response.Body.Close()
+	return response.StatusCode
 }

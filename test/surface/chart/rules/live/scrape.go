@@ -13,29 +13,39 @@ import (
 	"github.com/prometheus/prometheus/model/timestamp"
 )
 
-// scrape reads the receiver's metrics into the database, with the labels that the chart's PodMonitor gives them.
-func (l *Lab) scrape(ctx context.Context, now time.Time) error {
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, l.ops+"/metrics", nil)
+// Scrape holds the values of one scrape by the series, written as its name and labels.
+type Scrape map[string]float64
+
+// Scrape reads the receiver's metrics into the database as of now. The series name their webhook themselves.
+func (l *Lab) Scrape(ctx context.Context, now time.Time) (Scrape, error) {
+	return l.scrape(ctx, l.ops+"/metrics", now, func(series labels.Labels) labels.Labels {
+		return labels.NewBuilder(series).Set("pod", "support-receiver-0").Labels()
+	})
+}
+
+func (l *lab) scrape(ctx context.Context, url string, now time.Time, relabel func(labels.Labels) labels.Labels) (Scrape, error) {
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	response, err := l.client.Do(request)
 	if err != nil {
-		return fmt.Errorf("scrape: %w", err)
+		return nil, fmt.Errorf("scrape: %w", err)
 	}
 	defer response.Body.Close()
 	text, err := io.ReadAll(response.Body)
 	if err != nil {
-		return fmt.Errorf("scrape: %w", err)
+		return nil, fmt.Errorf("scrape: %w", err)
 	}
+	found := Scrape{}
 	appender := l.DB.Appender(ctx)
 	for parser := textparse.NewPromParser(text, labels.NewSymbolTable(), false); ; {
 		entry, err := parser.Next()
 		if errors.Is(err, io.EOF) {
-			return appender.Commit()
+			return found, appender.Commit()
 		}
 		if err != nil {
-			return errors.Join(fmt.Errorf("read the scrape: %w", err), appender.Rollback())
+			return nil, errors.Join(fmt.Errorf("read the scrape: %w", err), appender.Rollback())
 		}
 		if entry != textparse.EntrySeries {
 			continue
@@ -43,9 +53,9 @@ func (l *Lab) scrape(ctx context.Context, now time.Time) error {
 		var series labels.Labels
 		parser.Labels(&series)
 		_, _, value := parser.Series()
-		of := labels.NewBuilder(series).Set("namespace", "staging").Set("webhook", "support").Set("pod", "support-receiver-0").Labels()
-		if _, err := appender.Append(0, of, timestamp.FromTime(now), value); err != nil {
-			return errors.Join(fmt.Errorf("keep the scrape: %w", err), appender.Rollback())
+		found[series.Get(labels.MetricName)+labels.NewBuilder(series).Del(labels.MetricName).Labels().String()] = value
+		if _, err := appender.Append(0, relabel(series), timestamp.FromTime(now), value); err != nil {
+			return nil, errors.Join(fmt.Errorf("keep the scrape: %w", err), appender.Rollback())
 		}
 	}
 }
