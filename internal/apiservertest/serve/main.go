@@ -1,35 +1,28 @@
-// Command serve runs a kube-apiserver with its etcd and this repository's CRDs, for tests of other modules. It writes an
-// administrator's kubeconfig to the file that it is given, prints a line, and ends when its standard input does.
+// Command serve runs a kube-apiserver with its etcd and the CRDs of a directory, for tests of other modules. It writes an
+// administrator's kubeconfig to a file, prints a line, and ends when its standard input does.
 package main
 
 import (
 	"fmt"
 	"io"
 	"os"
-	"path/filepath"
 
 	"sigs.k8s.io/controller-runtime/pkg/envtest"
-
-	"heymarket.dev/operator/internal/apiservertest"
 )
 
 func main() {
-	if len(os.Args) != 2 {
-		fmt.Fprintln(os.Stderr, "usage: serve KUBECONFIG")
+	if len(os.Args) != 3 {
+		fmt.Fprintln(os.Stderr, "usage: serve DIRECTORY KUBECONFIG")
 		os.Exit(2)
 	}
-	if err := run(os.Args[1]); err != nil {
+	if err := run(os.Args[1], os.Args[2]); err != nil {
 		fmt.Fprintf(os.Stderr, "serve: %v\n", err)
 		os.Exit(1)
 	}
 }
 
-func run(kubeconfig string) (err error) {
-	root, err := apiservertest.Root()
-	if err != nil {
-		return err
-	}
-	env := &envtest.Environment{CRDDirectoryPaths: []string{filepath.Join(root, "config", "crd")}, ErrorIfCRDPathMissing: true}
+func run(crds, kubeconfig string) (err error) {
+	env := &envtest.Environment{CRDDirectoryPaths: []string{crds}, ErrorIfCRDPathMissing: true}
 	defer func() {
 		if stopped := env.Stop(); err == nil {
 			err = stopped
