@@ -850,6 +850,28 @@ type TargetStatus struct {
 	// lastDelivered is when this target last took an event, to within five minutes. Absent if that was never seen.
 	// +optional
 	LastDelivered *metav1.Time `json:"lastDelivered,omitempty"`
+	// oldestPending is when the oldest undelivered event entered its queue, by acceptance or replay, to within five minutes.
+	// Absent if no event is pending.
+	// +optional
+	OldestPending *metav1.Time `json:"oldestPending,omitempty"`
+	// lastError is why attempts to deliver fail. Absent if they succeed; a target that recovers keeps it for five more minutes.
+	// +optional
+	LastError *TargetError `json:"lastError,omitempty"`
+	// nextAttempt is when the next retry is due, to within five minutes. Absent if no event waits for a retry.
+	// +optional
+	NextAttempt *metav1.Time `json:"nextAttempt,omitempty"`
+}
+
+// TargetError is why attempts to deliver to a target fail.
+type TargetError struct {
+	// class is the kind of the latest error. Attempts without an answer: NameLookup, BlockedAddress, ConnectionError, TLS,
+	// Timeout, Other. Answers: Redirected (3xx), Unauthorized (401, 403, 407), NotFound (404), Gone (410), RateLimited (429),
+	// Rejected (other 4xx), ServerError (5xx). The log of the receiver has the details.
+	// +required
+	Class string `json:"class"`
+	// since is when errors of this class began, to within five minutes.
+	// +required
+	Since metav1.Time `json:"since"`
 }
 
 // Circuit says how a target is treated, judged by its latest answers.

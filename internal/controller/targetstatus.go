@@ -1,6 +1,7 @@
 package controller
 
 import (
+	"fmt"
 	"slices"
 	"time"
 
@@ -44,7 +45,9 @@ func setTargets(after *v1alpha1.HeymarketWebhookStatus, hook *v1alpha1.Heymarket
 		pending += s.Pending
 		deadLetters += s.DeadLetters
 		s.Pending, s.DeadLetters = roundDown(s.Pending), roundDown(s.DeadLetters)
-		s.LastDelivered = lastDelivered(targetStatus(before, t.Name), t.Name, reports, now)
+		was := targetStatus(before, t.Name)
+		s.LastDelivered = lastDelivered(was, t.Name, reports, now)
+		setWaiting(&s, was, reports, now)
 		targets = append(targets, s)
 	}
 	pending, deadLetters = roundDown(pending), roundDown(deadLetters)
@@ -121,19 +124,29 @@ func (r *Reconciler) emitTargetEvents(hook *v1alpha1.HeymarketWebhook, before, a
 		switch {
 		case was.Circuit == is.Circuit:
 		case is.Circuit == v1alpha1.CircuitClosed:
-			r.event(hook, corev1.EventTypeNormal, v1alpha1.EventCircuitClosed, "Deliver", "Target %q accepts events again.", is.Name)
+			r.targetEvent(hook, is.Name, corev1.EventTypeNormal, v1alpha1.EventCircuitClosed, "Target %q accepts events again.", is.Name)
 		case is.Circuit == v1alpha1.CircuitGone:
-			r.event(hook, corev1.EventTypeWarning, v1alpha1.EventCircuitOpened, "Deliver",
+			r.targetEvent(hook, is.Name, corev1.EventTypeWarning, v1alpha1.EventCircuitOpened,
 				"Target %q answers that it is gone for good (410): remove it from spec.targets, or set the right URL. Its events are kept meanwhile.", is.Name)
 		default:
-			r.event(hook, corev1.EventTypeWarning, v1alpha1.EventCircuitOpened, "Deliver",
+			r.targetEvent(hook, is.Name, corev1.EventTypeWarning, v1alpha1.EventCircuitOpened,
 				"Target %q fails, so it gets fewer attempts until it answers again: see the log of Deployment %q. Its events are kept meanwhile.",
 				is.Name, desired.ReceiverName(hook.Name))
 		}
 		if was.DeadLetters == 0 && is.DeadLetters > 0 {
-			r.event(hook, corev1.EventTypeWarning, v1alpha1.EventDeadLetters, "Deliver",
+			r.targetEvent(hook, is.Name, corev1.EventTypeWarning, v1alpha1.EventDeadLetters,
 				"Target %q has dead letters, events that are no longer retried: see the log of Deployment %q for the reason, fix the target, and replay them.",
 				is.Name, desired.ReceiverName(hook.Name))
 		}
 	}
+}
+
+// targetEvent records an event about one target. Its reference names the target as the kubelet's name a container: recorders count
+// events of the same object, reason and action as one, whatever their texts are.
+func (r *Reconciler) targetEvent(hook *v1alpha1.HeymarketWebhook, target, kind, reason, format string, args ...any) {
+	about := &corev1.ObjectReference{
+		APIVersion: v1alpha1.GroupVersion.String(), Kind: "HeymarketWebhook", Namespace: hook.Namespace, Name: hook.Name, UID: hook.UID,
+		ResourceVersion: hook.ResourceVersion, FieldPath: fmt.Sprintf("spec.targets{%s}", target),
+	}
+	r.Events.Eventf(about, nil, kind, reason, "Deliver", "%s", fmt.Sprintf(format, args...))
 }
