@@ -229,11 +229,3 @@ func networkPolicy(wanted bool, eventsFrom, operationsFrom, targetsIn string) (*
 	}
 	return p, nil
 }
-
-func (o options) logHandler(w io.Writer) slog.Handler {
-	opts := &slog.HandlerOptions{Level: o.logLevel}
-	if o.logFormat == "text" {
-		return slog.NewTextHandler(w, opts)
-	}
-	return slog.NewJSONHandler(w, opts)
-}

@@ -25,6 +25,15 @@ func needRedis(t *testing.T) {
 	}
 }
 
+func buildReceiver(t *testing.T) (path string) {
+	t.Helper()
+	path, err := live.Build(t.Context(), root, t.TempDir(), "./cmd/receiver")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
 // minutes scrapes and evaluates once a minute, n times, on a clock of its own: what is scraped is live, and nobody waits. It returns the time after the
 // last minute and the alerts that fire then.
 func minutes(t *testing.T, e *evaluation, begin time.Time, n int, scrape func(time.Time)) (end time.Time, firing []string) {
@@ -60,6 +69,7 @@ func TestTroubleWithRedisFiresAlerts(t *testing.T) {
 			}
 		}
 	}
+	receiver := buildReceiver(t)
 	for name, tc := range map[string]struct {
 		trouble func(*testing.T, *live.Lab)
 		problem string
@@ -77,7 +87,7 @@ func TestTroubleWithRedisFiresAlerts(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			lab, err := live.Open(t.Context(), root)
+			lab, err := live.Open(t.Context(), receiver)
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -15,7 +15,7 @@ import (
 func TestEveryPanelShowsSomething(t *testing.T) {
 	t.Parallel()
 	needRedis(t)
-	lab, err := live.Open(t.Context(), root)
+	lab, err := live.Open(t.Context(), buildReceiver(t))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -47,9 +47,9 @@ func (l *lab) Close() {
 
 func (l *lab) cleanup(f func()) { l.cleanups = append(l.cleanups, f) }
 
-// build builds a program of the product's checkout and returns its path.
-func (l *lab) build(ctx context.Context, root, program string) (path string, err error) {
-	path = filepath.Join(l.dir, filepath.Base(program))
+// Build builds a program of the product's checkout, root, into a folder and returns its path.
+func Build(ctx context.Context, root, folder, program string) (path string, err error) {
+	path = filepath.Join(folder, filepath.Base(program))
 	build := exec.CommandContext(ctx, "go", "build", "-o", path, program)
 	build.Dir = root
 	build.Env = append(os.Environ(), "GOWORK=off", "CGO_ENABLED=0")

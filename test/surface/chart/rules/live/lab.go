@@ -33,12 +33,12 @@ const (
 	path     = "/staging/support/abcdefghijklmnopqrstuvwxyz"
 )
 
-// Open starts the lab. Root is the product's checkout; redis-server has to be installed.
-func Open(ctx context.Context, root string) (*Lab, error) {
+// Open starts the lab with a receiver's program, see Build; redis-server has to be installed.
+func Open(ctx context.Context, receiver string) (*Lab, error) {
 	l := &Lab{lastID: time.Now().UnixMicro()}
 	err := l.open()
 	if err == nil {
-		err = l.start(ctx, root)
+		err = l.start(ctx, receiver)
 	}
 	if err != nil {
 		l.Close()
@@ -47,11 +47,7 @@ func Open(ctx context.Context, root string) (*Lab, error) {
 	return l, nil
 }
 
-func (l *Lab) start(ctx context.Context, root string) error {
-	binary, err := l.build(ctx, root, "./cmd/receiver")
-	if err != nil {
-		return err
-	}
+func (l *Lab) start(ctx context.Context, receiver string) error {
 	redis, err := l.startRedis(ctx)
 	if err != nil {
 		return err
@@ -61,7 +57,7 @@ func (l *Lab) start(ctx context.Context, root string) error {
 	}
 	events, ops := free(), free()
 	l.events, l.ops = "http://"+events+path, "http://"+ops
-	if err := l.process(exec.CommandContext(ctx, binary, "--config="+filepath.Join(l.dir, "config.json"), "--listen="+events, "--ops-listen="+ops, "--admin-listen=", "--drain-delay=0s")); err != nil {
+	if err := l.process(exec.CommandContext(ctx, receiver, "--config="+filepath.Join(l.dir, "config.json"), "--listen="+events, "--ops-listen="+ops, "--admin-listen=", "--drain-delay=0s")); err != nil {
 		return fmt.Errorf("start the receiver: %w", err)
 	}
 	return l.await(ctx, "the receiver is not ready", func() bool { return l.status(ctx, l.ops+"/readyz") == http.StatusOK })

@@ -43,11 +43,11 @@ func OpenOperator(ctx context.Context, root string) (*Operator, error) {
 
 func (o *Operator) start(ctx context.Context, root string) error {
 	kubeconfig := filepath.Join(o.dir, "kubeconfig")
-	serve, err := o.build(ctx, root, "./internal/apiservertest/serve")
+	serve, err := Build(ctx, root, o.dir, "./internal/apiservertest/serve")
 	if err != nil {
 		return err
 	}
-	manager, err := o.build(ctx, root, "./cmd/manager")
+	manager, err := Build(ctx, root, o.dir, "./cmd/manager")
 	if err != nil {
 		return err
 	}

@@ -32,7 +32,16 @@ func run(ctx context.Context, root, name, out string, length time.Duration) erro
 	if err != nil {
 		return err
 	}
-	lab, err := live.Open(ctx, root)
+	folder, err := os.MkdirTemp("", "heymarket-picture-")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(folder)
+	receiver, err := live.Build(ctx, root, folder, "./cmd/receiver")
+	if err != nil {
+		return err
+	}
+	lab, err := live.Open(ctx, receiver)
 	if err != nil {
 		return err
 	}
