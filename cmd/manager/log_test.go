@@ -25,7 +25,7 @@ func TestLog(t *testing.T) {
 		err     error
 		want    string
 	}{
-		"any error":                   {slog.LevelInfo, "Cannot list", errors.New("no route"), "level=ERROR msg=\"Cannot list\" error=\"no route\""},
+		"any error":                   {slog.LevelInfo, "Cannot list", errors.New("no route"), "error=\"no route\""},
 		"a rejected Event":            {slog.LevelInfo, eventRejected, apierrors.NewForbidden(schema.GroupResource{Resource: "events"}, "a", errors.New("no right")), "level=ERROR"},
 		"a namespace that ends":       {slog.LevelInfo, eventRejected, ending, ""},
 		"a namespace that has ended":  {slog.LevelInfo, eventRejected, apierrors.NewNotFound(schema.GroupResource{Resource: "namespaces"}, "staging"), ""},
