@@ -123,8 +123,9 @@ type Lease struct {
 	Event
 	// Attempt is the number of the attempt that the lease is for, from 1. Attempts of crashed consumers count.
 	Attempt int
-	// Entry is where the queue keeps the event. It means something to the queue only.
+	// Entry is where the queue keeps the event, and Bytes what it takes there. They mean something to the queue only.
 	Entry string
+	Bytes int
 }
 
 // DeadLetter is an event that was given up, with what is known of its end.

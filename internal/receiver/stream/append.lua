@@ -17,13 +17,15 @@
 --            neither, and from receivers of the release before
 -- KEYS[2]    the memory of its subject: "<events stored> <number of the last opt-out> <updated> <state>", the last two of
 --            the event that is the newest; not used with the rule any
--- KEYS[3..]  for each target that wants it: its queue, its account
+-- KEYS[3]    the bytes of the webhook, see bytes.lua
+-- KEYS[4..]  for each target that wants it: its queue, its account
 -- ARGV       1 how long the marker stays (ms), 2 bound of a queue (entries), 3 rule: any, last, opt-out or opt-in, see
 --            event.Rule, 4 state, 5 updated (any unit, 0 for none), 6 how long the sender may retry (ms), 7 how long the
---            memory stays (ms), 8.. the fields of the entry, names and values; the id is the first
+--            memory stays (ms), 8 bound of the bytes of the webhook, 0 for none, 9.. the fields of the entry, names and
+--            values; the id is the first
 -- returns    1 stored, 2 stored although the same was stored before: the state has returned, 0 a repeat, 3 a repeat that
---            came late, 4 an opt-in that may be a repeat from before an opt-out, -n the queue of target n is full;
---            {1 or 2, id} where the event was stored under another id than the one given
+--            came late, 4 an opt-in that may be a repeat from before an opt-out, -n the queue of target n is full,
+--            -n - 1 with n targets: the bytes of the webhook are; {1 or 2, id} where the event was stored under another id than the one given
 -- error      nothing is stored, counted or remembered
 local known = redis.call('GET', KEYS[1])
 local rule, state, updated = ARGV[3], ARGV[4], tonumber(ARGV[5])
@@ -78,22 +80,36 @@ if judgement ~= 1 and judgement ~= 2 then
   return judgement
 end
 local bound = tonumber(ARGV[2])
-for i = 3, #KEYS, 2 do
+for i = 4, #KEYS, 2 do
   if redis.call('XLEN', KEYS[i]) >= bound then
-    return -(i - 1) / 2
+    return -(i - 2) / 2
+  end
+end
+local entry_bytes, bytes_bound = bytes_of({unpack(ARGV, 9)}), tonumber(ARGV[8])
+if bytes_bound > 0 then
+  local targets = (#KEYS - 3) / 2
+  local bytes = entry_bytes * targets
+  for _, stored_bytes in ipairs(redis.call('HVALS', KEYS[3])) do
+    bytes = bytes + math.max(0, tonumber(stored_bytes) or 0)
+  end
+  if bytes > bytes_bound then
+    return -targets - 1
   end
 end
 
 -- Consent returns after months. By then the marker is gone, so the memory decides about the id.
 local another = judgement == 2 or (consent and memory)
 if another then
-  ARGV[9] = other_id()
+  ARGV[10] = other_id()
 end
-for i = 3, #KEYS, 2 do
-  local entry = attempt('XADD', KEYS[i], '*', unpack(ARGV, 8))
+for i = 4, #KEYS, 2 do
+  local entry = attempt('XADD', KEYS[i], '*', unpack(ARGV, 9))
   undo[#undo + 1] = {'XDEL', KEYS[i], entry}
   local n = attempt('HINCRBY', KEYS[i + 1], 'stored', 1)
   undo[#undo + 1] = {'HINCRBY', KEYS[i + 1], 'stored', -1}
+  local queued = field('q', KEYS[i + 1])
+  attempt('HINCRBY', KEYS[3], queued, entry_bytes)
+  undo[#undo + 1] = {'HINCRBY', KEYS[3], queued, -entry_bytes}
   if n == 1 then
     -- Receivers of the release before read every field of an account that exists.
     for _, what in ipairs({'replayed', 'delivered', 'dead', 'dropped', 'discarded'}) do
@@ -118,4 +134,4 @@ if rule ~= 'any' then
   undo[#undo + 1] = memory and {'SET', KEYS[2], memory, 'PX', ARGV[7]} or {'DEL', KEYS[2]}
 end
 attempt('SET', KEYS[1], mark, 'PX', ARGV[1])
-return another and {judgement, ARGV[9]} or judgement
+return another and {judgement, ARGV[10]} or judgement

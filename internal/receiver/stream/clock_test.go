@@ -76,7 +76,7 @@ func TestNothingExpiresWhileClocksDisagree(t *testing.T) {
 		appendTo(t, s, 10, target)
 		old := fmt.Sprint(time.Now().Add(-60 * 24 * time.Hour).UnixMilli())
 		r.MustDo("HSET", prefix+"targets", target, old) // not wanted for long
-		script(t, r, []string{"attempt.lua", "targets.lua"}, []string{prefix + "targets"},
+		script(t, r, []string{"attempt.lua", "bytes.lua", "targets.lua"}, []string{prefix + "targets", prefix + "bytes"},
 			[]string{prefix, "0", "-3600000", fmt.Sprint(time.Now().Add(off).UnixMilli()), "audit"})
 		wantBacklog(t, s, backlog{Pending: 1, DeadLetters: 3})
 	}
@@ -92,8 +92,8 @@ func TestADeadLetterDoesNotAgeByAClockThatIsBehind(t *testing.T) {
 	for n := range 2 { // the second in the same millisecond
 		appendTo(t, s, n, target)
 		held := take(t, q, 1, 0)[0]
-		keys := []string{prefix + "q:crm:general", prefix + "r:crm:general", prefix + "h:crm:general", prefix + "p:crm:general", prefix + "account:crm", prefix + "dead:crm"}
-		if got := script(t, r, []string{"attempt.lua", "entry.lua", "promote.lua", "dead.lua"}, keys,
+		keys := []string{prefix + "q:crm:general", prefix + "r:crm:general", prefix + "h:crm:general", prefix + "p:crm:general", prefix + "account:crm", prefix + "dead:crm", prefix + "bytes"}
+		if got := script(t, r, []string{"attempt.lua", "bytes.lua", "entry.lua", "promote.lua", "dead.lua"}, keys,
 			[]string{"receivers", "a", held.Entry, "", "1", "422", "no", "", "1000", "600000", fmt.Sprint(receiver.UnixMilli())}); got != "1" {
 			t.Fatalf("dead.lua = %s", got)
 		}

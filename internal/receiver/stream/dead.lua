@@ -5,7 +5,7 @@
 -- another attempt is due after a while: by then a person may have replayed or discarded some.
 --
 -- KEYS     1 the queue, 2 its retries, 3 its heads, 4 its parked events, see take.lua; 5 the account of its target
---          6 the dead letters of its target, a stream
+--          6 the dead letters of its target, a stream, 7 the bytes of the webhook, see bytes.lua
 -- ARGV     1 group, 2 consumer, 3 entry, 4 conversation or '', 5 attempts made, 6 last status, 7 reason,
 --          8 excerpt of the last answer, 9 limit of dead letters, 10 time until the next attempt at the limit (ms),
 --          11 the time (ms) by the receiver's clock
@@ -19,7 +19,8 @@ local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 
 local function bury(fields)
-  redis.call('XDEL', KEYS[1], '0-0') -- no entry: without this right no letter could be taken back, so none is written
+  local queued, kept = field('q', KEYS[5]), field('d', KEYS[5])
+  local queued_bytes = bytes_of(fields)
   for _, value in ipairs({'attempts', ARGV[5], 'status', ARGV[6], 'reason', ARGV[7], 'excerpt', ARGV[8]}) do
     fields[#fields + 1] = value
   end
@@ -35,10 +36,17 @@ local function bury(fields)
   undo[1] = {'XDEL', KEYS[6], letter}
   attempt('HINCRBY', KEYS[5], 'dead', 1)
   undo[2] = {'HINCRBY', KEYS[5], 'dead', -1}
+  attempt('HINCRBY', KEYS[7], kept, bytes_of(fields))
+  undo[3] = {'HINCRBY', KEYS[7], kept, -bytes_of(fields)}
+  attempt('HINCRBY', KEYS[7], queued, -queued_bytes)
+  undo[4] = {'HINCRBY', KEYS[7], queued, queued_bytes}
   attempt('XDEL', KEYS[1], ARGV[3])
-  undo[1], undo[2] = nil, nil
+  undo[1], undo[2], undo[3], undo[4] = nil, nil, nil, nil
 end
 
+-- No entry: without this right no letter could be taken back, so none is written. A full Redis takes what follows a command
+-- that needs no memory.
+redis.call('XDEL', KEYS[1], '0-0')
 local entry = redis.call('XRANGE', KEYS[1], ARGV[3], ARGV[3])[1]
 if entry and redis.call('XLEN', KEYS[6]) >= tonumber(ARGV[9]) then
   local retry = math.max(1, tonumber(ARGV[5])) .. '/' .. ARGV[3]

@@ -26,8 +26,8 @@ var (
 
 	listScript    = newScript(lettersSource + listSource)
 	countScript   = newScript(lettersSource + countSource)
-	replayScript  = newScript(attemptSource + lettersSource + replaySource)
-	discardScript = newScript(attemptSource + lettersSource + discardSource)
+	replayScript  = newScript(attemptSource + bytesSource + lettersSource + replaySource)
+	discardScript = newScript(attemptSource + bytesSource + lettersSource + discardSource)
 )
 
 // ListDeadLetters returns up to limit dead letters of a target that f describes, the oldest first, without their bodies,
@@ -83,7 +83,7 @@ func (s *Store) CountDeadLetters(ctx context.Context, target string, f event.Dea
 // target, under their old ids. Those that die during the call are left alone. It calls progress after each page, and returns
 // what was done also with an error.
 func (s *Store) ReplayDeadLetters(ctx context.Context, target string, f event.DeadLetterFilter, limit int, progress func(event.DeadLetterCount)) (event.DeadLetterCount, error) {
-	keys := []string{s.deadKey(target), s.accountKey(target), s.queueKey(target, event.Consent), s.queueKey(target, event.General)}
+	keys := []string{s.deadKey(target), s.accountKey(target), s.queueKey(target, event.Consent), s.queueKey(target, event.General), s.bytesKey()}
 	var consent []string
 	for _, t := range event.Types() {
 		if event.LaneOf(t) == event.Consent {
@@ -100,7 +100,7 @@ func (s *Store) ReplayDeadLetters(ctx context.Context, target string, f event.De
 // DiscardDeadLetters removes the oldest limit (0: all) of the dead letters that f describes for good, and is otherwise like
 // ReplayDeadLetters.
 func (s *Store) DiscardDeadLetters(ctx context.Context, target string, f event.DeadLetterFilter, limit int, progress func(event.DeadLetterCount)) (event.DeadLetterCount, error) {
-	keys := []string{s.deadKey(target), s.accountKey(target)}
+	keys := []string{s.deadKey(target), s.accountKey(target), s.bytesKey()}
 	count, err := s.changeDeadLetters(ctx, letterPages{script: discardScript, keys: keys, filter: f, limit: limit}, progress)
 	if err != nil {
 		return count, fmt.Errorf("discard dead letters: %w", err)

@@ -58,9 +58,9 @@ func deadRow(name string, limit int64) scriptRow {
 	var held event.Lease
 	wantLetters := min(1, int(limit))
 	return scriptRow{
-		files:   []string{"dead.lua", "promote.lua", "entry.lua", "attempt.lua"},
+		files:   []string{"dead.lua", "bytes.lua", "promote.lua", "entry.lua", "attempt.lua"},
 		name:    name,
-		keys:    append([]string{"dead:crm"}, laneOfKeys...),
+		keys:    append([]string{"dead:crm", "bytes"}, laneOfKeys...),
 		prepare: func(t *testing.T, s *stream.Store) { t.Helper(); held = lend(t, s) },
 		run: func(t *testing.T, s *stream.Store) error {
 			t.Helper()
@@ -87,8 +87,8 @@ func giveUp(t *testing.T, s *stream.Store) {
 
 func replayRow() scriptRow {
 	return scriptRow{
-		files:   []string{"replay.lua", "letters.lua", "attempt.lua"},
-		keys:    []string{"dead:crm", "account:crm", "q:crm:general"},
+		files:   []string{"replay.lua", "bytes.lua", "letters.lua", "attempt.lua"},
+		keys:    []string{"dead:crm", "bytes", "account:crm", "q:crm:general"},
 		prepare: giveUp,
 		run: func(t *testing.T, s *stream.Store) error {
 			t.Helper()
@@ -107,8 +107,8 @@ func replayRow() scriptRow {
 
 func discardRow() scriptRow {
 	return scriptRow{
-		files:   []string{"discard.lua", "letters.lua", "attempt.lua"},
-		keys:    []string{"dead:crm", "account:crm"},
+		files:   []string{"discard.lua", "bytes.lua", "letters.lua", "attempt.lua"},
+		keys:    []string{"dead:crm", "bytes", "account:crm"},
 		prepare: giveUp,
 		run: func(t *testing.T, s *stream.Store) error {
 			t.Helper()
@@ -153,7 +153,7 @@ func laterRow() scriptRow {
 
 func takeRow() scriptRow {
 	return scriptRow{
-		files: []string{"take.lua", "promote.lua", "entry.lua"},
+		files: []string{"take.lua", "bytes.lua", "promote.lua", "entry.lua"},
 		keys:  append([]string{"c:crm:general"}, laneOfKeys[:4]...),
 		prepare: func(t *testing.T, s *stream.Store) {
 			t.Helper()
@@ -179,8 +179,8 @@ func takeRow() scriptRow {
 
 func targetsRow() scriptRow {
 	return scriptRow{
-		files: []string{"targets.lua", "attempt.lua"},
-		keys:  []string{"targets", "dead:crm", "account:crm", "q:crm:general", "q:crm:consent"},
+		files: []string{"targets.lua", "bytes.lua", "attempt.lua"},
+		keys:  []string{"targets", "bytes", "dead:crm", "account:crm", "q:crm:general", "q:crm:consent"},
 		prepare: func(t *testing.T, s *stream.Store) {
 			t.Helper()
 			giveUp(t, s)

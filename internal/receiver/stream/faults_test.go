@@ -8,6 +8,7 @@ import (
 	"os"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -89,6 +90,36 @@ func (s state) count(target, what string) string {
 	return n
 }
 
+// uncounted returns what is wrong with the bytes that are counted for each target, or "".
+func (s state) uncounted() string {
+	stored, counted := map[string]int{}, map[string]int{}
+	for key, value := range s {
+		entries, _ := value.([]any)
+		kind, name, _ := strings.Cut(key, ":")
+		name, _, _ = strings.Cut(name, ":")
+		switch kind {
+		case "q":
+		case "dead":
+			kind = "d"
+		default:
+			continue
+		}
+		for _, entry := range entries {
+			for _, text := range entry.([]any) {
+				stored[kind+":"+name] += len(text.(string))
+			}
+		}
+	}
+	fields, _ := s["bytes"].(map[string]any)
+	for part, bytes := range fields {
+		counted[part], _ = strconv.Atoi(bytes.(string))
+	}
+	if diff := cmp.Diff(stored, counted); diff != "" {
+		return "bytes (-stored +counted):\n" + diff
+	}
+	return ""
+}
+
 var commandOf = regexp.MustCompile(`(?:call|attempt)\('([A-Z]+)'`)
 
 func commands(t *testing.T, files []string) []string {
@@ -132,10 +163,14 @@ func TestAFaultAtEveryCommand(t *testing.T) {
 						t.Errorf("after the fault (%v): %s", err, wrong)
 					}
 					account(t, admin, target)
+					if wrong := after.uncounted(); wrong != "" {
+						t.Errorf("after the fault (%v): %s", err, wrong)
+					}
 					if err := row.run(t, limited); err != nil {
 						t.Fatalf("without the fault: %v", err)
 					}
-					if wrong := row.finally(before, stateOf(t, r)); wrong != "" {
+					end := stateOf(t, r)
+					if wrong := row.finally(before, end) + end.uncounted(); wrong != "" {
 						t.Errorf("after the fault was gone: %s", wrong)
 					}
 					account(t, admin, target)
@@ -196,9 +231,9 @@ func appendRow(returns bool) scriptRow {
 		return err
 	}
 	return scriptRow{
-		files: []string{"append.lua", "attempt.lua"},
+		files: []string{"append.lua", "bytes.lua", "attempt.lua"},
 		keys: []string{
-			"d:" + string(optOut[:]), "s:" + string(id.Subject[:]), "q:crm:general", "account:crm", "q:audit:general", "account:audit",
+			"d:" + string(optOut[:]), "s:" + string(id.Subject[:]), "q:crm:general", "bytes", "account:crm", "q:audit:general", "account:audit",
 		},
 		prepare: func(t *testing.T, s *stream.Store) {
 			t.Helper()
@@ -227,7 +262,7 @@ func appendRow(returns bool) scriptRow {
 func doneRow() scriptRow {
 	var held []event.Lease
 	return scriptRow{
-		files: []string{"done.lua", "promote.lua", "entry.lua", "attempt.lua"},
+		files: []string{"done.lua", "bytes.lua", "promote.lua", "entry.lua", "attempt.lua"},
 		keys:  []string{"q:crm:general", "r:crm:general", "h:crm:general", "p:crm:general", "account:crm"},
 		prepare: func(t *testing.T, s *stream.Store) {
 			t.Helper()

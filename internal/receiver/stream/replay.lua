@@ -2,7 +2,8 @@
 -- asked. They keep the time at which they were accepted; the time of the replay, from which their age counts, is beside it.
 -- Each is written to its queue before it leaves the dead letters.
 --
--- KEYS     1 the dead letters of a target, a stream, 2 the account of the target, 3 its queue of consent, 4 its general queue
+-- KEYS     1 the dead letters of a target, a stream, 2 the account of the target, 3 its queue of consent, 4 its general queue,
+--          5 the bytes of the webhook
 -- ARGV     1..5 as in letters.lua, 6.. the types that are consent
 -- returns  {where to go on, the last entry to look at, how many were put back, how many are no events and stay}
 -- error    each letter is either counted and in its queue alone, or as it was; the same call again goes on
@@ -15,6 +16,7 @@ for i = 6, #ARGV do
 end
 local most_fields = 64 -- far more than an event has, and less than Lua can pass on
 redis.call('XDEL', KEYS[1], '0-0') -- no letter: without this right no replay could be taken back, so none begins
+local kept, queued = field('d', KEYS[2]), field('q', KEYS[2])
 local count, skipped = 0, 0
 local from, to = each_letter(function(entry, old, names)
   if not (names.id and names.type and names.at and names.body) or #old > most_fields then
@@ -34,8 +36,13 @@ local from, to = each_letter(function(entry, old, names)
   undo[1] = {'XDEL', queue, attempt('XADD', queue, '*', unpack(fields))}
   attempt('HINCRBY', KEYS[2], 'replayed', 1)
   undo[2] = {'HINCRBY', KEYS[2], 'replayed', -1}
+  local kept_bytes, queued_bytes = bytes_of(old), bytes_of(fields)
+  attempt('HINCRBY', KEYS[5], queued, queued_bytes)
+  undo[3] = {'HINCRBY', KEYS[5], queued, -queued_bytes}
+  attempt('HINCRBY', KEYS[5], kept, -kept_bytes)
+  undo[4] = {'HINCRBY', KEYS[5], kept, kept_bytes}
   attempt('XDEL', KEYS[1], entry)
-  undo[1], undo[2] = nil, nil
+  undo[1], undo[2], undo[3], undo[4] = nil, nil, nil, nil
   count = count + 1
 end)
 return {from, to, count, skipped}

@@ -28,10 +28,12 @@ import (
 var (
 	//go:embed attempt.lua
 	attemptSource string
+	//go:embed bytes.lua
+	bytesSource string
 	//go:embed append.lua
 	appendSource string
 
-	appendScript = newScript(attemptSource + appendSource)
+	appendScript = newScript(attemptSource + bytesSource + appendSource)
 )
 
 const (
@@ -46,6 +48,9 @@ var ErrUnavailable = errors.New("redis did not confirm")
 
 // ErrFull is returned by Append when the queue of a wanted target is at its bound. Nothing has been stored.
 var ErrFull = errors.New("a target's queue is full")
+
+// ErrQuota is returned by Append when the webhook has as many bytes in Redis as it may have. Nothing has been stored.
+var ErrQuota = errors.New("the webhook has as many bytes in Redis as it may have")
 
 // Store keeps the events of one webhook. Its methods may be called concurrently. Until Connect has succeeded for the
 // first time they return ErrUnavailable.
@@ -204,6 +209,8 @@ type Limits struct {
 	Retries time.Duration
 	// Backlog is the number of pending events, for each target and lane, at which Append returns ErrFull.
 	Backlog int64
+	// Bytes bounds what the webhook has in Redis, its dead letters included; beyond it Append returns ErrQuota. Zero: no bound.
+	Bytes int64
 }
 
 // consentMemory is for how long at least the last consent of a recipient is remembered. Repeats are recognised for
@@ -214,7 +221,7 @@ const consentMemory = 90 * 24 * time.Hour
 // only remembers. A nil error means that Redis has confirmed the write. Any error means that the event may or may not be
 // stored, and that the same call again is right.
 func (s *Store) Append(ctx context.Context, id event.Identity, e event.Event, targets []string, limits Limits) (Appended, error) {
-	var keyRoom [10]string // on the stack, for up to four targets
+	var keyRoom [11]string // on the stack, for up to four targets
 	marker, memory := s.prefix+"d:"+string(id.Key[:]), s.prefix+"s:"+string(id.Subject[:])
 	kept := limits.Window
 	switch id.Rule {
@@ -224,14 +231,15 @@ func (s *Store) Append(ctx context.Context, id event.Identity, e event.Event, ta
 	case event.Any:
 		memory = marker // a key of the webhook, or a cluster refuses the script
 	}
-	keys := append(keyRoom[:0], marker, memory)
+	keys := append(keyRoom[:0], marker, memory, s.bytesKey())
 	lane := event.LaneOf(e.Type)
 	for _, t := range targets {
 		keys = append(keys, s.queueKey(t, lane), s.accountKey(t))
 	}
-	var argRoom [7 + maxFields]string
+	var argRoom [8 + maxFields]string
 	args := append(argRoom[:0], milliseconds(limits.Window), strconv.FormatInt(limits.Backlog, 10),
-		string(id.Rule), string(id.State[:]), strconv.FormatInt(id.Updated, 10), milliseconds(limits.Retries), milliseconds(kept))
+		string(id.Rule), string(id.State[:]), strconv.FormatInt(id.Updated, 10), milliseconds(limits.Retries), milliseconds(kept),
+		strconv.FormatInt(limits.Bytes, 10))
 	args = encodeEvent(args, e)
 	reply, err := s.exec(ctx, appendScript, keys, args)
 	if err != nil {
@@ -241,6 +249,8 @@ func (s *Store) Append(ctx context.Context, id event.Identity, e event.Event, ta
 	switch {
 	case err != nil:
 		return Appended{}, fmt.Errorf("append event: %w", err)
+	case -code > int64(len(targets)):
+		return Appended{}, fmt.Errorf("append event: %w", ErrQuota)
 	case code < 0:
 		return Appended{}, fmt.Errorf("append event: %w: %s", ErrFull, targets[-code-1])
 	case stored == "":
@@ -281,5 +291,7 @@ func (s *Store) laneKeys(target string, lane event.Lane) []string {
 	suffix := target + ":" + string(lane)
 	return []string{s.queueKey(target, lane), s.prefix + "r:" + suffix, s.prefix + "h:" + suffix, s.prefix + "p:" + suffix}
 }
+
+func (s *Store) bytesKey() string { return s.prefix + "bytes" }
 
 func (s *Store) deadKey(target string) string { return s.prefix + "dead:" + target }

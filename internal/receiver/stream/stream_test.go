@@ -105,7 +105,7 @@ func TestAppendStoresOnceForEveryTarget(t *testing.T) {
 		if len(got) != 1 {
 			t.Fatalf("%s: took %d events, want 1", name, len(got))
 		}
-		want := event.Lease{Event: e, Attempt: 1, Entry: got[0].Entry}
+		want := event.Lease{Event: e, Attempt: 1, Entry: got[0].Entry, Bytes: got[0].Bytes}
 		if diff := cmp.Diff(want, got[0]); diff != "" {
 			t.Errorf("%s: lease (-want +got):\n%s", name, diff)
 		}

@@ -11,6 +11,7 @@
 -- KEYS[5]  the account of its target
 -- KEYS[6]  the dead letters of its target, for entries that are no events, see entry.lua
 -- KEYS[7]  notes, a hash: "time" of Redis' clock (ms) at an earlier take, "checked" the conversation that was looked at last
+-- KEYS[8]  the bytes of the webhook, see bytes.lua
 -- ARGV     1 group, 2 consumer, 3 how many, 4 lease (ms), after which a silent consumer counts as dead; 0: do not look,
 --          5 "1" where the target wants an order, 6 how many bytes of bodies, which the last one may exceed
 -- returns  {ms until the next retry is due or -1, {entry, attempt, fields}, ...}
@@ -58,6 +59,7 @@ local function set_aside(entry)
   end
   redis.call('XADD', letters, '*', unpack(fields))
   redis.call('HINCRBY', KEYS[5], 'dead', 1)
+  redis.call('HINCRBY', KEYS[8], field('d', KEYS[5]), bytes_of(fields))
   count_malformed()
   redis.call('XDEL', queue, entry[1])
   redis.call('XACK', queue, group, entry[1])

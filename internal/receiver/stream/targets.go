@@ -13,7 +13,7 @@ import (
 //go:embed targets.lua
 var targetsSource string
 
-var targetsScript = newScript(attemptSource + targetsSource)
+var targetsScript = newScript(attemptSource + bytesSource + targetsSource)
 
 // Dropped is a backlog that was dropped because nobody has wanted its target for longer than the grace period.
 type Dropped struct {
@@ -31,7 +31,7 @@ func (s *Store) KeepTargets(ctx context.Context, names []string, grace, keep tim
 	}, names...)
 	var out []Dropped
 	err := s.call(ctx, func(ctx context.Context, c rueidis.Client) error {
-		reply, err := targetsScript.Exec(ctx, c, []string{s.prefix + "targets"}, args).ToArray()
+		reply, err := targetsScript.Exec(ctx, c, []string{s.prefix + "targets", s.bytesKey()}, args).ToArray()
 		if err != nil {
 			return err
 		}

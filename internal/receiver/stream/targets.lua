@@ -1,9 +1,10 @@
 -- Notes which targets are wanted now, and drops the queues of those that have not been for longer than the grace period.
 -- With the last of their dead letters their account goes, and the target is forgotten. Dead letters that are older than
--- they are kept expire here, wanted or not. While the clocks of Redis and the receiver disagree by more than a minute,
+-- they are kept expire here, wanted or not, some at a time. While the clocks of Redis and the receiver disagree by more than a minute,
 -- nothing is old: one of them is wrong about it.
 --
 -- KEYS[1]  the hash of targets: name to the time (ms) at which it was last wanted
+-- KEYS[2]  the bytes of the webhook, see bytes.lua
 -- ARGV     1 prefix of the webhook's keys, 2 grace period (ms), 3 how long to keep dead letters (ms),
 --          4 the time (ms) by the receiver's clock, 5.. names wanted now
 -- returns  {name, events dropped, ...}
@@ -15,9 +16,49 @@ local agreed = math.abs(time[1] * 1000 + math.floor(time[2] / 1000) - now) <= 60
 local function expire(name)
   local letters, account = prefix .. 'dead:' .. name, prefix .. 'account:' .. name
   local oldest = string.format('%.0f', now - keep)
-  if #redis.call('XRANGE', letters, '-', '(' .. oldest, 'COUNT', 1) > 0 then
-    redis.call('HINCRBY', account, 'discarded', 0) -- without the right to count them, none is removed
-    redis.call('HINCRBY', account, 'discarded', redis.call('XTRIM', letters, 'MINID', oldest))
+  for _ = 1, 1000 do
+    local letter = redis.call('XRANGE', letters, '-', '(' .. oldest, 'COUNT', 1)[1]
+    if not letter then
+      return
+    end
+    local bytes = bytes_of(letter[2])
+    attempt('HINCRBY', account, 'discarded', 1)
+    undo[1] = {'HINCRBY', account, 'discarded', -1}
+    attempt('HINCRBY', KEYS[2], 'd:' .. name, -bytes)
+    undo[2] = {'HINCRBY', KEYS[2], 'd:' .. name, bytes}
+    attempt('XDEL', letters, letter[1])
+    undo[1], undo[2] = nil, nil
+  end
+end
+
+-- Counts the bytes of streams that have little in them; nil where they have much.
+local function count_bytes(streams)
+  local bytes, entries = 0, 0
+  for _, stream in ipairs(streams) do
+    local from = '-'
+    while true do
+      local entry = redis.call('XRANGE', stream, from, '+', 'COUNT', 1)[1]
+      if not entry then
+        break
+      end
+      bytes, entries, from = bytes + bytes_of(entry[2]), entries + 1, '(' .. entry[1]
+      if entries > 100 or bytes > 1048576 then
+        return nil
+      end
+    end
+  end
+  return bytes
+end
+
+local function recount(name)
+  for part, streams in pairs({
+    ['q:' .. name] = {prefix .. 'q:' .. name .. ':consent', prefix .. 'q:' .. name .. ':general'},
+    ['d:' .. name] = {prefix .. 'dead:' .. name},
+  }) do
+    local bytes = count_bytes(streams)
+    if bytes and bytes ~= tonumber(redis.call('HGET', KEYS[2], part) or 0) then
+      redis.call('HSET', KEYS[2], part, bytes)
+    end
   end
 end
 
@@ -36,15 +77,18 @@ local function drop(name)
     end
     events = events + n
   end
+  redis.call('HDEL', KEYS[2], 'q:' .. name)
   expire(name)
   local letters = prefix .. 'dead:' .. name
   if redis.call('XLEN', letters) == 0 then
+    redis.call('HDEL', KEYS[2], 'd:' .. name)
     redis.call('UNLINK', letters, prefix .. 'account:' .. name)
     redis.call('HDEL', KEYS[1], name)
   end
   return events
 end
 
+redis.call('HDEL', KEYS[1], '') -- no target: a full Redis takes what follows a command that needs no memory
 local wanted = {}
 for i = 5, #ARGV do
   wanted[ARGV[i]] = true
@@ -56,6 +100,7 @@ if not agreed then
 end
 for name in pairs(wanted) do
   expire(name)
+  recount(name)
 end
 local known = redis.call('HGETALL', KEYS[1])
 for i = 1, #known, 2 do
