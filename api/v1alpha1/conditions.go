@@ -164,6 +164,9 @@ const (
 	// ReasonDeadLettersFull: a target has as many dead letters as spec.retention.deadLetterLimit allows. Further events that it rejects
 	// wait in its queue until dead letters are replayed or discarded.
 	ReasonDeadLettersFull = "DeadLettersFull"
+	// ReasonBacklogFull: the webhook has as many bytes in Redis, pending events and dead letters, as the operator's --max-backlog-bytes
+	// allows. New events are rejected with 429, so that Heymarket sends them again, until targets have taken some.
+	ReasonBacklogFull = "BacklogFull"
 	// ReasonDurabilityUnknown: no receiver has told yet what Redis promises.
 	ReasonDurabilityUnknown = "DurabilityUnknown"
 )

@@ -119,6 +119,7 @@ func run(ctx context.Context, opts options, logger logr.Logger) error {
 		Traces:          opts.traces,
 
 		MaxConcurrentRollouts: opts.maxRollouts,
+		MaxBacklogBytes:       opts.maxBacklog,
 		Liveness:              liveness,
 
 		RedisIsolation: opts.redisIsolation, RedisRotation: opts.redisRotation, OperatorNamespace: os.Getenv("POD_NAMESPACE"),

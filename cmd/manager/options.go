@@ -13,6 +13,7 @@ import (
 	"strings"
 	"time"
 
+	"k8s.io/apimachinery/pkg/api/resource"
 	"k8s.io/apimachinery/pkg/util/validation"
 
 	"heymarket.dev/operator/internal/controller"
@@ -36,6 +37,7 @@ type options struct {
 	trustedProxies []string
 	traces         controller.Traces
 	maxRollouts    int
+	maxBacklog     int64 // bytes
 	networkPolicy  *controller.NetworkPolicy
 	leaderElect    bool
 	metricsAddress string
@@ -49,7 +51,7 @@ type options struct {
 // the flag and the remedy.
 func parseOptions(args []string, out io.Writer) (options, error) {
 	var o options
-	var hostTemplate, allowedHosts, annotations, labels, gateways, targets, proxies, namespaces, eventsFrom, operationsFrom, targetsIn, level string
+	var hostTemplate, allowedHosts, annotations, labels, gateways, targets, proxies, namespaces, eventsFrom, operationsFrom, targetsIn, maxBacklog, level string
 	var networkPolicies bool
 	f := flag.NewFlagSet("manager", flag.ContinueOnError)
 	f.SetOutput(io.Discard) // The caller says what is wrong, in one sentence.
@@ -70,6 +72,7 @@ func parseOptions(args []string, out io.Writer) (options, error) {
 	f.Float64Var(&o.traces.Ratio, "traces-ratio", 1, "`share` of traces that receivers record, from 0 to 1.")
 	f.StringVar(&namespaces, "namespaces", "", "comma separated `list` of namespaces to work in. Default: all.")
 	f.IntVar(&o.maxRollouts, "max-concurrent-rollouts", 10, "how `many` receivers roll at a time when this version of the operator replaces the Pods of another one; 0 for all at once.")
+	f.StringVar(&maxBacklog, "max-backlog-bytes", "", "`bytes`, such as 64Mi, that the pending events and dead letters of one webhook may take in the shared Redis; beyond it its new events are rejected with 429. Default: a tenth of Redis' maxmemory, or 256Mi where it has none.")
 	f.BoolVar(&networkPolicies, "network-policies", false, "shut receivers off by NetworkPolicies: in come events and questions for figures, out go the ways to Redis, targets and DNS. Needs POD_NAMESPACE.")
 	f.StringVar(&eventsFrom, "network-policy-events-from", "", "comma separated `list` of the namespaces from which events reach receivers, such as that of the ingress controller. Default: from anywhere.")
 	f.StringVar(&operationsFrom, "network-policy-operations-from", "", "comma separated `list` of the namespaces, besides the operator's own, that may reach the receivers' operations port, such as those of Prometheus and KEDA. Default: none.")
@@ -110,6 +113,13 @@ func parseOptions(args []string, out io.Writer) (options, error) {
 	}
 	if o.maxRollouts < 0 {
 		return o, fmt.Errorf("--max-concurrent-rollouts is %d; set 1 or more, or 0 for no limit", o.maxRollouts)
+	}
+	if maxBacklog != "" {
+		q, err := resource.ParseQuantity(maxBacklog)
+		if err != nil || q.Value() < 1<<20 {
+			return o, fmt.Errorf("--max-backlog-bytes is %q; set a quantity of at least 1Mi, such as 64Mi", maxBacklog)
+		}
+		o.maxBacklog = q.Value()
 	}
 	if o.logFormat != "json" && o.logFormat != "text" {
 		return o, fmt.Errorf("--log-format is %q; set json or text", o.logFormat)

@@ -30,6 +30,9 @@ func TestBadFlagsEndWithASentence(t *testing.T) {
 		{[]string{"--redis-url-file=f", "--redis-isolation=None"}, []string{"--redis-isolation", `"None"`, "Managed"}},
 		{[]string{"--redis-url-file=f", "--redis-isolation=Managed"}, []string{"--redis-isolation", "POD_NAMESPACE"}},
 		{[]string{"--redis-url-file=f", "--redis-rotation=5m"}, []string{"--redis-rotation", "5m", "1h"}},
+		{[]string{"--redis-url-file=f", "--max-backlog-bytes=64 MB"}, []string{"--max-backlog-bytes", "64 MB", "64Mi"}},
+		{[]string{"--redis-url-file=f", "--max-backlog-bytes=64"}, []string{"--max-backlog-bytes", "1Mi"}},
+		{[]string{"--redis-url-file=f", "--max-backlog-bytes=-1Gi"}, []string{"--max-backlog-bytes", "1Mi"}},
 		{[]string{"--redis-url-file=f", "--max-concurrent-rollouts=-1"}, []string{"--max-concurrent-rollouts", "-1", "no limit"}},
 		{[]string{"--redis-url-file=f", "--traces-endpoint=collector:4317"}, []string{"--traces-endpoint", "http://collector.observability:4318"}},
 		{[]string{"--redis-url-file=f", "--traces-endpoint=https://me:secret@collector"}, []string{"--traces-endpoint", "without a password"}},
@@ -128,14 +131,14 @@ func TestOptions(t *testing.T) {
 	t.Parallel()
 	o, err := parseOptions([]string{
 		"--redis-url-file=f", "--namespaces= a,b,,a", "--log-level=debug", "--log-format=text",
-		"--host-template={{.Name}}.example.com", "--metrics-bind-address=0", "--leader-elect", "--max-concurrent-rollouts=3",
+		"--host-template={{.Name}}.example.com", "--metrics-bind-address=0", "--leader-elect", "--max-concurrent-rollouts=3", "--max-backlog-bytes=64Mi",
 		"--gateway=gateways/public, gateways/internal", "--target-addresses=Public, 10.96.0.0/12,fd00:10::/112", "--trusted-proxies=10.244.0.0/16, fd00::/8",
 		"--traces-endpoint=http://collector.observability:4318", "--traces-ratio=0.25",
 	}, &bytes.Buffer{})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if !slices.Equal(o.namespaces, []string{"a", "b"}) || o.logLevel != slog.LevelDebug || !o.leaderElect || o.metricsAddress != "0" || o.maxRollouts != 3 {
+	if !slices.Equal(o.namespaces, []string{"a", "b"}) || o.logLevel != slog.LevelDebug || !o.leaderElect || o.metricsAddress != "0" || o.maxRollouts != 3 || o.maxBacklog != 64<<20 {
 		t.Errorf("options: %+v", o)
 	}
 	if want := (controller.Gateways{{Namespace: "gateways", Name: "public"}, {Namespace: "gateways", Name: "internal"}}); !slices.Equal(o.gateways, want) {

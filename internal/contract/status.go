@@ -53,6 +53,10 @@ type Status struct {
 	// Backlog is the sum of Pending over them. It is missing while Redis does not answer, so that an autoscaler does not take
 	// that for no work.
 	Backlog *int64 `json:"backlog,omitempty"`
+	// BacklogBytes are those of all pending events and dead letters, and BacklogFull says that events are rejected because they
+	// have reached the bound of the webhook.
+	BacklogBytes int64 `json:"backlogBytes,omitempty"`
+	BacklogFull  bool  `json:"backlogFull,omitempty"`
 	// Removal is how far the removal of the webhook's keys from Redis is; missing unless the receiver was started for it.
 	Removal *Removal `json:"removal,omitempty"`
 }

@@ -24,6 +24,7 @@ func (r *Reconciler) resolve(ctx context.Context, hook *v1alpha1.HeymarketWebhoo
 
 			TargetAddresses: r.Settings.TargetAddresses,
 			TrustedProxies:  r.Settings.TrustedProxies,
+			MaxBacklogBytes: r.Settings.MaxBacklogBytes,
 			Traces:          r.Settings.Traces,
 
 			KEDA: r.OptionalKinds.Served(desired.ScaledObjectKind),

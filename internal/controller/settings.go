@@ -40,6 +40,8 @@ type Settings struct {
 	NetworkPolicy *NetworkPolicy
 	// MaxConcurrentRollouts bounds how many receivers roll at a time because the operator is a new version; 0 means no bound.
 	MaxConcurrentRollouts int
+	// MaxBacklogBytes bounds what each webhook may have in the shared Redis; 0 means a share of what Redis may hold.
+	MaxBacklogBytes int64
 	// Namespaces to work in; empty means all.
 	Namespaces []string
 	// Liveness notes how long reconciles run; nil if nothing asks for it.

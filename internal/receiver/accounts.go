@@ -43,6 +43,8 @@ func newAccounts(read func() (map[string]stream.Account, error), up func() bool)
 	counter, gauge := prometheus.CounterValue, prometheus.GaugeValue
 	add(gauge, "events_pending", "Events accepted for a target and neither delivered nor given up, over all receivers.",
 		func(a stream.Account) int64 { return a.Pending })
+	add(gauge, "backlog_bytes", "Bytes of the pending events and dead letters of a target in Redis, over all receivers.",
+		func(a stream.Account) int64 { return a.Bytes })
 	add(gauge, "dead_letters", "Dead letters that are kept for a target.",
 		func(a stream.Account) int64 { return a.DeadLetters })
 	measure(gauge, "oldest_dead_letter_age_seconds", "Age of the oldest dead letter of a target; 0 without one.",

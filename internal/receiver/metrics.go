@@ -158,7 +158,7 @@ func (m *metrics) Answered(r ingest.Report) {
 func (m *metrics) logAnswer(r ingest.Report) {
 	level := slog.LevelInfo
 	switch {
-	case r.Reason == ingest.Unconfirmed || r.Reason == ingest.Backlog || r.Reason == ingest.Internal:
+	case r.Reason == ingest.Unconfirmed || r.Reason == ingest.Backlog || r.Reason == ingest.BacklogBytes || r.Reason == ingest.Internal:
 		level = slog.LevelError
 	case r.Reason == ingest.RateLimited:
 		level = slog.LevelDebug // a flood must not become one of the logs; the counter tells

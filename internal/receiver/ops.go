@@ -120,8 +120,12 @@ func (r *Receiver) status() contract.Status {
 		account := all[t.Name]
 		if s.Backlog != nil {
 			*s.Backlog += account.Pending
+			s.BacklogBytes += account.Bytes
 		}
 		s.Targets = append(s.Targets, r.target(t.Name, account, time.Now()))
+	}
+	if s.Backlog != nil {
+		s.BacklogFull = r.quota.reached(s.BacklogBytes, r.quota.bytes(r.store.MaxMemory()))
 	}
 	return s
 }

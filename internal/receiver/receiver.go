@@ -86,6 +86,7 @@ type Receiver struct {
 	crowd   *ingest.Connections
 	pool    *forward.Pool
 	limits  atomic.Pointer[stream.Limits]
+	quota   quota
 	inForce atomic.Pointer[files]
 
 	gates sync.Map                      // target name → *forward.Gate
@@ -270,8 +271,13 @@ type appender struct{ *Receiver }
 
 // Append implements ingest.Store.
 func (a appender) Append(ctx context.Context, id event.Identity, e event.Event, targets []string) (event.Judgement, string, error) {
-	appended, err := a.store.Append(ctx, id, e, targets, *a.limits.Load())
+	limits := *a.limits.Load()
+	limits.Bytes = a.quota.bytes(a.store.MaxMemory())
+	appended, err := a.store.Append(ctx, id, e, targets, limits)
 	switch {
+	case errors.Is(err, stream.ErrQuota):
+		a.quota.full.Store(true)
+		return "", "", fmt.Errorf("%w: %w", ingest.ErrQuota, err)
 	case errors.Is(err, stream.ErrFull):
 		return "", "", fmt.Errorf("%w: %w", ingest.ErrFull, err)
 	case err != nil:

@@ -15,7 +15,7 @@ type standings struct {
 	of      *Receiver
 	pending func(target string) bool
 
-	durability, circuit, failing, clock, room, retention, tokens *prometheus.Desc
+	durability, circuit, failing, clock, room, bytes, retention, tokens *prometheus.Desc
 }
 
 func newStandings(r *Receiver, accounts func() (map[string]stream.Account, error)) *standings {
@@ -28,7 +28,9 @@ func newStandings(r *Receiver, accounts func() (map[string]stream.Account, error
 		},
 		failing: prometheus.NewDesc(name("target_failing"),
 			"1 while this receiver's attempts to deliver to a target fail, by the class of the latest error; absent while none does.", []string{"target", "class"}, nil),
-		retention:  prometheus.NewDesc(name("dead_letter_retention_seconds"), "How long dead letters are kept.", nil, nil),
+		retention: prometheus.NewDesc(name("dead_letter_retention_seconds"), "How long dead letters are kept.", nil, nil),
+		bytes: prometheus.NewDesc(name("backlog_limit_bytes"),
+			"How many bytes the pending events and dead letters of all targets may have together; beyond it new events are rejected. Absent without a limit.", nil, nil),
 		tokens:     prometheus.NewDesc(name("tokens"), "How many tokens are accepted: 2 while a rotation is under way.", nil, nil),
 		durability: prometheus.NewDesc(name("durable"), "1 when Redis takes writes and promises to keep what it has confirmed, else 0. Absent until it has been asked.", nil, nil),
 		circuit: prometheus.NewDesc(name("target_circuit"),
@@ -45,6 +47,7 @@ func (s *standings) Describe(ch chan<- *prometheus.Desc) {
 	ch <- s.circuit
 	ch <- s.clock
 	ch <- s.room
+	ch <- s.bytes
 	ch <- s.failing
 	ch <- s.retention
 	ch <- s.tokens
@@ -60,6 +63,9 @@ func (s *standings) Collect(ch chan<- prometheus.Metric) {
 	}
 	f := s.of.inForce.Load()
 	gauge(s.room, float64(f.config.Retention.DeadLetterLimit))
+	if limit := s.of.quota.bytes(s.of.store.MaxMemory()); limit > 0 {
+		gauge(s.bytes, float64(limit))
+	}
 	gauge(s.retention, f.config.Retention.DeadLetters.Std().Seconds())
 	gauge(s.tokens, float64(len(f.tokens)))
 	if skew := s.of.skew.Load(); skew != nil {

@@ -465,6 +465,7 @@ func TestDurable(t *testing.T) {
 			f.Ready, f.Reports, f.Children = nil, nil, nil
 			w.Rejected = failure(desired.Deployment.Child)
 		}, v1alpha1.ReasonNotDeployed, false, 0, []string{"not accepted"}},
+		"no more bytes":   {reports(fine, contract.Status{Redis: contract.RedisOK, Durable: true, BacklogFull: true}), v1alpha1.ReasonBacklogFull, false, 0, []string{"--max-backlog-bytes"}},
 		"below the limit": {letters(9, 0), v1alpha1.ReasonDurable, true, 0, nil},
 		"at the limit":    {letters(10, 9), v1alpha1.ReasonDeadLettersFull, false, 0, []string{"deadLetterLimit: crm."}},
 		"above the limit": {letters(11, 9), v1alpha1.ReasonDeadLettersFull, false, 0, []string{"deadLetterLimit: crm."}},

@@ -35,6 +35,9 @@ func Durable(f Facts, w Writes) *Condition {
 			c.Again = askAgain(f, metav1.ConditionTrue)
 		}
 		return c
+	case slices.ContainsFunc(f.Reports, func(r contract.Status) bool { return r.BacklogFull }):
+		return False(v1alpha1.ReasonBacklogFull, "Pending events and dead letters take as much of Redis as one webhook may use, so new events are rejected with 429: "+
+			"fix or resume the targets that do not take events, or replay or discard dead letters; the limit is the operator's --max-backlog-bytes.")
 	case len(full) > 0:
 		return False(v1alpha1.ReasonDeadLettersFull, "%s", Bounded(fmt.Sprintf(
 			"Targets at spec.retention.deadLetterLimit: %s. Events that these reject wait in their queues: replay or discard dead letters, or raise the limit.",
@@ -43,7 +46,7 @@ func Durable(f Facts, w Writes) *Condition {
 	return True(v1alpha1.ReasonDurable, "Redis is durable: maxmemory-policy is noeviction and the append-only file is on.")
 }
 
-var durableAlarms = only(v1alpha1.ReasonNotDurable, v1alpha1.ReasonRedisUnreachable, v1alpha1.ReasonDeadLettersFull)
+var durableAlarms = only(v1alpha1.ReasonNotDurable, v1alpha1.ReasonRedisUnreachable, v1alpha1.ReasonDeadLettersFull, v1alpha1.ReasonBacklogFull)
 
 // redisProblems are those that the Pods report, sorted. otherVersion means that a Pod reports one that this version does not
 // know, unknown that one has no verdict yet, or that there are no reports.

@@ -42,6 +42,8 @@ func receiverConfig(in Input) (config.Config, error) {
 		LogLevel:       string(spec.Receiver.LogLevel),
 		Addresses:      config.Addresses{DenyPrivate: in.TargetAddresses.Public, AllowNetworks: in.TargetAddresses.AndNetworks},
 		TrustedProxies: in.TrustedProxies,
+
+		MaxBacklogBytes: in.MaxBacklogBytes,
 	}
 	if p := spec.Token.PreviousSecretKeyRef; p != nil {
 		c.TokenFiles = append(c.TokenFiles, previousToken(*p).file())
@@ -49,6 +51,7 @@ func receiverConfig(in Input) (config.Config, error) {
 	c.RestrictRedis = spec.Redis != nil
 	switch {
 	case spec.Redis != nil:
+		c.MaxBacklogBytes = -1 // others do not share it
 		c.RedisURLFile = redisURL(*spec.Redis).file()
 		if ca := spec.Redis.CASecretKeyRef; ca != nil {
 			c.RedisCAFile = certificates("spec.redis.caSecretKeyRef", *ca).file()

@@ -70,6 +70,8 @@ type Input struct {
 	TargetAddresses TargetAddresses
 	// TrustedProxies are the networks (CIDR) whose word receivers take for a sender's address.
 	TrustedProxies []string
+	// MaxBacklogBytes bounds what the resource may have in the shared Redis; 0 means a share of what Redis may hold.
+	MaxBacklogBytes int64
 	// Traces say where receivers send spans of what they do.
 	Traces Traces
 	// Gateways are those that an HTTPRoute attaches to which names none.

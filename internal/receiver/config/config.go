@@ -43,11 +43,15 @@ const (
 	DefaultMaxInFlight         = 32
 	DefaultMaxBodyBytes        = 1 << 20
 	DefaultMaxBacklog          = 1_000_000
-	DefaultDeadLetterAge       = 14 * 24 * time.Hour
-	DefaultDeadLetterLimit     = 10_000
-	ConsentInFlight            = 4
-	MaxTargets                 = 16
-	MaxRetryStatuses           = 32
+	// DefaultBacklogShare is the part of Redis' maxmemory that one webhook may fill: one tenth.
+	DefaultBacklogShare = 10
+	// DefaultMaxBacklogBytes is how much it may fill of a Redis without maxmemory.
+	DefaultMaxBacklogBytes = 256 << 20
+	DefaultDeadLetterAge   = 14 * 24 * time.Hour
+	DefaultDeadLetterLimit = 10_000
+	ConsentInFlight        = 4
+	MaxTargets             = 16
+	MaxRetryStatuses       = 32
 
 	// maxDuration and maxTimeout keep sums of durations from overflowing; the CRD's bounds are tighter.
 	maxDuration = Duration(10 * 365 * 24 * time.Hour)
@@ -127,6 +131,9 @@ type Config struct {
 	MaxBodyBytes int64 `json:"maxBodyBytes,omitzero"`
 	// MaxBacklog bounds the unsettled events of one target; at the bound the answer is 429. Zero means DefaultMaxBacklog.
 	MaxBacklog int64 `json:"maxBacklog,omitzero"`
+	// MaxBacklogBytes bounds what the webhook has in Redis, pending events and dead letters of all targets together; beyond it the
+	// answer is 429. Zero means a share of what Redis may hold, see DefaultBacklogShare, and a negative number no bound.
+	MaxBacklogBytes int64 `json:"maxBacklogBytes,omitzero"`
 }
 
 // Webhook names the HeymarketWebhook that a receiver serves. Together the two make the prefix of its Redis keys and a

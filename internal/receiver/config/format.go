@@ -17,6 +17,7 @@ var introduced = map[string]int{
 	"restrictRedis":              3,
 	"targets[].retry.statuses":   3,
 	"deduplication.retryHorizon": 3,
+	"maxBacklogBytes":            3,
 }
 
 // formatOf is the lowest format that has every member of an encoded configuration.

@@ -33,6 +33,7 @@ const (
 	RateLimited  Reason = "rate_limited"  // 429: too many wrong tokens from one client
 	WrongWebhook Reason = "webhook_id"    // 403
 	Backlog      Reason = "backlog"       // 429
+	BacklogBytes Reason = "backlog_bytes" // 429
 	Unconfirmed  Reason = "not_confirmed" // 503
 	Internal     Reason = "internal"      // 500: a mistake of ours
 )
@@ -40,7 +41,7 @@ const (
 // Reasons are all reasons.
 func Reasons() []Reason {
 	return []Reason{
-		UnknownPath, Method, MediaType, TooLarge, Unreadable, Malformed, WrongToken, RateLimited, WrongWebhook, Backlog, Unconfirmed, Internal,
+		UnknownPath, Method, MediaType, TooLarge, Unreadable, Malformed, WrongToken, RateLimited, WrongWebhook, Backlog, BacklogBytes, Unconfirmed, Internal,
 	}
 }
 
@@ -91,7 +92,7 @@ func answer(w http.ResponseWriter, r Report, c *connection) {
 	case RateLimited:
 		header.Set("Retry-After", retryAfterOne)
 		header["Connection"] = closes // the body may be unread, and a guesser pays for each connection
-	case Backlog:
+	case Backlog, BacklogBytes:
 		header.Set("Retry-After", "30")
 	case Unconfirmed:
 		header.Set("Retry-After", "5")
@@ -111,6 +112,7 @@ var sentences = map[Reason]func(Report) string{
 	WrongWebhook: plain(`The member "id" names another webhook than the one that this URL belongs to.`),
 	RateLimited:  plain("Too many requests with a wrong token. Compare the token of this webhook, and send this event again later."),
 	Backlog:      plain("Too many events wait for a target. Nothing was stored; send this event again later."),
+	BacklogBytes: plain("This webhook has as many events waiting as it may have. Nothing was stored; send this event again later."),
 	Internal:     plain("The receiver failed on this event. Send it again later, and tell whoever runs it."),
 	Unconfirmed:  plain("The event could not be stored safely. Send it again later."),
 }

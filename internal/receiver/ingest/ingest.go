@@ -25,6 +25,9 @@ type Store interface {
 // ErrFull is what a Store's error must wrap when a target's queue is at its bound and nothing has been stored.
 var ErrFull = errors.New("a target's queue is full")
 
+// ErrQuota is what a Store's error must wrap when the webhook has stored as many bytes as it may have and nothing has been stored.
+var ErrQuota = errors.New("the webhook has stored as many bytes as it may have")
+
 // Observer is told about every request after its answer is decided. It must not block.
 type Observer interface {
 	Answered(Report)
@@ -308,6 +311,8 @@ func (r *rules) store(ctx context.Context, d *event.Delivery, store Store, e eve
 	switch {
 	case errors.Is(err, ErrFull):
 		report = refuse(http.StatusTooManyRequests, Backlog, err)
+	case errors.Is(err, ErrQuota):
+		report = refuse(http.StatusTooManyRequests, BacklogBytes, err)
 	case err != nil:
 		report = refuse(http.StatusServiceUnavailable, Unconfirmed, err)
 	case !judgement.Stored():

@@ -12,7 +12,7 @@ import (
 //go:embed accounts.lua
 var accountsSource string
 
-var accountsScript = newScript(accountsSource)
+var accountsScript = newScript(bytesSource + accountsSource)
 
 // Account is what became of the events of one target, over all receivers of the webhook, and how many there are at the
 // same moment. It begins with the first event that is stored for the target.
@@ -26,6 +26,8 @@ type Account struct {
 	Discarded int64
 	// Malformed are entries and members in the target's keys that no receiver wrote; they were set aside.
 	Malformed int64
+	// Bytes are those of the target's pending events and dead letters.
+	Bytes int64
 	// Pending events are accepted and neither delivered nor given up; they wait, are under way, or will be retried.
 	Pending int64
 	// DeadLetters were given up and are kept for a person to look at.
@@ -47,7 +49,7 @@ func (a Account) Unaccounted() int64 {
 
 // Accounts returns the account of each named target, in the same order, all read at one moment.
 func (s *Store) Accounts(ctx context.Context, targets []string) ([]Account, error) {
-	var keys []string
+	keys := []string{s.bytesKey()}
 	for _, t := range targets {
 		keys = append(keys, s.accountKeys(t)...)
 	}
@@ -56,7 +58,7 @@ func (s *Store) Accounts(ctx context.Context, targets []string) ([]Account, erro
 		return nil, fmt.Errorf("read accounts: %w", err)
 	}
 	counts, err := reply.AsIntSlice()
-	const each = 13
+	const each = 14
 	if err != nil || len(counts) != each*len(targets) {
 		return nil, fmt.Errorf("read accounts: %w", errReply)
 	}
@@ -64,18 +66,18 @@ func (s *Store) Accounts(ctx context.Context, targets []string) ([]Account, erro
 	for i := range out {
 		c := counts[each*i:]
 		out[i] = Account{
-			Stored: c[0], Replayed: c[1], Delivered: c[2], Dead: c[3], Dropped: c[4], Discarded: c[5], Malformed: c[6], Pending: c[7], DeadLetters: c[8],
-			OldestDeadLetter: max(time.Duration(c[9])*time.Millisecond, 0),
+			Stored: c[0], Replayed: c[1], Delivered: c[2], Dead: c[3], Dropped: c[4], Discarded: c[5], Malformed: c[6], Bytes: c[7], Pending: c[8], DeadLetters: c[9],
+			OldestDeadLetter: max(time.Duration(c[10])*time.Millisecond, 0),
 		}
 		for n, lane := range event.Lanes() {
-			if age := c[10+n]; age >= 0 {
+			if age := c[11+n]; age >= 0 {
 				if out[i].Oldest == nil {
 					out[i].Oldest = map[event.Lane]time.Duration{}
 				}
 				out[i].Oldest[lane] = time.Duration(age) * time.Millisecond
 			}
 		}
-		if due := c[12]; due >= 0 {
+		if due := c[13]; due >= 0 {
 			out[i].NextRetry = new(time.Duration(due) * time.Millisecond)
 		}
 	}

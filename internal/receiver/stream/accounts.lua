@@ -1,8 +1,9 @@
 -- Reads the accounts of targets and what they have to add up to, see append.lua, at one moment, and for how long what is
 -- there has been waiting, by the clock of Redis.
 --
--- KEYS     for each target: its account, its dead letters, and for each of its two lanes its queue and its retries
--- returns  for each target: stored, replayed, delivered, dead, dropped, discarded, malformed, pending, dead letters, the age
+-- KEYS     1 the bytes of the webhook, see bytes.lua; then for each target: its account, its dead letters, and for each of its
+--          two lanes its queue and its retries
+-- returns  for each target: stored, replayed, delivered, dead, dropped, discarded, malformed, bytes, pending, dead letters, the age
 --          (ms) of its oldest dead letter, the ages (ms) of the oldest event in each lane, -1 for none, and the time (ms)
 --          until its next retry is due, -1 for none, 0 for one that is overdue
 local time = redis.call('TIME')
@@ -17,11 +18,16 @@ local function age(stream)
 end
 
 local reply = {}
-for i = 1, #KEYS, 6 do
+for i = 2, #KEYS, 6 do
   local counts = redis.call('HMGET', KEYS[i], 'stored', 'replayed', 'delivered', 'dead', 'dropped', 'discarded', 'malformed')
   for _, count in ipairs(counts) do
     reply[#reply + 1] = tonumber(count or 0)
   end
+  local bytes = 0
+  for _, part in ipairs(redis.call('HMGET', KEYS[1], field('q', KEYS[i]), field('d', KEYS[i]))) do
+    bytes = bytes + math.max(0, tonumber(part or 0) or 0)
+  end
+  reply[#reply + 1] = bytes
   reply[#reply + 1] = redis.call('XLEN', KEYS[i + 2]) + redis.call('XLEN', KEYS[i + 4])
   reply[#reply + 1] = redis.call('XLEN', KEYS[i + 1])
   reply[#reply + 1] = age(KEYS[i + 1])

@@ -40,6 +40,9 @@ func (s *Store) Check(ctx context.Context) []contract.Problem {
 			problems = append(problems, Problem(err))
 		} else {
 			problems = append(problems, judge(info)...)
+			if bytes, err := strconv.ParseInt(info["maxmemory"], 10, 64); err == nil {
+				s.maxMemory.Store(bytes)
+			}
 		}
 	}
 	slices.Sort(problems)

@@ -303,8 +303,8 @@ func doneRow() scriptRow {
 
 func accountsRow() scriptRow {
 	return scriptRow{
-		files:   []string{"accounts.lua"},
-		keys:    []string{"account:crm", "dead:crm", "q:crm:general", "q:crm:consent"},
+		files:   []string{"accounts.lua", "bytes.lua"},
+		keys:    []string{"bytes", "account:crm", "dead:crm", "q:crm:general", "q:crm:consent"},
 		prepare: func(t *testing.T, s *stream.Store) { t.Helper(); appendTo(t, s, 1, target) },
 		run: func(t *testing.T, s *stream.Store) error {
 			t.Helper()

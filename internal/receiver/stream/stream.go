@@ -64,6 +64,8 @@ type Store struct {
 	// opened and held are the connections, and the bytes of answers under way on them.
 	opened, held atomic.Int64
 	doubted      chan struct{}
+	// maxMemory is what INFO said last, in bytes; 0: no bound, or not asked yet.
+	maxMemory atomic.Int64
 }
 
 type connection struct{ rueidis.Client }
@@ -279,6 +281,9 @@ func decodeAppended(reply rueidis.RedisMessage) (code int64, id string, err erro
 	}
 	return code, id, nil
 }
+
+// MaxMemory is how many bytes Redis may hold, as of the last Check; 0: as many as it likes, or not known yet.
+func (s *Store) MaxMemory() int64 { return s.maxMemory.Load() }
 
 func milliseconds(d time.Duration) string { return strconv.FormatInt(d.Milliseconds(), 10) }
 
