@@ -13,8 +13,8 @@ import (
 // hold up Redis by an endless one, or use a mistake in Redis's Lua to run code as another user. Nor is SCAN, which shows the
 // names of all keys whatever the user may read.
 var commands = strings.Fields("ping info role cluster|slots cluster|shards evalsha " +
-	"time exists get set del unlink hget hmget hset hincrby hdel hgetall zadd zrem zrange " +
-	"xadd xlen xrange xdel xtrim xack xclaim xautoclaim xpending xreadgroup xgroup|create xgroup|delconsumer xinfo|consumers xinfo|stream")
+	"time exists get set del unlink hget hmget hset hincrby hdel hgetall hvals zadd zrem zrange " +
+	"xadd xlen xrange xdel xack xclaim xautoclaim xpending xreadgroup xgroup|create xgroup|delconsumer xinfo|consumers xinfo|stream")
 
 // sentinelCommands are all that a receiver needs of a Sentinel.
 var sentinelCommands = strings.Fields("ping sentinel|get-master-addr-by-name sentinel|sentinels subscribe unsubscribe")

@@ -217,7 +217,8 @@ func TestRestrictedConnections(t *testing.T) {
 	s.Restrict(&address.Policy{AllowLoopback: true})
 	for _, node := range []string{"240.0.0.1", "255.255.255.254"} {
 		slots := fmt.Sprintf("*1\r\n*3\r\n:0\r\n:16383\r\n*3\r\n$%d\r\n%s\r\n:80\r\n$1\r\nx\r\n", len(node), node)
-		err := s.Connect(t.Context(), "redis://"+hostileServer(t, "CLUSTER", slots)+"?addr=127.0.0.1:1", nil)
+		server := hostileServer(t, "CLUSTER", slots)
+		err := s.Connect(t.Context(), "redis://"+server+"?addr="+server, nil)
 		if err == nil {
 			_, err = s.RemoveKeys(t.Context()) // where the keys are
 		}
