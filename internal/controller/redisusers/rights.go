@@ -14,7 +14,7 @@ import (
 // names of all keys whatever the user may read.
 var commands = strings.Fields("ping info role cluster|slots cluster|shards evalsha " +
 	"time exists get set del unlink hget hmget hset hincrby hdel hgetall hvals zadd zrem zrange " +
-	"xadd xlen xrange xdel xack xclaim xautoclaim xpending xreadgroup xgroup|create xgroup|delconsumer xinfo|consumers xinfo|stream")
+	"xadd xlen xrange xdel xtrim xack xclaim xautoclaim xpending xreadgroup xgroup|create xgroup|delconsumer xinfo|consumers xinfo|stream")
 
 // sentinelCommands are all that a receiver needs of a Sentinel.
 var sentinelCommands = strings.Fields("ping sentinel|get-master-addr-by-name sentinel|sentinels subscribe unsubscribe")

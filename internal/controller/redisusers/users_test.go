@@ -110,7 +110,7 @@ func connect(t *testing.T, url string, ca []byte, namespace string) (*stream.Sto
 	return s, err
 }
 
-var limits = stream.Limits{Window: time.Hour, Backlog: 1000}
+var limits = stream.Limits{Window: time.Hour, Backlog: 1000, Bytes: 1 << 20}
 
 func newEvent(n byte) (event.Identity, event.Event) {
 	key := event.Key{n}

@@ -200,7 +200,7 @@ func TestSentinelWithAPassword(t *testing.T) {
 var tenantRules = strings.Fields("on >secret ~hmw:{staging/* resetchannels -@all " +
 	"+hello +auth +ping +info +client|setname +cluster|slots +cluster|shards +select " +
 	"+eval +evalsha +time +exists +get +set +del +unlink +pexpire +hget +hset +hdel +hgetall +hvals +hmget +hincrby " +
-	"+zadd +zrem +zrange +xadd +xlen +xrange +xdel +xack +xclaim +xautoclaim +xpending +xreadgroup +xgroup +xinfo")
+	"+zadd +zrem +zrange +xadd +xlen +xrange +xdel +xtrim +xack +xclaim +xautoclaim +xpending +xreadgroup +xgroup +xinfo")
 
 func TestAnACLFencesOneNamespaceFromAnother(t *testing.T) {
 	t.Parallel()
