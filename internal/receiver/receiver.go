@@ -126,7 +126,7 @@ func New(o Options) (*Receiver, error) {
 	}
 	r.pool = forward.NewPool(r.reached)
 	r.redisChanged = make(chan struct{}, 1)
-	r.redis = &redisHealth{store: r.store, log: o.Log, began: time.Now(), clocksDiffer: r.readClock}
+	r.redis = &redisHealth{store: r.store, log: o.Log, began: time.Now(), clocksDiffer: r.readClock, begun: make(chan struct{}, 1)}
 	r.taken = &deliveries{Observer: r.metrics}
 	scraped := cached(r.accounts)
 	r.metrics.register.MustRegister(newAccounts(scraped, func() bool { return r.redis.verdict().accepting() }), newStandings(r, scraped))

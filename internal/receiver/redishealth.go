@@ -29,6 +29,8 @@ type redisHealth struct {
 	current   atomic.Pointer[redisVerdict]
 	connected atomic.Bool
 	troubled  time.Time // since when there have been problems; zero: there are none
+	// begun receives a value when problems begin, so that their end is noticed soon.
+	begun chan struct{}
 }
 
 // redisVerdict is what was found at one time.
@@ -115,14 +117,21 @@ func (h *redisHealth) judge(problems []contract.Problem, err error) {
 	switch {
 	case len(problems) > 0 && h.troubled.IsZero():
 		h.troubled = now.at
+		select {
+		case h.begun <- struct{}{}:
+		default:
+		}
 	case len(problems) == 0 && !h.troubled.IsZero():
 		h.log.Info("Redis works again", "away_ms", time.Since(h.troubled).Milliseconds())
 		h.troubled = time.Time{}
 	}
 }
 
-// storeFails reports that Redis accepts no events.
-func (r *Receiver) storeFails() bool { return !r.redis.verdict().accepting() }
+// storeFails takes the error of a queue and reports that Redis accepts no events.
+func (r *Receiver) storeFails(err error) bool {
+	r.redis.failed(err)
+	return !r.redis.verdict().accepting()
+}
 
 // reportRedis puts a verdict into a status.
 func reportRedis(s *contract.Status, v redisVerdict) {
@@ -157,6 +166,7 @@ func (r *Receiver) watchRedis(ctx context.Context) {
 			next.Stop()
 			return
 		case <-next.C:
+		case <-r.redis.begun:
 		case <-r.redisChanged:
 			r.connect(ctx)
 		case <-r.store.Doubted():

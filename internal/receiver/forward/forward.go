@@ -72,9 +72,9 @@ type Options struct {
 	Sender Sender
 	// Check, when set, says why an event can never be sent, or nil. Such an event is given up without an attempt.
 	Check func(context.Context, event.Event) error
-	// StoreFails, when set, reports that the store itself fails, which those who watch it log once. Then a worker does not log
-	// that its queue fails as well.
-	StoreFails func() bool
+	// StoreFails, when set, takes the error of a queue and reports that the store itself fails, which is logged once for all. Then
+	// a worker does not log that its queue fails as well.
+	StoreFails func(error) bool
 	// ClocksDiffer, when set, reports that the age of events is not known. Then no event is given up for its age.
 	ClocksDiffer func() bool
 	Observer     Observer
@@ -165,7 +165,7 @@ func (w *Worker) Run(taking, sending context.Context) {
 
 func (w *Worker) logUntaken(ctx context.Context, err error) {
 	level := slog.LevelWarn
-	if w.StoreFails != nil && w.StoreFails() {
+	if w.StoreFails != nil && w.StoreFails(err) {
 		level = slog.LevelDebug
 	}
 	w.Log.Log(ctx, level, "events cannot be taken, trying again", "target", w.Target, "lane", w.Lane, "error", err)
