@@ -20,6 +20,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/metrics/server"
 
 	"heymarket.dev/operator/internal/controller"
+	"heymarket.dev/operator/internal/controller/source"
 )
 
 // version is set by -ldflags "-X main.version=…".
@@ -66,7 +67,7 @@ func realMain(ctx context.Context, args []string, stdout, stderr io.Writer) int 
 }
 
 func run(ctx context.Context, opts options, logger logr.Logger) error {
-	redis, err := controller.OpenRedisFiles(opts.redisURLFile, opts.redisCAFile)
+	redis, err := source.OpenRedisFiles(opts.redisURLFile, opts.redisCAFile)
 	if err != nil {
 		return err
 	}

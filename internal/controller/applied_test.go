@@ -19,6 +19,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"heymarket.dev/operator/api/v1alpha1"
+	"heymarket.dev/operator/internal/controller/source"
 )
 
 // mutate lets an admission policy change every object of a resource that is written in the world's namespace, by a CEL
@@ -135,7 +136,7 @@ func TestAdmissionPoliciesThatChangeChildren(t *testing.T) {
 			w := newWorld(t)
 			w.mutate("apps", "deployments", c.patch, c.expression, probeDeployment)
 			w.secret("heymarket", map[string]string{"token": canary})
-			w.r.Rollouts = newRollouts(1, w.r.Settings.ReceiverImage, w.person)
+			w.r.Rollouts = source.NewRollouts(1, w.r.Settings.ReceiverImage, client.NewNamespacedClient(w.person, w.namespace))
 			w.webhook(smallest)
 			w.reconcile()
 			w.rollOut(2)
@@ -146,8 +147,9 @@ func TestAdmissionPoliciesThatChangeChildren(t *testing.T) {
 			for range 3 {
 				w.quiet()
 			}
-			if n := len(w.r.Rollouts.admitted); n != 0 {
-				t.Errorf("%d places for rollouts are taken, want none", n)
+			other := &appsv1.Deployment{ObjectMeta: metav1.ObjectMeta{Namespace: w.namespace, Name: "other-receiver"}}
+			if free, err := w.r.Rollouts.Admit(t.Context(), other); err != nil || !free {
+				t.Errorf("the only slot for rollouts is taken (%v), want it free", err)
 			}
 			// The operator is restarted.
 			w.r.applied = appliedMemory{}

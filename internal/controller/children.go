@@ -7,6 +7,7 @@ import (
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"heymarket.dev/operator/api/v1alpha1"
@@ -43,7 +44,7 @@ func (r *Reconciler) readChild(ctx context.Context, hook *v1alpha1.HeymarketWebh
 	}
 	obj, key := client.Object(c.New()), childKey(hook, c)
 	if c.Optional && !wanted {
-		obj = metadataOf(c.GroupVersionKind)
+		obj = c.Metadata()
 	}
 	err := r.Client.Get(ctx, key, obj)
 	if err == nil && isHollow(obj) {
@@ -71,6 +72,12 @@ func (r *Reconciler) readChild(ctx context.Context, hook *v1alpha1.HeymarketWebh
 		return nil, &condition.Taken{Child: c, Name: key.Name, Deleting: !obj.GetDeletionTimestamp().IsZero()}, nil
 	}
 	return nil, nil, nil
+}
+
+// OptionalKinds are those that not every cluster serves.
+type OptionalKinds interface {
+	// Served reports whether the API server serves the kind and its objects are watched.
+	Served(kind schema.GroupVersionKind) bool
 }
 
 // served reports whether the cluster has the kind of the child.

@@ -12,11 +12,12 @@ import (
 
 	"heymarket.dev/operator/api/v1alpha1"
 	"heymarket.dev/operator/internal/controller/desired"
+	"heymarket.dev/operator/internal/controller/source"
 )
 
-// referrers asks a cache with the index indexSecret.
+// referrers asks a cache with the index source.IndexSecret.
 func referrers(ctx context.Context, webhooks client.Reader, namespace, secret string) ([]*v1alpha1.HeymarketWebhook, error) {
-	return find(ctx, webhooks, "refer to a Secret", client.InNamespace(namespace), client.MatchingFields{indexSecret: secret})
+	return find(ctx, webhooks, "refer to a Secret", client.InNamespace(namespace), client.MatchingFields{source.IndexSecret: secret})
 }
 
 // wakeReferrers wakes the HeymarketWebhooks that refer to a Secret in which another one has its token, now or before: what they

@@ -37,6 +37,7 @@ import (
 	"heymarket.dev/operator/internal/apiservertest"
 	"heymarket.dev/operator/internal/contract"
 	"heymarket.dev/operator/internal/controller/desired"
+	"heymarket.dev/operator/internal/controller/source"
 	"heymarket.dev/operator/internal/receiver/redistest"
 	"heymarket.dev/operator/internal/receiver/stream"
 	"heymarket.dev/operator/internal/testenv"
@@ -133,9 +134,9 @@ func (w *world) manage(cfg *rest.Config, namespaces ...string) string {
 		ca = filepath.Join(filepath.Dir(file), caFile)
 		w.do(os.WriteFile(ca, w.redisCA, 0o600))
 	}
-	redis, err := OpenRedisFiles(file, ca)
+	redis, err := source.OpenRedisFiles(file, ca)
 	w.do(err)
-	redis.period = 20 * time.Millisecond
+	redis.Period = 20 * time.Millisecond
 
 	mgr, err := ctrl.NewManager(w.writes.count(cfg), ctrl.Options{
 		Scheme:     Scheme(),

@@ -23,6 +23,7 @@ import (
 	"heymarket.dev/operator/api/v1alpha1"
 	"heymarket.dev/operator/internal/apiservertest"
 	"heymarket.dev/operator/internal/controller/desired"
+	"heymarket.dev/operator/internal/controller/source"
 	"heymarket.dev/operator/internal/testenv"
 )
 
@@ -154,7 +155,7 @@ func (m misconfiguration) start(t *testing.T) string {
 			t.Fatal(err)
 		}
 	}
-	_, err := OpenRedisFiles(url, ca)
+	_, err := source.OpenRedisFiles(url, ca)
 	if err == nil {
 		t.Fatal("it starts")
 	}

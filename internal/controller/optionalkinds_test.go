@@ -9,6 +9,7 @@ import (
 	autoscalingv1 "k8s.io/api/autoscaling/v1"
 	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/utils/ptr"
@@ -41,7 +42,8 @@ func (w *world) removeExtensions() {
 	installed = sync.Once{}
 	w.eventually("a cluster without them", func() bool {
 		return !slices.ContainsFunc(crds.CRDs, func(crd *apiextensionsv1.CustomResourceDefinition) bool {
-			known := metadataOf(apiextensionsv1.SchemeGroupVersion.WithKind("CustomResourceDefinition"))
+			known := &metav1.PartialObjectMetadata{}
+			known.SetGroupVersionKind(apiextensionsv1.SchemeGroupVersion.WithKind("CustomResourceDefinition"))
 			return !apierrors.IsNotFound(w.person.Get(w.t.Context(), client.ObjectKeyFromObject(crd), known))
 		})
 	})

@@ -12,6 +12,7 @@ import (
 	"heymarket.dev/operator/api/v1alpha1"
 	"heymarket.dev/operator/internal/controller/condition"
 	"heymarket.dev/operator/internal/controller/desired"
+	"heymarket.dev/operator/internal/controller/source"
 )
 
 // FieldOwner is the field manager of everything that the operator writes.
@@ -51,7 +52,7 @@ type Reconciler struct {
 	// Pods asks receiver Pods which configuration they serve.
 	Pods PodStatus
 	// Rollouts lets receivers roll upon an upgrade; nil means at once.
-	Rollouts *Rollouts
+	Rollouts *source.Rollouts
 	// Claimants returns the HeymarketWebhooks that claim a host and path, see Settings.claims.
 	Claimants func(ctx context.Context, claim string) ([]*v1alpha1.HeymarketWebhook, error)
 	// Referrers returns the HeymarketWebhooks of a namespace that refer to a Secret.

@@ -9,17 +9,15 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
-	"k8s.io/client-go/util/workqueue"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/log"
-	"sigs.k8s.io/controller-runtime/pkg/reconcile"
-	"sigs.k8s.io/controller-runtime/pkg/source"
 
 	"heymarket.dev/operator/api/v1alpha1"
 	"heymarket.dev/operator/internal/contract"
 	"heymarket.dev/operator/internal/controller/condition"
 	"heymarket.dev/operator/internal/controller/desired"
 	"heymarket.dev/operator/internal/controller/redisusers"
+	"heymarket.dev/operator/internal/controller/source"
 )
 
 // RedisIsolation says by which credential receivers log in at the shared Redis.
@@ -97,30 +95,8 @@ func noteRedisUser(users RedisUsers, hook *v1alpha1.HeymarketWebhook, handedOut 
 	users.Reported(hook.Namespace, hook.Name, handedOut, all, failed)
 }
 
-// redisUserChanges is a source that wakes the HeymarketWebhooks of namespaces whose Redis user has changed.
-type redisUserChanges struct {
-	users    *redisusers.Users
-	webhooks client.Reader
-}
-
-var _ source.Source = redisUserChanges{}
-
-// Start implements source.Source.
-func (c redisUserChanges) Start(ctx context.Context, queue workqueue.TypedRateLimitingInterface[reconcile.Request]) error {
-	c.users.OnChange(func(namespaces []string) {
-		for _, ns := range namespaces {
-			if err := enqueueAll(ctx, c.webhooks, queue, client.InNamespace(ns)); err != nil && ctx.Err() == nil {
-				log.FromContext(ctx).Error(err, "Cannot hand a Redis user to the receivers of a namespace", "namespace", ns)
-			}
-		}
-	})
-	return nil
-}
-
-func (c redisUserChanges) String() string { return "Redis users of namespaces" }
-
 // newRedisUsers returns the Users of the shared Redis.
-func newRedisUsers(settings Settings, redis *RedisFiles, webhooks client.Reader) *redisusers.Users {
+func newRedisUsers(settings Settings, redis *source.RedisFiles, webhooks client.Reader) *redisusers.Users {
 	return redisusers.New(redisusers.Options{
 		Server: func() redisusers.Server {
 			shared := redis.Redis()

@@ -30,6 +30,7 @@ import (
 
 	"heymarket.dev/operator/api/v1alpha1"
 	"heymarket.dev/operator/internal/controller/desired"
+	"heymarket.dev/operator/internal/controller/source"
 )
 
 const (
@@ -65,7 +66,7 @@ func CacheOptions(namespaces []string) cache.Options {
 		DefaultLabelSelector: ours.Label,
 		DefaultTransform:     slimMetadata,
 	}
-	for _, c := range childKinds() {
+	for _, c := range desired.Kinds() {
 		if !c.Optional {
 			opts.ByObject[c.New()] = ours
 		}
@@ -87,11 +88,11 @@ func ClientOptions(namespaces []string) client.Options {
 }
 
 // Setup adds the controller to a manager that was made with CacheOptions and ClientOptions.
-func Setup(ctx context.Context, mgr manager.Manager, settings Settings, redis *RedisFiles, pods PodStatus) error {
+func Setup(ctx context.Context, mgr manager.Manager, settings Settings, redis *source.RedisFiles, pods PodStatus) error {
 	for index, keys := range map[string]client.IndexerFunc{
-		indexSecret:  secretsOf,
-		indexService: servicesOf,
-		indexClaim:   func(obj client.Object) []string { return settings.claims(obj.(*v1alpha1.HeymarketWebhook)) },
+		source.IndexSecret:  source.SecretsOf,
+		source.IndexService: source.ServicesOf,
+		indexClaim:          func(obj client.Object) []string { return settings.claims(obj.(*v1alpha1.HeymarketWebhook)) },
 	} {
 		if err := mgr.GetFieldIndexer().IndexField(ctx, &v1alpha1.HeymarketWebhook{}, index, keys); err != nil {
 			return fmt.Errorf("index HeymarketWebhooks by %s: %w", index, err)
@@ -101,7 +102,7 @@ func Setup(ctx context.Context, mgr manager.Manager, settings Settings, redis *R
 	if err != nil {
 		return fmt.Errorf("make a client for metadata: %w", err)
 	}
-	kinds, err := newKindDiscovery(mgr, cmp.Or(settings.discoveryPeriod, discoveryPeriod))
+	kinds, err := source.NewOptionalKinds(mgr, cmp.Or(settings.discoveryPeriod, source.DiscoveryPeriod))
 	if err != nil {
 		return err
 	}
@@ -131,15 +132,15 @@ func Setup(ctx context.Context, mgr manager.Manager, settings Settings, redis *R
 			return fmt.Errorf("add the keeper of Redis users: %w", err)
 		}
 		r.Users = users
-		c.WatchesRawSource(redisUserChanges{users: users, webhooks: mgr.GetCache()})
+		c.WatchesRawSource(source.Namespaces{OnChange: users.OnChange, Webhooks: mgr.GetCache()})
 	}
 	if n := settings.MaxConcurrentRollouts; n > 0 {
-		r.Rollouts = newRollouts(n, settings.ReceiverImage, mgr.GetCache())
+		r.Rollouts = source.NewRollouts(n, settings.ReceiverImage, mgr.GetCache())
 		c.WatchesRawSource(r.Rollouts)
 	}
-	for _, kind := range childKinds() {
+	for _, kind := range desired.Kinds() {
 		if !kind.Optional {
-			c.Owns(kind.New(), builder.WithPredicates(wakingChanges(kind)))
+			c.Owns(kind.New(), builder.WithPredicates(source.Changes(kind)))
 		}
 	}
 	return c.
@@ -148,13 +149,15 @@ func Setup(ctx context.Context, mgr manager.Manager, settings Settings, redis *R
 		Watches(&v1alpha1.HeymarketWebhook{}, wakeRivals(mgr.GetCache(), settings), builder.WithPredicates(predicate.GenerationChangedPredicate{})).
 		Watches(&v1alpha1.HeymarketWebhook{}, wakeReferrers(mgr.GetCache()), builder.WithPredicates(predicate.GenerationChangedPredicate{})).
 		Watches(&discoveryv1.EndpointSlice{}, handler.EnqueueRequestsFromMapFunc(webhookOfEndpointSlice)).
-		WatchesRawSource(&referenceWatch{metadata: meta, resource: "secrets", index: indexSecret, namespaces: settings.Namespaces, webhooks: mgr.GetCache()}).
-		WatchesRawSource(&referenceWatch{metadata: meta, resource: "services", index: indexService, namespaces: settings.Namespaces, webhooks: mgr.GetCache()}).
+		WatchesRawSource(&source.References{Metadata: meta, Resource: "secrets", Index: source.IndexSecret, Namespaces: settings.Namespaces, Webhooks: mgr.GetCache()}).
+		WatchesRawSource(&source.References{Metadata: meta, Resource: "services", Index: source.IndexService, Namespaces: settings.Namespaces, Webhooks: mgr.GetCache()}).
 		WatchesRawSource(kinds).
-		WatchesRawSource(redisChanges{files: redis, webhooks: mgr.GetCache()}).
-		WatchesRawSource(podPoll{
-			webhooks: mgr.GetCache(), pods: pods, users: r.Users,
-			period: cmp.Or(settings.pollPeriod, pollPeriod),
+		WatchesRawSource(source.RedisChanges{Files: redis, Webhooks: mgr.GetCache()}).
+		WatchesRawSource(source.Poll{
+			Webhooks: mgr.GetCache(), Period: cmp.Or(settings.pollPeriod, pollPeriod),
+			NeedsReconcile: func(ctx context.Context, key client.ObjectKey) bool {
+				return r.needsReconcile(ctx, mgr.GetCache(), key)
+			},
 		}).
 		WithOptions(controller.Options{
 			MaxConcurrentReconciles: workers, ReconciliationTimeout: roundTimeout,
@@ -163,33 +166,6 @@ func Setup(ctx context.Context, mgr manager.Manager, settings Settings, redis *R
 		}).
 		Complete(settings.Liveness.watch(reconcile.AsReconciler(mgr.GetClient(), r)))
 }
-
-// childKinds are the rows of the table of children, the first one of each kind.
-func childKinds() []*desired.Child {
-	var out []*desired.Child
-	for _, c := range desired.Table {
-		if !slices.ContainsFunc(out, func(known *desired.Child) bool { return known.GroupVersionKind == c.GroupVersionKind }) {
-			out = append(out, c)
-		}
-	}
-	return out
-}
-
-// wakingChanges lets the changes of a child through that wake its owner.
-func wakingChanges(c *desired.Child) predicate.Predicate {
-	if c.EveryChange {
-		return predicate.Funcs{}
-	}
-	return specChanged
-}
-
-// specChanged lets through what the operator may have to undo, and not the status of a child that nothing is read from.
-var specChanged = predicate.Or(predicate.GenerationChangedPredicate{}, predicate.LabelChangedPredicate{}, ownersChanged)
-
-// ownersChanged lets a child through that was taken from its resource.
-var ownersChanged = predicate.Funcs{UpdateFunc: func(e event.UpdateEvent) bool {
-	return !equality.Semantic.DeepEqual(e.ObjectOld.GetOwnerReferences(), e.ObjectNew.GetOwnerReferences())
-}}
 
 // finalizersChanged lets a resource through whose finalizers somebody has changed.
 var finalizersChanged = predicate.Funcs{UpdateFunc: func(e event.UpdateEvent) bool {

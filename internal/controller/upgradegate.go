@@ -39,7 +39,7 @@ func (r *Reconciler) gateUpgrade(ctx context.Context, f condition.Facts) (condit
 		return f, err
 	}
 	f.Held = true
-	f.Input.Image = receiverImage(deployment)
+	f.Input.Image = desired.ReceiverImage(deployment)
 	if kept != nil {
 		wanted[desired.KeyConfig] = kept
 		f.Want.ConfigDigest = desired.DigestOf(configured)

@@ -40,6 +40,7 @@ import (
 	"heymarket.dev/operator/internal/apiservertest"
 	"heymarket.dev/operator/internal/contract"
 	"heymarket.dev/operator/internal/controller/desired"
+	"heymarket.dev/operator/internal/controller/source"
 	"heymarket.dev/operator/internal/receiver/config"
 )
 
@@ -134,7 +135,7 @@ func newWorld(t *testing.T) *world {
 		var list v1alpha1.HeymarketWebhookList
 		err = w.person.List(ctx, &list, client.InNamespace(namespace))
 		for i := range list.Items {
-			if slices.Contains(secretsOf(&list.Items[i]), secret) {
+			if slices.Contains(source.SecretsOf(&list.Items[i]), secret) {
 				out = append(out, &list.Items[i])
 			}
 		}

@@ -1,6 +1,8 @@
 package desired
 
 import (
+	"slices"
+
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -24,6 +26,16 @@ var Table = []*Child{
 	ScaledObject.Child,
 	Ingress.Child,
 	HTTPRoute.Child,
+}
+
+// Kinds are the rows of Table, the first one of each kind.
+func Kinds() []*Child {
+	seen := map[schema.GroupVersionKind]bool{}
+	return slices.DeleteFunc(slices.Clone(Table), func(c *Child) bool {
+		known := seen[c.GroupVersionKind]
+		seen[c.GroupVersionKind] = true
+		return known
+	})
 }
 
 // Object is a child as it is in the cluster.
@@ -76,6 +88,13 @@ func (c *Child) New() Object {
 		obj.GetObjectKind().SetGroupVersionKind(c.GroupVersionKind)
 	}
 	return obj
+}
+
+// Metadata returns an empty object of the child's kind that holds metadata alone.
+func (c *Child) Metadata() *metav1.PartialObjectMetadata {
+	out := &metav1.PartialObjectMetadata{}
+	out.SetGroupVersionKind(c.GroupVersionKind)
+	return out
 }
 
 // Wanted reports whether the spec asks for the child, now or once something else is known, such as a host.

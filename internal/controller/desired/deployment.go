@@ -219,3 +219,13 @@ func rounded(list corev1.ResourceList) corev1.ResourceList {
 func gracePeriod(cfg config.Config) time.Duration {
 	return (cfg.TerminationGrace() + graceStep - 1) / graceStep * graceStep
 }
+
+// ReceiverImage is the image that the Deployment's Pods are to run.
+func ReceiverImage(d *appsv1.Deployment) string {
+	for _, c := range d.Spec.Template.Spec.Containers {
+		if c.Name == ContainerName {
+			return c.Image
+		}
+	}
+	return ""
+}

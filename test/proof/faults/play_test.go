@@ -21,6 +21,7 @@ import (
 
 	"heymarket.dev/operator/api/v1alpha1"
 	"heymarket.dev/operator/internal/controller"
+	"heymarket.dev/operator/internal/controller/source"
 	"heymarket.dev/operator/test/support/snapshot"
 )
 
@@ -82,7 +83,7 @@ func (p *play) start(ctx context.Context) error {
 
 func (p *play) newManager(ctx context.Context) (*process, ctrl.Manager, error) {
 	proc := p.wire.newProcess(ctx)
-	redis, err := controller.OpenRedisFiles(p.file, "")
+	redis, err := source.OpenRedisFiles(p.file, "")
 	if err != nil {
 		return nil, nil, err
 	}

@@ -1,4 +1,4 @@
-package controller
+package source
 
 import (
 	"context"
@@ -15,7 +15,6 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
-	"heymarket.dev/operator/api/v1alpha1"
 	"heymarket.dev/operator/internal/controller/desired"
 )
 
@@ -110,7 +109,7 @@ func TestRolloutPlaces(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			r := newRollouts(tc.limit, present, receivers(t, tc.states))
+			r := NewRollouts(tc.limit, present, receivers(t, tc.states))
 			if err := r.recount(t.Context()); err != nil {
 				t.Fatal(err)
 			}
@@ -126,7 +125,7 @@ func TestRolloutsLeavePlacesToOtherNamespaces(t *testing.T) {
 	all := receivers(t, strings.Repeat("rolling ", 10)+"earlier earlier")
 	other := all[11]
 	other.Namespace = "other"
-	r := newRollouts(10, present, all)
+	r := NewRollouts(10, present, all)
 	if free, err := r.Admit(t.Context(), all[10]); err != nil || free {
 		t.Errorf("Admit of a namespace that has all places = %v, %v; want false", free, err)
 	}
@@ -148,8 +147,8 @@ func TestRolloutsReachEveryNamespaceAlthoughOthersNeverFinish(t *testing.T) {
 					d.Namespace = fmt.Sprint("quiet-", i)
 				}
 			}
-			r := newRollouts(1, present, all)
-			r.period = 0
+			r := NewRollouts(1, present, all)
+			r.Period = 0
 			rolled := map[string]int{}
 			for turns := 0; rolled["quiet-40"]+rolled["quiet-41"]+rolled["quiet-42"] < 3; turns++ {
 				if turns > 4 {
@@ -158,7 +157,7 @@ func TestRolloutsReachEveryNamespaceAlthoughOthersNeverFinish(t *testing.T) {
 				for progress := true; progress; {
 					progress = false
 					for _, d := range all {
-						if receiverImage(d) == present {
+						if desired.ReceiverImage(d) == present {
 							continue
 						}
 						switch free, err := r.Admit(t.Context(), d); {
@@ -200,7 +199,7 @@ func TestRolloutsTakeTurnsByNamespace(t *testing.T) {
 	t.Parallel()
 	all := receivers(t, "rolling "+strings.Repeat("earlier ", 601))
 	all[0].Namespace, all[601].Namespace = "first", "quiet"
-	r := newRollouts(1, present, all)
+	r := NewRollouts(1, present, all)
 	for _, d := range all[1:] {
 		if free, err := r.Admit(t.Context(), d); err != nil || free {
 			t.Fatalf("Admit = %v, %v; want false", free, err)
@@ -216,8 +215,8 @@ func TestRolloutsInTurn(t *testing.T) {
 	t.Parallel()
 	const limit = 3
 	all := receivers(t, strings.Repeat("earlier ", 20))
-	r := newRollouts(limit, present, all)
-	r.period = 0
+	r := NewRollouts(limit, present, all)
+	r.Period = 0
 	waiting, rolling := slices.Clone(all), deployments{}
 	rolled := 0
 	for round := 0; len(waiting)+len(rolling) > 0; round++ {
@@ -260,8 +259,8 @@ func TestRolloutsInTurn(t *testing.T) {
 func TestRolloutPlaceIsNotLost(t *testing.T) {
 	t.Parallel()
 	all := receivers(t, "earlier earlier")
-	r := newRollouts(1, present, all)
-	r.period = 0
+	r := NewRollouts(1, present, all)
+	r.Period = 0
 	admit := func(d *appsv1.Deployment, want bool) {
 		t.Helper()
 		if free, err := r.Admit(t.Context(), d); err != nil || free != want {
@@ -282,116 +281,4 @@ func TestRolloutPlaceIsNotLost(t *testing.T) {
 		t.Errorf("woken (-want +got): %v\n%s", err, diff)
 	}
 	admit(all[1], true)
-}
-
-// upgraded is a settled and Ready world whose operator is a new version, with one place for roll-outs, which another
-// Deployment has taken.
-func upgraded(t *testing.T) (w *world, other *appsv1.Deployment) {
-	t.Helper()
-	w = settled(t)
-	w.rollOut(2)
-	w.serve("10.1.0.1", "10.1.0.2")
-	w.admit("203.0.113.7")
-	w.reconcile()
-	w.condition(v1alpha1.ConditionReady, true, v1alpha1.ReasonReady)
-
-	other = deploymentOf("other", present)
-	other.Namespace, other.Generation = w.namespace, 0
-	other.OwnerReferences = []metav1.OwnerReference{ownedBy("other")}
-	other.Spec.Template.Spec = w.deployment().Spec.Template.Spec
-	other.Spec.Template.Spec.Containers[0].Image = present
-	w.do(w.person.Create(t.Context(), other))
-	w.r.Settings.ReceiverImage = present
-	w.r.Rollouts = newRollouts(1, present, client.NewNamespacedClient(w.person, w.namespace))
-	w.r.Rollouts.period = 0
-	w.recorded()
-	return w, other
-}
-
-func (w *world) image() string { return w.deployment().Spec.Template.Spec.Containers[0].Image }
-
-func TestUpgradeWaitsForItsTurn(t *testing.T) {
-	t.Parallel()
-	w, other := upgraded(t)
-	before, status := w.configSecret().Data[desired.KeyConfig], w.hook().Status
-	w.quiet()
-	if w.image() != earlier {
-		t.Fatal("rolled although another one has the place")
-	}
-	if diff := cmp.Diff(status, w.hook().Status); diff != "" {
-		t.Errorf("the status tells of it (-before +after):\n%s", diff)
-	}
-	if got := w.recorded(); len(got) != 0 {
-		t.Errorf("events: %v", got)
-	}
-
-	// What does not touch the version goes on: a new URL of Redis, a child that was deleted.
-	w.redis = "redis://another.example.com:6379/0"
-	w.do(w.person.Delete(t.Context(), w.service()))
-	w.reconcile()
-	if got := w.configSecret().Data; string(got[desired.KeyRedisURL]) != w.redis || string(got[desired.KeyConfig]) != string(before) {
-		t.Error("want the new URL of Redis, and the configuration as it was")
-	}
-	if got := w.exist(); got != allChildren {
-		t.Errorf("children: %s", got)
-	}
-	// A configuration that somebody has changed is mended.
-	change(w, w.configSecret(), func(s *corev1.Secret) { s.Data[desired.KeyConfig] = []byte("{}") })
-	w.reconcile()
-	if got := len(w.config().Targets); got != 1 || w.image() != earlier {
-		t.Errorf("%d targets and image %s, want the configuration mended and the version as it was", got, w.image())
-	}
-	w.quiet()
-
-	complete(other)
-	w.do(w.person.Status().Update(t.Context(), other))
-	w.reconcile()
-	if w.image() != present {
-		t.Error("not rolled although the place is free")
-	}
-	w.condition(v1alpha1.ConditionReady, false, v1alpha1.ReasonRolloutInProgress)
-	w.quiet()
-}
-
-// What a person changes is never held up, and neither is the mending of a mistake, nor what a receiver needs to reach Redis.
-func TestUpgradeHoldsNoPersonUp(t *testing.T) {
-	t.Parallel()
-	for name, act := range map[string]func(*world){
-		"a change of the spec": func(w *world) {
-			change(w, w.hook(), func(h *v1alpha1.HeymarketWebhook) { h.Spec.WebhookID = new(int64(7)) })
-		},
-		"certificates for Redis": func(w *world) {
-			w.redis, w.redisCA = "rediss://redis.example.com:6379/0", []byte(certificate(w.t))
-		},
-		"a mended mistake": func(w *world) {
-			w.do(w.person.Delete(w.t.Context(), get(w, "heymarket", &corev1.Secret{})))
-			w.reconcile()
-			w.condition(v1alpha1.ConditionAccepted, false, v1alpha1.ReasonTokenSecretNotFound)
-			w.secret("heymarket", map[string]string{"token": canary})
-		},
-	} {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			w, _ := upgraded(t)
-			act(w)
-			w.reconcile()
-			if w.image() != present {
-				t.Error("held up")
-			}
-		})
-	}
-}
-
-// A manager wakes those who wait as soon as a place is free.
-func TestManagerGivesPlacesAway(t *testing.T) {
-	t.Parallel()
-	w, other := upgraded(t)
-	w.r.Settings.MaxConcurrentRollouts = 1
-	w.manage(operator(t, "rollouts-test"), w.namespace)
-	w.settle()
-	if w.image() != earlier {
-		t.Fatal("rolled although another one has the place")
-	}
-	w.do(w.person.Delete(t.Context(), other))
-	w.eventually("the roll-out", func() bool { return w.image() == present })
 }

@@ -1,4 +1,4 @@
-package controller
+package source
 
 import (
 	"context"
@@ -13,13 +13,11 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/client-go/discovery"
-	"k8s.io/client-go/util/workqueue"
 	"sigs.k8s.io/controller-runtime/pkg/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/handler"
 	"sigs.k8s.io/controller-runtime/pkg/log"
 	"sigs.k8s.io/controller-runtime/pkg/manager"
-	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 	"sigs.k8s.io/controller-runtime/pkg/source"
 
 	"heymarket.dev/operator/api/v1alpha1"
@@ -27,27 +25,21 @@ import (
 )
 
 const (
-	// discoveryPeriod is how often the API server is asked which kinds it serves.
-	discoveryPeriod = 30 * time.Second
+	// DiscoveryPeriod is how often the API server is asked which kinds it serves.
+	DiscoveryPeriod = 30 * time.Second
 	// syncTimeout bounds the wait for the objects of a kind that has come.
 	syncTimeout = 30 * time.Second
 )
-
-// OptionalKinds are those that not every cluster serves.
-type OptionalKinds interface {
-	// Served says whether the API server serves the kind and its objects are watched.
-	Served(kind schema.GroupVersionKind) bool
-}
 
 // directory says what the API server serves; everyone may read it, whatever their rights.
 type directory interface {
 	ServerResourcesForGroupVersion(groupVersion string) (*metav1.APIResourceList, error)
 }
 
-// kindDiscovery is a source that notices, while the operator runs, when a kind that not every cluster has comes or goes,
+// OptionalKinds is a source that notices, while the operator runs, when a kind that not every cluster has comes or goes,
 // and watches its objects as long as it is there. It asks now and then instead of watching CustomResourceDefinitions,
 // which an operator with rights in some namespaces alone could not.
-type kindDiscovery struct {
+type OptionalKinds struct {
 	directory directory
 	cache     cache.Cache
 	scheme    *runtime.Scheme
@@ -59,24 +51,22 @@ type kindDiscovery struct {
 	known  chan struct{} // closed once all are known for the first time
 }
 
-var (
-	_ source.SyncingSource = (*kindDiscovery)(nil)
-	_ OptionalKinds        = (*kindDiscovery)(nil)
-)
+var _ source.SyncingSource = (*OptionalKinds)(nil)
 
-// Served implements OptionalKinds.
-func (e *kindDiscovery) Served(kind schema.GroupVersionKind) bool {
+// Served reports whether the API server serves the kind and its objects are watched.
+func (e *OptionalKinds) Served(kind schema.GroupVersionKind) bool {
 	e.mu.RLock()
 	defer e.mu.RUnlock()
 	return e.served[kind]
 }
 
-func newKindDiscovery(mgr manager.Manager, period time.Duration) (*kindDiscovery, error) {
+// NewOptionalKinds returns a source that looks every period.
+func NewOptionalKinds(mgr manager.Manager, period time.Duration) (*OptionalKinds, error) {
 	directory, err := discovery.NewDiscoveryClientForConfigAndClient(mgr.GetConfig(), mgr.GetHTTPClient())
 	if err != nil {
 		return nil, fmt.Errorf("make a client for discovery: %w", err)
 	}
-	return &kindDiscovery{
+	return &OptionalKinds{
 		directory: directory,
 		cache:     mgr.GetCache(),
 		scheme:    mgr.GetScheme(),
@@ -88,14 +78,14 @@ func newKindDiscovery(mgr manager.Manager, period time.Duration) (*kindDiscovery
 }
 
 // Start implements source.Source.
-func (e *kindDiscovery) Start(ctx context.Context, queue workqueue.TypedRateLimitingInterface[reconcile.Request]) error {
-	go e.watch(ctx, queue)
+func (e *OptionalKinds) Start(ctx context.Context, q queue) error {
+	go e.watch(ctx, q)
 	return nil
 }
 
 // WaitForSync implements source.SyncingSource: until it is known which kinds there are, nothing may be concluded from
 // the absence of one.
-func (e *kindDiscovery) WaitForSync(ctx context.Context) error {
+func (e *OptionalKinds) WaitForSync(ctx context.Context) error {
 	select {
 	case <-e.known:
 		return nil
@@ -104,13 +94,13 @@ func (e *kindDiscovery) WaitForSync(ctx context.Context) error {
 	}
 }
 
-func (e *kindDiscovery) String() string { return "kinds that not every cluster has" }
+func (e *OptionalKinds) String() string { return "kinds that not every cluster has" }
 
-func (e *kindDiscovery) watch(ctx context.Context, queue workqueue.TypedRateLimitingInterface[reconcile.Request]) {
+func (e *OptionalKinds) watch(ctx context.Context, q queue) {
 	logger := log.FromContext(ctx).WithName("optional-kinds")
 	first, failing := sync.OnceFunc(func() { close(e.known) }), ""
 	for {
-		changed, err := e.discover(ctx, queue)
+		changed, err := e.discover(ctx, q)
 		switch {
 		case err == nil:
 			first()
@@ -121,7 +111,7 @@ func (e *kindDiscovery) watch(ctx context.Context, queue workqueue.TypedRateLimi
 		}
 		if len(changed) > 0 {
 			logger.Info("The API server serves other kinds than before", "changed", changed)
-			if err := enqueueAll(ctx, e.cache, queue); err != nil && ctx.Err() == nil {
+			if err := enqueueAll(ctx, e.cache, q); err != nil && ctx.Err() == nil {
 				logger.Error(err, "Cannot hand on which kinds the API server serves")
 			}
 		}
@@ -132,9 +122,9 @@ func (e *kindDiscovery) watch(ctx context.Context, queue workqueue.TypedRateLimi
 }
 
 // discover updates what the API server serves now, and returns the kinds that have come or gone.
-func (e *kindDiscovery) discover(ctx context.Context, queue workqueue.TypedRateLimitingInterface[reconcile.Request]) ([]string, error) {
+func (e *OptionalKinds) discover(ctx context.Context, q queue) ([]string, error) {
 	var changed []string
-	for _, x := range childKinds() {
+	for _, x := range desired.Kinds() {
 		if !x.Optional {
 			continue
 		}
@@ -146,7 +136,7 @@ func (e *kindDiscovery) discover(ctx context.Context, queue workqueue.TypedRateL
 			continue
 		}
 		if serves {
-			err = e.begin(ctx, queue, x)
+			err = e.begin(ctx, q, x)
 		} else {
 			err = e.end(ctx, x)
 		}
@@ -158,7 +148,7 @@ func (e *kindDiscovery) discover(ctx context.Context, queue workqueue.TypedRateL
 	return changed, nil
 }
 
-func (e *kindDiscovery) serves(kind schema.GroupVersionKind) (bool, error) {
+func (e *OptionalKinds) serves(kind schema.GroupVersionKind) (bool, error) {
 	list, err := e.directory.ServerResourcesForGroupVersion(kind.GroupVersion().String())
 	switch {
 	case apierrors.IsNotFound(err):
@@ -170,16 +160,16 @@ func (e *kindDiscovery) serves(kind schema.GroupVersionKind) (bool, error) {
 }
 
 // begin watches the objects of a kind that has come. Once they are in the cache, the kind is there.
-func (e *kindDiscovery) begin(ctx context.Context, queue workqueue.TypedRateLimitingInterface[reconcile.Request], x *desired.Child) error {
+func (e *OptionalKinds) begin(ctx context.Context, q queue, x *desired.Child) error {
 	owner := handler.EnqueueRequestForOwner(e.scheme, e.mapper, &v1alpha1.HeymarketWebhook{}, handler.OnlyControllerOwner())
-	objects := source.Kind(e.cache, client.Object(metadataOf(x.GroupVersionKind)), owner, wakingChanges(x))
-	if err := objects.Start(ctx, queue); err != nil {
+	objects := source.Kind(e.cache, client.Object(x.Metadata()), owner, Changes(x))
+	if err := objects.Start(ctx, q); err != nil {
 		return fmt.Errorf("watch %s: %w", x.Kind, err)
 	}
 	syncing, cancel := context.WithTimeout(ctx, syncTimeout)
 	defer cancel()
 	if err := objects.WaitForSync(syncing); err != nil {
-		_ = e.cache.RemoveInformer(ctx, metadataOf(x.GroupVersionKind)) // It never fails; the next look begins anew.
+		_ = e.cache.RemoveInformer(ctx, x.Metadata()) // It never fails; the next look begins anew.
 		return fmt.Errorf("watch %s (is the operator allowed to list and watch them?): %w", x.Kind, err)
 	}
 	e.note(x.GroupVersionKind, true)
@@ -187,22 +177,16 @@ func (e *kindDiscovery) begin(ctx context.Context, queue workqueue.TypedRateLimi
 }
 
 // end gives up the watch for a kind that is gone.
-func (e *kindDiscovery) end(ctx context.Context, x *desired.Child) error {
+func (e *OptionalKinds) end(ctx context.Context, x *desired.Child) error {
 	e.note(x.GroupVersionKind, false)
-	if err := e.cache.RemoveInformer(ctx, metadataOf(x.GroupVersionKind)); err != nil {
+	if err := e.cache.RemoveInformer(ctx, x.Metadata()); err != nil {
 		return fmt.Errorf("stop watching %s: %w", x.Kind, err)
 	}
 	return nil
 }
 
-func (e *kindDiscovery) note(kind schema.GroupVersionKind, served bool) {
+func (e *OptionalKinds) note(kind schema.GroupVersionKind, served bool) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	e.served[kind] = served
-}
-
-func metadataOf(kind schema.GroupVersionKind) *metav1.PartialObjectMetadata {
-	out := &metav1.PartialObjectMetadata{}
-	out.SetGroupVersionKind(kind)
-	return out
 }

@@ -1,4 +1,4 @@
-package controller
+package source
 
 import (
 	"bytes"
@@ -9,13 +9,10 @@ import (
 	"sync"
 	"time"
 
-	"k8s.io/client-go/util/workqueue"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/log"
-	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 	"sigs.k8s.io/controller-runtime/pkg/source"
 
-	"heymarket.dev/operator/api/v1alpha1"
 	"heymarket.dev/operator/internal/controller/desired"
 )
 
@@ -25,8 +22,10 @@ const redisFilesPeriod = 10 * time.Second
 // RedisFiles are the files that say how the shared Redis is reached. They are read again while the operator runs, and a
 // change reaches the receivers without a restart.
 type RedisFiles struct {
+	// Period is how often the files are read again; 10 s by default.
+	Period time.Duration
+
 	url, ca string
-	period  time.Duration
 
 	mu    sync.RWMutex
 	redis desired.SharedRedis
@@ -36,7 +35,7 @@ type RedisFiles struct {
 // instead of the system's authorities. An error names flag and file, says what is wrong, and never repeats the URL, which
 // may hold a password.
 func OpenRedisFiles(url, ca string) (*RedisFiles, error) {
-	f := &RedisFiles{url: url, ca: ca, period: redisFilesPeriod}
+	f := &RedisFiles{url: url, ca: ca, Period: redisFilesPeriod}
 	redis, err := f.read()
 	if err != nil {
 		return nil, err
@@ -111,25 +110,26 @@ func (f *RedisFiles) refresh() (bool, error) {
 	return changed, nil
 }
 
-// redisChanges is a source that wakes all HeymarketWebhooks when the files change.
-type redisChanges struct {
-	files    *RedisFiles
-	webhooks client.Reader
+// RedisChanges is a source that wakes all HeymarketWebhooks when the files change.
+type RedisChanges struct {
+	Files *RedisFiles
+	// Webhooks is a cache.
+	Webhooks client.Reader
 }
 
-var _ source.Source = redisChanges{}
+var _ source.Source = RedisChanges{}
 
 // Start implements source.Source.
-func (c redisChanges) Start(ctx context.Context, queue workqueue.TypedRateLimitingInterface[reconcile.Request]) error {
-	go c.watch(ctx, queue)
+func (c RedisChanges) Start(ctx context.Context, q queue) error {
+	go c.watch(ctx, q)
 	return nil
 }
 
-func (c redisChanges) String() string { return "files with the URL of Redis and its certificates" }
+func (c RedisChanges) String() string { return "files with the URL of Redis and its certificates" }
 
-func (c redisChanges) watch(ctx context.Context, queue workqueue.TypedRateLimitingInterface[reconcile.Request]) {
+func (c RedisChanges) watch(ctx context.Context, q queue) {
 	logger := log.FromContext(ctx).WithName("redis-files")
-	ticker := time.NewTicker(c.files.period)
+	ticker := time.NewTicker(c.Files.Period)
 	defer ticker.Stop()
 	failing := ""
 	for {
@@ -138,7 +138,7 @@ func (c redisChanges) watch(ctx context.Context, queue workqueue.TypedRateLimiti
 			return
 		case <-ticker.C:
 		}
-		changed, err := c.files.refresh()
+		changed, err := c.Files.refresh()
 		switch {
 		case err == nil:
 			failing = ""
@@ -150,20 +150,8 @@ func (c redisChanges) watch(ctx context.Context, queue workqueue.TypedRateLimiti
 			continue
 		}
 		logger.Info("The URL of Redis or its certificates have changed; handing them to all receivers")
-		if err := enqueueAll(ctx, c.webhooks, queue); err != nil && !errors.Is(err, context.Canceled) {
+		if err := enqueueAll(ctx, c.Webhooks, q); err != nil && !errors.Is(err, context.Canceled) {
 			logger.Error(err, "Cannot hand the URL of Redis and its certificates to all receivers")
 		}
 	}
-}
-
-// enqueueAll wakes all HeymarketWebhooks.
-func enqueueAll(ctx context.Context, webhooks client.Reader, queue workqueue.TypedRateLimitingInterface[reconcile.Request], opts ...client.ListOption) error {
-	var hooks v1alpha1.HeymarketWebhookList
-	if err := webhooks.List(ctx, &hooks, append(opts, client.UnsafeDisableDeepCopy)...); err != nil {
-		return fmt.Errorf("list HeymarketWebhooks: %w", err)
-	}
-	for i := range hooks.Items {
-		queue.Add(reconcile.Request{NamespacedName: client.ObjectKeyFromObject(&hooks.Items[i])})
-	}
-	return nil
 }

@@ -1,4 +1,4 @@
-package controller
+package source
 
 import (
 	"context"
@@ -12,7 +12,6 @@ import (
 	"k8s.io/apimachinery/pkg/watch"
 	"k8s.io/client-go/metadata"
 	toolscache "k8s.io/client-go/tools/cache"
-	"k8s.io/client-go/util/workqueue"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 	"sigs.k8s.io/controller-runtime/pkg/source"
@@ -21,10 +20,11 @@ import (
 	"heymarket.dev/operator/internal/controller/desired"
 )
 
-// indexSecret finds the HeymarketWebhooks of a namespace that refer to a Secret.
-const indexSecret = "secrets"
+// IndexSecret finds the HeymarketWebhooks of a namespace that refer to a Secret.
+const IndexSecret = "secrets"
 
-func secretsOf(obj client.Object) []string {
+// SecretsOf are the keys of IndexSecret.
+func SecretsOf(obj client.Object) []string {
 	var names []string
 	for _, r := range desired.References(obj.(*v1alpha1.HeymarketWebhook)) {
 		names = append(names, r.Secret)
@@ -36,10 +36,11 @@ func secretsOf(obj client.Object) []string {
 	return slices.Compact(names)
 }
 
-// indexService finds the HeymarketWebhooks of a namespace that have a target at a Service.
-const indexService = "services"
+// IndexService finds the HeymarketWebhooks of a namespace that have a target at a Service.
+const IndexService = "services"
 
-func servicesOf(obj client.Object) []string {
+// ServicesOf are the keys of IndexService.
+func ServicesOf(obj client.Object) []string {
 	var names []string
 	for _, t := range obj.(*v1alpha1.HeymarketWebhook).Spec.Targets {
 		if t.Service != nil {
@@ -50,41 +51,41 @@ func servicesOf(obj client.Object) []string {
 	return slices.Compact(names)
 }
 
-// referenceWatch is a source that wakes the HeymarketWebhooks which refer to an object of one kind when that object
+// References is a source that wakes the HeymarketWebhooks which refer to an object of one kind when that object
 // comes, changes or goes. It keeps nothing: a cluster may hold tens of thousands of Secrets that are none of the
 // operator's business, so it watches their metadata, forgets each event once it is handled, and does not even list them,
 // because what it has to know about one the reconciler asks the API server.
-type referenceWatch struct {
-	metadata metadata.Interface
-	// resource of the core group, such as secrets.
-	resource string
-	// index of webhooks that finds those which refer to a name.
-	index string
-	// namespaces to watch; empty means all.
-	namespaces []string
-	// webhooks is a cache with that index.
-	webhooks client.Reader
+type References struct {
+	Metadata metadata.Interface
+	// Resource of the core group, such as secrets.
+	Resource string
+	// Index of Webhooks that finds those which refer to a name.
+	Index string
+	// Namespaces to watch; empty means all.
+	Namespaces []string
+	// Webhooks is a cache with that index.
+	Webhooks client.Reader
 
 	synced []chan struct{}
 }
 
-var _ source.SyncingSource = (*referenceWatch)(nil)
+var _ source.SyncingSource = (*References)(nil)
 
 // Start implements source.Source.
-func (s *referenceWatch) Start(ctx context.Context, queue workqueue.TypedRateLimitingInterface[reconcile.Request]) error {
-	namespaces := s.namespaces
+func (s *References) Start(ctx context.Context, q queue) error {
+	namespaces := s.Namespaces
 	if len(namespaces) == 0 {
 		namespaces = []string{metav1.NamespaceAll}
 	}
 	for _, ns := range namespaces {
 		synced := make(chan struct{})
 		s.synced = append(s.synced, synced)
-		resource := s.metadata.Resource(corev1.SchemeGroupVersion.WithResource(s.resource)).Namespace(ns)
+		resource := s.Metadata.Resource(corev1.SchemeGroupVersion.WithResource(s.Resource)).Namespace(ns)
 		reflector := toolscache.NewReflectorWithOptions(
 			&unlisted{ctx: ctx, resource: resource},
 			&metav1.PartialObjectMetadata{},
-			&wakeUp{ctx: ctx, namespace: ns, index: s.index, webhooks: s.webhooks, queue: queue, synced: sync.OnceFunc(func() { close(synced) })},
-			toolscache.ReflectorOptions{Name: s.resource, TypeDescription: "metadata of " + s.resource})
+			&wakeUp{ctx: ctx, namespace: ns, index: s.Index, webhooks: s.Webhooks, queue: q, synced: sync.OnceFunc(func() { close(synced) })},
+			toolscache.ReflectorOptions{Name: s.Resource, TypeDescription: "metadata of " + s.Resource})
 		go reflector.RunWithContext(ctx)
 	}
 	return nil
@@ -92,18 +93,18 @@ func (s *referenceWatch) Start(ctx context.Context, queue workqueue.TypedRateLim
 
 // WaitForSync implements source.SyncingSource: workers start once the watch stands, so that no change falls between
 // their first look at an object and the watch.
-func (s *referenceWatch) WaitForSync(ctx context.Context) error {
+func (s *References) WaitForSync(ctx context.Context) error {
 	for _, synced := range s.synced {
 		select {
 		case <-synced:
 		case <-ctx.Done():
-			return fmt.Errorf("wait for the watch on %s (is the operator allowed to list and watch them?): %w", s.resource, context.Cause(ctx))
+			return fmt.Errorf("wait for the watch on %s (is the operator allowed to list and watch them?): %w", s.Resource, context.Cause(ctx))
 		}
 	}
 	return nil
 }
 
-func (s *referenceWatch) String() string { return "metadata of users' " + s.resource }
+func (s *References) String() string { return "metadata of users' " + s.Resource }
 
 // unlisted gives a reflector the resource version to watch from, and an empty list.
 type unlisted struct {
@@ -142,7 +143,7 @@ type wakeUp struct {
 	namespace string
 	index     string
 	webhooks  client.Reader
-	queue     workqueue.TypedRateLimitingInterface[reconcile.Request]
+	queue     queue
 	synced    func()
 	listed    bool
 }

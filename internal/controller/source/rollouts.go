@@ -1,4 +1,4 @@
-package controller
+package source
 
 import (
 	"context"
@@ -10,7 +10,6 @@ import (
 
 	"github.com/go-logr/logr"
 	appsv1 "k8s.io/api/apps/v1"
-	"k8s.io/client-go/util/workqueue"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/log"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
@@ -46,8 +45,8 @@ type Rollouts struct {
 	image string
 	// deployments is a cache of the operator's children.
 	deployments client.Reader
-	// period is rolloutsPeriod, or a test's.
-	period time.Duration
+	// Period is how often places that have become free are given away, and how long a count of them holds; a second by default.
+	Period time.Duration
 
 	mu sync.Mutex
 	// admitted are those that the count does not show yet.
@@ -71,9 +70,9 @@ type admission struct {
 	at         time.Time
 }
 
-// newRollouts returns Rollouts for receivers of an image. A limit of 0 means none.
-func newRollouts(limit int, image string, deployments client.Reader) *Rollouts {
-	return &Rollouts{limit: limit, image: image, deployments: deployments, period: rolloutsPeriod, admitted: map[client.ObjectKey]admission{}, count: newRolloutCount()}
+// NewRollouts returns Rollouts for receivers of an image. A limit of 0 means none.
+func NewRollouts(limit int, image string, deployments client.Reader) *Rollouts {
+	return &Rollouts{limit: limit, image: image, deployments: deployments, Period: rolloutsPeriod, admitted: map[client.ObjectKey]admission{}, count: newRolloutCount()}
 }
 
 // rolloutCount counts the Deployments of the present image.
@@ -168,7 +167,7 @@ func (r *Rollouts) counts(against, holder string, n int) int {
 
 // recount counts anew if the last count is too old to go by.
 func (r *Rollouts) recount(ctx context.Context) error {
-	if time.Since(r.counted) < r.period {
+	if time.Since(r.counted) < r.Period {
 		return nil
 	}
 	var all appsv1.DeploymentList
@@ -184,7 +183,7 @@ func (r *Rollouts) recount(ctx context.Context) error {
 			r.turnTaken = r.turnTaken || key == r.turn
 		}
 		switch {
-		case receiverImage(d) != r.image:
+		case desired.ReceiverImage(d) != r.image:
 		case condition.Stuck(d):
 			r.count.stuck[d.Namespace]++
 		case condition.RolledOut(d) && condition.WasAvailable(d):
@@ -201,28 +200,18 @@ func (r *Rollouts) recount(ctx context.Context) error {
 	return nil
 }
 
-// receiverImage is the image that the Deployment's Pods are to run.
-func receiverImage(d *appsv1.Deployment) string {
-	for _, c := range d.Spec.Template.Spec.Containers {
-		if c.Name == desired.ContainerName {
-			return c.Image
-		}
-	}
-	return ""
-}
-
 // Start implements source.Source: it wakes those that wait when places become free.
-func (r *Rollouts) Start(ctx context.Context, queue workqueue.TypedRateLimitingInterface[reconcile.Request]) error {
+func (r *Rollouts) Start(ctx context.Context, q queue) error {
 	go func() {
 		logger := log.FromContext(ctx).WithName("roll-outs")
 		logged := ""
-		for sleep(ctx, r.period) {
+		for sleep(ctx, r.Period) {
 			next, err := r.next(ctx)
 			if err != nil {
 				continue // Only a cache that is shut down fails.
 			}
 			for _, key := range next {
-				queue.Add(reconcile.Request{NamespacedName: key})
+				q.Add(reconcile.Request{NamespacedName: key})
 			}
 			logged = r.logProgress(logger, logged)
 		}
