@@ -43,14 +43,16 @@ func TestSetWaiting(t *testing.T) {
 			}, waiting,
 		},
 		"another class, later": {
-			waiting, []contract.Status{report(-20*time.Minute, -time.Minute, 9*time.Minute, contract.ErrorServer)},
+			waiting,
+			[]contract.Status{report(-20*time.Minute, -time.Minute, 9*time.Minute, contract.ErrorServer)},
 			&v1alpha1.TargetStatus{
 				Name: "crm", OldestPending: waiting.OldestPending, NextAttempt: at(9 * time.Minute),
 				LastError: &v1alpha1.TargetError{Class: "ServerError", Since: *at(-time.Minute)},
 			},
 		},
 		"what no receiver reports": {
-			nil, []contract.Status{report(time.Hour, time.Hour, 1000*time.Hour, contract.ErrorTimeout), report(time.Hour, -time.Hour, 1000*time.Hour, "\x1b[31m")},
+			nil,
+			[]contract.Status{report(time.Hour, time.Hour, 1000*time.Hour, contract.ErrorTimeout), report(time.Hour, -time.Hour, 1000*time.Hour, "\x1b[31m")},
 			&v1alpha1.TargetStatus{Name: "crm"},
 		},
 	} {
