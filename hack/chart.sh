@@ -13,6 +13,9 @@ cp config/crd/heymarket.dev_*.yaml "$chart/files/crds/"
 # The templates take the rules from these files and everything else, such as names and namespaces, from the values.
 cp config/rbac/role.yaml config/rbac/user_roles.yaml "$chart/files/rbac/"
 
+# Templates cannot read values.yaml itself.
+cp "$chart/values.yaml" "$chart/files/values.yaml"
+
 mkdir -p "$chart/files/dashboards"
 rm -f "$chart"/files/dashboards/*.json
 go -C hack run ./dashboards "$PWD/$chart/files/dashboards"

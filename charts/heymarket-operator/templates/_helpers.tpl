@@ -1,3 +1,21 @@
+{{/*
+Fills in the defaults of values that are null, which Helm removes, so that a blank `podLabels:` means the default. Each template that reads values begins with
+it. files/values.yaml is a copy of values.yaml, which templates cannot read.
+*/}}
+{{- define "heymarket-operator.defaults" -}}
+{{- include "heymarket-operator.fill" (dict "values" .Values "defaults" (.Files.Get "files/values.yaml" | fromYaml)) -}}
+{{- end }}
+
+{{- define "heymarket-operator.fill" -}}
+{{- range $name, $default := .defaults -}}
+{{- if or (not (hasKey $.values $name)) (kindIs "invalid" (get $.values $name)) -}}
+{{- $_ := set $.values $name $default -}}
+{{- else if kindIs "map" $default -}}
+{{- include "heymarket-operator.fill" (dict "values" (get $.values $name) "defaults" $default) -}}
+{{- end -}}
+{{- end -}}
+{{- end }}
+
 {{/* The name of the release's objects: the release's own where it already says what it is. */}}
 {{- define "heymarket-operator.fullname" -}}
 {{- $name := .Release.Name -}}
@@ -5,6 +23,11 @@
 {{- $name = .Values.fullnameOverride -}}
 {{- else if not (contains .Chart.Name .Release.Name) -}}
 {{- $name = printf "%s-%s" .Release.Name .Chart.Name -}}
+{{- end -}}
+{{- /* The name of a Service holds no dot, and begins with a letter. */ -}}
+{{- $name = replace "." "-" $name -}}
+{{- if not (regexMatch "^[a-z]" $name) -}}
+{{- $name = printf "hm-%s" $name -}}
 {{- end -}}
 {{- /* A StatefulSet's Pods carry a label with its name and a hash, of 63 characters at most. */ -}}
 {{- $name | trunc 44 | trimSuffix "-" -}}
@@ -29,12 +52,12 @@
 
 {{- define "heymarket-operator.selector" -}}
 app.kubernetes.io/name: heymarket-operator
-app.kubernetes.io/instance: {{ .Release.Name }}
+app.kubernetes.io/instance: {{ .Release.Name | quote }}
 {{- end }}
 
 {{- define "heymarket-operator.redisSelector" -}}
 app.kubernetes.io/name: heymarket-redis
-app.kubernetes.io/instance: {{ .Release.Name }}
+app.kubernetes.io/instance: {{ .Release.Name | quote }}
 {{- end }}
 
 {{/* Labels of every object. Ours come last: a selector depends on them. */}}
@@ -52,9 +75,9 @@ app.kubernetes.io/instance: {{ .Release.Name }}
 The metadata of an object. It takes a dict: root, name; namespaced objects also namespace; labels and annotations besides those of every object.
 */}}
 {{- define "heymarket-operator.metadata" -}}
-name: {{ .name }}
+name: {{ .name | quote }}
 {{- with .namespace }}
-namespace: {{ . }}
+namespace: {{ . | quote }}
 {{- end }}
 labels:
   {{- toYaml (mergeOverwrite (dict) (include "heymarket-operator.labels" .root | fromYaml) (.labels | default dict)) | nindent 2 }}

@@ -76,11 +76,6 @@ func TestWrongValuesAreRefused(t *testing.T) {
 		"fullnameOverride: Heymarket":                                 {"at '/fullnameOverride'", "does not match"},
 		"tolerations: [{effect: NoRun}]":                              {"at '/tolerations/0/effect'", "'NoSchedule'"},
 		"topologySpreadConstraints: [{maxSkew: 1}]":                   {"at '/topologySpreadConstraints/0'", "'topologyKey'"},
-		// Taken away: a null removes the default.
-		"replicas: null":          {"at ''", "'replicas'"},
-		"image: {tag: null}":      {"at '/image'", "'tag'"},
-		"redis: {bundled: null}":  {"at '/redis'", "'bundled'"},
-		"redis: {caSecret: null}": {"at '/redis'", "'caSecret'"},
 		// What a schema could only say by a riddle.
 		"redis: {url: 'redis://a:1', existingSecret: {name: b}}":          {"redis.url", "redis.existingSecret.name", "keep the one"},
 		"redis: {caSecret: {name: ca}}":                                   {"redis.caSecret.name", "the bundled Redis has no TLS", "redis.existingSecret.name"},
