@@ -527,6 +527,13 @@ type Exposure struct {
 	// +kubebuilder:validation:XValidation:rule="self.matches('^(/[A-Za-z0-9_~-]([A-Za-z0-9._~-]*[A-Za-z0-9_~-])?)+$')",message="path must be elements such as /hooks/support: letters, digits, '-', '_', '.' and '~', without a slash at the end"
 	Path string `json:"path,omitempty"`
 
+	// serviceAnnotations are set on the Service "<name>-receiver", at most 64, for load balancers that read them there, such as
+	// cloud.google.com/backend-config. They have to be among the operator's --allowed-annotations.
+	// +optional
+	// +kubebuilder:validation:MaxProperties=64
+	// +kubebuilder:validation:XValidation:rule="self.all(k, size(k) <= 317 && k.matches('^([a-z0-9]([-a-z0-9.]*[a-z0-9])?/)?[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?$'))",message="the keys of serviceAnnotations must be names such as cloud.google.com/backend-config"
+	ServiceAnnotations map[string]AnnotationValue `json:"serviceAnnotations,omitempty"`
+
 	// urlRevision renews the secret segment of the URL: each time it rises, the URL gets a new one. It may not go down
 	// again, because no number brings an earlier URL back. Default: 0.
 	// +optional

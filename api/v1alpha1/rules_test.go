@@ -194,6 +194,7 @@ var rules = []struct {
 	{name: "the same spread twice", spec: more("receiver: {topologySpreadConstraints: [{maxSkew: 1, topologyKey: zone, whenUnsatisfiable: DoNotSchedule}, {maxSkew: 2, topologyKey: zone, whenUnsatisfiable: DoNotSchedule}]}"), want: "Duplicate value"},
 	{name: "all of placement", spec: more("receiver: {nodeSelector: {a: b}, tolerations: [{operator: Exists}], affinity: {}, topologySpreadConstraints: [{maxSkew: 1, topologyKey: zone, whenUnsatisfiable: DoNotSchedule}], priorityClassName: important, podAnnotations: {example.com/a: b}, podLabels: {example.com/a: b}, imagePullSecrets: [{name: registry}]}")},
 	{name: "a priority class with a space", spec: more("receiver: {priorityClassName: 'a b'}"), want: "priorityClassName must be the name of a PriorityClass"},
+	{name: "a Service annotation without a name", spec: more("exposure: {serviceAnnotations: {'a b': c}}"), want: "the keys of serviceAnnotations"},
 	{name: "a Pod annotation without a name", spec: more("receiver: {podAnnotations: {'a b': c}}"), want: "the keys of podAnnotations must be names"},
 	{name: "a Pod annotation that loosens", spec: more("receiver: {podAnnotations: {container.apparmor.security.beta.kubernetes.io/receiver: unconfined}}"), want: "podAnnotations must not set AppArmor or seccomp"},
 	{name: "a Pod label without a name", spec: more("receiver: {podLabels: {'a b': c}}"), want: "the keys of podLabels must be names"},

@@ -61,7 +61,7 @@ func namespaceEnds(r slog.Record) (ends bool) {
 		if a.Key != errKey || !isError {
 			return true
 		}
-		status, isStatus := err.(apierrors.APIStatus) //nolint:errorlint // the broadcaster logs the answer itself
+		status, isStatus := err.(apierrors.APIStatus)
 		ends = apierrors.HasStatusCause(err, corev1.NamespaceTerminatingCause) ||
 			isStatus && apierrors.IsNotFound(err) && status.Status().Details != nil && status.Status().Details.Kind == "namespaces"
 		return false

@@ -4,6 +4,7 @@ import (
 	"slices"
 	"testing"
 
+	corev1 "k8s.io/api/core/v1"
 	networkingv1 "k8s.io/api/networking/v1"
 
 	"heymarket.dev/operator/api/v1alpha1"
@@ -85,11 +86,13 @@ func TestAnnotationsAndLabelsThatAreNotAllowed(t *testing.T) {
 	type annotations = map[string]v1alpha1.AnnotationValue
 	for name, tc := range map[string]struct {
 		ingress, pods annotations
+		service       annotations
 		labels        map[string]v1alpha1.LabelValue
 		reason        string
 		words         []string
 	}{
-		"common":             {annotations{"cert-manager.io/cluster-issuer": "le", condition.AnnotationDNSHostname: v1alpha1.AnnotationValue(host + ".")}, annotations{"prometheus.io/scrape": "true"}, map[string]v1alpha1.LabelValue{"sidecar.istio.io/inject": "true"}, "", nil},
+		"common":             {ingress: annotations{"cert-manager.io/cluster-issuer": "le", condition.AnnotationDNSHostname: v1alpha1.AnnotationValue(host + ".")}, pods: annotations{"prometheus.io/scrape": "true"}, service: annotations{"cloud.google.com/backend-config": "{}"}, labels: map[string]v1alpha1.LabelValue{"sidecar.istio.io/inject": "true"}},
+		"a load balancer":    {service: annotations{"service.beta.kubernetes.io/aws-load-balancer-type": "x"}, reason: v1alpha1.ReasonAnnotationNotAllowed, words: []string{"aws-load-balancer-type", "spec.exposure.serviceAnnotations", "--allowed-annotations"}},
 		"a snippet":          {ingress: annotations{"nginx.ingress.kubernetes.io/server-snippet": "x"}, reason: v1alpha1.ReasonAnnotationNotAllowed, words: []string{"server-snippet", "spec.exposure.ingress.annotations", "--allowed-annotations"}},
 		"a network":          {pods: annotations{"k8s.v1.cni.cncf.io/networks": "x"}, reason: v1alpha1.ReasonAnnotationNotAllowed, words: []string{"networks", "spec.receiver.podAnnotations", "--allowed-annotations"}},
 		"a label":            {labels: map[string]v1alpha1.LabelValue{"role": "admin"}, reason: v1alpha1.ReasonLabelNotAllowed, words: []string{`"role"`, "spec.receiver.podLabels", "--allowed-labels"}},
@@ -98,7 +101,7 @@ func TestAnnotationsAndLabelsThatAreNotAllowed(t *testing.T) {
 		"a name and another": {ingress: annotations{condition.AnnotationDNSHostname: v1alpha1.AnnotationValue(host + ",www.example.com")}, reason: v1alpha1.ReasonAnnotationNotAllowed},
 	} {
 		change(w, w.hook(), func(h *v1alpha1.HeymarketWebhook) {
-			h.Spec.Exposure.Ingress = nil
+			h.Spec.Exposure.Ingress, h.Spec.Exposure.ServiceAnnotations = nil, tc.service
 			if tc.ingress != nil {
 				h.Spec.Exposure.Ingress = &v1alpha1.IngressExposure{Annotations: tc.ingress}
 			}
@@ -113,6 +116,9 @@ func TestAnnotationsAndLabelsThatAreNotAllowed(t *testing.T) {
 		if t.Failed() {
 			t.Fatal(name)
 		}
+	}
+	if service := get(w, "support-receiver", &corev1.Service{}); service.Annotations["cloud.google.com/backend-config"] != "{}" || len(service.Annotations) != 2 {
+		t.Errorf("annotations of the Service: %v, want the one that is allowed and the operator's own", service.Annotations)
 	}
 	for key := range w.ingress().Annotations {
 		if key == "nginx.ingress.kubernetes.io/server-snippet" {

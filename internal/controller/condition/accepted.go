@@ -281,6 +281,9 @@ func metadata(f Facts) *Condition {
 			return c
 		}
 	}
+	if c := annotations(f, "spec.exposure.serviceAnnotations", spec.Exposure.ServiceAnnotations); c != nil {
+		return c
+	}
 	if c := annotations(f, "spec.receiver.podAnnotations", spec.Receiver.PodAnnotations); c != nil {
 		return c
 	}

@@ -27,8 +27,12 @@ func service(in Input) *corev1ac.ServiceApplyConfiguration {
 			WithPort(OpsPort).
 			WithTargetPort(intstr.FromString("ops")))
 	}
-	return corev1ac.Service(ReceiverName(in.Webhook.Name), in.Webhook.Namespace).
+	out := corev1ac.Service(ReceiverName(in.Webhook.Name), in.Webhook.Namespace).
 		WithLabels(labels(in)).
 		WithOwnerReferences(owner(in)).
 		WithSpec(spec)
+	for k, v := range in.Webhook.Spec.Exposure.ServiceAnnotations {
+		out.WithAnnotations(map[string]string{k: string(v)})
+	}
+	return out
 }

@@ -43,6 +43,7 @@ var samples = map[string][]any{
 	"matchFields[].key":                    {"metadata.name"},
 	"receiver.podAnnotations{}":            {"x", "", "ä b"},
 	"exposure.ingress.annotations{}":       {"x", "", "letsencrypt"},
+	"exposure.serviceAnnotations{}":        {"x", "", "letsencrypt"},
 	"targets[].headers[].value":            {"x", "a b", "ü"},
 	"receiver.priorityClassName":           {"high", "low"},
 	"receiver.imagePullSecrets[].name":     {"pull", "registry"},
