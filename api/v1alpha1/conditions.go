@@ -25,16 +25,16 @@ const (
 const (
 	// ReasonAccepted: the spec and its references are good.
 	ReasonAccepted = "Accepted"
-	// ReasonTokenSecretNotFound: the Secret of spec.token.secretKeyRef, or of previousSecretKeyRef, does not exist. Heals
-	// by itself when it appears.
+	// ReasonTokenSecretNotFound: the Secret of spec.token.secretKeyRef, or of previousSecretKeyRef, does not exist. Resolves
+	// automatically when it appears.
 	ReasonTokenSecretNotFound = "TokenSecretNotFound"
-	// ReasonTokenKeyNotFound: that Secret exists, but has no such key. Heals by itself when the key appears.
+	// ReasonTokenKeyNotFound: that Secret exists, but has no such key. Resolves automatically when the key appears.
 	ReasonTokenKeyNotFound = "TokenKeyNotFound"
 	// ReasonTokenEmpty: the key exists, but holds nothing, or nothing but white space.
 	ReasonTokenEmpty = "TokenEmpty"
-	// ReasonSecretNotFound: another Secret that the spec names does not exist. Heals by itself when it appears.
+	// ReasonSecretNotFound: another Secret that the spec names does not exist. Resolves automatically when it appears.
 	ReasonSecretNotFound = "SecretNotFound"
-	// ReasonSecretKeyNotFound: that Secret exists, but has no such key. Heals by itself when the key appears.
+	// ReasonSecretKeyNotFound: that Secret exists, but has no such key. Resolves automatically when the key appears.
 	ReasonSecretKeyNotFound = "SecretKeyNotFound"
 	// ReasonSecretValueInvalid: the key exists, but no receiver could use what it holds. The message says why.
 	ReasonSecretValueInvalid = "SecretValueInvalid"
@@ -43,10 +43,10 @@ const (
 	ReasonSecretNotAllowed = "SecretNotAllowed"
 	// ReasonFilterInvalid: targets[].filter or deduplication.key cannot be used. The message says where it is wrong.
 	ReasonFilterInvalid = "FilterInvalid"
-	// ReasonTargetServiceNotFound: the Service of a target does not exist. Its events are kept meanwhile. Heals by itself
+	// ReasonTargetServiceNotFound: the Service of a target does not exist. Its events are kept meanwhile. Resolves automatically
 	// when it appears.
 	ReasonTargetServiceNotFound = "TargetServiceNotFound"
-	// ReasonTargetPortNotFound: the Service of a target has no such port. Its events are kept meanwhile. Heals by itself
+	// ReasonTargetPortNotFound: the Service of a target has no such port. Its events are kept meanwhile. Resolves automatically
 	// when the port appears.
 	ReasonTargetPortNotFound = "TargetPortNotFound"
 	// ReasonTargetAddressRefused: a target, or its Service, has an address to which no receiver sends, such as loopback, or a
@@ -87,7 +87,7 @@ const (
 	// ReasonNotDeployed: there is no receiver yet, because Accepted is not True.
 	ReasonNotDeployed = "NotDeployed"
 	// ReasonChildFailed: the API server fails to store a child object, such as when an admission webhook does not answer, or
-	// does not remove one that is no longer wanted. The message is the API server's own. Heals by itself when it succeeds.
+	// does not remove one that is no longer wanted. The message is the API server's own. Resolves automatically when it succeeds.
 	// Where the child is an Ingress or HTTPRoute, the reason is that of ConditionExposed, and of ConditionScaled where it
 	// is a ScaledObject.
 	ReasonChildFailed = "ChildFailed"
@@ -124,27 +124,27 @@ const (
 	ReasonNotRequested = "NotRequested"
 	// ReasonAddressPending: no ingress controller has published an address for the Ingress yet.
 	ReasonAddressPending = "AddressPending"
-	// ReasonAddressMissing: no ingress controller has done so for five minutes. Heals by itself when one does.
+	// ReasonAddressMissing: no ingress controller has done so for five minutes. Resolves automatically when one does.
 	ReasonAddressMissing = "AddressMissing"
 	// ReasonCertificatePending: the Secret of spec.exposure.ingress.tlsSecretName does not exist yet, or holds no certificate.
 	ReasonCertificatePending = "CertificatePending"
-	// ReasonCertificateMissing: that is so for five minutes. Heals by itself when the certificate appears.
+	// ReasonCertificateMissing: that is so for five minutes. Resolves automatically when the certificate appears.
 	ReasonCertificateMissing = "CertificateMissing"
 	// ReasonRoutePending: a Gateway has not said yet whether it accepts the HTTPRoute.
 	ReasonRoutePending = "RoutePending"
-	// ReasonRouteIgnored: a Gateway has not said so for five minutes. Heals by itself when it does.
+	// ReasonRouteIgnored: a Gateway has not said so for five minutes. Resolves automatically when it does.
 	ReasonRouteIgnored = "RouteIgnored"
 	// ReasonRouteRefused: a Gateway does not accept the HTTPRoute. The message says why.
 	ReasonRouteRefused = "RouteRefused"
-	// ReasonHostUnknown: an HTTPRoute needs a host, and nobody has named one.
+	// ReasonHostUnknown: an HTTPRoute needs a host, and none is configured.
 	ReasonHostUnknown = "HostUnknown"
-	// ReasonGatewayUnknown: an HTTPRoute needs a Gateway, and nobody has named one.
+	// ReasonGatewayUnknown: an HTTPRoute needs a Gateway, and none is configured.
 	ReasonGatewayUnknown = "GatewayUnknown"
 	// ReasonGatewayAPIMissing: the cluster has no HTTPRoute of gateway.networking.k8s.io/v1.
 	ReasonGatewayAPIMissing = "GatewayAPIMissing"
 	// ReasonHostConflict: another HeymarketWebhook claims the same host and path, and keeps it, because its path begins with its
 	// own namespace and name, or because it is older. No host is every host, and a path takes all paths below it. Resolves
-	// automatically when the other one lets go.
+	// automatically when the other one releases it.
 	ReasonHostConflict = "HostConflict"
 	// ReasonPathNotAllowed: spec.exposure.path begins with the name of another namespace that has HeymarketWebhooks.
 	ReasonPathNotAllowed = "PathNotAllowed"
@@ -167,7 +167,7 @@ const (
 	// ReasonBacklogFull: the webhook has as many bytes in Redis, pending events and dead letters, as the operator's --max-backlog-bytes
 	// allows. New events are rejected with 429, so that Heymarket sends them again, until targets have taken some.
 	ReasonBacklogFull = "BacklogFull"
-	// ReasonDurabilityUnknown: no receiver has told yet what Redis promises.
+	// ReasonDurabilityUnknown: no receiver has reported Redis durability yet.
 	ReasonDurabilityUnknown = "DurabilityUnknown"
 )
 

@@ -80,7 +80,7 @@ type HeymarketWebhookSpec struct {
 	// +kubebuilder:validation:MaxItems=16
 	Targets []Target `json:"targets"`
 
-	// deduplication says how deliveries are told apart and for how long one is remembered, so that Heymarket's repeats
+	// deduplication sets how deliveries are identified and for how long one is remembered, so that Heymarket's repeats
 	// are answered 200 and not delivered again.
 	// +optional
 	// +kubebuilder:default={}
@@ -455,7 +455,7 @@ type Retry struct {
 	Statuses []int32 `json:"statuses,omitzero"`
 }
 
-// Deduplication says how deliveries are told apart and for how long one is remembered.
+// Deduplication sets how deliveries are identified and for how long one is remembered.
 type Deduplication struct {
 	// window is the time for which a delivery is remembered: 1m to 720h. Default: 96h, because senders of this kind
 	// repeat for up to three days.
@@ -470,7 +470,7 @@ type Deduplication struct {
 	// +kubebuilder:default="72h"
 	// +kubebuilder:validation:XValidation:rule="duration(self) >= duration('1s') && duration(self) <= duration('720h')",message="retryHorizon must be from 1s to 720h"
 	RetryHorizon Duration `json:"retryHorizon,omitempty"`
-	// key tells deliveries apart: an expression in CEL that yields a string, at most 4096 bytes. Two deliveries of one
+	// key identifies deliveries: an expression in CEL that yields a string, at most 4096 bytes. Two deliveries of one
 	// type with one key are one event. It sees event.type, event.webhook_id and event.data. It is checked when the
 	// resource is: a mistake becomes the reason FilterInvalid of the condition Accepted. Where it fails or yields
 	// nothing, the profile holds. Changing it makes what was received before look new. Default: the profile of the event's type.
@@ -799,13 +799,13 @@ type HeymarketWebhookStatus struct {
 	// +optional
 	Image string `json:"image,omitempty"`
 	// pending is the number of events that are stored and not yet delivered or given up, those of all targets together.
-	// Only its first digit is told, so 4321 is 4000. It changes at most once a minute.
+	// Rounded down to one significant digit (4321 becomes 4000). It changes at most once a minute.
 	// +optional
 	Pending *int64 `json:"pending,omitempty"`
-	// deadLetters is the number of events that were given up, those of all targets together, told like pending.
+	// deadLetters is the number of events that were given up, those of all targets together, rounded like pending.
 	// +optional
 	DeadLetters *int64 `json:"deadLetters,omitempty"`
-	// targets are the targets of the spec, as far as a receiver has told about them. Their figures are told like pending.
+	// targets are the targets of the spec, as far as a receiver has reported them. Their figures are rounded like pending.
 	// +optional
 	// +listType=map
 	// +listMapKey=name

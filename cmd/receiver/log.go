@@ -9,7 +9,7 @@ import (
 )
 
 // A line for every request, each written by itself, would cost as much as the rest of taking an event in. So lines are
-// gathered, for so long at most and up to so many bytes. Whoever reads them may be slow, and no request shall wait for
+// gathered, for so long at most and up to so many bytes. Their reader may be slow, and no request shall wait for
 // that: while some are written the next ones gather, up to twice as many.
 const (
 	logDelay = 100 * time.Millisecond
@@ -69,7 +69,7 @@ func (b *logBuffer) Flush() {
 		_, _ = b.out.Write(lines) // there is nowhere to say that the log cannot be written
 	}
 	b.written = lines
-	if cap(lines) > 4*logBytes { // one huge line shall not be remembered for ever
+	if cap(lines) > 4*logBytes { // one huge line is not kept
 		b.written = nil
 	}
 }

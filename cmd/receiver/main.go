@@ -36,7 +36,7 @@ func run(args []string) int {
 	configFile := flags.String("config", "", "configuration `file`, as the operator writes it")
 	events := flags.String("listen", ":8080", "`address` for events")
 	ops := flags.String("ops-listen", ":8081", "`address` for /healthz, /readyz, /metrics and /status")
-	admin := flags.String("admin-listen", "127.0.0.1:8082", "`address` for the dead letters; whoever reaches it may read, replay and discard them; empty for none")
+	admin := flags.String("admin-listen", "127.0.0.1:8082", "`address` of the dead letters API; anyone who can reach it can read, replay and discard them; empty for none")
 	connections := flags.Int("max-connections", receiver.DefaultMaxConnections, "how many connections to serve at once; beyond that, the one that has waited longest without a complete request makes room")
 	level := flags.String("log-level", "info", "debug, info, warn or error, where the configuration names none")
 	drain := flags.Duration("drain-delay", receiver.DefaultDrainDelay, "how long to go on serving after SIGTERM, until load balancers know")

@@ -22,7 +22,7 @@ Each row is a mistake and the answer to it, word for word. A test makes every on
 The webhook is ` + "`support`" + ` in the namespace ` + "`staging`" + `; what is not shown is as in the [smallest one](../../README.md).
 
 Look for yourself with ` + "`kubectl describe hmw support`" + `: the condition ` + "`Ready`" + ` names the first one that fails, and an event says the same.
-While ` + "`Accepted`" + ` is False because of a mistake, what already runs keeps running, and it heals by itself once the mistake is repaired.
+While ` + "`Accepted`" + ` is False because of a mistake, what already runs keeps running, and the condition resolves automatically once the mistake is fixed.
 `
 
 // misconfigurations are the sections of the page.
@@ -374,7 +374,7 @@ var misconfigurations = []struct {
 				words: []string{"spec.exposure.ingress.className is not set", "No ingress controller has published an address", "kubectl get ingressclass", "delete the Ingress"},
 			},
 			{
-				mistake: "The Secret of the certificate does not exist, and nobody makes it", spec: "exposure: {ingress: {tlsSecretName: support-tls}}",
+				mistake: "The Secret of the certificate does not exist, and nothing creates it", spec: "exposure: {ingress: {tlsSecretName: support-tls}}",
 				before: impatient, after: func(w *world) { w.admit("203.0.113.7") },
 				condition: v1alpha1.ConditionExposed, reason: v1alpha1.ReasonCertificateMissing,
 				words: []string{`"support-tls" of spec.exposure.ingress.tlsSecretName`, "does not exist", "kubectl create secret tls", "would not trust"},

@@ -95,7 +95,7 @@ func (c *cluster) send(ctx context.Context, out io.Writer, name, eventType, text
 		return fmt.Errorf("the URL does not answer: %w; is its host in DNS, its certificate good, the Ingress served? With --via pod the receiver is tried alone", err)
 	}
 	if status == http.StatusOK {
-		fmt.Fprintf(out, "Answered 200: the test event of type %s is stored, or of a type that the webhook does not accept. `kubectl heymarket status %s --namespace %s` tells what waits.\n",
+		fmt.Fprintf(out, "Answered 200: the test event of type %s is stored, or of a type that the webhook does not accept. `kubectl heymarket status %s --namespace %s` shows the backlog.\n",
 			eventType, name, c.namespace)
 		return nil
 	}
@@ -117,7 +117,7 @@ func testEvent(eventType, text, token string, webhookID int64, now time.Time) ([
 func inPlainHTTP(address string) (string, error) {
 	u, err := url.Parse(address)
 	if err != nil {
-		return "", errors.New("the URL in the Secret is none; delete the Secret, and the operator writes it anew")
+		return "", errors.New("the Secret holds no valid URL; delete the Secret, and the operator writes a new one")
 	}
 	u.Scheme, u.Host = "http", "receiver"
 	return u.String(), nil

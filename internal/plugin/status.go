@@ -109,7 +109,7 @@ func tellTargets(out io.Writer, hook *v1alpha1.HeymarketWebhook, now time.Time) 
 			}
 		}
 		if !seen {
-			fmt.Fprintf(w, "%s\tno receiver has told yet\n", target.Name)
+			fmt.Fprintf(w, "%s\tnot reported yet\n", target.Name)
 		}
 	}
 	_ = w.Flush()

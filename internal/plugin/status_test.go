@@ -50,7 +50,7 @@ Scaled     NOT OK  KEDAMissing     No KEDA.
 
 TARGET  PENDING     DEAD LETTERS  CIRCUIT  LAST DELIVERED
 crm     about 4000  3             Open     60s ago, at 2026-11-21T11:59:00Z
-audit   no receiver has told yet
+audit   not reported yet
 Why they were given up: kubectl heymarket dead list support --target crm --namespace staging
 
 TOKEN     SECRET  KEY    LAST USED

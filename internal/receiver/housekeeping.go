@@ -39,7 +39,7 @@ func (r *Receiver) keepTargets(ctx context.Context) {
 	keep := r.inForce.Load().config.Retention.DeadLetters.Std()
 	dropped, err := r.store.KeepTargets(ctx, r.targetNames(), targetGrace, keep)
 	if err != nil {
-		r.Log.Warn("Redis was not told which targets are wanted, trying again later", "error", err)
+		r.Log.Warn("cannot update the list of targets in Redis, retrying in a minute", "error", err)
 	}
 	for _, d := range dropped {
 		r.Log.Warn("the backlog of a target that is gone was dropped", "target", d.Target, "events", d.Events, "grace_ms", targetGrace.Milliseconds())

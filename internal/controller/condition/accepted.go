@@ -75,7 +75,7 @@ func Check(f Facts) *Condition {
 func Invalid(err error) *Condition { return False(v1alpha1.ReasonInvalidConfiguration, "%s", err) }
 
 // FinalizerRejected reports that the API server does not let the operator write the finalizer. A receiver would store events
-// although nobody could tell whether they are deleted with the resource.
+// although it is unknown whether they are deleted with the resource.
 func FinalizerRejected(err error) *Condition {
 	return False(v1alpha1.ReasonFinalizerRefused, "The API server does not let the operator write the finalizer %s, which goes with spec.deletionPolicy; change the policy that it names: %s",
 		v1alpha1.FinalizerRedisKeys, Bounded(APIMessage(err)))
