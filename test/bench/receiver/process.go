@@ -234,7 +234,7 @@ func (l *lab) prepare(r *redis, targets []config.Target) (*exec.Cmd, *receiverPr
 	encoded, err := config.Encode(config.Config{
 		Webhook: config.Webhook{Namespace: namespace, Name: name}, Paths: []string{path},
 		TokenFiles: []string{file("token")}, RedisURLFile: file("redis-url"),
-		Targets: targets, Addresses: config.Addresses{AllowLoopback: true}, MaxBacklog: 10_000_000,
+		Targets: targets, Addresses: config.Addresses{AllowLoopback: true}, MaxBacklog: 10_000_000, MaxBacklogBytes: -1,
 	})
 	if err != nil {
 		return nil, nil, err

@@ -310,7 +310,7 @@ type receiver struct {
 func newReceiver(t *testing.T, binary, redisURL, targetURL string) *receiver {
 	p := receiverprocess.New(t, binary)
 	p.Configure(config.Config{
-		Webhook: config.Webhook{Namespace: "ns", Name: "hook"}, Paths: []string{path}, MaxBacklog: backlog, TokenFiles: []string{p.Write("token", "t")},
+		Webhook: config.Webhook{Namespace: "ns", Name: "hook"}, Paths: []string{path}, MaxBacklog: backlog, MaxBacklogBytes: -1, TokenFiles: []string{p.Write("token", "t")},
 		Targets: []config.Target{{
 			Name: "crm", URL: targetURL, Timeout: config.Duration(time.Second),
 			Retry: config.Retry{MinBackoff: config.Duration(20 * time.Millisecond), MaxBackoff: config.Duration(time.Second), MaxAttempts: 100},
