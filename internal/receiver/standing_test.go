@@ -8,6 +8,7 @@ import (
 
 	"heymarket.dev/operator/internal/contract"
 	"heymarket.dev/operator/internal/receiver/redistest"
+	"heymarket.dev/operator/internal/testenv"
 )
 
 // Whether Redis is safe, and how each target is treated, can be scraped.
@@ -53,7 +54,7 @@ func TestUnsafeRedisIsScraped(t *testing.T) {
 // In its first moments a receiver that has not reached Redis yet says so, and nothing of a mistake.
 func TestRedisIsLookedForInTheBeginning(t *testing.T) {
 	t.Parallel()
-	p := start(t, "redis://"+redistest.FreeAddress(t), newConfig(crm(newSink(t))))
+	p := start(t, "redis://"+testenv.FreeAddress(t), newConfig(crm(newSink(t))))
 	until(t, "the receiver says that it is looking for Redis", func() bool {
 		_, status := p.get("/status")
 		return strings.Contains(status, `"redis":"connecting"`)

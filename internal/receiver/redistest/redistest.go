@@ -3,7 +3,6 @@ package redistest
 
 import (
 	"context"
-	"math/rand/v2"
 	"net"
 	"os"
 	"os/exec"
@@ -13,6 +12,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"heymarket.dev/operator/internal/testenv"
 )
 
 // Server is one Redis, append-only and without eviction, as the product asks for.
@@ -36,7 +37,7 @@ func Start(t testing.TB, args ...string) *Server {
 		}
 		t.Skip("left out: redis-server is missing; `make test` installs it and leaves nothing out")
 	}
-	return start(t, FreeAddress(t), args...)
+	return start(t, testenv.FreeAddress(t), args...)
 }
 
 func start(t testing.TB, address string, args ...string) *Server {
@@ -108,6 +109,7 @@ func (s *Server) begin(more []string) (log string) {
 	args = append(args, place...)
 	// Not the test's context: the server has to outlive it, for the cleanups that still need it.
 	s.cmd = exec.CommandContext(context.Background(), "redis-server", args...)
+	testenv.EndWithTest(s.cmd)
 	if err := s.cmd.Start(); err != nil {
 		s.t.Fatal(err)
 	}
@@ -145,25 +147,6 @@ func (s *Server) MustDo(args ...string) string {
 		s.t.Fatalf("redis-cli %v: %v: %s", args, err, out)
 	}
 	return out
-}
-
-// The ports of FreeAddress lie below those that systems give to outgoing connections. A client that dials such a port while
-// no server listens on it can be given the same port as its own: it then connects to itself, and the server cannot start.
-const firstPort, lastPort = 12_000, 32_000
-
-// FreeAddress returns a host and a port on loopback on which no program listens. No outgoing connection takes it.
-func FreeAddress(t testing.TB) string {
-	t.Helper()
-	for range lastPort - firstPort {
-		address := net.JoinHostPort("127.0.0.1", strconv.Itoa(firstPort+rand.IntN(lastPort-firstPort)))
-		var listen net.ListenConfig
-		if l, err := listen.Listen(t.Context(), "tcp", address); err == nil {
-			_ = l.Close()
-			return address
-		}
-	}
-	t.Fatal("no port is free")
-	return ""
 }
 
 // AppendOnlyFile is the file that holds every write since the server's first start.

@@ -1,7 +1,6 @@
 package redistest
 
 import (
-	"bytes"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -18,6 +17,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"heymarket.dev/operator/internal/testenv"
 )
 
 // StartCluster runs a Redis Cluster of three primaries until the test ends, and returns them and the URL of all.
@@ -40,13 +41,13 @@ func startCluster(t testing.TB, c *certificate) (nodes []*Server, url string) {
 	create := []string{"--cluster", "create"}
 	var spoken []string
 	for range 3 {
-		// Low, so that the bus port, which is the port + 10000, exists. Short, for the test.
-		address := lowAddress(t)
-		options := []string{"--cluster-enabled", "yes", "--cluster-node-timeout", "2000", "--cluster-port", strconv.Itoa(portOf(t, address) + 10000)}
-		secure := FreeAddress(t)
-		s := start(t, address, append(options, c.options(t, secure)...)...)
+		// The nodes talk among themselves at a port of its own: what Redis takes otherwise, its port + 10000, may be in use.
+		bus := strconv.Itoa(portOf(t, testenv.FreeAddress(t)))
+		options := []string{"--cluster-enabled", "yes", "--cluster-node-timeout", "2000", "--cluster-port", bus} // short, for the test
+		secure := testenv.FreeAddress(t)
+		s := Start(t, append(options, c.options(t, secure)...)...)
 		nodes = append(nodes, s)
-		create = append(create, s.addr)
+		create = append(create, s.addr+"@"+bus)
 		spoken = append(spoken, c.spoken(t, s.addr, secure))
 	}
 	create = append(create, "--cluster-replicas", "0", "--cluster-yes")
@@ -77,7 +78,7 @@ func StartTLSSentinel(t testing.TB) (primary, replica *Server, url string, ca []
 
 func startSentinel(t testing.TB, c *certificate, lines []string) (primary, replica *Server, url string) {
 	t.Helper()
-	secure := FreeAddress(t)
+	secure := testenv.FreeAddress(t)
 	primary = Start(t, c.options(t, secure)...)
 	at := primary.addr
 	if c != nil {
@@ -87,10 +88,10 @@ func startSentinel(t testing.TB, c *certificate, lines []string) (primary, repli
 	if err != nil {
 		t.Fatal(err)
 	}
-	replica = Start(t, append(c.options(t, FreeAddress(t)), "--replicaof", host+" "+port)...)
+	replica = Start(t, append(c.options(t, testenv.FreeAddress(t)), "--replicaof", host+" "+port)...)
 	replica.await("master_link_status:up", "INFO", "replication")
 
-	sentinel := &Server{t: t, addr: FreeAddress(t), dir: t.TempDir()}
+	sentinel := &Server{t: t, addr: testenv.FreeAddress(t), dir: t.TempDir()}
 	conf := filepath.Join(sentinel.dir, "sentinel.conf")
 	lines = append([]string{
 		"sentinel monitor main " + host + " " + port + " 1",
@@ -100,7 +101,7 @@ func startSentinel(t testing.TB, c *certificate, lines []string) (primary, repli
 	if err := os.WriteFile(conf, []byte(strings.Join(lines, "\n")+"\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	secure = FreeAddress(t)
+	secure = testenv.FreeAddress(t)
 	sentinel.program = append([]string{conf, "--sentinel"}, c.options(t, secure)...)
 	sentinel.Run()
 	t.Cleanup(sentinel.Kill)
@@ -113,7 +114,7 @@ func startSentinel(t testing.TB, c *certificate, lines []string) (primary, repli
 func StartTLS(t testing.TB) (s *Server, url string, ca []byte) {
 	t.Helper()
 	c := newCertificate(t)
-	secure := FreeAddress(t)
+	secure := testenv.FreeAddress(t)
 	s = Start(t, c.options(t, secure)...)
 	return s, c.scheme() + c.spoken(t, s.addr, secure), c.ca
 }
@@ -205,18 +206,6 @@ func (s *Server) await(text string, command ...string) {
 		}
 		if time.Now().After(deadline) {
 			s.t.Fatalf("%v does not say %q: %s %v", command, text, out, err)
-		}
-	}
-}
-
-// lowAddress is a free address whose port leaves room for another one that is higher by 10000.
-func lowAddress(t testing.TB) string {
-	t.Helper()
-	for {
-		address := FreeAddress(t)
-		_, port, _ := strings.Cut(address, ":")
-		if len(port) == 5 && bytes.Compare([]byte(port), []byte("55000")) < 0 {
-			return address
 		}
 	}
 }

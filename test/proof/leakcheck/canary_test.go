@@ -19,6 +19,7 @@ import (
 
 	"heymarket.dev/operator/internal/receiver/config"
 	"heymarket.dev/operator/internal/receiver/redistest"
+	"heymarket.dev/operator/internal/testenv"
 	"heymarket.dev/operator/test/support/receiverprocess"
 )
 
@@ -222,7 +223,7 @@ func newReceiver(t *testing.T, redis *redistest.Server, collector string) *recei
 		{Name: "takes", URL: answers(200), Format: config.FormatCloudEventsStructured},
 		{Name: "refuses", URL: answers(422)},
 		{Name: "redirects", URL: answers(307)},
-		{Name: "away", URL: "http://" + redistest.FreeAddress(t)},
+		{Name: "away", URL: "http://" + testenv.FreeAddress(t)},
 		{Name: "hangs", URL: hangs},
 		{Name: "filters", URL: answers(200), Filter: `!has(event.data.odd) || event.data.odd > 5`},
 	} {

@@ -13,7 +13,6 @@ import (
 	"time"
 
 	"heymarket.dev/operator/internal/receiver/config"
-	"heymarket.dev/operator/internal/receiver/redistest"
 	"heymarket.dev/operator/internal/testenv"
 )
 
@@ -57,7 +56,7 @@ func root(t testing.TB) string {
 // New returns a Pod of the binary, without files and not started.
 func New(t testing.TB, binary string) *Pod {
 	t.Helper()
-	return &Pod{Events: redistest.FreeAddress(t), Operations: redistest.FreeAddress(t), t: t, binary: binary, dir: t.TempDir()}
+	return &Pod{Events: testenv.FreeAddress(t), Operations: testenv.FreeAddress(t), t: t, binary: binary, dir: t.TempDir()}
 }
 
 // Write makes or replaces a file at once, as the kubelet does, and returns its path.
@@ -96,6 +95,7 @@ func (p *Pod) Start(flags ...string) {
 	}
 	p.cmd = exec.CommandContext(context.Background(), p.binary, args...)
 	p.cmd.Stdout, p.cmd.Stderr = p.Log, p.Log
+	testenv.EndWithTest(p.cmd)
 	p.cmd.Env = append(os.Environ(), p.Env...)
 	if err := p.cmd.Start(); err != nil {
 		p.t.Fatal(err)
