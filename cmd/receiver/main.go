@@ -29,9 +29,13 @@ func main() {
 const usage = `receiver takes the events of one Heymarket webhook in and hands them on.
 
 Usage: receiver --config FILE [flags]
+       receiver echo [--listen ADDRESS]   a target to try with: records what it receives
 `
 
 func run(args []string) int {
+	if len(args) > 0 && args[0] == "echo" {
+		return runEcho(args[1:])
+	}
 	flags := flag.NewFlagSet("receiver", flag.ContinueOnError)
 	configFile := flags.String("config", "", "configuration `file`, as the operator writes it")
 	events := flags.String("listen", ":8080", "`address` for events")

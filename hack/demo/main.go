@@ -12,7 +12,6 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
-	"path/filepath"
 	"strings"
 	"syscall"
 	"time"
@@ -60,7 +59,7 @@ func run(ctx context.Context, args []string) (err error) {
 
 // demo plays it, step by step. Once means that nothing will stand afterwards, so there is nothing to go on with by hand.
 func demo(ctx context.Context, driver *quickstart.Driver, s *screen, once bool) error {
-	var images quickstart.Images
+	var image quickstart.Image
 	var standing quickstart.Standing
 	var cluster *quickstart.Cluster
 	var heymarket *quickstart.Heymarket
@@ -69,9 +68,9 @@ func demo(ctx context.Context, driver *quickstart.Driver, s *screen, once bool) 
 		talks bool // the driver shows its progress
 		do    func() (string, error)
 	}{
-		{"Build the operator and a target", true, func() (detail string, err error) {
-			images, err = driver.Images(ctx)
-			return size(images), err
+		{"Build the operator", true, func() (detail string, err error) {
+			image, err = driver.Image(ctx)
+			return size(image), err
 		}},
 		{"Start Kubernetes", true, func() (string, error) {
 			err := driver.Up(ctx)
@@ -80,9 +79,9 @@ func demo(ctx context.Context, driver *quickstart.Driver, s *screen, once bool) 
 			}
 			return "one node at " + standing.Node, err
 		}},
-		{"Load the images", false, func() (string, error) { return images.Operator, driver.Load(ctx, images.Archives...) }},
+		{"Load its image", false, func() (string, error) { return image.Name, driver.Load(ctx, image.Archives...) }},
 		{"Install Redis and the operator", false, func() (detail string, err error) {
-			cluster, err = quickstart.Connect(driver.Root, standing.Kubeconfig, standing.Kubectl, standing.CA, images)
+			cluster, err = quickstart.Connect(driver.Root, standing.Kubeconfig, standing.Kubectl, standing.CA, image)
 			if err == nil {
 				err = cluster.InstallOperator(ctx)
 			}
@@ -119,14 +118,11 @@ func demo(ctx context.Context, driver *quickstart.Driver, s *screen, once bool) 
 	return nil
 }
 
-// size tells how large the programs are that go into the operator's image.
-func size(images quickstart.Images) string {
-	var parts []string
-	for _, archive := range images.Archives {
-		if info, err := os.Stat(archive); err == nil {
-			name := strings.TrimSuffix(filepath.Base(archive), ".tar")
-			parts = append(parts, fmt.Sprintf("%s image %.1f MB", name, float64(info.Size())/1e6))
-		}
+// size says how large the image is.
+func size(image quickstart.Image) string {
+	info, err := os.Stat(image.Archives[0])
+	if err != nil {
+		return ""
 	}
-	return strings.Join(parts, ", ")
+	return fmt.Sprintf("image of %.1f MB", float64(info.Size())/1e6)
 }

@@ -107,7 +107,7 @@ var pageNamespaces = regexp.MustCompile(`\b(staging|production)\b`)
 func (b book) play(t *testing.T, page docs.Page) {
 	t.Helper()
 	mark := fmt.Sprintf("doc-%s-%d-", page.Name(), ids.Add(1)%1_000_000)
-	repository, tag, _ := strings.Cut(cluster.Images.Operator, ":")
+	repository, tag, _ := strings.Cut(cluster.Image.Name, ":")
 	stands := strings.NewReplacer(
 		"registry.example.com/heymarket-operator", repository,
 		"redis://:password@redis.example.com:6379/0", "redis://redis.redis.svc.cluster.local:6379/0",
@@ -210,7 +210,7 @@ func (b book) checkOut(t *testing.T, dir, tag string, in func(string) string) {
 			if err != nil {
 				return err
 			}
-			text := cluster.Images.In(string(data))
+			text := cluster.Image.In(string(data))
 			switch part {
 			case "examples":
 				text = in(text)

@@ -53,12 +53,12 @@ func run(ctx context.Context, m *testing.M) (code int, err error) {
 	if driver, err = quickstart.NewDriver(ctx, "e2e", os.Stderr); err != nil {
 		return 1, err
 	}
-	images, err := driver.Images(ctx)
+	image, err := driver.Image(ctx)
 	if err != nil {
 		return 1, err
 	}
 	if os.Getenv("E2E_KUBECONFIG") != "" {
-		err = useExisting(ctx, images)
+		err = useExisting(ctx, image)
 	} else {
 		if code, err = 1, driver.Down(ctx); err != nil { // of a run that was cut short
 			return code, err
@@ -72,7 +72,7 @@ func run(ctx context.Context, m *testing.M) (code int, err error) {
 				err = errors.Join(err, takeDown(context.WithoutCancel(ctx), before))
 			}()
 		}
-		err = useOwn(ctx, images)
+		err = useOwn(ctx, image)
 	}
 	if err != nil {
 		return 1, err
@@ -83,7 +83,7 @@ func run(ctx context.Context, m *testing.M) (code int, err error) {
 	return m.Run(), nil
 }
 
-func useOwn(ctx context.Context, images quickstart.Images) error {
+func useOwn(ctx context.Context, image quickstart.Image) error {
 	if err := driver.Up(ctx); err != nil {
 		return err
 	}
@@ -92,23 +92,23 @@ func useOwn(ctx context.Context, images quickstart.Images) error {
 		return err
 	}
 	loadImages = driver.Load
-	if err := loadImages(ctx, images.Archives...); err != nil {
+	if err := loadImages(ctx, image.Archives...); err != nil {
 		return err
 	}
-	cluster, err = quickstart.Connect(driver.Root, standing.Kubeconfig, standing.Kubectl, standing.CA, images)
+	cluster, err = quickstart.Connect(driver.Root, standing.Kubeconfig, standing.Kubectl, standing.CA, image)
 	return err
 }
 
-func useExisting(ctx context.Context, images quickstart.Images) error {
+func useExisting(ctx context.Context, image quickstart.Image) error {
 	loadImages = loadByCommand
-	if err := loadImages(ctx, images.Archives...); err != nil {
+	if err := loadImages(ctx, image.Archives...); err != nil {
 		return err
 	}
 	assets, err := driver.Run(ctx, "assets")
 	if err != nil {
 		return err
 	}
-	cluster, err = quickstart.Connect(driver.Root, os.Getenv("E2E_KUBECONFIG"), filepath.Join(assets, "kubectl"), os.Getenv("E2E_CA"), images)
+	cluster, err = quickstart.Connect(driver.Root, os.Getenv("E2E_KUBECONFIG"), filepath.Join(assets, "kubectl"), os.Getenv("E2E_CA"), image)
 	return err
 }
 

@@ -151,10 +151,10 @@ func TestUpgradeAndRollbackLoseNothing(t *testing.T) {
 	l.more(t, 200)
 
 	began := time.Now()
-	if _, err := r.run(t.Context(), "upgrade", append(values(cluster.Images.Operator, s.namespace), filepath.Join(driver.Root, "charts", "heymarket-operator"))...); err != nil {
+	if _, err := r.run(t.Context(), "upgrade", append(values(cluster.Image.Name, s.namespace), filepath.Join(driver.Root, "charts", "heymarket-operator"))...); err != nil {
 		t.Fatal(err)
 	}
-	s.awaitImage(t, cluster.Images.Operator)
+	s.awaitImage(t, cluster.Image.Name)
 	t.Logf("upgraded after %s; refused meanwhile: %v", time.Since(began).Round(100*time.Millisecond), l.refusals())
 	l.more(t, 200)
 	if diff := cmp.Diff(before.known(s.made(t)), before); diff != "" {

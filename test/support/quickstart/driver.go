@@ -117,24 +117,21 @@ func (d *Driver) Standing(ctx context.Context) (Standing, error) {
 	return Standing{Kubeconfig: facts["kubeconfig"], CA: facts["ca"], Kubectl: facts["kubectl"], Node: facts["node"]}, nil
 }
 
-// Images are the full names of the images of this checkout, each with a tag made from its contents, and the archives that hold them.
-type Images struct {
-	Operator, Echo string
-	Archives       []string
+// Image is the operator's image of this checkout: its full name, with a tag made from its contents, and the archives that hold it,
+// under that name and under the one in examples/quickstart, which people apply as it is.
+type Image struct {
+	Name     string
+	Archives []string
 }
 
-// Images builds the operator's image and the target's.
-func (d *Driver) Images(ctx context.Context) (Images, error) {
-	operator, archive, err := d.OperatorImage(ctx, d.Root)
+// Image builds the operator's image. Its receiver is the target of the quickstart as well.
+func (d *Driver) Image(ctx context.Context) (Image, error) {
+	name, archive, err := d.OperatorImage(ctx, d.Root)
 	if err != nil {
-		return Images{}, err
+		return Image{}, err
 	}
-	images := Images{Operator: operator, Archives: []string{archive, filepath.Join(d.bin("image"), "echo.tar")}}
-	if _, err := d.runIn(ctx, filepath.Join(d.Root, "test"), "compile", "-o", d.bin("image"), "./support/echo"); err != nil {
-		return Images{}, err
-	}
-	images.Echo, err = d.Run(ctx, "image", "-o", images.Archives[1], "-t", echoImage+":dev-{digest}", "-e", "/echo", filepath.Join(d.bin("image"), "echo")+"=/echo")
-	return images, err
+	_, plain, err := d.pack(ctx, filepath.Dir(archive), "operator-dev.tar", "dev")
+	return Image{Name: name, Archives: []string{archive, plain}}, err
 }
 
 // OperatorImage builds the operator's image from a checkout, such as one of an earlier release, and returns its full name and the archive that holds it.
@@ -143,8 +140,13 @@ func (d *Driver) OperatorImage(ctx context.Context, checkout string) (name, arch
 	if _, err := d.runIn(ctx, checkout, "compile", "-o", dir, "./cmd/manager", "./cmd/receiver"); err != nil {
 		return "", "", err
 	}
-	archive = filepath.Join(dir, "operator.tar")
-	args := []string{"-o", archive, "-t", operatorImage + ":dev-{digest}", filepath.Join(dir, "manager") + "=/manager", filepath.Join(dir, "receiver") + "=/receiver"}
+	return d.pack(ctx, dir, "operator.tar", "dev-{digest}")
+}
+
+// pack makes an image of the binaries in a folder.
+func (d *Driver) pack(ctx context.Context, dir, file, tag string) (name, archive string, err error) {
+	archive = filepath.Join(dir, file)
+	args := []string{"-o", archive, "-t", operatorImage + ":" + tag, filepath.Join(dir, "manager") + "=/manager", filepath.Join(dir, "receiver") + "=/receiver"}
 	// Targets with https:// URLs are verified by the roots that the building machine trusts.
 	const roots = "/etc/ssl/certs/ca-certificates.crt"
 	if _, err := os.Stat(roots); err == nil {
@@ -160,20 +162,10 @@ func (d *Driver) Load(ctx context.Context, archives ...string) error {
 	return err
 }
 
-// The images' names as the manifests have them, less the tag.
-const (
-	operatorImage = "heymarket.dev/operator"
-	echoImage     = "heymarket.dev/echo"
-)
+// operatorImage is the image's name as the manifests have it, less the tag.
+const operatorImage = "heymarket.dev/operator"
 
-var imageInManifest = regexp.MustCompile(`heymarket\.dev/(operator|echo):[\w.-]+`)
+var imageInManifest = regexp.MustCompile(`heymarket\.dev/operator:[\w.-]+`)
 
-// In puts the images' own tags in the place of those in a manifest, so that a Deployment changes, and rolls, with its image.
-func (i Images) In(manifest string) string {
-	return imageInManifest.ReplaceAllStringFunc(manifest, func(image string) string {
-		if strings.HasPrefix(image, echoImage+":") {
-			return i.Echo
-		}
-		return i.Operator
-	})
-}
+// In puts the image's own tag in the place of the one in a manifest, so that a Deployment changes, and rolls, with its image.
+func (i Image) In(manifest string) string { return imageInManifest.ReplaceAllString(manifest, i.Name) }

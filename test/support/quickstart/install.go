@@ -44,7 +44,7 @@ type Cluster struct {
 	Client     client.Client
 	Kubeconfig string // path
 	Kubectl    string // path
-	Images     Images
+	Image      Image
 
 	root  string // of the checkout
 	roots *x509.CertPool
@@ -52,7 +52,7 @@ type Cluster struct {
 }
 
 // Connect makes a client for a cluster. The certificates in the file ca, if one is named, are trusted besides the system's when Heymarket is played.
-func Connect(root, kubeconfig, kubectl, ca string, images Images) (*Cluster, error) {
+func Connect(root, kubeconfig, kubectl, ca string, image Image) (*Cluster, error) {
 	config, err := clientcmd.BuildConfigFromFlags("", kubeconfig)
 	if err != nil {
 		return nil, fmt.Errorf("read kubeconfig %s: %w", kubeconfig, err)
@@ -63,7 +63,7 @@ func Connect(root, kubeconfig, kubectl, ca string, images Images) (*Cluster, err
 	if err := errors.Join(clientgoscheme.AddToScheme(scheme), v1alpha1.AddToScheme(scheme)); err != nil {
 		return nil, err
 	}
-	c := &Cluster{Kubeconfig: kubeconfig, Kubectl: kubectl, Images: images, root: root}
+	c := &Cluster{Kubeconfig: kubeconfig, Kubectl: kubectl, Image: image, root: root}
 	if c.Client, err = client.New(config, client.Options{Scheme: scheme}); err != nil {
 		return nil, fmt.Errorf("connect to the cluster of %s: %w", kubeconfig, err)
 	}
@@ -100,7 +100,7 @@ func (c *Cluster) RunKubectl(ctx context.Context, stdin string, args ...string) 
 	return out.String(), nil
 }
 
-// apply builds a kustomization of the checkout, puts the images' names into it, changes it by edit, and applies it.
+// apply builds a kustomization of the checkout, puts the image's name into it, changes it by edit, and applies it.
 func (c *Cluster) apply(ctx context.Context, dir string, edit func(string) string) error {
 	manifest, err := c.RunKubectl(ctx, "", "kustomize", filepath.Join(c.root, dir))
 	if err != nil {
@@ -109,7 +109,7 @@ func (c *Cluster) apply(ctx context.Context, dir string, edit func(string) strin
 	if edit != nil {
 		manifest = edit(manifest)
 	}
-	_, err = c.RunKubectl(ctx, c.Images.In(manifest), "apply", "--server-side", "--force-conflicts", "-f", "-")
+	_, err = c.RunKubectl(ctx, c.Image.In(manifest), "apply", "--server-side", "--force-conflicts", "-f", "-")
 	return err
 }
 
@@ -168,7 +168,7 @@ func (c *Cluster) AwaitReady(ctx context.Context, namespace string, within time.
 		last = describe(conditions)
 		ready := meta.FindStatusCondition(conditions, "Ready")
 		return ready != nil && ready.Status == metav1.ConditionTrue && ready.ObservedGeneration == webhook.Generation &&
-			(c.Images.Operator == "" || webhook.Status.Image == c.Images.Operator), nil
+			(c.Image.Name == "" || webhook.Status.Image == c.Image.Name), nil
 	})
 	if err != nil {
 		return fmt.Errorf("HeymarketWebhook %s/%s is not Ready: %w; %s", namespace, WebhookName, err, last)

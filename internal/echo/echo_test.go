@@ -1,4 +1,4 @@
-package main
+package echo
 
 import (
 	"encoding/json"
@@ -30,10 +30,10 @@ func call(t *testing.T, server *httptest.Server, method, path, body string) (int
 	return answer.StatusCode, string(text)
 }
 
-func received(t *testing.T, server *httptest.Server, query string) []record {
+func received(t *testing.T, server *httptest.Server, query string) []Record {
 	t.Helper()
 	_, text := call(t, server, http.MethodGet, "/received"+query, "")
-	var records []record
+	var records []Record
 	if err := json.Unmarshal([]byte(text), &records); err != nil {
 		t.Fatalf("%v in %s", err, text)
 	}
@@ -42,7 +42,7 @@ func received(t *testing.T, server *httptest.Server, query string) []record {
 
 func TestRecordsWhatItReceives(t *testing.T) {
 	t.Parallel()
-	server := httptest.NewServer(newEcho())
+	server := httptest.NewServer(&Target{})
 	t.Cleanup(server.Close)
 	if records := received(t, server, ""); records == nil || len(records) != 0 {
 		t.Errorf("before anything came: %v, want an empty list", records)
@@ -70,7 +70,7 @@ func TestRecordsWhatItReceives(t *testing.T) {
 
 func TestAnswersByItsProgram(t *testing.T) {
 	t.Parallel()
-	server := httptest.NewServer(newEcho())
+	server := httptest.NewServer(&Target{})
 	t.Cleanup(server.Close)
 	if status, text := call(t, server, http.MethodPost, "/program", `[{"status":503,"times":2,"delay":"1ms","headers":{"Retry-After":"1"}},{"status":410}]`); status != http.StatusNoContent {
 		t.Fatalf("program: %d %s", status, text)
@@ -98,7 +98,7 @@ func TestAnswersByItsProgram(t *testing.T) {
 
 func TestRefusesAProgramThatMakesNoSense(t *testing.T) {
 	t.Parallel()
-	server := httptest.NewServer(newEcho())
+	server := httptest.NewServer(&Target{})
 	t.Cleanup(server.Close)
 	for _, program := range []string{`{`, `[{"status":99}]`, `[{"status":200,"delay":"soon"}]`, `[{"status":200,"dealy":"1s"}]`} {
 		if status, _ := call(t, server, http.MethodPost, "/program", program); status != http.StatusBadRequest {

@@ -1,34 +1,30 @@
-// Command echo is the target of the demo and of the end-to-end tests: it records what it receives and answers as it is told to.
-//
-//	POST   /<path>    is recorded and answered 200, or as the program says
-//	GET    /received  what was recorded, as a JSON list; ?after=N leaves out the first N records ever made
-//	DELETE /received  forgets the records and the program
-//	POST   /program   sets the answers to the next requests: [{"status": 503, "delay": "2s", "times": 3, "headers": {"Retry-After": "1"}}, …]
-//	GET    /healthz   says 200
-package main
+// Package echo is a target to try with: it records what it receives and answers 200, or as its program says. The receiver's
+// binary serves it as `receiver echo`, so that the operator's image is enough for a demo, and the plugin in its own process.
+package echo
 
 import (
 	"context"
 	"encoding/json"
 	"errors"
-	"flag"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
-	"os"
-	"os/signal"
 	"slices"
 	"strconv"
 	"sync"
-	"syscall"
 	"time"
 )
 
-// maxBody is what is kept of a body, in bytes; twice what a receiver accepts.
-const maxBody = 2 << 20
+const (
+	// maxBody is what is kept of a body, in bytes; twice what a receiver accepts.
+	maxBody = 2 << 20
+	// maxRecords is how many requests are kept at least; the oldest of twice as many are forgotten.
+	maxRecords = 50_000
+)
 
-// record is one request as it came.
-type record struct {
+// Record is one request as it came.
+type Record struct {
 	Seq     int               `json:"seq"` // counts from 1 and goes on after a DELETE
 	Time    time.Time         `json:"time"`
 	Method  string            `json:"method"`
@@ -46,57 +42,68 @@ type step struct {
 	Headers map[string]string `json:"headers,omitempty"`
 }
 
-type echo struct {
+// Target is the http.Handler of the echo target; its zero value is ready.
+//
+//	POST   /<path>    is recorded and answered 200, or as the program says
+//	GET    /received  what was recorded, as a JSON list; ?after=N leaves out the first N records ever made
+//	DELETE /received  forgets the records and the program
+//	POST   /program   sets the answers to the next requests: [{"status": 503, "delay": "2s", "times": 3, "headers": {"Retry-After": "1"}}, …]
+//	GET    /healthz   says 200
+//
+// It keeps the last maxRecords records.
+type Target struct {
 	mu      sync.Mutex
-	records []record
+	records []Record
 	seq     int
 	program []step
 }
 
-func main() {
-	address := flag.String("listen", ":8080", "address to listen on")
-	flag.Parse()
-	if err := serve(*address); err != nil {
-		fmt.Fprintf(os.Stderr, "echo: %v\n", err)
-		os.Exit(1)
-	}
-}
-
-func serve(address string) error {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
-	server := &http.Server{Addr: address, Handler: newEcho(), ReadHeaderTimeout: 5 * time.Second}
+// Serve serves a Target on a listener until ctx ends, then finishes what is under way, for up to five seconds.
+func Serve(ctx context.Context, l net.Listener) error {
+	server := &http.Server{Handler: &Target{}, ReadHeaderTimeout: 5 * time.Second}
 	done := make(chan error, 1)
 	go func() {
 		<-ctx.Done()
-		bounded, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+		bounded, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
 		defer cancel()
 		done <- server.Shutdown(bounded)
 	}()
-	if err := server.ListenAndServe(); !errors.Is(err, http.ErrServerClosed) {
+	if err := server.Serve(l); !errors.Is(err, http.ErrServerClosed) {
 		return err
 	}
 	return <-done
 }
 
-func newEcho() http.Handler {
-	e := &echo{}
-	mux := http.NewServeMux()
-	mux.HandleFunc("GET /received", e.list)
-	mux.HandleFunc("DELETE /received", e.forget)
-	mux.HandleFunc("POST /program", e.setProgram)
-	mux.HandleFunc("GET /healthz", func(http.ResponseWriter, *http.Request) {})
-	mux.HandleFunc("/", e.receive)
-	return mux
+// ServeHTTP implements http.Handler.
+func (e *Target) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	switch r.Method + " " + r.URL.Path {
+	case "GET /received":
+		e.list(w, r)
+	case "DELETE /received":
+		e.forget(w)
+	case "POST /program":
+		e.setProgram(w, r)
+	case "GET /healthz":
+	default:
+		e.receive(w, r)
+	}
 }
 
-func (e *echo) receive(w http.ResponseWriter, r *http.Request) {
+// Received returns what was recorded after the first records ever made.
+func (e *Target) Received(after int) []Record {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	first, _ := slices.BinarySearchFunc(e.records, after+1, func(r Record, seq int) int { return r.Seq - seq })
+	return append([]Record{}, e.records[first:]...)
+}
+
+func (e *Target) receive(w http.ResponseWriter, r *http.Request) {
 	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBody))
 	if err != nil {
 		http.Error(w, err.Error(), http.StatusBadRequest)
 		return
 	}
-	kept := record{Time: time.Now().UTC(), Method: r.Method, Path: r.URL.RequestURI(), Headers: map[string]string{}, Body: string(body), Status: http.StatusOK}
+	kept := Record{Time: time.Now().UTC(), Method: r.Method, Path: r.URL.RequestURI(), Headers: map[string]string{}, Body: string(body), Status: http.StatusOK}
 	for name, values := range r.Header {
 		if name != "Accept-Encoding" && name != "Connection" { // the transport's own
 			kept.Headers[name] = values[0]
@@ -118,7 +125,7 @@ func (e *echo) receive(w http.ResponseWriter, r *http.Request) {
 }
 
 // keep records a request and takes its answer from the program.
-func (e *echo) keep(r record) step {
+func (e *Target) keep(r Record) step {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	answer := step{Status: http.StatusOK}
@@ -131,10 +138,13 @@ func (e *echo) keep(r record) step {
 	e.seq++
 	r.Seq, r.Status = e.seq, answer.Status
 	e.records = append(e.records, r)
+	if len(e.records) >= 2*maxRecords {
+		e.records = slices.Clone(e.records[maxRecords:])
+	}
 	return answer
 }
 
-func (e *echo) list(w http.ResponseWriter, r *http.Request) {
+func (e *Target) list(w http.ResponseWriter, r *http.Request) {
 	after := 0
 	if text := r.URL.Query().Get("after"); text != "" {
 		var err error
@@ -143,22 +153,18 @@ func (e *echo) list(w http.ResponseWriter, r *http.Request) {
 			return
 		}
 	}
-	e.mu.Lock()
-	first, _ := slices.BinarySearchFunc(e.records, after+1, func(r record, seq int) int { return r.Seq - seq })
-	records := append([]record{}, e.records[first:]...)
-	e.mu.Unlock()
 	w.Header().Set("Content-Type", "application/json")
-	_ = json.NewEncoder(w).Encode(records) // who has gone misses nothing
+	_ = json.NewEncoder(w).Encode(e.Received(after)) // who has gone misses nothing
 }
 
-func (e *echo) forget(w http.ResponseWriter, _ *http.Request) {
+func (e *Target) forget(w http.ResponseWriter) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	e.records, e.program = nil, nil
 	w.WriteHeader(http.StatusNoContent)
 }
 
-func (e *echo) setProgram(w http.ResponseWriter, r *http.Request) {
+func (e *Target) setProgram(w http.ResponseWriter, r *http.Request) {
 	var program []step
 	decoder := json.NewDecoder(http.MaxBytesReader(w, r.Body, maxBody))
 	decoder.DisallowUnknownFields()
