@@ -9,6 +9,7 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/log"
 
@@ -128,11 +129,13 @@ func sharingWebhooks(ctx context.Context, webhooks client.Reader) (map[string][]
 }
 
 // handedOutURLs returns the Redis URLs in the configuration Secrets of webhooks.
-func handedOutURLs(ctx context.Context, secrets client.Reader, namespace string, webhooks []string) []string {
+func handedOutURLs(ctx context.Context, objects client.Reader, namespace string, webhooks []string) []string {
 	var out []string
 	for _, name := range webhooks {
-		s := &corev1.Secret{}
-		if err := secrets.Get(ctx, client.ObjectKey{Namespace: namespace, Name: desired.ReceiverName(name)}, s); err == nil {
+		hook, s := &v1alpha1.HeymarketWebhook{}, &corev1.Secret{}
+		if objects.Get(ctx, client.ObjectKey{Namespace: namespace, Name: name}, hook) == nil &&
+			objects.Get(ctx, client.ObjectKey{Namespace: namespace, Name: desired.ReceiverName(name)}, s) == nil &&
+			metav1.IsControlledBy(s, hook) {
 			out = append(out, string(s.Data[desired.KeyRedisURL]))
 		}
 	}

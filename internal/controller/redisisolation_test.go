@@ -10,6 +10,7 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"heymarket.dev/operator/api/v1alpha1"
 	"heymarket.dev/operator/internal/apiservertest"
@@ -156,6 +157,24 @@ func TestManagedRedisOfANamespace(t *testing.T) {
 		t.Cleanup(s.Close)
 		if s.Connect(t.Context(), forged, nil) == nil {
 			t.Errorf("%s: Redis accepts a password that a tenant wrote", name)
+		}
+	}
+}
+
+// What a starting manager finds in a namespace is read from a Secret that is a webhook's own, and from no other of that name.
+func TestURLsThatWereHandedOutAreReadFromOwnSecrets(t *testing.T) {
+	t.Parallel()
+	w := settled(t)
+	urls := func() int {
+		return len(handedOutURLs(t.Context(), w.person, w.namespace, []string{"support", "missing"}))
+	}
+	if n := urls(); n != 1 {
+		t.Fatalf("%d URLs are read, want that of the webhook", n)
+	}
+	for name, owner := range map[string][]metav1.OwnerReference{"nobody": nil, "a webhook that was": {ownedBy("support")}} {
+		change(w, get(w, "support-receiver", &corev1.Secret{}), func(s *corev1.Secret) { s.OwnerReferences = owner })
+		if n := urls(); n != 0 {
+			t.Errorf("%d URLs are read from a Secret of %s", n, name)
 		}
 	}
 }

@@ -2,16 +2,14 @@ package redisusers
 
 import (
 	"crypto/rand"
-	"net/url"
 	"regexp"
 	"slices"
 	"strconv"
-	"strings"
 	"time"
 )
 
-// account is the user of one namespace. What stands in here is all that the manager knows: where it starts again it reads
-// the passwords that it has handed out from where they were handed out to.
+// account is the user of one namespace. What stands in here is all that the manager knows: where it starts again it adopts
+// the passwords that it has handed out, see adopt.go.
 type account struct {
 	// passwords that are valid, the newest first: two during a rotation.
 	passwords []string
@@ -27,7 +25,7 @@ type account struct {
 
 // passwordText begins with the time at which it was made, in seconds, so that a manager that starts again knows when to
 // replace it; 130 random bits follow.
-var passwordText = regexp.MustCompile(`^([0-9a-z]{6,8})-([A-Z2-7]{26,52})$`)
+var passwordText = regexp.MustCompile(`^([0-9a-z]{6})-[A-Z2-7]{26}$`)
 
 func newPassword(now time.Time) string {
 	return strconv.FormatInt(now.Unix(), 36) + "-" + rand.Text()
@@ -44,36 +42,6 @@ func madeAt(password string, now time.Time) time.Time {
 		return made
 	}
 	return time.Time{}
-}
-
-// maxURL bounds what is read as a URL that was handed out.
-const maxURL = 4 << 10
-
-// adopt returns the account whose passwords stand in URLs that were handed out before. Whoever may write them there may use
-// the user anyway, so all that is asked is that they are of the kind that is made here.
-func adopt(urls []string, user string, now time.Time) *account {
-	a := &account{version: 1, reported: map[string]bool{}}
-	for _, text := range urls {
-		if len(text) > maxURL {
-			continue
-		}
-		u, err := url.Parse(strings.TrimSpace(text))
-		if err != nil || u.User.Username() != user {
-			continue
-		}
-		password, _ := u.User.Password()
-		if !madeAt(password, now).IsZero() && !slices.Contains(a.passwords, password) {
-			a.passwords = append(a.passwords, password)
-		}
-	}
-	slices.SortFunc(a.passwords, func(a, b string) int { return madeAt(b, now).Compare(madeAt(a, now)) })
-	if len(a.passwords) == 0 {
-		a.passwords = []string{newPassword(now)}
-		return a
-	}
-	a.passwords = a.passwords[:min(len(a.passwords), 2)]
-	a.handed, a.handedAt = a.passwords[0], now
-	return a
 }
 
 // rotate makes a new password where the newest is older than every, and withdraws the one before once all webhooks have

@@ -26,8 +26,7 @@ var sentinelCommands = strings.Fields("ping sentinel|get-master-addr-by-name sen
 func setUser(n node, user, namespace, database string, passwords []string) []string {
 	args := []string{"ACL", "SETUSER", user, "reset", "on"}
 	for _, p := range passwords {
-		sum := sha256.Sum256([]byte(p))
-		args = append(args, "#"+hex.EncodeToString(sum[:]))
+		args = append(args, "#"+passwordDigest(p))
 	}
 	if n.sentinel {
 		return append(allowed(args, sentinelCommands), "resetchannels", "allchannels")
@@ -37,6 +36,12 @@ func setUser(n node, user, namespace, database string, passwords []string) []str
 		args = append(args, "+select|"+database)
 	}
 	return args
+}
+
+// passwordDigest is what Redis keeps of a password.
+func passwordDigest(password string) string {
+	sum := sha256.Sum256([]byte(password))
+	return hex.EncodeToString(sum[:])
 }
 
 func allowed(args, commands []string) []string {

@@ -28,7 +28,7 @@ type Options struct {
 	Owner string
 	// Webhooks returns the names of those that are served by that Redis, by namespace.
 	Webhooks func(context.Context) (map[string][]string, error)
-	// HandedOut returns the Redis URLs that the receivers of these webhooks were given, as far as there are any.
+	// HandedOut returns the Redis URLs that the receivers of these webhooks seem to have been given. A tenant may have written them.
 	HandedOut func(ctx context.Context, namespace string, webhooks []string) []string
 	// RotateAfter is the age at which a password is replaced; 0 means never.
 	RotateAfter time.Duration
@@ -251,11 +251,18 @@ func (u *Users) prepare(ctx context.Context) (wanted, error) {
 		return wanted{}, err
 	}
 	now := time.Now()
-	fresh := map[string]*account{}
+	claims := map[string][]string{}
 	for ns, names := range webhooks {
-		if u.accounts[ns] == nil { // only this goroutine writes the map
-			fresh[ns] = adopt(u.HandedOut(ctx, ns, names), u.user(ns), now)
+		if u.accounts[ns] != nil { // only this goroutine writes the map
+			continue
 		}
+		if passwords := claimed(u.HandedOut(ctx, ns, names), u.user(ns), now); len(passwords) > 0 {
+			claims[u.user(ns)] = passwords
+		}
+	}
+	valid, err := read.known(ctx, claims)
+	if err != nil {
+		return wanted{}, err
 	}
 	u.mu.Lock()
 	defer u.mu.Unlock()
@@ -263,7 +270,11 @@ func (u *Users) prepare(ctx context.Context) (wanted, error) {
 		u.moved(source, read)
 	}
 	u.server = read
-	maps.Copy(u.accounts, fresh)
+	for ns := range webhooks {
+		if u.accounts[ns] == nil {
+			u.accounts[ns] = adopt(valid[u.user(ns)], now)
+		}
+	}
 	maps.DeleteFunc(u.accounts, func(ns string, _ *account) bool { return webhooks[ns] == nil })
 	want := wanted{server: read, users: make(map[string]wantedUser, len(u.accounts))}
 	for ns, a := range u.accounts {
