@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/netip"
 	"strings"
 	"testing"
 	"time"
@@ -452,6 +453,43 @@ func TestAnAnswerToAStrangerEndsTheConnection(t *testing.T) {
 		if resp := good.wantAnswer(tc.status); resp.Close {
 			t.Errorf("after a right token, %d ends the connection", tc.status)
 		}
+	}
+}
+
+// Where a body is not read to its end, a right token that came before does not keep the connection: the server would have to wait
+// for the rest, or take it for the next request.
+func TestAnAnswerToABodyThatIsNotReadEndsTheConnection(t *testing.T) {
+	t.Parallel()
+	const guesser = "X-Forwarded-For: 203.0.113.7\r\n"
+	from := func(who, body string) string {
+		return fmt.Sprintf("POST %s HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n%sContent-Length: %d\r\n\r\n%s", path, who, len(body), body)
+	}
+	c := newCrowded(t, 4, &fakeStore{}, func(s *Settings) {
+		s.MaxBodyBytes, s.TrustedProxies = 2000, []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}
+	})
+	for name, tc := range map[string]struct {
+		guesses    int
+		send, rest string
+		status     int
+	}{
+		"too large":  {0, from("", strings.Repeat("x", 2000)+"}"), "}", 413},
+		"unreadable": {0, "POST " + path + " HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\nx\r\n", "", 400},
+		"guessing":   {failureBurst, from(guesser, wrong), "}", 429},
+	} {
+		g := c.dial(from("", closed))
+		g.wantAnswer(200)
+		for range tc.guesses {
+			g.send(from(guesser, wrong))
+			if resp := g.wantAnswer(401); resp.Close {
+				t.Errorf("%s: a wrong token after a right one ends the connection", name)
+			}
+		}
+		g.send(strings.TrimSuffix(tc.send, tc.rest))
+		if resp := g.wantAnswer(tc.status); !resp.Close {
+			t.Errorf("%s: the connection stays open", name)
+		}
+		g.send(tc.rest)
+		g.wantGone()
 	}
 }
 
