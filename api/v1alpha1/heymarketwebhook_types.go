@@ -6,6 +6,8 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"heymarket.dev/operator/internal/contract"
 )
 
 // HeymarketWebhook receives the events of one Heymarket webhook configuration and delivers each of them to its targets
@@ -889,9 +891,9 @@ type Circuit string
 // The states of a circuit.
 const (
 	// CircuitClosed is the rule: events flow.
-	CircuitClosed Circuit = "Closed"
+	CircuitClosed = Circuit(contract.CircuitClosed)
 	// CircuitOpen means that the target fails; it is probed until it answers again.
-	CircuitOpen Circuit = "Open"
+	CircuitOpen = Circuit(contract.CircuitOpen)
 	// CircuitGone means that the target said that it is gone for good; it is probed rarely.
-	CircuitGone Circuit = "Gone"
+	CircuitGone = Circuit(contract.CircuitGone)
 )

@@ -13,10 +13,13 @@ import (
 	"os"
 	"os/signal"
 	"runtime/debug"
+	"strconv"
 	"syscall"
 	"time"
 
+	"heymarket.dev/operator/internal/contract"
 	"heymarket.dev/operator/internal/receiver"
+	"heymarket.dev/operator/internal/receiver/logs"
 )
 
 // version is set by the linker.
@@ -38,9 +41,9 @@ func run(args []string) int {
 	}
 	flags := flag.NewFlagSet("receiver", flag.ContinueOnError)
 	configFile := flags.String("config", "", "configuration `file`, as the operator writes it")
-	events := flags.String("listen", ":8080", "`address` for events")
-	ops := flags.String("ops-listen", ":8081", "`address` for /healthz, /readyz, /metrics and /status")
-	admin := flags.String("admin-listen", "127.0.0.1:8082", "`address` of the dead letters API; anyone who can reach it can read, replay and discard them; empty for none")
+	events := flags.String("listen", port("", contract.EventsPort), "`address` for events")
+	ops := flags.String("ops-listen", port("", contract.OperationsPort), "`address` for /healthz, /readyz, /metrics and /status")
+	admin := flags.String("admin-listen", port("127.0.0.1", contract.AdminPort), "`address` of the dead letters API; anyone who can reach it can read, replay and discard them; empty for none")
 	connections := flags.Int("max-connections", receiver.DefaultMaxConnections, "how many connections to serve at once; beyond that, the one that has waited longest without a complete request makes room")
 	level := flags.String("log-level", "info", "debug, info, warn or error, where the configuration names none")
 	drain := flags.Duration("drain-delay", receiver.DefaultDrainDelay, "how long to go on serving after SIGTERM, until load balancers know")
@@ -76,15 +79,14 @@ func run(args []string) int {
 		return fail(2, "--reread-interval must be positive, such as 2s")
 	}
 	tuneMemory()
-	buffer := newLogBuffer(os.Stdout)
-	defer buffer.Flush()
+	log, flush := logs.New(os.Stdout, logLevel)
+	defer flush()
 	// The consumer's name: a Pod's host name is unique, and the start time keeps a restarted container from its past self.
 	host, _ := os.Hostname()
 	o := receiver.Options{
 		ConfigFile: *configFile, Version: version, MaxConnections: *connections, DrainDelay: *drain, RereadInterval: *reread,
 		Consumer: fmt.Sprintf("%s-%x", host, time.Now().UnixNano()),
-		Log:      slog.New(promptHandler{slog.NewJSONHandler(buffer, &slog.HandlerOptions{Level: logLevel}), buffer}),
-		Level:    logLevel, Getenv: os.Getenv,
+		Log:      log, Level: logLevel, Getenv: os.Getenv,
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
@@ -116,6 +118,8 @@ func run(args []string) int {
 	}
 	return 0
 }
+
+func port(host string, number int) string { return net.JoinHostPort(host, strconv.Itoa(number)) }
 
 // tuneMemory trades a few MiB for processor time: what lives is small, so the collector would run all the time. The limit
 // makes it run more where much lives, before a container's limit is near. The environment may say otherwise.

@@ -75,8 +75,8 @@ type TargetStatus struct {
 	// Pending and DeadLetters count events.
 	Pending     int64 `json:"pending"`
 	DeadLetters int64 `json:"deadLetters"`
-	// Circuit is Closed, Open or Gone, as this receiver sees it.
-	Circuit string `json:"circuit"`
+	// Circuit is the state as this receiver sees it.
+	Circuit Circuit `json:"circuit"`
 	// LastDelivered is when the target last took an event from this receiver, cut to the minute; missing: not since the
 	// receiver began.
 	LastDelivered time.Time `json:"lastDelivered,omitzero"`

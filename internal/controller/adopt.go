@@ -11,7 +11,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/log"
 
 	"heymarket.dev/operator/api/v1alpha1"
-	"heymarket.dev/operator/internal/controller/desired"
+	"heymarket.dev/operator/internal/contract"
 )
 
 // adopt makes the resource the owner of a child that the operator made and that has lost its owner: the resource was deleted
@@ -53,10 +53,10 @@ func (r *Reconciler) adopt(ctx context.Context, hook *v1alpha1.HeymarketWebhook,
 // and by its field manager or, where a backup has lost that, by the operator's annotation.
 func madeByOperator(hook *v1alpha1.HeymarketWebhook, child client.Object) bool {
 	labels := child.GetLabels()
-	if labels[desired.LabelManagedBy] != desired.ManagedByValue {
+	if labels[contract.LabelManagedBy] != contract.ManagedByValue {
 		return false
 	}
-	for name, value := range desired.PodLabels(hook.Name) {
+	for name, value := range contract.PodLabels(hook.Name) {
 		if labels[name] != value {
 			return false
 		}

@@ -10,7 +10,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"heymarket.dev/operator/api/v1alpha1"
-	"heymarket.dev/operator/internal/controller/desired"
+	"heymarket.dev/operator/internal/contract"
 )
 
 func (w *world) children() []client.Object {
@@ -106,13 +106,13 @@ func TestAFormerResourceAdoptsNothing(t *testing.T) {
 // What only looks like a child is left alone, and the advice never costs the URL.
 func TestWhatTheOperatorDidNotMakeIsNotAdopted(t *testing.T) {
 	t.Parallel()
-	labels := map[string]string{desired.LabelManagedBy: desired.ManagedByValue}
-	maps.Copy(labels, desired.PodLabels("support"))
+	labels := map[string]string{contract.LabelManagedBy: contract.ManagedByValue}
+	maps.Copy(labels, contract.PodLabels("support"))
 	for name, meta := range map[string]metav1.ObjectMeta{
 		"no labels":             {},
 		"labels alone":          {Labels: labels},
-		"another's label":       {Labels: map[string]string{desired.LabelManagedBy: "Helm"}, Annotations: map[string]string{annotationApplied: "x"}},
-		"of another webhook":    {Labels: map[string]string{desired.LabelManagedBy: desired.ManagedByValue, desired.LabelName: labels[desired.LabelName], desired.LabelInstance: "sales"}, Annotations: map[string]string{annotationApplied: "x"}},
+		"another's label":       {Labels: map[string]string{contract.LabelManagedBy: "Helm"}, Annotations: map[string]string{annotationApplied: "x"}},
+		"of another webhook":    {Labels: map[string]string{contract.LabelManagedBy: contract.ManagedByValue, contract.LabelName: labels[contract.LabelName], contract.LabelInstance: "sales"}, Annotations: map[string]string{annotationApplied: "x"}},
 		"of another controller": {Labels: labels, Annotations: map[string]string{annotationApplied: "x"}, OwnerReferences: []metav1.OwnerReference{{APIVersion: "v1", Kind: "Pod", Name: "p", UID: "u", Controller: new(true)}}},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -8,8 +8,8 @@ import (
 	networkingv1 "k8s.io/api/networking/v1"
 
 	"heymarket.dev/operator/api/v1alpha1"
+	"heymarket.dev/operator/internal/contract"
 	"heymarket.dev/operator/internal/controller/condition"
-	"heymarket.dev/operator/internal/controller/desired"
 )
 
 func TestAllowList(t *testing.T) {
@@ -144,7 +144,7 @@ func TestTargetInANamespaceThatIsClosed(t *testing.T) {
 		} else {
 			w.condition(v1alpha1.ConditionAccepted, true, v1alpha1.ReasonAccepted)
 		}
-		policy := get(w, desired.ReceiverName("support"), &networkingv1.NetworkPolicy{})
+		policy := get(w, contract.ReceiverName("support"), &networkingv1.NetworkPolicy{})
 		for _, rule := range policy.Spec.Egress {
 			for _, peer := range rule.To {
 				if s := peer.NamespaceSelector; s != nil && slices.Contains(s.MatchExpressions[0].Values, "kube-system") {

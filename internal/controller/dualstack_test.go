@@ -11,12 +11,11 @@ import (
 
 	"heymarket.dev/operator/api/v1alpha1"
 	"heymarket.dev/operator/internal/contract"
-	"heymarket.dev/operator/internal/controller/desired"
 )
 
 func endpoints(name string, family discoveryv1.AddressType, byPod map[string]string) *discoveryv1.EndpointSlice {
 	s := &discoveryv1.EndpointSlice{
-		ObjectMeta:  metav1.ObjectMeta{Namespace: "a", Name: name, Labels: map[string]string{discoveryv1.LabelServiceName: desired.ReceiverName("support")}},
+		ObjectMeta:  metav1.ObjectMeta{Namespace: "a", Name: name, Labels: map[string]string{discoveryv1.LabelServiceName: contract.ReceiverName("support")}},
 		AddressType: family,
 	}
 	for pod, address := range byPod {

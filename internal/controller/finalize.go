@@ -19,6 +19,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
 	"heymarket.dev/operator/api/v1alpha1"
+	"heymarket.dev/operator/internal/contract"
 	"heymarket.dev/operator/internal/controller/condition"
 	"heymarket.dev/operator/internal/controller/desired"
 )
@@ -94,7 +95,7 @@ func (r *Reconciler) finalize(ctx context.Context, hook *v1alpha1.HeymarketWebho
 			condition.Bounded(condition.APIMessage(err)))
 	case why == nil:
 		return r.removeFinalizer(ctx, hook, func() {
-			r.event(hook, corev1.EventTypeNormal, v1alpha1.EventRedisKeysRemoved, "Delete", "All keys that begin with %s are removed from Redis.", keyPrefix(hook))
+			r.event(hook, corev1.EventTypeNormal, v1alpha1.EventRedisKeysRemoved, "Delete", "All keys that begin with %s are removed from Redis.", contract.RedisPrefix(hook.Namespace, hook.Name))
 		})
 	}
 	if left <= 0 {
@@ -194,7 +195,7 @@ func (r *Reconciler) removeKeys(ctx context.Context, hook *v1alpha1.HeymarketWeb
 	if err := r.endRoutes(ctx, hook); err != nil {
 		return nil, err
 	}
-	key := client.ObjectKey{Namespace: hook.Namespace, Name: desired.ReceiverName(hook.Name)}
+	key := client.ObjectKey{Namespace: hook.Namespace, Name: contract.ReceiverName(hook.Name)}
 	// From the API server: a cache that has missed the end of a Deployment would be waited for, for ever.
 	deployment := &appsv1.Deployment{}
 	err := r.Live.Get(ctx, key, deployment)
@@ -229,7 +230,7 @@ func (r *Reconciler) endRoutes(ctx context.Context, hook *v1alpha1.HeymarketWebh
 func (r *Reconciler) startRemoval(ctx context.Context, hook *v1alpha1.HeymarketWebhook) (*condition.Condition, error) {
 	pods := &metav1.PartialObjectMetadataList{}
 	pods.SetGroupVersionKind(corev1.SchemeGroupVersion.WithKind("PodList"))
-	if err := r.Live.List(ctx, pods, client.InNamespace(hook.Namespace), client.MatchingLabels(desired.PodLabels(hook.Name)), client.Limit(1)); err != nil {
+	if err := r.Live.List(ctx, pods, client.InNamespace(hook.Namespace), client.MatchingLabels(contract.PodLabels(hook.Name)), client.Limit(1)); err != nil {
 		return nil, fmt.Errorf("list Pods: %w", err)
 	}
 	if len(pods.Items) > 0 {
@@ -334,7 +335,7 @@ func (r *Reconciler) reportDeletion(ctx context.Context, hook *v1alpha1.Heymarke
 // emitKeysKeptEvent reports that the keys stay, why, and how to remove them. A namespace that is being deleted takes no events, so
 // there the event is about the Namespace, and the log has it in any case.
 func (r *Reconciler) emitKeysKeptEvent(ctx context.Context, hook *v1alpha1.HeymarketWebhook, why string) {
-	prefix := keyPrefix(hook)
+	prefix := contract.RedisPrefix(hook.Namespace, hook.Name)
 	var about runtime.Object = hook
 	if why == namespaceEndingMessage {
 		about = &corev1.Namespace{TypeMeta: metav1.TypeMeta{APIVersion: "v1", Kind: "Namespace"}, ObjectMeta: metav1.ObjectMeta{Name: hook.Namespace}}
@@ -343,9 +344,4 @@ func (r *Reconciler) emitKeysKeptEvent(ctx context.Context, hook *v1alpha1.Heyma
 		"HeymarketWebhook %s is deleted, and its keys, which begin with %s, are still in Redis. Remove them with: redis-cli --scan --pattern '%s*' | xargs redis-cli UNLINK. They stayed because: %s",
 		hook.Name, prefix, prefix, why))
 	log.FromContext(ctx).Info("A HeymarketWebhook is deleted, and its keys are still in Redis", "prefix", prefix, "reason", why)
-}
-
-// keyPrefix is what the keys of a webhook begin with; docs/redis.md promises it.
-func keyPrefix(hook *v1alpha1.HeymarketWebhook) string {
-	return fmt.Sprintf("hmw:{%s/%s}:", hook.Namespace, hook.Name)
 }

@@ -17,7 +17,6 @@ import (
 	"heymarket.dev/operator/api/v1alpha1"
 	"heymarket.dev/operator/internal/contract"
 	"heymarket.dev/operator/internal/controller/desired"
-	"heymarket.dev/operator/internal/receiver/stream"
 )
 
 // collectGarbage plays the garbage collector: a Deployment that is deleted in the foreground goes.
@@ -122,7 +121,7 @@ func TestDeletionTakesTheKeysAlong(t *testing.T) {
 	if !w.gone("support") {
 		t.Error("the resource is still there")
 	}
-	if got := w.recorded(); len(got) != 1 || !strings.HasPrefix(got[0], "Normal RedisKeysRemoved ") || !strings.Contains(got[0], stream.Prefix(w.namespace, "support")) {
+	if got := w.recorded(); len(got) != 1 || !strings.HasPrefix(got[0], "Normal RedisKeysRemoved ") || !strings.Contains(got[0], contract.RedisPrefix(w.namespace, "support")) {
 		t.Errorf("events: %v", got)
 	}
 }
@@ -210,7 +209,7 @@ func TestDeletionDoesNotWaitForEver(t *testing.T) {
 			if w.pods.asked > 0 {
 				t.Error("Pods were asked before the deadline was looked at")
 			}
-			prefix := stream.Prefix(w.namespace, "support")
+			prefix := contract.RedisPrefix(w.namespace, "support")
 			got := w.recorded()
 			if len(got) != 1 || !strings.HasPrefix(got[0], "Warning RedisKeysKept ") || !strings.Contains(got[0], tc.want) ||
 				!strings.Contains(got[0], fmt.Sprintf("--pattern '%s*'", prefix)) {
@@ -290,13 +289,5 @@ func TestFinalizerFollowsThePolicy(t *testing.T) {
 	w.reconcile()
 	if !w.gone("support") {
 		t.Error("the resource is still there")
-	}
-}
-
-func TestKeyPrefixIsTheReceivers(t *testing.T) {
-	t.Parallel()
-	hook := &v1alpha1.HeymarketWebhook{ObjectMeta: metav1.ObjectMeta{Namespace: "staging", Name: "support"}}
-	if got, want := keyPrefix(hook), stream.Prefix("staging", "support"); got != want {
-		t.Errorf("keyPrefix = %s, want %s", got, want)
 	}
 }

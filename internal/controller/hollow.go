@@ -10,6 +10,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"heymarket.dev/operator/api/v1alpha1"
+	"heymarket.dev/operator/internal/contract"
 	"heymarket.dev/operator/internal/controller/desired"
 )
 
@@ -35,7 +36,7 @@ func isHollow(obj client.Object) bool {
 // keepable says that the object has the name and owner of a child, and the size of one.
 func keepable(obj client.Object) bool {
 	owner := webhookOf(obj)
-	if owner == nil || obj.GetName() != desired.ReceiverName(owner.Name) && obj.GetName() != desired.URLSecretName(owner.Name) {
+	if owner == nil || obj.GetName() != contract.ReceiverName(owner.Name) && obj.GetName() != contract.URLSecretName(owner.Name) {
 		return false
 	}
 	sized, ok := obj.(interface{ Size() int })
@@ -68,7 +69,7 @@ func hollow(obj client.Object) client.Object {
 	out.SetGeneration(obj.GetGeneration())
 	out.SetCreationTimestamp(obj.GetCreationTimestamp())
 	out.SetDeletionTimestamp(obj.GetDeletionTimestamp())
-	out.SetLabels(map[string]string{desired.LabelManagedBy: desired.ManagedByValue})
+	out.SetLabels(map[string]string{contract.LabelManagedBy: contract.ManagedByValue})
 	if owner := webhookOf(obj); owner != nil {
 		out.SetOwnerReferences([]metav1.OwnerReference{*owner.DeepCopy()})
 	}
@@ -100,7 +101,7 @@ func slimEndpoints(in any) (any, error) {
 	}
 	out := hollow(slice).(*discoveryv1.EndpointSlice)
 	out.Annotations = nil
-	for _, label := range []string{discoveryv1.LabelServiceName, desired.LabelInstance} {
+	for _, label := range []string{discoveryv1.LabelServiceName, contract.LabelInstance} {
 		if value, ok := slice.Labels[label]; ok {
 			out.Labels[label] = value
 		}

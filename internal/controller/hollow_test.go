@@ -15,6 +15,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"heymarket.dev/operator/api/v1alpha1"
+	"heymarket.dev/operator/internal/contract"
 	"heymarket.dev/operator/internal/controller/desired"
 )
 
@@ -22,7 +23,7 @@ import (
 func labelled(name string, owners ...metav1.OwnerReference) metav1.ObjectMeta {
 	return metav1.ObjectMeta{
 		Namespace: "team", Name: name, UID: "1", ResourceVersion: "7", OwnerReferences: owners,
-		Labels:        map[string]string{desired.LabelManagedBy: desired.ManagedByValue, discoveryv1.LabelServiceName: "support-receiver"},
+		Labels:        map[string]string{contract.LabelManagedBy: contract.ManagedByValue, discoveryv1.LabelServiceName: "support-receiver"},
 		Annotations:   map[string]string{"notes": strings.Repeat("a", 200<<10)},
 		ManagedFields: []metav1.ManagedFieldsEntry{{Manager: FieldOwner, FieldsV1: metav1.NewFieldsV1(strings.Repeat("f", 100<<10))}},
 	}

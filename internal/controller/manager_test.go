@@ -234,8 +234,8 @@ func TestManager(t *testing.T) {
 	// A deleted child comes back, a drifted one too, and neither takes more than one write.
 	w.do(w.person.Delete(t.Context(), w.service()))
 	w.eventually("the Service", func() bool { return w.exist() == allChildren })
-	change(w, w.service(), func(s *corev1.Service) { delete(s.Labels, desired.LabelManagedBy) })
-	w.eventually("the label", func() bool { return w.service().Labels[desired.LabelManagedBy] != "" })
+	change(w, w.service(), func(s *corev1.Service) { delete(s.Labels, contract.LabelManagedBy) })
+	w.eventually("the label", func() bool { return w.service().Labels[contract.LabelManagedBy] != "" })
 	w.settle()
 	if n := count(w.writes.take(), "PATCH services/support-receiver"); n != 2 {
 		t.Errorf("the Service was written %d times, want 2", n)
@@ -339,11 +339,11 @@ func TestManagerServesANamespaceWhileThePodsOfAnotherAreSilent(t *testing.T) {
 		hook := &v1alpha1.HeymarketWebhook{ObjectMeta: metav1.ObjectMeta{Namespace: hostile.namespace, Name: name}}
 		hostile.do(yaml.UnmarshalStrict([]byte(smallest), &hook.Spec))
 		hostile.do(hostile.person.Create(t.Context(), hook))
-		service := desired.ReceiverName(name)
+		service := contract.ReceiverName(name)
 		hostile.do(hostile.person.Create(t.Context(), &discoveryv1.EndpointSlice{
 			ObjectMeta: metav1.ObjectMeta{
 				Namespace: hostile.namespace, Name: service,
-				Labels:          map[string]string{desired.LabelManagedBy: desired.ManagedByValue, desired.LabelInstance: name, discoveryv1.LabelServiceName: service},
+				Labels:          map[string]string{contract.LabelManagedBy: contract.ManagedByValue, contract.LabelInstance: name, discoveryv1.LabelServiceName: service},
 				OwnerReferences: []metav1.OwnerReference{{APIVersion: "v1", Kind: "Service", Name: service, UID: "forged", Controller: new(true)}},
 			},
 			AddressType: discoveryv1.AddressTypeIPv4,

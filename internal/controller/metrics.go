@@ -11,6 +11,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"heymarket.dev/operator/api/v1alpha1"
+	"heymarket.dev/operator/internal/contract"
 	"heymarket.dev/operator/internal/controller/condition"
 	"heymarket.dev/operator/internal/controller/desired"
 )
@@ -80,7 +81,7 @@ func (m *webhookMetrics) Collect(ch chan<- prometheus.Metric) {
 		hook := &hooks.Items[i]
 		m.conditions(ch, hook)
 		if hook.DeletionTimestamp.IsZero() {
-			m.receivers(ch, hook, receivers[client.ObjectKey{Namespace: hook.Namespace, Name: desired.ReceiverName(hook.Name)}])
+			m.receivers(ch, hook, receivers[client.ObjectKey{Namespace: hook.Namespace, Name: contract.ReceiverName(hook.Name)}])
 		}
 	}
 }

@@ -15,7 +15,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client/fake"
 
 	"heymarket.dev/operator/api/v1alpha1"
-	"heymarket.dev/operator/internal/controller/desired"
+	"heymarket.dev/operator/internal/contract"
 )
 
 // The series of a webhook follow its status and its Deployment, and end with it.
@@ -38,7 +38,7 @@ func TestWebhookMetrics(t *testing.T) {
 	gone := hook("gone") // its Deployment has been deleted
 	gone.Status.Image = "operator:1"
 	deployment := &appsv1.Deployment{
-		ObjectMeta: metav1.ObjectMeta{Namespace: "staging", Name: desired.ReceiverName("support")},
+		ObjectMeta: metav1.ObjectMeta{Namespace: "staging", Name: contract.ReceiverName("support")},
 		Spec:       appsv1.DeploymentSpec{Replicas: new(int32(3))},
 		Status:     appsv1.DeploymentStatus{ReadyReplicas: 1},
 	}

@@ -15,7 +15,6 @@ import (
 	"heymarket.dev/operator/api/v1alpha1"
 	"heymarket.dev/operator/internal/contract"
 	"heymarket.dev/operator/internal/controller/condition"
-	"heymarket.dev/operator/internal/controller/desired"
 )
 
 // mostPods bounds how many Pods of one resource are asked: as many as it may have replicas.
@@ -64,7 +63,7 @@ type pods struct {
 func listPods(ctx context.Context, c client.Reader, hook *v1alpha1.HeymarketWebhook) (pods, error) {
 	var slicesOfService discoveryv1.EndpointSliceList
 	if err := c.List(ctx, &slicesOfService, client.InNamespace(hook.Namespace), client.UnsafeDisableDeepCopy,
-		client.MatchingLabels{discoveryv1.LabelServiceName: desired.ReceiverName(hook.Name)}); err != nil {
+		client.MatchingLabels{discoveryv1.LabelServiceName: contract.ReceiverName(hook.Name)}); err != nil {
 		return pods{}, fmt.Errorf("list EndpointSlices: %w", err)
 	}
 	ready, waiting := map[string]podAddresses{}, map[string]podAddresses{}

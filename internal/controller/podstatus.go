@@ -31,7 +31,7 @@ type HTTPPodStatus struct {
 // NewHTTPPodStatus returns a PodStatus for Pods that the operator reaches directly: no proxy, no redirect, 4 seconds.
 func NewHTTPPodStatus() *HTTPPodStatus {
 	return &HTTPPodStatus{
-		port: desired.OpsPort,
+		port: contract.OperationsPort,
 		client: &http.Client{
 			Timeout: podStatusTimeout,
 			// A Pod is asked a few times and then not for hours: no connection is worth keeping.

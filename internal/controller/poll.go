@@ -45,7 +45,7 @@ func (r *Reconciler) needsReconcile(ctx context.Context, caches client.Reader, k
 		return false
 	}
 	handedOut := &corev1.Secret{}
-	if err := caches.Get(ctx, client.ObjectKey{Namespace: key.Namespace, Name: desired.ReceiverName(key.Name)}, handedOut); err != nil {
+	if err := caches.Get(ctx, client.ObjectKey{Namespace: key.Namespace, Name: contract.ReceiverName(key.Name)}, handedOut); err != nil {
 		return true
 	}
 	answered := askPods(ctx, r.Pods, addresses.ready)

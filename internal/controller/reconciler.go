@@ -43,7 +43,7 @@ const FieldOwner = condition.FieldOwner
 
 // Reconciler brings the children of one HeymarketWebhook to what its spec asks for, and its status to what is seen.
 type Reconciler struct {
-	// Client reads from caches and writes. Its caches hold the children by the label desired.LabelManagedBy.
+	// Client reads from caches and writes. Its caches hold the children by the label contract.LabelManagedBy.
 	Client client.Client
 	// Live reads from the API server: users' Secrets, which are never cached, and children that the caches do not know.
 	Live client.Reader

@@ -483,10 +483,10 @@ func TestDriftIsUndone(t *testing.T) {
 		},
 		"label": {
 			func(w *world) {
-				change(w, w.service(), func(s *corev1.Service) { delete(s.Labels, desired.LabelManagedBy) })
+				change(w, w.service(), func(s *corev1.Service) { delete(s.Labels, contract.LabelManagedBy) })
 			},
 			"PATCH services/support-receiver",
-			func(w *world) bool { return w.service().Labels[desired.LabelManagedBy] == desired.ManagedByValue },
+			func(w *world) bool { return w.service().Labels[contract.LabelManagedBy] == contract.ManagedByValue },
 		},
 		"configuration": {
 			func(w *world) {

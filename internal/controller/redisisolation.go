@@ -134,7 +134,7 @@ func handedOutURLs(ctx context.Context, objects client.Reader, namespace string,
 	for _, name := range webhooks {
 		hook, s := &v1alpha1.HeymarketWebhook{}, &corev1.Secret{}
 		if objects.Get(ctx, client.ObjectKey{Namespace: namespace, Name: name}, hook) == nil &&
-			objects.Get(ctx, client.ObjectKey{Namespace: namespace, Name: desired.ReceiverName(name)}, s) == nil &&
+			objects.Get(ctx, client.ObjectKey{Namespace: namespace, Name: contract.ReceiverName(name)}, s) == nil &&
 			metav1.IsControlledBy(s, hook) {
 			out = append(out, string(s.Data[desired.KeyRedisURL]))
 		}

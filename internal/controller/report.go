@@ -15,6 +15,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
 	"heymarket.dev/operator/api/v1alpha1"
+	"heymarket.dev/operator/internal/contract"
 	"heymarket.dev/operator/internal/controller/condition"
 	"heymarket.dev/operator/internal/controller/desired"
 )
@@ -82,7 +83,7 @@ func (r *Reconciler) emitEvents(hook *v1alpha1.HeymarketWebhook, before, after *
 
 // emitURLEvents records an event when a person has to type another URL into the Heymarket app, and when time for that is up.
 func (r *Reconciler) emitURLEvents(hook *v1alpha1.HeymarketWebhook, before, after *v1alpha1.HeymarketWebhookStatus) {
-	secret := desired.URLSecretName(hook.Name)
+	secret := contract.URLSecretName(hook.Name)
 	switch {
 	case before.URL == "" || after.URL == "": // There was none, or there is none yet.
 	case after.URLRevision != before.URLRevision:

@@ -10,6 +10,7 @@ import (
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
 	"heymarket.dev/operator/api/v1alpha1"
+	"heymarket.dev/operator/internal/contract"
 	"heymarket.dev/operator/internal/controller/desired"
 )
 
@@ -100,7 +101,7 @@ func TestScalingByBacklog(t *testing.T) {
 	for _, p := range w.service().Spec.Ports {
 		ports[p.Name] = p.Port
 	}
-	if len(ports) != 2 || ports["ops"] != desired.OpsPort || ports["http"] != 80 {
+	if len(ports) != 2 || ports["ops"] != contract.OperationsPort || ports["http"] != 80 {
 		t.Errorf("ports of the Service: %v", ports)
 	}
 

@@ -29,6 +29,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
 	"heymarket.dev/operator/api/v1alpha1"
+	"heymarket.dev/operator/internal/contract"
 	"heymarket.dev/operator/internal/controller/desired"
 	"heymarket.dev/operator/internal/controller/source"
 )
@@ -54,7 +55,7 @@ func Scheme() *runtime.Scheme {
 
 // CacheOptions limit the caches to the given namespaces (none means all) and to the operator's own children.
 func CacheOptions(namespaces []string) cache.Options {
-	ours := cache.ByObject{Label: labels.SelectorFromSet(labels.Set{desired.LabelManagedBy: desired.ManagedByValue}), Transform: slim}
+	ours := cache.ByObject{Label: labels.SelectorFromSet(labels.Set{contract.LabelManagedBy: contract.ManagedByValue}), Transform: slim}
 	endpoints := ours
 	endpoints.Transform = slimEndpoints
 	opts := cache.Options{
@@ -191,7 +192,7 @@ func sameCondition(a, b metav1.Condition) bool {
 
 // webhookOfEndpointSlice reads the label that EndpointSlices inherit from their Service.
 func webhookOfEndpointSlice(_ context.Context, slice client.Object) []reconcile.Request {
-	name := slice.GetLabels()[desired.LabelInstance]
+	name := slice.GetLabels()[contract.LabelInstance]
 	if name == "" {
 		return nil
 	}

@@ -12,7 +12,6 @@ import (
 
 	"heymarket.dev/operator/api/v1alpha1"
 	"heymarket.dev/operator/internal/contract"
-	"heymarket.dev/operator/internal/controller/desired"
 )
 
 // countPeriod is how often the counts of one status may change.
@@ -131,12 +130,12 @@ func (r *Reconciler) emitTargetEvents(hook *v1alpha1.HeymarketWebhook, before, a
 		default:
 			r.targetEvent(hook, is.Name, corev1.EventTypeWarning, v1alpha1.EventCircuitOpened,
 				"Target %q fails, so it gets fewer attempts until it answers again: see the log of Deployment %q. Its events are kept meanwhile.",
-				is.Name, desired.ReceiverName(hook.Name))
+				is.Name, contract.ReceiverName(hook.Name))
 		}
 		if was.DeadLetters == 0 && is.DeadLetters > 0 {
 			r.targetEvent(hook, is.Name, corev1.EventTypeWarning, v1alpha1.EventDeadLetters,
 				"Target %q has dead letters, events that are no longer retried: see the log of Deployment %q for the reason, fix the target, and replay them.",
-				is.Name, desired.ReceiverName(hook.Name))
+				is.Name, contract.ReceiverName(hook.Name))
 		}
 	}
 }

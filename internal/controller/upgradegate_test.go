@@ -10,6 +10,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"heymarket.dev/operator/api/v1alpha1"
+	"heymarket.dev/operator/internal/contract"
 	"heymarket.dev/operator/internal/controller/desired"
 	"heymarket.dev/operator/internal/controller/source"
 )
@@ -134,7 +135,7 @@ func TestManagerGivesPlacesAway(t *testing.T) {
 func deploymentOf(webhook, image string) *appsv1.Deployment {
 	return &appsv1.Deployment{
 		ObjectMeta: metav1.ObjectMeta{
-			Namespace: "staging", Name: desired.ReceiverName(webhook), Generation: 1, Labels: map[string]string{desired.LabelManagedBy: desired.ManagedByValue},
+			Namespace: "staging", Name: contract.ReceiverName(webhook), Generation: 1, Labels: map[string]string{contract.LabelManagedBy: contract.ManagedByValue},
 		},
 		Spec: appsv1.DeploymentSpec{
 			Replicas: new(int32(2)),

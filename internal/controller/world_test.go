@@ -410,7 +410,7 @@ func (w *world) lookForCanary() {
 		search(fmt.Sprintf("%T", list), b, canary, signingKey, segment, w.redis)
 	}
 	var secrets corev1.SecretList
-	if err := w.person.List(ctx, &secrets, client.InNamespace(w.namespace), client.HasLabels{desired.LabelManagedBy}); err != nil {
+	if err := w.person.List(ctx, &secrets, client.InNamespace(w.namespace), client.HasLabels{contract.LabelManagedBy}); err != nil {
 		w.t.Errorf("look for the canary: %v", err)
 	}
 	for _, s := range secrets.Items {

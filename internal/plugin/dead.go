@@ -14,6 +14,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"heymarket.dev/operator/api/v1alpha1"
+	"heymarket.dev/operator/internal/contract"
 	"heymarket.dev/operator/internal/receiver/admin"
 	"heymarket.dev/operator/internal/receiver/event"
 )
@@ -182,7 +183,7 @@ func withLetters(cmd *cobra.Command, to *connection, name, target string, many b
 	if err != nil {
 		return err
 	}
-	way, err := c.openTunnel(cmd.Context(), name, adminPort)
+	way, err := c.openTunnel(cmd.Context(), name, contract.AdminPort)
 	if err != nil {
 		return err
 	}

@@ -14,18 +14,20 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/spf13/cobra"
 
+	"heymarket.dev/operator/internal/contract"
 	"heymarket.dev/operator/internal/controller/desired"
 	"heymarket.dev/operator/internal/receiver/admin"
+	"heymarket.dev/operator/internal/receiver/delivery"
 	"heymarket.dev/operator/internal/receiver/event"
 )
 
 // shelf keeps dead letters in memory, for the receiver's own handler.
 type shelf struct {
-	letters []event.DeadLetter
+	letters []delivery.DeadLetter
 	err     error
 }
 
-func (s *shelf) ListDeadLetters(_ context.Context, _ string, f event.DeadLetterFilter, limit int) (found []event.DeadLetter, _ error) {
+func (s *shelf) ListDeadLetters(_ context.Context, _ string, f delivery.DeadLetterFilter, limit int) (found []delivery.DeadLetter, _ error) {
 	for _, l := range s.letters {
 		if (f.Entry == "" || f.Entry == l.Entry) && (f.Type == "" || f.Type == l.Type) && (f.Status == nil || *f.Status == l.Status) &&
 			(limit == 0 || len(found) < limit) {
@@ -35,22 +37,22 @@ func (s *shelf) ListDeadLetters(_ context.Context, _ string, f event.DeadLetterF
 	return found, s.err
 }
 
-func (s *shelf) DeadLetter(_ context.Context, _, entry string) (event.DeadLetter, bool, error) {
+func (s *shelf) DeadLetter(_ context.Context, _, entry string) (delivery.DeadLetter, bool, error) {
 	for _, l := range s.letters {
 		if l.Entry == entry {
 			return l, true, s.err
 		}
 	}
-	return event.DeadLetter{}, false, s.err
+	return delivery.DeadLetter{}, false, s.err
 }
 
-func (s *shelf) CountDeadLetters(ctx context.Context, target string, f event.DeadLetterFilter) (int, error) {
+func (s *shelf) CountDeadLetters(ctx context.Context, target string, f delivery.DeadLetterFilter) (int, error) {
 	found, err := s.ListDeadLetters(ctx, target, f, 0)
 	return len(found), err
 }
 
 // ReplayDeadLetters takes one letter a page.
-func (s *shelf) ReplayDeadLetters(ctx context.Context, target string, f event.DeadLetterFilter, limit int, progress func(event.DeadLetterCount)) (count event.DeadLetterCount, err error) {
+func (s *shelf) ReplayDeadLetters(ctx context.Context, target string, f delivery.DeadLetterFilter, limit int, progress func(delivery.DeadLetterCount)) (count delivery.DeadLetterCount, err error) {
 	found, err := s.ListDeadLetters(ctx, target, f, limit)
 	for _, taken := range found {
 		for i, l := range s.letters {
@@ -65,7 +67,7 @@ func (s *shelf) ReplayDeadLetters(ctx context.Context, target string, f event.De
 	return count, err
 }
 
-func (s *shelf) DiscardDeadLetters(ctx context.Context, target string, f event.DeadLetterFilter, limit int, progress func(event.DeadLetterCount)) (event.DeadLetterCount, error) {
+func (s *shelf) DiscardDeadLetters(ctx context.Context, target string, f delivery.DeadLetterFilter, limit int, progress func(delivery.DeadLetterCount)) (delivery.DeadLetterCount, error) {
 	return s.ReplayDeadLetters(ctx, target, f, limit, progress)
 }
 
@@ -74,7 +76,7 @@ func newLetters(t *testing.T) (letters, *shelf) {
 	t.Helper()
 	s := &shelf{}
 	for i := range 4 {
-		s.letters = append(s.letters, event.DeadLetter{
+		s.letters = append(s.letters, delivery.DeadLetter{
 			Event: event.Event{
 				ID: fmt.Sprintf("evt_%d", i), Type: []string{event.MessageSent, event.ChatClosed}[i%2], Body: []byte(`{"event_data":{"text":"private"}}`),
 				AcceptedAt: time.UnixMilli(int64(i) * 1000),
@@ -218,11 +220,11 @@ func command(t *testing.T) (*cobra.Command, *strings.Builder) {
 // The plugin finds children by the names that the operator gives them.
 func TestNamesOfChildren(t *testing.T) {
 	t.Parallel()
-	if got := urlSecretName("support"); got != desired.URLSecretName("support") || urlKey != desired.KeyURL {
+	if got := urlSecretName("support"); got != contract.URLSecretName("support") || urlKey != desired.KeyURL {
 		t.Errorf("looks for the URL in %s under %s", got, urlKey)
 	}
 	labels := receiverLabels("support")
-	if labels[desired.LabelInstance] != "support" || labels[desired.LabelName] == "" {
+	if labels[contract.LabelInstance] != "support" || labels[contract.LabelName] == "" {
 		t.Errorf("looks for Pods by %v", labels)
 	}
 }

@@ -16,6 +16,7 @@ import (
 	"github.com/spf13/cobra"
 	"k8s.io/utils/ptr"
 
+	"heymarket.dev/operator/internal/contract"
 	"heymarket.dev/operator/internal/receiver/event"
 )
 
@@ -80,7 +81,7 @@ func (c *cluster) send(ctx context.Context, out io.Writer, name, eventType, text
 	}
 	client := &http.Client{Timeout: requestLimit, CheckRedirect: noRedirect}
 	if via == viaPod {
-		way, err := c.openTunnel(ctx, name, eventsPort)
+		way, err := c.openTunnel(ctx, name, contract.EventsPort)
 		if err != nil {
 			return err
 		}

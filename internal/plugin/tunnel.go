@@ -19,12 +19,6 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 )
 
-// Ports of a receiver Pod: events, and the dead letters, which it serves on its own localhost alone.
-const (
-	eventsPort = 8080
-	adminPort  = 8082
-)
-
 // tunnel leads to one port of a Pod, through the API server. No port is opened here: who serves dead letters asks nobody who they are, and
 // on a shared machine anybody could use it.
 type tunnel struct {

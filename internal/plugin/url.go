@@ -5,6 +5,8 @@ import (
 	"fmt"
 
 	"github.com/spf13/cobra"
+
+	"heymarket.dev/operator/internal/contract"
 )
 
 func urlCommand(to *connection) *cobra.Command {
@@ -46,5 +48,5 @@ func urlSecretName(webhook string) string { return webhook + "-url" }
 
 // receiverLabels are those of a webhook's receiver Pods.
 func receiverLabels(webhook string) map[string]string {
-	return map[string]string{"app.kubernetes.io/name": "heymarket-receiver", "app.kubernetes.io/instance": webhook}
+	return contract.PodLabels(webhook)
 }

@@ -5,7 +5,7 @@ import (
 	"sync/atomic"
 	"time"
 
-	"heymarket.dev/operator/internal/receiver/event"
+	"heymarket.dev/operator/internal/receiver/delivery"
 	"heymarket.dev/operator/internal/receiver/forward"
 	"heymarket.dev/operator/internal/receiver/retry"
 )
@@ -19,7 +19,7 @@ type deliveries struct {
 }
 
 // Attempted implements forward.Observer.
-func (d *deliveries) Attempted(target string, o event.Outcome, took time.Duration) {
+func (d *deliveries) Attempted(target string, o delivery.Outcome, took time.Duration) {
 	d.errors.note(target, o, time.Now())
 	d.Observer.Attempted(target, o, took)
 }

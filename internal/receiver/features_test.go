@@ -24,6 +24,7 @@ import (
 	tracepb "go.opentelemetry.io/proto/otlp/trace/v1"
 	"google.golang.org/protobuf/proto"
 
+	"heymarket.dev/operator/internal/contract"
 	"heymarket.dev/operator/internal/receiver"
 	"heymarket.dev/operator/internal/receiver/admin"
 	"heymarket.dev/operator/internal/receiver/config"
@@ -104,7 +105,7 @@ func TestSecretsOfATargetChangeWithoutARestart(t *testing.T) {
 	certificate := string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: to.Certificate().Raw}))
 	key := func(c byte) string { return "whsec_" + base64.StdEncoding.EncodeToString(bytes.Repeat([]byte{c}, 32)) }
 	tgt := config.Target{
-		Name: "crm", URL: to.URL, Format: config.FormatCloudEventsStructured, Retry: crm(newSink(t)).Retry,
+		Name: "crm", URL: to.URL, Format: contract.FormatCloudEventsStructured, Retry: crm(newSink(t)).Retry,
 		SigningKeyFiles: []string{write(t, dir, "signing", key('a')+"\n")},
 		Headers:         []config.Header{{Name: "Authorization", ValueFile: write(t, dir, "header", "Bearer canary-one\n")}},
 		TLS:             config.TLS{CAFile: write(t, dir, "ca", certificate)},
@@ -381,7 +382,7 @@ func TestHalfASurrogatePairReachesEveryTargetAsItCame(t *testing.T) {
 	filtered, structured, ordered, dead := crm(to), crm(to), crm(to), crm(refusing)
 	filtered.Name, filtered.Filter = "filtered", `event.data.text == "cut emoji \ufffd"`
 	structured.Name, structured.Format = "structured", "CloudEventsStructured"
-	ordered.Name, ordered.Order = "ordered", config.OrderConversation
+	ordered.Name, ordered.Order = "ordered", contract.OrderConversation
 	dead.Name = "dead"
 	var bodies sync.Map // every body that came
 	seen := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {

@@ -7,11 +7,11 @@ import (
 	"time"
 
 	"github.com/go-json-experiment/json"
-	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"heymarket.dev/operator/internal/contract"
 	"heymarket.dev/operator/internal/receiver/config"
 	"heymarket.dev/operator/internal/receiver/forward"
+	"heymarket.dev/operator/internal/receiver/metrics"
 	"heymarket.dev/operator/internal/receiver/stream"
 )
 
@@ -37,7 +37,7 @@ func (r *Receiver) opsHandler() http.Handler {
 		w.Header().Set("Content-Type", "application/json")
 		_, _ = w.Write(body)
 	})
-	mux.Handle("GET /metrics", promhttp.HandlerFor(r.metrics.registry, promhttp.HandlerOpts{}))
+	mux.Handle("GET /metrics", r.metrics.Handler())
 	return mux
 }
 
@@ -133,7 +133,7 @@ func (r *Receiver) status() contract.Status {
 // target is the state of one target with the given account.
 func (r *Receiver) target(name string, account stream.Account, now time.Time) contract.TargetStatus {
 	s := contract.TargetStatus{
-		Name: name, Pending: account.Pending, DeadLetters: account.DeadLetters, Circuit: string(r.circuit(name)), LastDelivered: r.taken.last(name),
+		Name: name, Pending: account.Pending, DeadLetters: account.DeadLetters, Circuit: r.circuit(name), LastDelivered: r.taken.last(name),
 		LastError: r.taken.errors.of(name, account.Pending > 0, now),
 	}
 	var oldest time.Duration
@@ -166,4 +166,33 @@ func (r *Receiver) targets() ([]contract.TargetStatus, error) {
 		states = append(states, r.target(name, all[name], time.Now()))
 	}
 	return states, nil
+}
+
+// state is what a scrape reports of this receiver itself.
+func (r *Receiver) state(accounts func() (map[string]stream.Account, error)) metrics.State {
+	f, verdict := r.inForce.Load(), r.redis.verdict()
+	s := metrics.State{
+		Redis: verdict.accepting(), ClockSkew: r.skew.Load(), BacklogLimit: r.quota.bytes(r.store.MaxMemory()),
+		DeadLetterLimit: f.config.Retention.DeadLetterLimit, DeadLetterRetention: f.config.Retention.DeadLetters.Std(), Tokens: len(f.tokens),
+	}
+	if verdict.known {
+		s.Durable = new(verdict.durable())
+	}
+	all, err := accounts()
+	for _, t := range f.config.Targets {
+		target := metrics.TargetState{Name: t.Name, Circuit: r.circuit(t.Name)}
+		if e := r.taken.errors.of(t.Name, err != nil || all[t.Name].Pending > 0, time.Now()); e != nil {
+			target.Failing = e.Class
+		}
+		s.Targets = append(s.Targets, target)
+	}
+	return s
+}
+
+// circuit is that of a target; one to which nothing has been sent yet counts as healthy.
+func (r *Receiver) circuit(target string) contract.Circuit {
+	if g, ok := r.gates.Load(target); ok {
+		return g.(*forward.Gate).Circuit()
+	}
+	return contract.CircuitClosed
 }

@@ -18,9 +18,12 @@ import (
 	"heymarket.dev/operator/internal/contract"
 	"heymarket.dev/operator/internal/receiver/admin"
 	"heymarket.dev/operator/internal/receiver/config"
+	"heymarket.dev/operator/internal/receiver/delivery"
 	"heymarket.dev/operator/internal/receiver/event"
 	"heymarket.dev/operator/internal/receiver/forward"
 	"heymarket.dev/operator/internal/receiver/ingest"
+	"heymarket.dev/operator/internal/receiver/logs"
+	"heymarket.dev/operator/internal/receiver/metrics"
 	"heymarket.dev/operator/internal/receiver/stream"
 	"heymarket.dev/operator/internal/receiver/trace"
 )
@@ -66,8 +69,8 @@ const (
 	maxHeaderBytes    = 16 << 10
 	opsConnections    = 128
 	reconnectDelay    = time.Second
-	// housekeeping is how often Redis is asked what it promises, and told which targets are wanted.
-	housekeeping = time.Minute
+	// maintenanceInterval is how often Redis is asked what it promises, and told which targets are wanted.
+	maintenanceInterval = time.Minute
 	// targetGrace is how long the backlog of a target outlives it: long enough to mend a mistaken edit.
 	targetGrace = 24 * time.Hour
 	lastSpans   = 2 * time.Second
@@ -79,7 +82,7 @@ const (
 // Receiver serves one webhook.
 type Receiver struct {
 	Options
-	metrics *metrics
+	metrics *metrics.Metrics
 	store   *stream.Store
 	events  *ingest.Handler
 	taken   *deliveries
@@ -119,7 +122,7 @@ func New(o Options) (*Receiver, error) {
 	o.Log = o.Log.With("namespace", w.Namespace, "name", w.Name)
 	r := &Receiver{
 		Options: o,
-		metrics: newMetrics(o.Log, w, o.Version),
+		metrics: metrics.New(w.Namespace, w.Name, o.Version),
 		store:   stream.New(w.Namespace, w.Name, o.Consumer),
 		reached: make(chan struct{}),
 		crowd:   ingest.NewConnections(cmp.Or(o.MaxConnections, DefaultMaxConnections)),
@@ -129,8 +132,8 @@ func New(o Options) (*Receiver, error) {
 	r.redis = &redisHealth{store: r.store, log: o.Log, began: time.Now(), clocksDiffer: r.readClock, begun: make(chan struct{}, 1)}
 	r.taken = &deliveries{Observer: r.metrics}
 	scraped := cached(r.accounts)
-	r.metrics.register.MustRegister(newAccounts(scraped, func() bool { return r.redis.verdict().accepting() }), newStandings(r, scraped))
-	r.metrics.observe(r.crowd)
+	r.metrics.Report(scraped, func() metrics.State { return r.state(scraped) })
+	r.metrics.Watch(r.crowd)
 	if o.Level != nil {
 		r.defaultLevel = o.Level.Level()
 	}
@@ -144,7 +147,7 @@ func New(o Options) (*Receiver, error) {
 			return nil, err
 		}
 	}
-	r.events = ingest.NewHandler(appender{r}, r.metrics, ingest.Settings{})
+	r.events = ingest.NewHandler(appender{r}, logs.Requests{Log: o.Log, Next: r.metrics}, ingest.Settings{})
 	if err := r.apply(f); err != nil {
 		return nil, fmt.Errorf("%s: %w", o.ConfigFile, err)
 	}
@@ -159,7 +162,7 @@ func (r *Receiver) Run(ctx context.Context) error {
 	var background sync.WaitGroup
 	background.Go(func() { r.watchRedis(serving) })
 	background.Go(func() { r.reread(serving) })
-	go r.keepHouse(serving)
+	go r.runMaintenance(serving)
 
 	server := &http.Server{
 		Handler: r.events, ReadHeaderTimeout: readHeaderTimeout, ReadTimeout: readTimeout, WriteTimeout: writeTimeout,
@@ -284,7 +287,7 @@ func (a appender) Append(ctx context.Context, id event.Identity, e event.Event, 
 		return "", "", err
 	}
 	if appended.Stored() {
-		a.pool.Wake(targets, event.LaneOf(e.Type))
+		a.pool.Wake(targets, delivery.LaneOf(e.Type))
 	}
 	return appended.Judgement, appended.ID, nil
 }

@@ -153,7 +153,7 @@ func reportRedis(s *contract.Status, v redisVerdict) {
 func (r *Receiver) watchRedis(ctx context.Context) {
 	r.connect(ctx)
 	for {
-		wait := housekeeping
+		wait := maintenanceInterval
 		if v := r.redis.verdict(); len(v.problems) > 0 {
 			wait = reconnectDelay
 			if slices.ContainsFunc(v.problems, contract.Problem.WrongNode) {

@@ -9,8 +9,9 @@ import (
 
 	"github.com/go-json-experiment/json"
 
+	"heymarket.dev/operator/internal/contract"
 	"heymarket.dev/operator/internal/receiver/config"
-	"heymarket.dev/operator/internal/receiver/event"
+	"heymarket.dev/operator/internal/receiver/delivery"
 	"heymarket.dev/operator/internal/receiver/forward"
 	"heymarket.dev/operator/internal/receiver/ingest"
 	"heymarket.dev/operator/internal/receiver/retry"
@@ -41,13 +42,13 @@ func (r *Receiver) reread(ctx context.Context) {
 		if err != nil {
 			if err.Error() != rejected { // say it once
 				rejected = err.Error()
-				r.metrics.reloads.WithLabelValues("rejected").Inc()
+				r.metrics.Reloaded(false)
 				r.Log.Error("changed files are not taken over, the receiver goes on with the old ones", "error", err)
 			}
 			continue
 		}
 		rejected = ""
-		r.metrics.reloads.WithLabelValues("applied").Inc()
+		r.metrics.Reloaded(true)
 		r.Log.Info("changed files are in force", "config", f.digest)
 		if f.redisURL != before.redisURL || !bytes.Equal(f.redisCA, before.redisCA) {
 			select {
@@ -90,7 +91,7 @@ func (r *Receiver) apply(f files) error {
 	}
 	c := f.config
 	r.inForce.Store(&f)
-	r.metrics.ignored.Set(float64(len(f.ignored)))
+	r.metrics.Ignored(len(f.ignored))
 	if len(f.ignored) > 0 {
 		r.Log.Warn("a newer operator wrote the configuration; what this receiver does not know has no effect, until it is replaced",
 			"format", c.Version, "known", config.Version, "ignored", f.ignored)
@@ -120,9 +121,9 @@ func (r *Receiver) apply(f files) error {
 	plans := map[forward.Route]forward.Plan{}
 	for _, t := range c.Targets {
 		settings.Targets = append(settings.Targets, ingest.Target{
-			Name: t.Name, EventTypes: t.EventTypes, Ordered: t.Order == config.OrderConversation,
+			Name: t.Name, EventTypes: t.EventTypes, Ordered: t.Order == contract.OrderConversation,
 		})
-		r.metrics.begin(t.Name)
+		r.metrics.Begin(t.Name)
 		if !c.Paused {
 			r.plan(plans, t, p)
 		}
@@ -169,24 +170,24 @@ func (r *Receiver) plan(plans map[forward.Route]forward.Plan, t config.Target, p
 		MaxBackoff: t.Retry.MaxBackoff.Std(), MaxAge: t.Retry.MaxAge.Std(), Statuses: t.Retry.RetryStatuses(),
 	}
 	gate := sync.OnceValue(func() *forward.Gate {
-		g := forward.NewGate(t.RatePerSecond, policy, func(from, to forward.Circuit) {
+		g := forward.NewGate(t.RatePerSecond, policy, func(from, to contract.Circuit) {
 			r.Log.Warn("a target's circuit changed", "target", t.Name, "from", from, "to", to)
 		})
 		r.gates.Store(t.Name, g)
 		return g
 	})
-	for _, lane := range event.Lanes() {
+	for _, lane := range delivery.Lanes() {
 		plans[forward.Route{Target: t.Name, Lane: lane}] = forward.Plan{Fingerprint: string(fingerprint), New: func() *forward.Worker {
 			queue := r.store.Queue(t.Name, lane, stream.QueueOptions{
-				Ordered:         t.Order == config.OrderConversation,
+				Ordered:         t.Order == contract.OrderConversation,
 				DeadLetterLimit: c.Retention.DeadLetterLimit,
 			})
 			inFlight := t.MaxInFlight
-			if lane == event.Consent {
+			if lane == delivery.Consent {
 				inFlight = config.ConsentInFlight
 			}
 			return forward.NewWorker(queue, forward.Options{
-				Target: t.Name, Lane: lane, Timeout: t.Timeout.Std(), MaxInFlight: inFlight, MaxBytes: bodiesInFlight / int64(len(c.Targets)*len(event.Lanes())),
+				Target: t.Name, Lane: lane, Timeout: t.Timeout.Std(), MaxInFlight: inFlight, MaxBytes: bodiesInFlight / int64(len(c.Targets)*len(delivery.Lanes())),
 				Policy: policy, Gate: gate(), Sender: sender(), Check: p.expressions.check(t.Name), StoreFails: r.storeFails, ClocksDiffer: r.clocksDiffer, Observer: r.taken, Log: r.Log,
 			})
 		}}

@@ -6,7 +6,7 @@ import (
 	"time"
 
 	"heymarket.dev/operator/internal/contract"
-	"heymarket.dev/operator/internal/receiver/event"
+	"heymarket.dev/operator/internal/receiver/delivery"
 )
 
 const (
@@ -30,7 +30,7 @@ type targetError struct {
 }
 
 // note takes the outcome of an attempt.
-func (e *targetErrors) note(target string, o event.Outcome, now time.Time) {
+func (e *targetErrors) note(target string, o delivery.Outcome, now time.Time) {
 	found, known := e.targets.Load(target)
 	if !known {
 		if o.Delivered() {

@@ -9,20 +9,20 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"heymarket.dev/operator/internal/contract"
-	"heymarket.dev/operator/internal/receiver/event"
+	"heymarket.dev/operator/internal/receiver/delivery"
 )
 
 func TestTargetErrors(t *testing.T) {
 	t.Parallel()
 	begin := time.Date(2026, 11, 28, 1, 2, 3, 0, time.UTC)
 	var (
-		good        = event.Outcome{Status: http.StatusNoContent}
-		unavailable = event.Outcome{Status: http.StatusServiceUnavailable}
-		timeout     = event.Outcome{Err: errors.New("late"), Class: contract.ErrorTimeout}
+		good        = delivery.Outcome{Status: http.StatusNoContent}
+		unavailable = delivery.Outcome{Status: http.StatusServiceUnavailable}
+		timeout     = delivery.Outcome{Err: errors.New("late"), Class: contract.ErrorTimeout}
 	)
 	type attempt struct {
 		at time.Duration
-		event.Outcome
+		delivery.Outcome
 	}
 	since := func(class contract.ErrorClass, at time.Duration) *contract.TargetError {
 		return &contract.TargetError{Class: class, Since: begin.Add(at).Truncate(time.Minute)}

@@ -3,6 +3,7 @@ package receiver
 import (
 	"context"
 
+	"heymarket.dev/operator/internal/receiver/delivery"
 	"heymarket.dev/operator/internal/receiver/event"
 	"heymarket.dev/operator/internal/receiver/forward"
 	"heymarket.dev/operator/internal/receiver/ingest"
@@ -42,7 +43,7 @@ type tracedSender struct {
 }
 
 // Send implements forward.Sender.
-func (s tracedSender) Send(ctx context.Context, e event.Event, attempt int) event.Outcome {
+func (s tracedSender) Send(ctx context.Context, e event.Event, attempt int) delivery.Outcome {
 	span := s.tracer.Start(trace.Client, "heymarket attempt", e.Trace)
 	e.Trace = span.Traceparent()
 	o := s.Sender.Send(ctx, e, attempt)

@@ -16,6 +16,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"heymarket.dev/operator/api/v1alpha1"
+	"heymarket.dev/operator/internal/contract"
 	"heymarket.dev/operator/internal/controller/desired"
 )
 
@@ -150,7 +151,7 @@ func belongsToOperator(s *corev1.Secret) bool {
 	if s == nil {
 		return false
 	}
-	return s.Labels[desired.LabelManagedBy] == desired.ManagedByValue ||
+	return s.Labels[contract.LabelManagedBy] == contract.ManagedByValue ||
 		slices.ContainsFunc(s.OwnerReferences, func(o metav1.OwnerReference) bool { return o.Kind == "HeymarketWebhook" })
 }
 

@@ -69,7 +69,7 @@ func deployment(f Facts, d *appsv1.Deployment) *Condition {
 		return False(v1alpha1.ReasonRolloutStuck,
 			"The Pods of Deployment %q do not become ready: see kubectl describe pods -l %s=%s. "+
 				"If they cannot pull the image %q, set spec.receiver.imagePullSecrets or the operator's --receiver-image; if they fit no node, change spec.receiver.resources, nodeSelector or tolerations.",
-			name, desired.LabelInstance, f.Webhook.Name, f.Input.Image)
+			name, contract.LabelInstance, f.Webhook.Name, f.Input.Image)
 	case !RolledOut(d), len(f.Ready) == 0 && !WasAvailable(d):
 		return rolloutInProgress(f)
 	}
@@ -86,7 +86,7 @@ func serving(f Facts, w Writes) *Condition {
 		return False(v1alpha1.ReasonStatusUnreachable,
 			"A ready Pod of Deployment %q does not answer the operator on port %d: check that no NetworkPolicy blocks it. In a service mesh that enforces mutual TLS, exclude the port by "+
 				"spec.receiver.podAnnotations: traffic.sidecar.istio.io/excludeInboundPorts or config.linkerd.io/skip-inbound-ports, each %q (see docs/mesh.md).",
-			name, desired.OpsPort, strconv.Itoa(desired.OpsPort)).again(askAgain(f, metav1.ConditionFalse))
+			name, contract.OperationsPort, strconv.Itoa(contract.OperationsPort)).again(askAgain(f, metav1.ConditionFalse))
 	case !slices.ContainsFunc(f.Ready, func(p *contract.Status) bool { return p.ConfigDigest != f.Want.ConfigDigest }):
 		return True(v1alpha1.ReasonServing, "All ready receiver Pods serve this configuration.")
 	case !handedOut(f, w):

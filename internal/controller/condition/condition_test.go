@@ -164,7 +164,7 @@ func TestAccepted(t *testing.T) {
 		},
 		"a Secret of the operator's": {
 			func(f *Facts, _ *Writes) {
-				f.Secrets["crm"].Labels = map[string]string{desired.LabelManagedBy: desired.ManagedByValue}
+				f.Secrets["crm"].Labels = map[string]string{contract.LabelManagedBy: contract.ManagedByValue}
 			}, v1alpha1.ReasonSecretNotAllowed, false, 0, []string{"belongs to the operator"},
 		},
 		"a Secret of another webhook's": {
@@ -196,7 +196,7 @@ func TestAccepted(t *testing.T) {
 		},
 		"the certificate is the operator's": {
 			func(f *Facts, _ *Writes) {
-				f.Certificate = &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Name: "tls", Labels: map[string]string{desired.LabelManagedBy: desired.ManagedByValue}}}
+				f.Certificate = &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Name: "tls", Labels: map[string]string{contract.LabelManagedBy: contract.ManagedByValue}}}
 			}, v1alpha1.ReasonSecretNotAllowed, false, 0, []string{`"tls" of spec.exposure.ingress.tlsSecretName`},
 		},
 		"a filter that cannot be read": {func(f *Facts, _ *Writes) { crm(f).Filter = "event." }, v1alpha1.ReasonFilterInvalid, false, 0, nil},

@@ -85,7 +85,7 @@ type Taken struct {
 func (f Facts) Conflicts() bool { return f.Rival != nil || f.ForeignNamespace != "" }
 
 // name is that of the children but one.
-func (f Facts) name() string { return desired.ReceiverName(f.Webhook.Name) }
+func (f Facts) name() string { return contract.ReceiverName(f.Webhook.Name) }
 
 // lasted is for how long the status has reported a condition as True or False; 0 if it reports something else.
 func (f Facts) lasted(name string, status metav1.ConditionStatus) time.Duration {

@@ -10,6 +10,7 @@ import (
 	appsv1ac "k8s.io/client-go/applyconfigurations/apps/v1"
 	corev1ac "k8s.io/client-go/applyconfigurations/core/v1"
 
+	"heymarket.dev/operator/internal/contract"
 	"heymarket.dev/operator/internal/receiver/config"
 )
 
@@ -57,7 +58,7 @@ type Child struct {
 	// Exclusive names a group of children of which at most one may exist: the others are deleted before one is applied.
 	Exclusive string
 
-	name  func(webhook string) string // nil means ReceiverName
+	name  func(webhook string) string // nil means contract.ReceiverName
 	empty func() Object
 	// wanted reports whether the spec may ask for the child, and possible whether it can exist at present; nil means always.
 	wanted, possible func(Input) bool
@@ -78,7 +79,7 @@ func (c *Child) ObjectName(webhook string) string {
 	if c.name != nil {
 		return c.name(webhook)
 	}
-	return ReceiverName(webhook)
+	return contract.ReceiverName(webhook)
 }
 
 // New returns an empty object of the child's kind.

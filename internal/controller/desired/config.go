@@ -7,6 +7,7 @@ import (
 	"k8s.io/utils/ptr"
 
 	"heymarket.dev/operator/api/v1alpha1"
+	"heymarket.dev/operator/internal/contract"
 	"heymarket.dev/operator/internal/receiver/config"
 )
 
@@ -75,8 +76,8 @@ func target(namespace string, t v1alpha1.Target) (config.Target, error) {
 		URL:         targetURL(namespace, t),
 		EventTypes:  eventTypes(t.EventTypes),
 		Filter:      t.Filter,
-		Format:      config.Format(t.Format),
-		Order:       config.Order(t.Order),
+		Format:      contract.Format(t.Format),
+		Order:       contract.Order(t.Order),
 		Headers:     headers(t),
 		MaxInFlight: int(ptr.Deref(t.MaxInFlight, 0)),
 		Retry:       config.Retry{MaxAttempts: int(ptr.Deref(t.Retry.MaxAttempts, 0)), Statuses: statuses(t.Retry.Statuses)},

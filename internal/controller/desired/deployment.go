@@ -17,6 +17,7 @@ import (
 	"k8s.io/utils/ptr"
 
 	"heymarket.dev/operator/api/v1alpha1"
+	"heymarket.dev/operator/internal/contract"
 	"heymarket.dev/operator/internal/receiver/config"
 )
 
@@ -64,7 +65,7 @@ func deployment(in Input, pod *corev1ac.PodSpecApplyConfiguration) *appsv1ac.Dep
 	if scaler(in) == nobody || in.FirstReplicas {
 		spec.WithReplicas(MinReplicas(in.Webhook))
 	}
-	return appsv1ac.Deployment(ReceiverName(in.Webhook.Name), in.Webhook.Namespace).
+	return appsv1ac.Deployment(contract.ReceiverName(in.Webhook.Name), in.Webhook.Namespace).
 		WithLabels(labels(in)).
 		WithOwnerReferences(owner(in)).
 		WithSpec(spec)
@@ -92,7 +93,7 @@ func podSpec(in Input, cfg config.Config) (*corev1ac.PodSpecApplyConfiguration, 
 		WithContainers(container(in)).
 		WithVolumes(
 			corev1ac.Volume().WithName("config").WithSecret(corev1ac.SecretVolumeSource().
-				WithSecretName(ReceiverName(in.Webhook.Name)).
+				WithSecretName(contract.ReceiverName(in.Webhook.Name)).
 				WithDefaultMode(secretMode)),
 			secretsVolume(References(in.Webhook)))
 	if err := setScheduling(in, spec); err != nil {
@@ -154,8 +155,8 @@ func container(in Input) *corev1ac.ContainerApplyConfiguration {
 		WithCommand("/receiver").
 		WithArgs("--config="+configMount+"/"+KeyConfig).
 		WithPorts(
-			corev1ac.ContainerPort().WithName("http").WithContainerPort(httpPort).WithProtocol(corev1.ProtocolTCP),
-			corev1ac.ContainerPort().WithName("ops").WithContainerPort(OpsPort).WithProtocol(corev1.ProtocolTCP)).
+			corev1ac.ContainerPort().WithName("http").WithContainerPort(contract.EventsPort).WithProtocol(corev1.ProtocolTCP),
+			corev1ac.ContainerPort().WithName("ops").WithContainerPort(contract.OperationsPort).WithProtocol(corev1.ProtocolTCP)).
 		WithReadinessProbe(probe("/readyz").WithPeriodSeconds(5).WithTimeoutSeconds(2).WithFailureThreshold(2)).
 		WithLivenessProbe(probe("/healthz").WithPeriodSeconds(10).WithTimeoutSeconds(5).WithFailureThreshold(3)).
 		WithResources(res).

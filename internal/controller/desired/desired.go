@@ -11,17 +11,8 @@ import (
 	metav1ac "k8s.io/client-go/applyconfigurations/meta/v1"
 
 	"heymarket.dev/operator/api/v1alpha1"
+	"heymarket.dev/operator/internal/contract"
 	"heymarket.dev/operator/internal/receiver/config"
-)
-
-// Labels that every child carries. ManagedBy with ManagedByValue is what the operator's caches select by.
-const (
-	LabelManagedBy = "app.kubernetes.io/managed-by"
-	LabelName      = "app.kubernetes.io/name"
-	LabelInstance  = "app.kubernetes.io/instance"
-
-	ManagedByValue = "heymarket-operator"
-	nameValue      = "heymarket-receiver"
 )
 
 // Keys of the two Secrets.
@@ -35,16 +26,11 @@ const (
 	KeyPrevious = "previous"
 )
 
-// OpsPort is the port on which a receiver Pod answers /status, /readyz, /healthz and /metrics.
-const OpsPort = 8081
-
 // StatusTimeout is how long a receiver may wait for Redis before it answers /status.
 const StatusTimeout = config.StatusTimeout
 
 // ContainerName is the name of the receiver's container in its Pod.
 const ContainerName = "receiver"
-
-const httpPort = 8080
 
 // Input is every fact that the child objects are made from.
 type Input struct {
@@ -95,22 +81,16 @@ type TargetAddresses struct {
 	AndNetworks []string
 }
 
-// ReceiverName is the name of all children but the Secret with the URL.
-func ReceiverName(webhook string) string { return webhook + "-receiver" }
-
 // WebhookOfReceiver is the name of the webhook whose children but one have the given name.
 func WebhookOfReceiver(receiver string) string { return strings.TrimSuffix(receiver, "-receiver") }
-
-// URLSecretName is the name of the Secret with the URL.
-func URLSecretName(webhook string) string { return webhook + "-url" }
 
 // ReservedKey says whether a key of a Secret has the place of one that the operator makes, for this webhook or for one that may
 // come: such a Secret can become the operator's after a reference to it was accepted.
 func ReservedKey(secret, key string) bool {
 	switch {
-	case strings.HasSuffix(secret, URLSecretName("")):
+	case strings.HasSuffix(secret, contract.URLSecretName("")):
 		return slices.Contains([]string{KeyURL, KeySegment, KeyRevision, KeyPrevious}, key)
-	case strings.HasSuffix(secret, ReceiverName("")):
+	case strings.HasSuffix(secret, contract.ReceiverName("")):
 		return slices.Contains([]string{KeyConfig, KeyRedisURL, KeyRedisCA}, key)
 	}
 	return false
@@ -118,17 +98,12 @@ func ReservedKey(secret, key string) bool {
 
 func labels(in Input) map[string]string {
 	l := selector(in)
-	l[LabelManagedBy] = ManagedByValue
+	l[contract.LabelManagedBy] = contract.ManagedByValue
 	return l
 }
 
 // selector must never change: a Deployment's selector is immutable.
-func selector(in Input) map[string]string { return PodLabels(in.Webhook.Name) }
-
-// PodLabels are those by which the receiver Pods of a webhook are found in its namespace.
-func PodLabels(webhook string) map[string]string {
-	return map[string]string{LabelName: nameValue, LabelInstance: webhook}
-}
+func selector(in Input) map[string]string { return contract.PodLabels(in.Webhook.Name) }
 
 // owner makes the resource the controller of a child, so that the garbage collector removes the child with it.
 // blockOwnerDeletion is left out: it would need the right to update finalizers, and nothing waits for it.

@@ -7,6 +7,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/schema"
 
 	"heymarket.dev/operator/api/v1alpha1"
+	"heymarket.dev/operator/internal/contract"
 )
 
 // HTTPRouteKind is the kind that is made. It is written without its Go types, which would bring the Gateway API's own
@@ -35,7 +36,7 @@ func httpRoute(in Input) *unstructured.Unstructured {
 				"path": map[string]any{"type": "PathPrefix", "value": strings.TrimSuffix(pathPrefix(in), "/")},
 			}},
 			"backendRefs": []any{map[string]any{
-				"group": "", "kind": "Service", "name": ReceiverName(in.Webhook.Name), "port": int64(80), "weight": int64(1),
+				"group": "", "kind": "Service", "name": contract.ReceiverName(in.Webhook.Name), "port": int64(80), "weight": int64(1),
 			}},
 		}},
 	}

@@ -5,6 +5,7 @@ import (
 	networkingv1ac "k8s.io/client-go/applyconfigurations/networking/v1"
 
 	"heymarket.dev/operator/api/v1alpha1"
+	"heymarket.dev/operator/internal/contract"
 )
 
 // Ingress is the child that exposes the receiver through an ingress controller.
@@ -32,7 +33,7 @@ func ingress(in Input) *networkingv1ac.IngressApplyConfiguration {
 				WithPathType(networkingv1.PathTypePrefix).
 				WithBackend(networkingv1ac.IngressBackend().
 					WithService(networkingv1ac.IngressServiceBackend().
-						WithName(ReceiverName(in.Webhook.Name)).
+						WithName(contract.ReceiverName(in.Webhook.Name)).
 						WithPort(networkingv1ac.ServiceBackendPort().WithName("http"))))))
 	spec := networkingv1ac.IngressSpec()
 	if in.HostRequested {
@@ -48,7 +49,7 @@ func ingress(in Input) *networkingv1ac.IngressApplyConfiguration {
 		}
 		spec.WithTLS(tls)
 	}
-	out := networkingv1ac.Ingress(ReceiverName(in.Webhook.Name), in.Webhook.Namespace).
+	out := networkingv1ac.Ingress(contract.ReceiverName(in.Webhook.Name), in.Webhook.Namespace).
 		WithLabels(labels(in)).
 		WithOwnerReferences(owner(in)).
 		WithSpec(spec.WithRules(rule))

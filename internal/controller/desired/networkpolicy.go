@@ -17,6 +17,8 @@ import (
 	metav1ac "k8s.io/client-go/applyconfigurations/meta/v1"
 	networkingv1ac "k8s.io/client-go/applyconfigurations/networking/v1"
 
+	"heymarket.dev/operator/internal/contract"
+	"heymarket.dev/operator/internal/receiver/address"
 	"heymarket.dev/operator/internal/receiver/config"
 )
 
@@ -58,14 +60,18 @@ var dnsPorts = []int32{53, 5353}
 // defaultRedisPort is that of a URL which names none.
 const defaultRedisPort = 6379
 
-// The addresses outside: all but the link and the places where clouds keep their instances' credentials, which the
-// receiver refuses as well.
-var (
-	outsideV4 = networkingv1ac.IPBlock().WithCIDR("0.0.0.0/0").
-			WithExcept("169.254.0.0/16", "168.63.129.16/32", "100.100.100.200/32", "192.0.0.192/32")
-	outsideV6 = networkingv1ac.IPBlock().WithCIDR("::/0").
-			WithExcept("fe80::/10", "fd00:ec2::254/128", "fd00:ec2::23/128", "fd00:c1::a9fe:a9fe/128", "fd00:42::42/128", "fd20:ce::254/128")
-)
+// outside is every address of IPv4 and of IPv6, without those that receivers never dial.
+func outside() (v4, v6 *networkingv1ac.IPBlockApplyConfiguration) {
+	v4, v6 = networkingv1ac.IPBlock().WithCIDR("0.0.0.0/0"), networkingv1ac.IPBlock().WithCIDR("::/0")
+	for _, network := range address.NeverDialed() {
+		if network.Addr().Is4() {
+			v4.WithExcept(network.String())
+		} else {
+			v6.WithExcept(network.String())
+		}
+	}
+	return v4, v6
+}
 
 var networkPolicyChild = child[networkingv1.NetworkPolicy](Child{
 	GroupVersionKind: networkingv1.SchemeGroupVersion.WithKind("NetworkPolicy"),
@@ -75,13 +81,13 @@ var networkPolicyChild = child[networkingv1.NetworkPolicy](Child{
 
 // networkPolicy lets in events and those who may ask for figures, and out what the configuration leads to.
 func networkPolicy(in Input, cfg config.Config) *networkingv1ac.NetworkPolicyApplyConfiguration {
-	events := networkingv1ac.NetworkPolicyIngressRule().WithPorts(port(corev1.ProtocolTCP, httpPort))
+	events := networkingv1ac.NetworkPolicyIngressRule().WithPorts(port(corev1.ProtocolTCP, contract.EventsPort))
 	if from := in.NetworkPolicy.EventsFrom; len(from) > 0 {
 		events.WithFrom(namespaces(from))
 	}
-	operations := networkingv1ac.NetworkPolicyIngressRule().WithPorts(port(corev1.ProtocolTCP, OpsPort)).
+	operations := networkingv1ac.NetworkPolicyIngressRule().WithPorts(port(corev1.ProtocolTCP, contract.OperationsPort)).
 		WithFrom(namespaces(append([]string{in.NetworkPolicy.OperatorNamespace}, in.NetworkPolicy.OperationsFrom...)))
-	return networkingv1ac.NetworkPolicy(ReceiverName(in.Webhook.Name), in.Webhook.Namespace).
+	return networkingv1ac.NetworkPolicy(contract.ReceiverName(in.Webhook.Name), in.Webhook.Namespace).
 		WithLabels(labels(in)).
 		WithOwnerReferences(owner(in)).
 		WithSpec(networkingv1ac.NetworkPolicySpec().
@@ -176,14 +182,15 @@ func (w *egressPeers) rules() []*networkingv1ac.NetworkPolicyEgressRuleApplyConf
 	if len(w.ports) == 0 {
 		return out
 	}
-	outside := networkingv1ac.NetworkPolicyEgressRule().WithTo(
-		networkingv1ac.NetworkPolicyPeer().WithIPBlock(outsideV4), networkingv1ac.NetworkPolicyPeer().WithIPBlock(outsideV6))
+	v4, v6 := outside()
+	rule := networkingv1ac.NetworkPolicyEgressRule().WithTo(
+		networkingv1ac.NetworkPolicyPeer().WithIPBlock(v4), networkingv1ac.NetworkPolicyPeer().WithIPBlock(v6))
 	if !w.anyPort {
 		for _, p := range slices.Sorted(maps.Keys(w.ports)) {
-			outside.WithPorts(port(corev1.ProtocolTCP, p))
+			rule.WithPorts(port(corev1.ProtocolTCP, p))
 		}
 	}
-	return append(out, outside)
+	return append(out, rule)
 }
 
 // namespaceOf says in which namespace the Pods behind a host are, empty for none, and whether the host may be outside

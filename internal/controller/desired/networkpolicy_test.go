@@ -141,9 +141,12 @@ func TestNetworkPolicyLeavesItsSettingsAlone(t *testing.T) {
 // What the policy shuts off is what the receiver refuses, so that neither of the two makes the other a surprise.
 func TestNetworkPolicyShutsOffWhatReceiversRefuse(t *testing.T) {
 	t.Parallel()
-	for _, block := range []*networkingv1ac.IPBlockApplyConfiguration{outsideV4, outsideV6} {
+	v4, v6 := outside()
+	missing := map[string]bool{"169.254.0.0/16": true, "fe80::/10": true, "168.63.129.16/32": true, "fd00:ec2::254/128": true}
+	for _, block := range []*networkingv1ac.IPBlockApplyConfiguration{v4, v6} {
 		around := netip.MustParsePrefix(*block.CIDR)
 		for _, text := range block.Except {
+			delete(missing, text)
 			except := netip.MustParsePrefix(text)
 			if !around.Contains(except.Addr()) || except.Masked() != except {
 				t.Errorf("%s is no part of %s", text, around)
@@ -152,5 +155,8 @@ func TestNetworkPolicyShutsOffWhatReceiversRefuse(t *testing.T) {
 				t.Errorf("the policy shuts off %s, and the receiver would go there", text)
 			}
 		}
+	}
+	if len(missing) > 0 {
+		t.Errorf("the policy leaves open %v", missing)
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/schema"
 
 	"heymarket.dev/operator/api/v1alpha1"
+	"heymarket.dev/operator/internal/contract"
 )
 
 // optionalObject is a child of a kind that not every cluster has.
@@ -15,7 +16,7 @@ func optionalObject(in Input, kind schema.GroupVersionKind, spec map[string]any)
 	}
 	out := &unstructured.Unstructured{Object: map[string]any{
 		"metadata": map[string]any{
-			"name":      ReceiverName(in.Webhook.Name),
+			"name":      contract.ReceiverName(in.Webhook.Name),
 			"namespace": in.Webhook.Namespace,
 			"labels":    own,
 			"ownerReferences": []any{map[string]any{

@@ -26,12 +26,12 @@ var ScaledObject = optional(Child{
 // scaledObject has KEDA ask any receiver for the backlog, which is the same for all of them. So KEDA needs neither the
 // URL of Redis nor to know of what kind it is.
 func scaledObject(in Input) *unstructured.Unstructured {
-	a, name := in.Webhook.Spec.Receiver.Autoscaling, ReceiverName(in.Webhook.Name)
+	a, name := in.Webhook.Spec.Receiver.Autoscaling, contract.ReceiverName(in.Webhook.Name)
 	triggers := []any{map[string]any{
 		"type":       "metrics-api",
 		"metricType": "AverageValue",
 		"metadata": map[string]any{
-			"url":           fmt.Sprintf("http://%s:%d/status", ServiceHost(in.Webhook.Namespace, in.Webhook.Name), OpsPort),
+			"url":           fmt.Sprintf("http://%s:%d/status", ServiceHost(in.Webhook.Namespace, in.Webhook.Name), contract.OperationsPort),
 			"valueLocation": contract.BacklogMember,
 			"targetValue":   strconv.Itoa(int(*a.BacklogPerReplica)),
 		},

@@ -11,6 +11,7 @@ import (
 	"k8s.io/utils/ptr"
 
 	"heymarket.dev/operator/api/v1alpha1"
+	"heymarket.dev/operator/internal/contract"
 )
 
 const defaultCPUUtilization = 80
@@ -66,7 +67,7 @@ var autoscalerChild = child[autoscalingv2.HorizontalPodAutoscaler](Child{
 // disruptionBudget lets nodes be drained one receiver at a time. A receiver that is not ready serves nobody, so nothing
 // is lost when it is evicted.
 func disruptionBudget(in Input) *policyv1ac.PodDisruptionBudgetApplyConfiguration {
-	return policyv1ac.PodDisruptionBudget(ReceiverName(in.Webhook.Name), in.Webhook.Namespace).
+	return policyv1ac.PodDisruptionBudget(contract.ReceiverName(in.Webhook.Name), in.Webhook.Namespace).
 		WithLabels(labels(in)).
 		WithOwnerReferences(owner(in)).
 		WithSpec(policyv1ac.PodDisruptionBudgetSpec().
@@ -77,14 +78,14 @@ func disruptionBudget(in Input) *policyv1ac.PodDisruptionBudgetApplyConfiguratio
 
 func autoscaler(in Input) *autoscalingv2ac.HorizontalPodAutoscalerApplyConfiguration {
 	a := in.Webhook.Spec.Receiver.Autoscaling
-	return autoscalingv2ac.HorizontalPodAutoscaler(ReceiverName(in.Webhook.Name), in.Webhook.Namespace).
+	return autoscalingv2ac.HorizontalPodAutoscaler(contract.ReceiverName(in.Webhook.Name), in.Webhook.Namespace).
 		WithLabels(labels(in)).
 		WithOwnerReferences(owner(in)).
 		WithSpec(autoscalingv2ac.HorizontalPodAutoscalerSpec().
 			WithScaleTargetRef(autoscalingv2ac.CrossVersionObjectReference().
 				WithAPIVersion("apps/v1").
 				WithKind("Deployment").
-				WithName(ReceiverName(in.Webhook.Name))).
+				WithName(contract.ReceiverName(in.Webhook.Name))).
 			WithMinReplicas(MinReplicas(in.Webhook)).
 			WithMaxReplicas(a.MaxReplicas).
 			WithMetrics(autoscalingv2ac.MetricSpec().

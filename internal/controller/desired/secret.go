@@ -6,13 +6,14 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	corev1ac "k8s.io/client-go/applyconfigurations/core/v1"
 
+	"heymarket.dev/operator/internal/contract"
 	"heymarket.dev/operator/internal/receiver/config"
 )
 
 // URLSecret is the Secret that holds the full URL for a person to copy.
 var URLSecret = child[corev1.Secret](Child{
 	GroupVersionKind: corev1.SchemeGroupVersion.WithKind("Secret"), EveryChange: true,
-	name:  URLSecretName,
+	name:  contract.URLSecretName,
 	build: func(p plan) any { return urlSecret(p.Input) },
 })
 
@@ -36,7 +37,7 @@ func urlSecret(in Input) *corev1ac.SecretApplyConfiguration {
 	if u := URL(in); u != "" {
 		data[KeyURL] = []byte(u)
 	}
-	return secret(in, URLSecretName(in.Webhook.Name)).WithData(data)
+	return secret(in, contract.URLSecretName(in.Webhook.Name)).WithData(data)
 }
 
 func configSecret(in plan) *corev1ac.SecretApplyConfiguration {
@@ -47,7 +48,7 @@ func configSecret(in plan) *corev1ac.SecretApplyConfiguration {
 			data[KeyRedisCA] = ca
 		}
 	}
-	return secret(in.Input, ReceiverName(in.Webhook.Name)).WithData(data)
+	return secret(in.Input, contract.ReceiverName(in.Webhook.Name)).WithData(data)
 }
 
 func secret(in Input, name string) *corev1ac.SecretApplyConfiguration {

@@ -4,6 +4,8 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/util/intstr"
 	corev1ac "k8s.io/client-go/applyconfigurations/core/v1"
+
+	"heymarket.dev/operator/internal/contract"
 )
 
 var serviceChild = child[corev1.Service](Child{
@@ -24,10 +26,10 @@ func service(in Input) *corev1ac.ServiceApplyConfiguration {
 		spec.WithPorts(corev1ac.ServicePort().
 			WithName("ops").
 			WithProtocol(corev1.ProtocolTCP).
-			WithPort(OpsPort).
+			WithPort(contract.OperationsPort).
 			WithTargetPort(intstr.FromString("ops")))
 	}
-	out := corev1ac.Service(ReceiverName(in.Webhook.Name), in.Webhook.Namespace).
+	out := corev1ac.Service(contract.ReceiverName(in.Webhook.Name), in.Webhook.Namespace).
 		WithLabels(labels(in)).
 		WithOwnerReferences(owner(in)).
 		WithSpec(spec)

@@ -6,6 +6,8 @@ import (
 	"net/netip"
 	"regexp"
 	"strings"
+
+	"heymarket.dev/operator/internal/contract"
 )
 
 var segmentShape = regexp.MustCompile(`^[a-z2-7]{26}$`)
@@ -56,5 +58,5 @@ func hostOf(host string) string {
 
 // ServiceHost is the name by which a receiver is reached from inside the cluster.
 func ServiceHost(namespace, webhook string) string {
-	return ReceiverName(webhook) + "." + namespace + ".svc"
+	return contract.ReceiverName(webhook) + "." + namespace + ".svc"
 }

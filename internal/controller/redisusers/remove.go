@@ -6,7 +6,7 @@ import (
 	"fmt"
 	"strings"
 
-	"heymarket.dev/operator/internal/receiver/stream"
+	"heymarket.dev/operator/internal/contract"
 )
 
 // scanStep is how many keys one command looks at, about a millisecond's worth: no other client waits for longer.
@@ -42,7 +42,7 @@ func (u *Users) RemoveKeys(ctx context.Context, namespace, name string) (int, er
 		if !n.primary {
 			continue
 		}
-		count, err := removeFrom(ctx, s, n, stream.Prefix(namespace, name))
+		count, err := removeFrom(ctx, s, n, contract.RedisPrefix(namespace, name))
 		removed += count
 		if err != nil {
 			return removed, fmt.Errorf("remove keys from Redis %s: %w", n.address, err)

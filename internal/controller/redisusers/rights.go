@@ -4,6 +4,8 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"strings"
+
+	"heymarket.dev/operator/internal/contract"
 )
 
 // commands are all that a receiver needs, itself and in its scripts. A test takes away one after another and expects each to
@@ -21,8 +23,7 @@ var sentinelCommands = strings.Fields("ping sentinel|get-master-addr-by-name sen
 
 // setUser is the command that gives a user these passwords and these rights, and takes every other away.
 //
-// The keys of a namespace begin with "hmw:{NAMESPACE/". The name is a DNS label: it holds none of the characters of a
-// pattern, and no "/", so that no namespace's prefix is the beginning of another one's.
+// The prefix of a namespace's keys holds none of the characters of a pattern: the name is a DNS label.
 func setUser(n node, user, namespace, database string, passwords []string) []string {
 	args := []string{"ACL", "SETUSER", user, "reset", "on"}
 	for _, p := range passwords {
@@ -31,7 +32,7 @@ func setUser(n node, user, namespace, database string, passwords []string) []str
 	if n.sentinel {
 		return append(allowed(args, sentinelCommands), "resetchannels", "allchannels")
 	}
-	args = allowed(append(args, "resetchannels", "~hmw:{"+namespace+"/*"), commands)
+	args = allowed(append(args, "resetchannels", "~"+contract.RedisNamespacePrefix(namespace)+"*"), commands)
 	if database != "" {
 		args = append(args, "+select|"+database)
 	}

@@ -16,6 +16,7 @@ import (
 	"github.com/go-logr/logr"
 
 	"heymarket.dev/operator/internal/contract"
+	"heymarket.dev/operator/internal/receiver/delivery"
 	"heymarket.dev/operator/internal/receiver/event"
 	"heymarket.dev/operator/internal/receiver/redistest"
 	"heymarket.dev/operator/internal/receiver/stream"
@@ -120,18 +121,18 @@ func newEvent(n byte) (event.Identity, event.Event) {
 
 // live does everything that a receiver does with Redis.
 func live(ctx context.Context, s *stream.Store) error {
-	q := s.Queue("crm", event.General, stream.QueueOptions{Ordered: true, DeadLetterLimit: 1000})
-	takeOne := func(lease time.Duration) (event.Lease, error) {
+	q := s.Queue("crm", delivery.General, stream.QueueOptions{Ordered: true, DeadLetterLimit: 1000})
+	takeOne := func(lease time.Duration) (delivery.Lease, error) {
 		for ; ctx.Err() == nil; time.Sleep(5 * time.Millisecond) { // what is due depends on the clock of Redis
 			leases, _, err := q.Take(ctx, 1, 1<<20, lease)
 			if err != nil {
-				return event.Lease{}, err
+				return delivery.Lease{}, err
 			}
 			if len(leases) == 1 {
 				return leases[0], nil
 			}
 		}
-		return event.Lease{}, ctx.Err()
+		return delivery.Lease{}, ctx.Err()
 	}
 	for n := range byte(3) {
 		key, e := newEvent(n)
@@ -155,10 +156,10 @@ func live(ctx context.Context, s *stream.Store) error {
 	if lease, err = takeOne(time.Minute); err != nil {
 		return err
 	}
-	if _, err := q.Dead(ctx, lease, event.Outcome{Status: 400}, "no"); err != nil {
+	if _, err := q.Dead(ctx, lease, delivery.Outcome{Status: 400}, "no"); err != nil {
 		return err
 	}
-	all := event.DeadLetterFilter{}
+	all := delivery.DeadLetterFilter{}
 	letters, err := s.ListDeadLetters(ctx, "crm", all, 10)
 	if err != nil {
 		return err
@@ -181,7 +182,7 @@ func live(ctx context.Context, s *stream.Store) error {
 	if lease, err = takeOne(time.Minute); err != nil {
 		return err
 	}
-	if _, err := q.Dead(ctx, lease, event.Outcome{Status: 400}, "no"); err != nil {
+	if _, err := q.Dead(ctx, lease, delivery.Outcome{Status: 400}, "no"); err != nil {
 		return err
 	}
 	if _, err := s.KeepTargets(ctx, []string{"crm"}, time.Hour, -time.Hour); err != nil { // trims the dead letter

@@ -15,6 +15,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 	"sigs.k8s.io/controller-runtime/pkg/source"
 
+	"heymarket.dev/operator/internal/contract"
 	"heymarket.dev/operator/internal/controller/condition"
 	"heymarket.dev/operator/internal/controller/desired"
 )
@@ -171,7 +172,7 @@ func (r *Rollouts) recount(ctx context.Context) error {
 		return nil
 	}
 	var all appsv1.DeploymentList
-	if err := r.deployments.List(ctx, &all, client.UnsafeDisableDeepCopy, client.MatchingLabels{desired.LabelManagedBy: desired.ManagedByValue}); err != nil {
+	if err := r.deployments.List(ctx, &all, client.UnsafeDisableDeepCopy, client.MatchingLabels{contract.LabelManagedBy: contract.ManagedByValue}); err != nil {
 		return fmt.Errorf("count roll-outs: %w", err)
 	}
 	r.count = newRolloutCount()

@@ -15,6 +15,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
+	"heymarket.dev/operator/internal/contract"
 	"heymarket.dev/operator/internal/controller/desired"
 )
 
@@ -68,7 +69,7 @@ func receivers(t *testing.T, states string) (all deployments) {
 func deploymentOf(webhook, image string) *appsv1.Deployment {
 	return &appsv1.Deployment{
 		ObjectMeta: metav1.ObjectMeta{
-			Namespace: "staging", Name: desired.ReceiverName(webhook), Generation: 1, Labels: map[string]string{desired.LabelManagedBy: desired.ManagedByValue},
+			Namespace: "staging", Name: contract.ReceiverName(webhook), Generation: 1, Labels: map[string]string{contract.LabelManagedBy: contract.ManagedByValue},
 		},
 		Spec: appsv1.DeploymentSpec{
 			Replicas: new(int32(2)),

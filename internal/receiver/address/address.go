@@ -21,6 +21,21 @@ type Policy struct {
 	AllowNetworks []netip.Prefix
 }
 
+// NeverDialed returns the networks outside a machine to which no policy lets events go: its link, and the places where clouds keep
+// their instances' credentials.
+func NeverDialed() []netip.Prefix {
+	out := []netip.Prefix{linkLocal4, linkLocal6}
+	for _, a := range metadata {
+		out = append(out, netip.PrefixFrom(a, a.BitLen()))
+	}
+	return out
+}
+
+var (
+	linkLocal4 = netip.MustParsePrefix("169.254.0.0/16") // RFC 3927
+	linkLocal6 = netip.MustParsePrefix("fe80::/10")      // RFC 4291
+)
+
 // Places that hand out an instance's credentials, where they are not link-local already.
 var metadata = []netip.Addr{
 	netip.MustParseAddr("168.63.129.16"),      // Azure's wire server

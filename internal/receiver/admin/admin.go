@@ -15,21 +15,21 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 
 	"heymarket.dev/operator/internal/contract"
-	"heymarket.dev/operator/internal/receiver/event"
+	"heymarket.dev/operator/internal/receiver/delivery"
 )
 
 // DeadLetters keeps events that were given up.
 type DeadLetters interface {
 	// ListDeadLetters returns up to limit dead letters of a target that f describes, the oldest first, without bodies.
-	ListDeadLetters(ctx context.Context, target string, f event.DeadLetterFilter, limit int) ([]event.DeadLetter, error)
+	ListDeadLetters(ctx context.Context, target string, f delivery.DeadLetterFilter, limit int) ([]delivery.DeadLetter, error)
 	// DeadLetter returns one with its body; false where there is none of that entry.
-	DeadLetter(ctx context.Context, target, entry string) (event.DeadLetter, bool, error)
+	DeadLetter(ctx context.Context, target, entry string) (delivery.DeadLetter, bool, error)
 	// CountDeadLetters returns how many f describes.
-	CountDeadLetters(ctx context.Context, target string, f event.DeadLetterFilter) (int, error)
+	CountDeadLetters(ctx context.Context, target string, f delivery.DeadLetterFilter) (int, error)
 	// ReplayDeadLetters puts letters back into their queues and DiscardDeadLetters removes them: the oldest limit of those
 	// that f describes, 0 being no limit. Both call progress now and then, and return what they did also with an error.
-	ReplayDeadLetters(ctx context.Context, target string, f event.DeadLetterFilter, limit int, progress func(event.DeadLetterCount)) (event.DeadLetterCount, error)
-	DiscardDeadLetters(ctx context.Context, target string, f event.DeadLetterFilter, limit int, progress func(event.DeadLetterCount)) (event.DeadLetterCount, error)
+	ReplayDeadLetters(ctx context.Context, target string, f delivery.DeadLetterFilter, limit int, progress func(delivery.DeadLetterCount)) (delivery.DeadLetterCount, error)
+	DiscardDeadLetters(ctx context.Context, target string, f delivery.DeadLetterFilter, limit int, progress func(delivery.DeadLetterCount)) (delivery.DeadLetterCount, error)
 }
 
 // Letter is a dead letter as it is shown. The body, which is people's text, is shown only when one letter is asked for.
@@ -214,7 +214,7 @@ func (h handler) show(_ http.ResponseWriter, r *http.Request) (any, error) {
 
 var errNoLetter = problem{http.StatusNotFound, "There is no such dead letter. It may have been replayed, discarded or expired."}
 
-func show(l event.DeadLetter) Letter {
+func show(l delivery.DeadLetter) Letter {
 	letter := Letter{
 		Entry: l.Entry, Event: l.ID, Type: l.Type, AcceptedAt: l.AcceptedAt.UTC(), DiedAt: l.DiedAt.UTC(),
 		Attempts: l.Attempts, Status: l.Status, Reason: l.Reason, Excerpt: l.Excerpt,

@@ -14,18 +14,19 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"heymarket.dev/operator/internal/receiver/admin"
+	"heymarket.dev/operator/internal/receiver/delivery"
 	"heymarket.dev/operator/internal/receiver/event"
 )
 
 // shelf keeps dead letters of one target in memory and notes what is done with them.
 type shelf struct {
-	letters             []event.DeadLetter
+	letters             []delivery.DeadLetter
 	replayed, discarded []string
 	err                 error
 }
 
-func (s *shelf) ListDeadLetters(_ context.Context, _ string, f event.DeadLetterFilter, limit int) ([]event.DeadLetter, error) {
-	var out []event.DeadLetter
+func (s *shelf) ListDeadLetters(_ context.Context, _ string, f delivery.DeadLetterFilter, limit int) ([]delivery.DeadLetter, error) {
+	var out []delivery.DeadLetter
 	for _, l := range s.letters {
 		if l.Entry > f.After && (f.Entry == "" || f.Entry == l.Entry) && (f.Type == "" || f.Type == l.Type) &&
 			(f.Status == nil || *f.Status == l.Status) && (limit == 0 || len(out) < limit) {
@@ -36,22 +37,22 @@ func (s *shelf) ListDeadLetters(_ context.Context, _ string, f event.DeadLetterF
 	return out, s.err
 }
 
-func (s *shelf) DeadLetter(_ context.Context, _, entry string) (event.DeadLetter, bool, error) {
+func (s *shelf) DeadLetter(_ context.Context, _, entry string) (delivery.DeadLetter, bool, error) {
 	for _, l := range s.letters {
 		if l.Entry == entry {
 			return l, true, s.err
 		}
 	}
-	return event.DeadLetter{}, false, s.err
+	return delivery.DeadLetter{}, false, s.err
 }
 
-func (s *shelf) CountDeadLetters(ctx context.Context, target string, f event.DeadLetterFilter) (int, error) {
+func (s *shelf) CountDeadLetters(ctx context.Context, target string, f delivery.DeadLetterFilter) (int, error) {
 	found, err := s.ListDeadLetters(ctx, target, f, 0)
 	return len(found), err
 }
 
 // ReplayDeadLetters takes one letter a page.
-func (s *shelf) ReplayDeadLetters(ctx context.Context, target string, f event.DeadLetterFilter, limit int, progress func(event.DeadLetterCount)) (count event.DeadLetterCount, err error) {
+func (s *shelf) ReplayDeadLetters(ctx context.Context, target string, f delivery.DeadLetterFilter, limit int, progress func(delivery.DeadLetterCount)) (count delivery.DeadLetterCount, err error) {
 	found, err := s.ListDeadLetters(ctx, target, f, limit)
 	for _, l := range found {
 		s.replayed = append(s.replayed, l.Entry)
@@ -61,7 +62,7 @@ func (s *shelf) ReplayDeadLetters(ctx context.Context, target string, f event.De
 	return count, err
 }
 
-func (s *shelf) DiscardDeadLetters(ctx context.Context, target string, f event.DeadLetterFilter, limit int, progress func(event.DeadLetterCount)) (event.DeadLetterCount, error) {
+func (s *shelf) DiscardDeadLetters(ctx context.Context, target string, f delivery.DeadLetterFilter, limit int, progress func(delivery.DeadLetterCount)) (delivery.DeadLetterCount, error) {
 	before := s.replayed
 	count, err := s.ReplayDeadLetters(ctx, target, f, limit, progress)
 	s.discarded = append(s.discarded, s.replayed[len(before):]...)
@@ -72,7 +73,7 @@ func (s *shelf) DiscardDeadLetters(ctx context.Context, target string, f event.D
 func newShelf() *shelf {
 	s := &shelf{}
 	for i := range 6 {
-		s.letters = append(s.letters, event.DeadLetter{
+		s.letters = append(s.letters, delivery.DeadLetter{
 			Event: event.Event{ID: fmt.Sprintf("evt_%d", i), Type: []string{event.MessageSent, event.ChatClosed}[i%2], Body: []byte(`{"text":"private"}`)},
 			Entry: fmt.Sprintf("%d-0", i), Attempts: 16, Status: []int{422, 500, 0}[i%3], Reason: "refused",
 		})

@@ -7,27 +7,27 @@ import (
 
 	"github.com/go-json-experiment/json"
 
-	"heymarket.dev/operator/internal/receiver/event"
+	"heymarket.dev/operator/internal/receiver/delivery"
 )
 
 // change replays or discards; it is one of the two methods of DeadLetters.
-type change func(ctx context.Context, target string, f event.DeadLetterFilter, limit int, progress func(event.DeadLetterCount)) (event.DeadLetterCount, error)
+type change func(ctx context.Context, target string, f delivery.DeadLetterFilter, limit int, progress func(delivery.DeadLetterCount)) (delivery.DeadLetterCount, error)
 
 func (h handler) replay(w http.ResponseWriter, r *http.Request) (any, error) {
-	return h.change(w, r, h.letters.ReplayDeadLetters, func(c event.DeadLetterCount) Progress {
+	return h.change(w, r, h.letters.ReplayDeadLetters, func(c delivery.DeadLetterCount) Progress {
 		return Progress{Replayed: c.Taken, Skipped: c.Skipped}
 	})
 }
 
 func (h handler) discard(w http.ResponseWriter, r *http.Request) (any, error) {
-	return h.change(w, r, h.letters.DiscardDeadLetters, func(c event.DeadLetterCount) Progress {
+	return h.change(w, r, h.letters.DiscardDeadLetters, func(c delivery.DeadLetterCount) Progress {
 		return Progress{Discarded: c.Taken}
 	})
 }
 
 // change does what a request asks for and writes a line whenever a page is done. Nothing is written before the first page
 // is: until then an error has a status of its own, and after it a line.
-func (h handler) change(w http.ResponseWriter, r *http.Request, do change, line func(event.DeadLetterCount) Progress) (any, error) {
+func (h handler) change(w http.ResponseWriter, r *http.Request, do change, line func(delivery.DeadLetterCount) Progress) (any, error) {
 	q, err := readQuery(r, "type", "status", "limit", "all")
 	if err != nil {
 		return nil, err
@@ -36,17 +36,17 @@ func (h handler) change(w http.ResponseWriter, r *http.Request, do change, line 
 	if !one && !q.all && q.filter.Type == "" && q.filter.Status == nil && q.limit == 0 {
 		return nil, problem{http.StatusBadRequest, "This would take every dead letter of the target: set type, status or limit, or all=true if that is intended."}
 	}
-	var last event.DeadLetterCount
+	var last delivery.DeadLetterCount
 	written := false
-	done, err := do(r.Context(), r.PathValue("target"), q.filter, q.limit, func(c event.DeadLetterCount) {
-		if last != (event.DeadLetterCount{}) { // what the page before the last one brought
+	done, err := do(r.Context(), r.PathValue("target"), q.filter, q.limit, func(c delivery.DeadLetterCount) {
+		if last != (delivery.DeadLetterCount{}) { // what the page before the last one brought
 			written = true
 			writeLine(w, line(last))
 		}
 		last = c
 	})
 	switch {
-	case err != nil && done == (event.DeadLetterCount{}):
+	case err != nil && done == (delivery.DeadLetterCount{}):
 		return nil, err
 	case one && done.Taken == 0 && done.Skipped == 0 && !written:
 		return nil, errNoLetter

@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"strings"
 
+	"heymarket.dev/operator/internal/receiver/delivery"
 	"heymarket.dev/operator/internal/receiver/event"
 )
 
@@ -20,7 +21,7 @@ const (
 
 // query describes the letters that a request is about.
 type query struct {
-	filter event.DeadLetterFilter
+	filter delivery.DeadLetterFilter
 	limit  int // 0: none
 	all    bool
 }

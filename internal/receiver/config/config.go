@@ -26,6 +26,8 @@ import (
 
 	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
+
+	"heymarket.dev/operator/internal/contract"
 )
 
 // Version is the highest format that this build knows.
@@ -162,10 +164,10 @@ type Target struct {
 	RatePerSecond int `json:"ratePerSecond,omitzero"`
 	// Filter is a CEL expression over event that yields a bool: whether this target wants the event. Empty means yes.
 	Filter string `json:"filter,omitempty"`
-	// Format is how the event is put on the wire; empty means FormatHeymarket.
-	Format Format `json:"format,omitempty"`
-	// Order is in which order events reach the target; empty means OrderNone.
-	Order Order `json:"order,omitempty"`
+	// Format is how the event is put on the wire; empty means contract.FormatHeymarket.
+	Format contract.Format `json:"format,omitempty"`
+	// Order is in which order events reach the target; empty means contract.OrderNone.
+	Order contract.Order `json:"order,omitempty"`
 	// SigningKeyFiles hold Standard Webhooks secrets (whsec_ and base64), one a file; every attempt is signed by each.
 	// None means unsigned; two stand while a rotation is under way.
 	SigningKeyFiles []string `json:"signingKeyFiles,omitempty"`
@@ -174,31 +176,6 @@ type Target struct {
 	// TLS is for targets behind a private certificate authority.
 	TLS TLS `json:"tls,omitzero"`
 }
-
-// Format is how an event is put on the wire.
-type Format string
-
-// The formats.
-const (
-	// FormatHeymarket is the body as it came, less the token.
-	FormatHeymarket Format = "Heymarket"
-	// FormatCloudEvents is the HTTP binary content mode of CloudEvents 1.0: the body as in FormatHeymarket, attributes in
-	// headers.
-	FormatCloudEvents Format = "CloudEvents"
-	// FormatCloudEventsStructured is the JSON structured content mode of CloudEvents 1.0.
-	FormatCloudEventsStructured Format = "CloudEventsStructured"
-)
-
-// Order is in which order events reach a target.
-type Order string
-
-// The orders.
-const (
-	// OrderNone is no promise: events are delivered as fast as the target takes them.
-	OrderNone Order = "None"
-	// OrderConversation delivers the events of one conversation one at a time, in the order of their acceptance.
-	OrderConversation Order = "Conversation"
-)
 
 // Header is sent with every attempt. Exactly one of Value and ValueFile is set.
 type Header struct {
@@ -359,8 +336,8 @@ func (c Config) withDefaults() Config {
 		t := &c.Targets[i]
 		t.Timeout = or(t.Timeout, Duration(DefaultTimeout))
 		t.MaxInFlight = or(t.MaxInFlight, DefaultMaxInFlight)
-		t.Format = or(t.Format, FormatHeymarket)
-		t.Order = or(t.Order, OrderNone)
+		t.Format = or(t.Format, contract.FormatHeymarket)
+		t.Order = or(t.Order, contract.OrderNone)
 		t.Retry = t.Retry.withDefaults()
 	}
 	return c

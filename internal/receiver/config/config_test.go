@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+
+	"heymarket.dev/operator/internal/contract"
 )
 
 func smallest() Config {
@@ -42,7 +44,7 @@ func largest() Config {
 	for i := range MaxTargets {
 		c.Targets = append(c.Targets, Target{
 			Name: fmt.Sprintf("target-%d", i), URL: fmt.Sprintf("https://t%d.example:8443/a?b=c&d=%%20", i),
-			RatePerSecond: 5, Filter: `event.type == "chat_closed"`, Format: FormatCloudEvents, Order: OrderConversation,
+			RatePerSecond: 5, Filter: `event.type == "chat_closed"`, Format: contract.FormatCloudEvents, Order: contract.OrderConversation,
 			SigningKeyFiles: []string{"/etc/heymarket/signing/a", "/etc/heymarket/signing/b"},
 			Headers:         []Header{{Name: "X-Team", Value: "crm"}, {Name: "Authorization", ValueFile: "/etc/heymarket/headers/a"}},
 			TLS:             TLS{CAFile: "/etc/heymarket/ca/ca.crt", ServerName: "crm.internal"},
@@ -135,7 +137,7 @@ func TestDefaults(t *testing.T) {
 	want.Deduplication.Window = Duration(96 * time.Hour)
 	want.MaxBodyBytes, want.MaxBacklog = 1<<20, 1_000_000
 	want.Retention = Retention{Duration(14 * 24 * time.Hour), 10_000}
-	want.Targets[0].Format, want.Targets[0].Order = FormatHeymarket, OrderNone
+	want.Targets[0].Format, want.Targets[0].Order = contract.FormatHeymarket, contract.OrderNone
 	want.Targets[0].Timeout, want.Targets[0].MaxInFlight = Duration(10*time.Second), 32
 	want.Targets[0].Retry = Retry{16, Duration(time.Second), Duration(10 * time.Minute), Duration(24 * time.Hour), nil}
 	if diff := cmp.Diff(want, got); diff != "" {

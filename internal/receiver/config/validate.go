@@ -96,11 +96,11 @@ func (t Target) validate() []error {
 	if err := CheckURL(t.URL); err != nil {
 		errs = append(errs, fmt.Errorf("url %w", err))
 	}
-	if !slices.Contains([]Format{"", FormatHeymarket, FormatCloudEvents, FormatCloudEventsStructured}, t.Format) {
-		errs = append(errs, fmt.Errorf("format %q is not one of Heymarket, CloudEvents, CloudEventsStructured", t.Format))
+	if t.Format != "" && !slices.Contains(contract.Formats(), t.Format) {
+		errs = append(errs, fmt.Errorf("format %q is not one of %s", t.Format, list(contract.Formats())))
 	}
-	if !slices.Contains([]Order{"", OrderNone, OrderConversation}, t.Order) {
-		errs = append(errs, fmt.Errorf("order %q is not one of None, Conversation", t.Order))
+	if t.Order != "" && !slices.Contains(contract.Orders(), t.Order) {
+		errs = append(errs, fmt.Errorf("order %q is not one of %s", t.Order, list(contract.Orders())))
 	}
 	errs = append(errs, checkHeaders(t.Headers)...)
 	if t.Timeout < 0 || t.MaxInFlight < 0 || t.RatePerSecond < 0 || t.Retry.MaxAttempts < 0 ||
@@ -157,4 +157,13 @@ func unescaped(text string) string {
 		return plain
 	}
 	return text
+}
+
+// list joins names by commas.
+func list[T ~string](names []T) string {
+	var out []string
+	for _, n := range names {
+		out = append(out, string(n))
+	}
+	return strings.Join(out, ", ")
 }

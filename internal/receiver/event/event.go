@@ -2,12 +2,7 @@
 // same event. It is a leaf: it imports no other room.
 package event
 
-import (
-	"cmp"
-	"time"
-
-	"heymarket.dev/operator/internal/contract"
-)
+import "time"
 
 // The twelve event types that Heymarket documents, in their spelling on the wire.
 const (
@@ -69,26 +64,8 @@ func subjectOf(eventType string) subject {
 	return undocumented
 }
 
-// Lane is a way through store, delivery and retry of its own.
-type Lane string
-
-const (
-	// General carries everything that has no lane of its own.
-	General Lane = "general"
-	// Consent carries opt-outs and opt-ins, so that no broadcast's backlog delays a withdrawal of consent.
-	Consent Lane = "consent"
-)
-
-// Lanes are all lanes, the most urgent first.
-func Lanes() []Lane { return []Lane{Consent, General} }
-
-// LaneOf returns the lane in which events of a type travel.
-func LaneOf(eventType string) Lane {
-	if subjectOf(eventType) == consent {
-		return Consent
-	}
-	return General
-}
+// IsConsent reports whether a type says that a person withdraws or gives consent to messages.
+func IsConsent(eventType string) bool { return subjectOf(eventType) == consent }
 
 // Event is an accepted delivery on its way to the targets.
 type Event struct {
@@ -116,71 +93,4 @@ func (e Event) QueuedAt() time.Time {
 		return e.ReplayedAt
 	}
 	return e.AcceptedAt
-}
-
-// Lease is an event lent by its queue to one consumer, until it is settled or the lease runs out.
-type Lease struct {
-	Event
-	// Attempt is the number of the attempt that the lease is for, from 1. Attempts of crashed consumers count.
-	Attempt int
-	// Entry is where the queue keeps the event, and Bytes what it takes there. They mean something to the queue only.
-	Entry string
-	Bytes int
-}
-
-// DeadLetter is an event that was given up, with what is known of its end.
-type DeadLetter struct {
-	Event
-	// Entry is where the dead letters keep it.
-	Entry string
-	// Attempts that were made, and the Status and Excerpt of the last answer; 0 and empty where there was none.
-	Attempts, Status int
-	Excerpt          string
-	// Reason is one sentence.
-	Reason string
-	DiedAt time.Time
-}
-
-// DeadLetterFilter describes dead letters of one target; its zero value describes all of them.
-type DeadLetterFilter struct {
-	// Entry, when set, is the one that is meant; After, when set, the one behind which they begin.
-	Entry, After string
-	// Type is that of the event; empty: any.
-	Type string
-	// Status is that of the last answer, 0 for none; nil: any.
-	Status *int
-}
-
-// DeadLetterCount is what became of dead letters that were to be replayed or discarded.
-type DeadLetterCount struct {
-	// Taken were replayed or discarded. Skipped could not be replayed, because what Redis holds of them is no event.
-	Taken, Skipped int
-}
-
-// Outcome is what became of one attempt to hand an event to a target.
-type Outcome struct {
-	// Status is the HTTP status of the answer, or 0 where there was none.
-	Status int
-	// RetryAfter is what the answer asked for in Retry-After, or 0.
-	RetryAfter time.Duration
-	// Excerpt is the beginning of the answer's body, at most 256 bytes; for the dead letters, never for logs.
-	Excerpt string
-	// Err says why there was no answer, without URL or body; nil where there was one.
-	Err error
-	// Class is that of Err; empty: contract.ErrorOther, or no error.
-	Class contract.ErrorClass
-}
-
-// Delivered says whether the target took the event: any 2xx.
-func (o Outcome) Delivered() bool { return o.Err == nil && o.Status >= 200 && o.Status <= 299 }
-
-// ErrorClass is the class of a failed attempt; "" for a delivered event.
-func (o Outcome) ErrorClass() contract.ErrorClass {
-	switch {
-	case o.Delivered():
-		return ""
-	case o.Err == nil:
-		return contract.ClassOfStatus(o.Status)
-	}
-	return cmp.Or(o.Class, contract.ErrorOther)
 }

@@ -1,7 +1,6 @@
 package event
 
 import (
-	"errors"
 	"slices"
 	"testing"
 )
@@ -37,34 +36,5 @@ func TestTypes(t *testing.T) {
 	types[0] = "changed"
 	if Types()[0] != MessageSent {
 		t.Error("a caller's change to the result of Types shows in the next call")
-	}
-}
-
-func TestLanes(t *testing.T) {
-	t.Parallel()
-	if got := Lanes(); !slices.Equal(got, []Lane{Consent, General}) {
-		t.Errorf("Lanes() = %q, want consent first", got)
-	}
-	for _, name := range append(Types(), "unknown", "", "target_opt_out_v2") {
-		want := General
-		switch name {
-		case "target_opt_out", "target_opt_in", "target_double_opt_in", "target_double_opt_restricted":
-			want = Consent
-		}
-		if got := LaneOf(name); got != want {
-			t.Errorf("LaneOf(%q) = %q, want %q", name, got, want)
-		}
-	}
-}
-
-func TestDelivered(t *testing.T) {
-	t.Parallel()
-	for status := range 600 {
-		if got, want := (Outcome{Status: status}).Delivered(), status/100 == 2; got != want {
-			t.Errorf("Outcome{Status: %d}.Delivered() = %t, want %t", status, got, want)
-		}
-	}
-	if (Outcome{Status: 200, Err: errors.New("cut")}).Delivered() {
-		t.Error("an outcome with an error counts as delivered")
 	}
 }

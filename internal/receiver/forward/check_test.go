@@ -10,6 +10,8 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"heymarket.dev/operator/internal/contract"
+	"heymarket.dev/operator/internal/receiver/delivery"
 	"heymarket.dev/operator/internal/receiver/event"
 	"heymarket.dev/operator/internal/receiver/retry"
 )
@@ -54,7 +56,7 @@ func TestAnEventThatFailsTheCheckIsNoProbe(t *testing.T) {
 		q, s, gate := &fakeQueue{}, &sender{answer: always(200)}, NewGate(0, retry.Policy{}, nil)
 		failing, good := 3, 2
 		q.add(failing)
-		breakCircuit(t, gate, event.Outcome{Status: 500}, time.Now().Add(-time.Hour))
+		breakCircuit(t, gate, delivery.Outcome{Status: 500}, time.Now().Add(-time.Hour))
 		_, stop := run(t, q, options(s, func(o *Options) {
 			o.Gate = gate
 			o.Check = func(_ context.Context, e event.Event) error {
@@ -66,13 +68,13 @@ func TestAnEventThatFailsTheCheckIsNoProbe(t *testing.T) {
 		}))
 		time.Sleep(10 * time.Second)
 		synctest.Wait()
-		if q.count("Dead") != failing || gate.Circuit() != Open || len(s.made()) != 0 {
-			t.Errorf("%d dead, circuit %s, %d attempts; want %d, Open and none", q.count("Dead"), gate.Circuit(), len(s.made()), failing)
+		if q.count("Dead") != failing || gate.Circuit() != contract.CircuitOpen || len(s.made()) != 0 {
+			t.Errorf("%d dead, circuit %s, %d attempts; want %d, contract.CircuitOpen and none", q.count("Dead"), gate.Circuit(), len(s.made()), failing)
 		}
 		q.add(good)
 		time.Sleep(10 * time.Second)
 		synctest.Wait()
-		if q.count("Done") != good || gate.Circuit() != Closed {
+		if q.count("Done") != good || gate.Circuit() != contract.CircuitClosed {
 			t.Errorf("%d of %d delivered, circuit %s; the next event is no probe", q.count("Done"), good, gate.Circuit())
 		}
 		stop()

@@ -9,6 +9,7 @@ import (
 	"sync"
 	"time"
 
+	"heymarket.dev/operator/internal/receiver/delivery"
 	"heymarket.dev/operator/internal/receiver/event"
 	"heymarket.dev/operator/internal/receiver/retry"
 )
@@ -17,26 +18,26 @@ import (
 type Queue interface {
 	// Take leases up to limit events, with up to about bytes of bodies, and returns when the next retry is due (negative: none). A positive lease also takes
 	// over what has been held for that long without being settled.
-	Take(ctx context.Context, limit int, bytes int64, lease time.Duration) (leases []event.Lease, nextDue time.Duration, err error)
+	Take(ctx context.Context, limit int, bytes int64, lease time.Duration) (leases []delivery.Lease, nextDue time.Duration, err error)
 	// Done, Later and Dead settle a lease; false means that somebody else has.
-	Done(ctx context.Context, l event.Lease) (bool, error)
-	Later(ctx context.Context, l event.Lease, attempt int, delay time.Duration) (bool, error)
-	Dead(ctx context.Context, l event.Lease, o event.Outcome, reason string) (bool, error)
+	Done(ctx context.Context, l delivery.Lease) (bool, error)
+	Later(ctx context.Context, l delivery.Lease, attempt int, delay time.Duration) (bool, error)
+	Dead(ctx context.Context, l delivery.Lease, o delivery.Outcome, reason string) (bool, error)
 	// Extend lets a lease begin anew; false means that it has been settled or has passed to another attempt.
-	Extend(ctx context.Context, l event.Lease) (bool, error)
+	Extend(ctx context.Context, l delivery.Lease) (bool, error)
 	// Tidy forgets consumers that have been silent for that long and hold nothing.
 	Tidy(ctx context.Context, silent time.Duration) error
 }
 
 // Sender makes one attempt. Target's Target is the one that counts.
 type Sender interface {
-	Send(ctx context.Context, e event.Event, attempt int) event.Outcome
+	Send(ctx context.Context, e event.Event, attempt int) delivery.Outcome
 }
 
 // Observer is told what happens; the receiver's metrics are one.
 type Observer interface {
 	// Attempted is called after each attempt.
-	Attempted(target string, o event.Outcome, took time.Duration)
+	Attempted(target string, o delivery.Outcome, took time.Duration)
 	// Settled is called once for each event that leaves its queue, age being counted from when it entered the queue: accepted or replayed.
 	Settled(target string, v retry.Verdict, age time.Duration)
 }
@@ -59,7 +60,7 @@ const (
 type Options struct {
 	// Target is the name of the target, for logs and metrics.
 	Target string
-	Lane   event.Lane
+	Lane   delivery.Lane
 	// Timeout bounds one attempt; the lease on an event is longer by a margin.
 	Timeout time.Duration
 	// MaxInFlight bounds concurrent attempts.
@@ -185,7 +186,7 @@ func (w *Worker) awaitWork(ctx context.Context, nextDue time.Duration) {
 	}
 }
 
-func (w *Worker) start(ctx context.Context, l event.Lease) {
+func (w *Worker) start(ctx context.Context, l delivery.Lease) {
 	w.held.add(l)
 	w.busy.Go(func() {
 		defer w.slots.release(1)
@@ -194,11 +195,11 @@ func (w *Worker) start(ctx context.Context, l event.Lease) {
 	})
 }
 
-func (w *Worker) deliver(ctx context.Context, l event.Lease) {
+func (w *Worker) deliver(ctx context.Context, l delivery.Lease) {
 	if err := w.check(context.WithoutCancel(ctx), l.Event); err != nil {
 		w.Gate.Return(1)
 		l.Attempt-- // this one was not made
-		w.finish(ctx, l, l.Attempt, event.Outcome{}, retry.Decision{Verdict: retry.GiveUp, Reason: err.Error()}, 0)
+		w.finish(ctx, l, l.Attempt, delivery.Outcome{}, retry.Decision{Verdict: retry.GiveUp, Reason: err.Error()}, 0)
 		return
 	}
 	e, attempt := l.Event, l.Attempt
@@ -237,17 +238,17 @@ func (w *Worker) check(ctx context.Context, e event.Event) (err error) {
 	return w.Check(ctx, e)
 }
 
-func (w *Worker) send(ctx context.Context, e event.Event, attempt int) (o event.Outcome) {
+func (w *Worker) send(ctx context.Context, e event.Event, attempt int) (o delivery.Outcome) {
 	defer func() {
 		if v := recover(); v != nil {
-			o = event.Outcome{Err: event.Panicked(v)}
+			o = delivery.Outcome{Err: event.Panicked(v)}
 		}
 	}()
 	return w.Sender.Send(ctx, e, attempt)
 }
 
 // finish logs a decision and settles the event by it.
-func (w *Worker) finish(ctx context.Context, l event.Lease, attempt int, outcome event.Outcome, decision retry.Decision, took time.Duration) {
+func (w *Worker) finish(ctx context.Context, l delivery.Lease, attempt int, outcome delivery.Outcome, decision retry.Decision, took time.Duration) {
 	e := l.Event
 	w.logAttempt(e, l.Attempt, outcome, decision, took)
 
@@ -268,7 +269,7 @@ func (w *Worker) finish(ctx context.Context, l event.Lease, attempt int, outcome
 
 // settle tells the queue what follows. It tries a few times where the queue fails: an event that is delivered but not
 // settled would be delivered again. Shutdown does not interrupt it.
-func (w *Worker) settle(ctx context.Context, l event.Lease, attempt int, o event.Outcome, d retry.Decision) (settled bool, err error) {
+func (w *Worker) settle(ctx context.Context, l delivery.Lease, attempt int, o delivery.Outcome, d retry.Decision) (settled bool, err error) {
 	ctx = context.WithoutCancel(ctx)
 	begin := time.Now()
 	if settled, err = w.settleOnce(ctx, l, attempt, o, d); err == nil {
@@ -287,7 +288,7 @@ func (w *Worker) settle(ctx context.Context, l event.Lease, attempt int, o event
 	}
 }
 
-func (w *Worker) settleOnce(ctx context.Context, l event.Lease, attempt int, o event.Outcome, d retry.Decision) (settled bool, err error) {
+func (w *Worker) settleOnce(ctx context.Context, l delivery.Lease, attempt int, o delivery.Outcome, d retry.Decision) (settled bool, err error) {
 	switch d.Verdict {
 	case retry.Done:
 		return w.queue.Done(ctx, l)
@@ -299,7 +300,7 @@ func (w *Worker) settleOnce(ctx context.Context, l event.Lease, attempt int, o e
 	return false, nil
 }
 
-func (w *Worker) logAttempt(e event.Event, attempt int, o event.Outcome, d retry.Decision, took time.Duration) {
+func (w *Worker) logAttempt(e event.Event, attempt int, o delivery.Outcome, d retry.Decision, took time.Duration) {
 	level, message := slog.LevelInfo, "delivered"
 	switch d.Verdict {
 	case retry.Again:
@@ -313,13 +314,13 @@ func (w *Worker) logAttempt(e event.Event, attempt int, o event.Outcome, d retry
 	}
 	attrs := []slog.Attr{
 		slog.String("target", w.Target), slog.String("event", e.ID), slog.String("type", e.Type),
-		slog.Int("attempt", attempt), slog.Int("status", o.Status), slog.Float64("took_ms", Milliseconds(took)),
+		slog.Int("attempt", attempt), slog.Int("status", o.Status), slog.Float64("took_ms", milliseconds(took)),
 	}
 	if o.Err != nil {
 		attrs = append(attrs, slog.String("error", o.Err.Error()))
 	}
 	if d.Verdict == retry.Again {
-		attrs = append(attrs, slog.Float64("again_in_ms", Milliseconds(d.Delay)))
+		attrs = append(attrs, slog.Float64("again_in_ms", milliseconds(d.Delay)))
 	}
 	if d.Reason != "" {
 		attrs = append(attrs, slog.String("reason", d.Reason))
@@ -329,8 +330,8 @@ func (w *Worker) logAttempt(e event.Event, attempt int, o event.Outcome, d retry
 	_ = w.Log.Handler().Handle(context.Background(), line)
 }
 
-// Milliseconds is a duration as logs have it, to the microsecond.
-func Milliseconds(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }
+// milliseconds is a duration as logs have it, to the microsecond.
+func milliseconds(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }
 
 // sleep waits for d or until ctx ends.
 func sleep(ctx context.Context, d time.Duration) {

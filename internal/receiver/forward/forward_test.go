@@ -16,6 +16,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"heymarket.dev/operator/internal/receiver/delivery"
 	"heymarket.dev/operator/internal/receiver/event"
 	"heymarket.dev/operator/internal/receiver/retry"
 )
@@ -38,7 +39,7 @@ type fakeQueue struct {
 }
 
 type entry struct {
-	lease   event.Lease
+	lease   delivery.Lease
 	due     time.Time
 	held    time.Time // zero: not lent
 	settled bool
@@ -63,14 +64,14 @@ func (q *fakeQueue) add(n int) {
 	defer q.mu.Unlock()
 	for range n {
 		id := fmt.Sprintf("evt_%d", len(q.entries))
-		q.entries = append(q.entries, &entry{due: time.Now(), lease: event.Lease{
+		q.entries = append(q.entries, &entry{due: time.Now(), lease: delivery.Lease{
 			Attempt: 1, Entry: id,
 			Event: event.Event{ID: id, Type: event.ChatClosed, AcceptedAt: time.Now(), Body: []byte(`{"text":"canary-of-the-text"}`)},
 		}})
 	}
 }
 
-func (q *fakeQueue) Take(ctx context.Context, limit int, bytes int64, lease time.Duration) ([]event.Lease, time.Duration, error) {
+func (q *fakeQueue) Take(ctx context.Context, limit int, bytes int64, lease time.Duration) ([]delivery.Lease, time.Duration, error) {
 	if q.during != nil {
 		q.during(ctx)
 	}
@@ -84,7 +85,7 @@ func (q *fakeQueue) Take(ctx context.Context, limit int, bytes int64, lease time
 	if err := q.failure("Take"); err != nil {
 		return nil, 0, err
 	}
-	var leases []event.Lease
+	var leases []delivery.Lease
 	nextDue := time.Duration(-1)
 	heads := map[int]bool{}
 	for i, e := range q.entries {
@@ -126,7 +127,7 @@ func (q *fakeQueue) failure(op string) error {
 	return q.fail(op)
 }
 
-func (q *fakeQueue) settle(ctx context.Context, l event.Lease, s settlement, change func(*entry)) (bool, error) {
+func (q *fakeQueue) settle(ctx context.Context, l delivery.Lease, s settlement, change func(*entry)) (bool, error) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	if err := ctx.Err(); err != nil {
@@ -145,21 +146,21 @@ func (q *fakeQueue) settle(ctx context.Context, l event.Lease, s settlement, cha
 	return true, nil
 }
 
-func (q *fakeQueue) Done(ctx context.Context, l event.Lease) (bool, error) {
+func (q *fakeQueue) Done(ctx context.Context, l delivery.Lease) (bool, error) {
 	return q.settle(ctx, l, settlement{Op: "Done"}, func(e *entry) { e.settled = true })
 }
 
-func (q *fakeQueue) Later(ctx context.Context, l event.Lease, attempt int, delay time.Duration) (bool, error) {
+func (q *fakeQueue) Later(ctx context.Context, l delivery.Lease, attempt int, delay time.Duration) (bool, error) {
 	return q.settle(ctx, l, settlement{Op: "Later", Attempt: attempt, Delay: delay}, func(e *entry) {
 		e.held, e.due, e.lease.Attempt = time.Time{}, time.Now().Add(delay), attempt
 	})
 }
 
-func (q *fakeQueue) Dead(ctx context.Context, l event.Lease, o event.Outcome, reason string) (bool, error) {
+func (q *fakeQueue) Dead(ctx context.Context, l delivery.Lease, o delivery.Outcome, reason string) (bool, error) {
 	return q.settle(ctx, l, settlement{Op: "Dead", Status: o.Status, Reason: reason}, func(e *entry) { e.settled = true })
 }
 
-func (q *fakeQueue) Extend(_ context.Context, l event.Lease) (bool, error) {
+func (q *fakeQueue) Extend(_ context.Context, l delivery.Lease) (bool, error) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	if err := q.failure("Extend"); err != nil {
@@ -209,14 +210,14 @@ type attempt struct {
 
 // sender calls answer for each attempt, and keeps count.
 type sender struct {
-	answer func(ctx context.Context, e event.Event, attempt int) event.Outcome
+	answer func(ctx context.Context, e event.Event, attempt int) delivery.Outcome
 
 	mu           sync.Mutex
 	attempts     []attempt
 	now, highest int
 }
 
-func (s *sender) Send(ctx context.Context, e event.Event, n int) event.Outcome {
+func (s *sender) Send(ctx context.Context, e event.Event, n int) delivery.Outcome {
 	s.mu.Lock()
 	s.attempts = append(s.attempts, attempt{e.ID, n, time.Now()})
 	s.now++
@@ -236,18 +237,18 @@ func (s *sender) made() []attempt {
 	return slices.Clone(s.attempts)
 }
 
-func always(status int) func(context.Context, event.Event, int) event.Outcome {
-	return func(context.Context, event.Event, int) event.Outcome { return event.Outcome{Status: status} }
+func always(status int) func(context.Context, event.Event, int) delivery.Outcome {
+	return func(context.Context, event.Event, int) delivery.Outcome { return delivery.Outcome{Status: status} }
 }
 
 // slow answers 200 after d, or is cut short.
-func slow(d time.Duration) func(context.Context, event.Event, int) event.Outcome {
-	return func(ctx context.Context, _ event.Event, _ int) event.Outcome {
+func slow(d time.Duration) func(context.Context, event.Event, int) delivery.Outcome {
+	return func(ctx context.Context, _ event.Event, _ int) delivery.Outcome {
 		select {
 		case <-time.After(d):
-			return event.Outcome{Status: 200}
+			return delivery.Outcome{Status: 200}
 		case <-ctx.Done():
-			return event.Outcome{Err: ctx.Err()}
+			return delivery.Outcome{Err: ctx.Err()}
 		}
 	}
 }
@@ -260,7 +261,7 @@ type account struct {
 	ages      []time.Duration
 }
 
-func (a *account) Attempted(string, event.Outcome, time.Duration) {
+func (a *account) Attempted(string, delivery.Outcome, time.Duration) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.attempted++
@@ -285,7 +286,7 @@ func (a *account) read() (attempted, done, dead int) {
 // options are those of a worker whose circuit never opens.
 func options(s Sender, change ...func(*Options)) Options {
 	o := Options{
-		Target: "crm", Lane: event.General, Timeout: 10 * time.Second, MaxInFlight: 4, MaxBytes: 1 << 30,
+		Target: "crm", Lane: delivery.General, Timeout: 10 * time.Second, MaxInFlight: 4, MaxBytes: 1 << 30,
 		Policy: retry.Policy{MaxAttempts: 4, MinBackoff: time.Second, MaxBackoff: 8 * time.Second, MaxAge: time.Hour},
 		Gate:   NewGate(0, retry.Policy{}, nil), Sender: s, Observer: &account{}, Log: slog.New(slog.DiscardHandler),
 	}
@@ -345,23 +346,23 @@ func TestRetries(t *testing.T) {
 	t.Parallel()
 	for _, tc := range []struct {
 		name     string
-		outcomes []event.Outcome
+		outcomes []delivery.Outcome
 		want     []string // operations
 		dead     settlement
 	}{
-		{"at the second attempt", []event.Outcome{{Status: 503}, {Status: 200}}, []string{"Later", "Done"}, settlement{}},
-		{"at the last attempt", []event.Outcome{{Status: 500}, {Err: errors.New("refused")}, {Status: 429}, {Status: 200}}, []string{"Later", "Later", "Later", "Done"}, settlement{}},
+		{"at the second attempt", []delivery.Outcome{{Status: 503}, {Status: 200}}, []string{"Later", "Done"}, settlement{}},
+		{"at the last attempt", []delivery.Outcome{{Status: 500}, {Err: errors.New("refused")}, {Status: 429}, {Status: 200}}, []string{"Later", "Later", "Later", "Done"}, settlement{}},
 		{
 			"never",
-			[]event.Outcome{{Status: 500}, {Status: 500}, {Status: 500}, {Status: 502}, {Status: 200}},
+			[]delivery.Outcome{{Status: 500}, {Status: 500}, {Status: 500}, {Status: 502}, {Status: 200}},
 			[]string{"Later", "Later", "Later", "Dead"},
 			settlement{Op: "Dead", Event: "evt_0", Status: 502, Reason: "4 attempts failed"},
 		},
-		{"refused for good", []event.Outcome{{Status: 422}}, []string{"Dead"}, settlement{Op: "Dead", Event: "evt_0", Status: 422, Reason: "the target refused it with 422"}},
-		{"as late as it asks", []event.Outcome{{Status: 503, RetryAfter: 40 * time.Minute}, {Status: 200}}, []string{"Later", "Done"}, settlement{}},
+		{"refused for good", []delivery.Outcome{{Status: 422}}, []string{"Dead"}, settlement{Op: "Dead", Event: "evt_0", Status: 422, Reason: "the target refused it with 422"}},
+		{"as late as it asks", []delivery.Outcome{{Status: 503, RetryAfter: 40 * time.Minute}, {Status: 200}}, []string{"Later", "Done"}, settlement{}},
 		{
 			"later than may be",
-			[]event.Outcome{{Status: 503, RetryAfter: 2 * time.Hour}, {Status: 503}},
+			[]delivery.Outcome{{Status: 503, RetryAfter: 2 * time.Hour}, {Status: 503}},
 			[]string{"Later", "Dead"},
 			settlement{Op: "Dead", Event: "evt_0", Status: 503, Reason: "the next attempt would come later than 1h0m0s after acceptance"},
 		},
@@ -370,7 +371,7 @@ func TestRetries(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
 				q, a := &fakeQueue{}, &account{}
-				s := &sender{answer: func(_ context.Context, _ event.Event, n int) event.Outcome { return tc.outcomes[n-1] }}
+				s := &sender{answer: func(_ context.Context, _ event.Event, n int) delivery.Outcome { return tc.outcomes[n-1] }}
 				q.add(1)
 				_, stop := run(t, q, options(s, func(o *Options) { o.Observer = a }))
 				time.Sleep(time.Hour + time.Second)
@@ -716,10 +717,10 @@ func TestCutShort(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var log bytes.Buffer
 		q, a, s := &fakeQueue{}, &account{}, &sender{answer: slow(time.Hour)}
-		s.answer = func(ctx context.Context, e event.Event, n int) event.Outcome {
+		s.answer = func(ctx context.Context, e event.Event, n int) delivery.Outcome {
 			if e.ID == "evt_2" { // this one's answer comes in the last moment
 				<-ctx.Done()
-				return event.Outcome{Status: 200}
+				return delivery.Outcome{Status: 200}
 			}
 			return slow(time.Hour)(ctx, e, n)
 		}
@@ -735,7 +736,7 @@ func TestCutShort(t *testing.T) {
 		}
 		o := options(s, func(o *Options) { o.Observer = a; o.Log = slog.New(slog.NewTextHandler(&log, nil)) })
 		p := NewPool(reachable())
-		p.Apply(map[Route]Plan{{"crm", event.General}: {"a", func() *Worker { return NewWorker(q, o) }}})
+		p.Apply(map[Route]Plan{{"crm", delivery.General}: {"a", func() *Worker { return NewWorker(q, o) }}})
 		time.Sleep(time.Second)
 		begin := time.Now()
 		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
@@ -766,8 +767,8 @@ func TestLogHoldsNoBody(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var log bytes.Buffer
 		q := &fakeQueue{}
-		s := &sender{answer: func(_ context.Context, e event.Event, n int) event.Outcome {
-			return []event.Outcome{{Err: errors.New("connection refused")}, {Status: 500, Excerpt: "canary-of-the-answer"}, {Status: 400, Excerpt: string(e.Body)}}[n-1]
+		s := &sender{answer: func(_ context.Context, e event.Event, n int) delivery.Outcome {
+			return []delivery.Outcome{{Err: errors.New("connection refused")}, {Status: 500, Excerpt: "canary-of-the-answer"}, {Status: 400, Excerpt: string(e.Body)}}[n-1]
 		}}
 		q.add(1)
 		_, stop := run(t, q, options(s, func(o *Options) {
@@ -809,14 +810,14 @@ func TestNothingIsLost(t *testing.T) {
 				}
 				return nil
 			}
-			s := &sender{answer: func(ctx context.Context, e event.Event, n int) event.Outcome {
+			s := &sender{answer: func(ctx context.Context, e event.Event, n int) delivery.Outcome {
 				switch {
 				case chance(3):
-					return event.Outcome{Status: 503}
+					return delivery.Outcome{Status: 503}
 				case chance(5):
-					return event.Outcome{Status: 400}
+					return delivery.Outcome{Status: 400}
 				case chance(4):
-					return event.Outcome{Err: errors.New("connection reset")}
+					return delivery.Outcome{Err: errors.New("connection reset")}
 				}
 				return slow(time.Duration(n)*time.Second)(ctx, e, n)
 			}}
@@ -825,9 +826,9 @@ func TestNothingIsLost(t *testing.T) {
 			// Receivers come and go; some of them are killed short.
 			for i := range 5 {
 				p := NewPool(reachable())
-				p.Apply(map[Route]Plan{{"crm", event.General}: {"a", func() *Worker { return NewWorker(q, o) }}})
+				p.Apply(map[Route]Plan{{"crm", delivery.General}: {"a", func() *Worker { return NewWorker(q, o) }}})
 				q.add(events / 5)
-				p.Wake([]string{"crm"}, event.General)
+				p.Wake([]string{"crm"}, delivery.General)
 				time.Sleep(20 * time.Second)
 				ctx, cancel := context.WithTimeout(context.Background(), time.Duration(i)*time.Second)
 				p.Stop(ctx)
@@ -866,7 +867,7 @@ func TestPoolWaitsForItsQueues(t *testing.T) {
 		ready, q := make(chan struct{}), &fakeQueue{}
 		q.add(1)
 		p := NewPool(ready)
-		p.Apply(map[Route]Plan{{"crm", event.General}: {"a", func() *Worker { return NewWorker(q, options(&sender{answer: always(200)})) }}})
+		p.Apply(map[Route]Plan{{"crm", delivery.General}: {"a", func() *Worker { return NewWorker(q, options(&sender{answer: always(200)})) }}})
 		time.Sleep(time.Minute)
 		synctest.Wait()
 		if len(q.takes) != 0 {
@@ -880,7 +881,7 @@ func TestPoolWaitsForItsQueues(t *testing.T) {
 		p.Stop(context.Background())
 
 		never := NewPool(make(chan struct{}))
-		never.Apply(map[Route]Plan{{"crm", event.General}: {"a", func() *Worker { return NewWorker(q, options(&sender{answer: always(200)})) }}})
+		never.Apply(map[Route]Plan{{"crm", delivery.General}: {"a", func() *Worker { return NewWorker(q, options(&sender{answer: always(200)})) }}})
 		begin := time.Now()
 		never.Stop(context.Background())
 		if took := time.Since(begin); took != 0 {
@@ -902,15 +903,15 @@ func TestPoolKeepsTargetsApart(t *testing.T) {
 		}
 		failing := &sender{answer: always(503)}
 		p.Apply(map[Route]Plan{
-			{"stuck", event.General}: plan("stuck", stuck, stuckSender),
-			{"dead", event.General}:  plan("dead", dead, failing),
-			{"fast", event.General}:  plan("fast", fast, &sender{answer: slow(time.Millisecond)}),
+			{"stuck", delivery.General}: plan("stuck", stuck, stuckSender),
+			{"dead", delivery.General}:  plan("dead", dead, failing),
+			{"fast", delivery.General}:  plan("fast", fast, &sender{answer: slow(time.Millisecond)}),
 		})
 		stuck.add(1000)
 		dead.add(1000)
 		for i := 1; i <= 100; i++ {
 			fast.add(1)
-			p.Wake([]string{"stuck", "dead", "fast", "unknown"}, event.General)
+			p.Wake([]string{"stuck", "dead", "fast", "unknown"}, delivery.General)
 			time.Sleep(time.Millisecond)
 			synctest.Wait()
 			if got := fast.count("Done"); got != i {
@@ -939,10 +940,10 @@ func TestPoolApply(t *testing.T) {
 				return NewWorker(queues[target], options(s, func(o *Options) { o.Target = target }))
 			}}
 		}
-		a, b := Route{"a", event.General}, Route{"b", event.General}
+		a, b := Route{"a", delivery.General}, Route{"b", delivery.General}
 		feed := func(target string) {
 			queues[target].add(1)
-			p.Wake([]string{target}, event.General)
+			p.Wake([]string{target}, delivery.General)
 			time.Sleep(10 * time.Millisecond)
 			synctest.Wait()
 		}
@@ -981,7 +982,7 @@ func TestPoolApply(t *testing.T) {
 		}
 		p.Stop(context.Background())
 		p.Apply(map[Route]Plan{b: plan("b", "3")})
-		p.Wake([]string{"a", "b"}, event.General)
+		p.Wake([]string{"a", "b"}, delivery.General)
 		if made["b3"] != 0 {
 			t.Error("a stopped pool starts a worker")
 		}
@@ -997,20 +998,20 @@ func TestPoolLanes(t *testing.T) {
 		p := NewPool(reachable())
 		general, consent := &fakeQueue{}, &fakeQueue{}
 		gate := NewGate(0, retry.Policy{}, nil)
-		plan := func(q *fakeQueue, lane event.Lane) Plan {
+		plan := func(q *fakeQueue, lane delivery.Lane) Plan {
 			return Plan{"a", func() *Worker {
 				return NewWorker(q, options(&sender{answer: slow(5 * time.Second)}, func(o *Options) { o.Lane = lane; o.Gate = gate }))
 			}}
 		}
 		p.Apply(map[Route]Plan{
-			{"crm", event.General}: plan(general, event.General), {"crm", event.Consent}: plan(consent, event.Consent),
+			{"crm", delivery.General}: plan(general, delivery.General), {"crm", delivery.Consent}: plan(consent, delivery.Consent),
 		})
 		general.add(1000) // a broadcast
-		p.Wake([]string{"crm"}, event.General)
+		p.Wake([]string{"crm"}, delivery.General)
 		time.Sleep(500 * time.Millisecond)
 		consent.add(1)
 		begin := time.Now()
-		p.Wake([]string{"crm"}, event.Consent)
+		p.Wake([]string{"crm"}, delivery.Consent)
 		time.Sleep(5 * time.Second)
 		synctest.Wait()
 		if consent.count("Done") != 1 {
@@ -1032,10 +1033,10 @@ func TestPoolConcurrently(t *testing.T) {
 				for n := range 50 {
 					fingerprint := fmt.Sprint(n % (i + 2))
 					p.Apply(map[Route]Plan{
-						{"crm", event.General}: {fingerprint, func() *Worker { return NewWorker(q, options(s)) }},
+						{"crm", delivery.General}: {fingerprint, func() *Worker { return NewWorker(q, options(s)) }},
 					})
 					q.add(1)
-					p.Wake([]string{"crm"}, event.General)
+					p.Wake([]string{"crm"}, delivery.General)
 					time.Sleep(time.Millisecond)
 				}
 			})

@@ -9,6 +9,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"heymarket.dev/operator/internal/receiver/delivery"
 	"heymarket.dev/operator/internal/receiver/event"
 )
 
@@ -21,11 +22,11 @@ func TestAPanicCostsOneEventAlone(t *testing.T) {
 		attempts int // at the event that is dead in the end
 	}{
 		{"of the sender", func(o *Options) {
-			o.Sender = &sender{answer: func(_ context.Context, e event.Event, _ int) event.Outcome {
+			o.Sender = &sender{answer: func(_ context.Context, e event.Event, _ int) delivery.Outcome {
 				if e.ID == "evt_1" {
 					panic("canary-of-the-text")
 				}
-				return event.Outcome{Status: 200}
+				return delivery.Outcome{Status: 200}
 			}}
 		}, 4},
 		{"of the check", func(o *Options) {

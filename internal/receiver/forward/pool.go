@@ -4,13 +4,13 @@ import (
 	"context"
 	"sync"
 
-	"heymarket.dev/operator/internal/receiver/event"
+	"heymarket.dev/operator/internal/receiver/delivery"
 )
 
 // Route names one worker's place: a target and a lane.
 type Route struct {
 	Target string
-	Lane   event.Lane
+	Lane   delivery.Lane
 }
 
 // Plan is what should run at a Route.
@@ -79,7 +79,7 @@ func (p *Pool) Apply(plans map[Route]Plan) {
 }
 
 // Wake tells the workers of the named targets that their queues of a lane have something new. It never blocks for long.
-func (p *Pool) Wake(targets []string, lane event.Lane) {
+func (p *Pool) Wake(targets []string, lane delivery.Lane) {
 	p.mu.RLock()
 	defer p.mu.RUnlock()
 	for _, t := range targets {

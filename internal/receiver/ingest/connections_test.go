@@ -149,17 +149,17 @@ func (g *guest) wantGone() {
 	}
 }
 
-func request(body string) string {
+func posted(body string) string {
 	return fmt.Sprintf("POST %s HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s", path, len(body), body)
 }
 
 func TestANewcomerGetsTheRoomOfTheOneWhoWaitedLongest(t *testing.T) {
 	t.Parallel()
 	c := newCrowded(t, 3, &fakeStore{})
-	head := c.enter(request(closed)[:20])
-	body := c.enter(request(closed)[:len(request(closed))-1])
+	head := c.enter(posted(closed)[:20])
+	body := c.enter(posted(closed)[:len(posted(closed))-1])
 	nothing := c.enter("")
-	good := c.enter(request(closed)) // displaces head
+	good := c.enter(posted(closed)) // displaces head
 	good.wantAnswer(200)
 	head.wantGone()
 	healthy := c.dial("GET / HTTP/1.1\r\nHost: x\r\n\r\n") // displaces body
@@ -171,7 +171,7 @@ func TestANewcomerGetsTheRoomOfTheOneWhoWaitedLongest(t *testing.T) {
 	}
 	nothing.wantGone()
 	c.enter("") // not good, which has shown the token
-	good.send(request(message))
+	good.send(posted(message))
 	good.wantAnswer(200)
 	if c.all.Open() != 3 {
 		t.Errorf("%d are open, want 3", c.all.Open())
@@ -183,15 +183,15 @@ func TestANewcomerGetsTheRoomOfTheOneWhoWaitedLongest(t *testing.T) {
 func TestTheProvenCompeteAmongThemselves(t *testing.T) {
 	t.Parallel()
 	c := newCrowded(t, 2, &fakeStore{})
-	first, second := c.enter(request(closed)), c.enter(request(message))
+	first, second := c.enter(posted(closed)), c.enter(posted(message))
 	first.wantAnswer(200)
 	second.wantAnswer(200)
-	first.send(request(closed))
+	first.send(posted(closed))
 	first.wantAnswer(200) // now it is second that has waited longest
 	c.awaitRest(first)
 	c.enter("")
 	second.wantGone()
-	first.send(request(message))
+	first.send(posted(message))
 	first.wantAnswer(200)
 }
 
@@ -203,7 +203,7 @@ func TestACompleteRequestIsNeverDisplaced(t *testing.T) {
 		<-goOn
 	}}
 	c := newCrowded(t, 2, store)
-	first, second := c.enter(request(closed)), c.enter(request(message))
+	first, second := c.enter(posted(closed)), c.enter(posted(message))
 	<-arrived
 	<-arrived
 	third, err := net.Dial("tcp", c.address) // it waits until there is room
@@ -215,7 +215,7 @@ func TestACompleteRequestIsNeverDisplaced(t *testing.T) {
 	first.wantAnswer(200)
 	second.wantAnswer(200)
 	waited := &guest{third, t, bufio.NewReader(third)}
-	waited.send(request(`{"token":"none"}`))
+	waited.send(posted(`{"token":"none"}`))
 	waited.wantAnswer(400)
 	if n := c.all.Open(); n > 2 {
 		t.Errorf("%d are open, want at most 2", n)
@@ -299,10 +299,10 @@ func TestHalfReadBodiesShareABound(t *testing.T) {
 		g := c.enter("")
 		slow = append(slow, g)
 		// It may be hung up on meanwhile, or later.
-		_, _ = io.WriteString(g, request(large)[:size*3/4])
+		_, _ = io.WriteString(g, posted(large)[:size*3/4])
 	}
 	quick := c.enter("")
-	quick.send(request(large))
+	quick.send(posted(large))
 	quick.wantAnswer(200)
 	slow[0].wantGone()
 	if held := c.held(); held > maxHeld || c.all.Displaced() == 0 {
@@ -386,7 +386,7 @@ func TestABodyWaitsForThoseThatAreComplete(t *testing.T) {
 	c := newCrowded(t, 100, store, func(s *Settings) { s.MaxBodyBytes = size })
 	large := func(i int) string {
 		id := fmt.Sprintf(`"%03d`, i)
-		return request(strings.Replace(closed, `"m"`, id+strings.Repeat("m", size-len(closed)-len(id)+2)+`"`, 1))
+		return posted(strings.Replace(closed, `"m"`, id+strings.Repeat("m", size-len(closed)-len(id)+2)+`"`, 1))
 	}
 	var guests []*guest
 	enter := func(i int) {
@@ -429,9 +429,9 @@ func TestAnAnswerToAStrangerEndsTheConnection(t *testing.T) {
 	}{
 		"unknown path":     {get("/x"), 404},
 		"method":           {get(path), 405},
-		"media type":       {strings.Replace(request(closed), "application/json", "text/html", 1), 415},
-		"malformed":        {request("{}"), 400},
-		"wrong token":      {request(wrong), 401},
+		"media type":       {strings.Replace(posted(closed), "application/json", "text/html", 1), 415},
+		"malformed":        {posted("{}"), 400},
+		"wrong token":      {posted(wrong), 401},
 		"too large":        {fmt.Sprintf("POST %s HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 10000000\r\n\r\n", path), 413},
 		"unreadable chunk": {"POST " + path + " HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\nx\r\n", 400},
 	} {
@@ -442,12 +442,12 @@ func TestAnAnswerToAStrangerEndsTheConnection(t *testing.T) {
 		g.wantGone()
 	}
 	// One on which a right token has come is a proxy's or the sender's own.
-	good := c.enter(request(closed))
+	good := c.enter(posted(closed))
 	for _, tc := range []struct {
 		send   string
 		status int
 	}{
-		{"", 429}, {request(strings.Replace(closed, "1187", "2", 1)), 403}, {get("/x"), 404}, {get("/"), 200}, {request(wrong), 401}, {request(closed), 429},
+		{"", 429}, {posted(strings.Replace(closed, "1187", "2", 1)), 403}, {get("/x"), 404}, {get("/"), 200}, {posted(wrong), 401}, {posted(closed), 429},
 	} {
 		good.send(tc.send)
 		if resp := good.wantAnswer(tc.status); resp.Close {

@@ -4,12 +4,9 @@ package ingest
 
 import (
 	"context"
-	"crypto/sha256"
-	"crypto/subtle"
 	"errors"
 	"net/http"
 	"net/netip"
-	"slices"
 	"sync/atomic"
 	"time"
 
@@ -79,20 +76,6 @@ type Tracer interface {
 	Begin(traceparent string) (trace string, end func(Report))
 }
 
-// Which of the tokens matched.
-const (
-	CurrentToken  = "current"
-	PreviousToken = "previous"
-)
-
-// TokenUse says when a token was last used by a genuine delivery.
-type TokenUse struct {
-	// Name is CurrentToken or PreviousToken.
-	Name string
-	// LastUsed is cut to the minute; zero: not since this process began.
-	LastUsed time.Time
-}
-
 // Target is a target's name and the event types that it wants; none means all.
 type Target struct {
 	Name       string
@@ -110,20 +93,6 @@ type Handler struct {
 	draining atomic.Bool
 }
 
-// rules are Settings prepared for one request after the other.
-type rules struct {
-	Settings
-	paths  [][sha256.Size]byte
-	tokens []knownToken
-}
-
-type knownToken struct {
-	name   string
-	digest [sha256.Size]byte
-	// lastUsed is in minutes since the epoch. A token takes it along when it becomes the previous one.
-	lastUsed *atomic.Int64
-}
-
 // NewHandler returns a Handler that goes by s.
 func NewHandler(store Store, observer Observer, s Settings) *Handler {
 	h := &Handler{store: store, observer: observer, throttle: newThrottle()}
@@ -132,43 +101,10 @@ func NewHandler(store Store, observer Observer, s Settings) *Handler {
 }
 
 // Use replaces the settings. Requests under way finish by the old ones.
-func (h *Handler) Use(s Settings) {
-	r := &rules{Settings: s}
-	for _, p := range s.Paths {
-		r.paths = append(r.paths, sha256.Sum256([]byte(p)))
-	}
-	for i, text := range s.Tokens {
-		if len(text) == 0 { // a body without a token would match it
-			continue
-		}
-		t := knownToken{CurrentToken, sha256.Sum256(text), new(atomic.Int64)}
-		if i > 0 {
-			t.name = PreviousToken
-		}
-		if old := h.rules.Load(); old != nil {
-			for _, known := range old.tokens {
-				if known.digest == t.digest {
-					t.lastUsed = known.lastUsed
-				}
-			}
-		}
-		r.tokens = append(r.tokens, t)
-	}
-	h.rules.Store(r)
-}
+func (h *Handler) Use(s Settings) { h.rules.Store(newRules(s, h.rules.Load())) }
 
 // TokenUses returns when each token in force was last used, the current one first.
-func (h *Handler) TokenUses() []TokenUse {
-	tokens := h.rules.Load().tokens
-	uses := make([]TokenUse, len(tokens))
-	for i, t := range tokens {
-		uses[i].Name = t.name
-		if minute := t.lastUsed.Load(); minute > 0 {
-			uses[i].LastUsed = time.Unix(minute*60, 0).UTC()
-		}
-	}
-	return uses
-}
+func (h *Handler) TokenUses() []TokenUse { return h.rules.Load().tokenUses() }
 
 // Drain makes every answer from now on end its connection, so that a proxy sends its next request elsewhere, and makes load
 // balancers see the receiver as unhealthy.
@@ -189,7 +125,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 	if rules.Tracer != nil {
 		trace, end = rules.Tracer.Begin(req.Header.Get("Traceparent"))
 	}
-	report := rules.decide(req, h, trace, begin)
+	report := (&request{Request: req, rules: rules, handler: h, connection: connection, began: begin, trace: trace}).decide()
 	report.Took = time.Since(begin)
 	if h.draining.Load() { // the request may have begun before
 		w.Header()["Connection"] = closes
@@ -197,184 +133,4 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 	answer(w, report, connection)
 	h.observer.Answered(report)
 	end(report)
-}
-
-// decide is take, with a panic made into a refusal: one event must not end the others, and every request is counted.
-func (r *rules) decide(req *http.Request, h *Handler, trace string, now time.Time) (report Report) {
-	defer func() {
-		if v := recover(); v != nil {
-			report = refuse(http.StatusInternalServerError, Internal, event.Panicked(v))
-		}
-	}()
-	return r.take(req, h, trace, now)
-}
-
-// take decides about one request, and stores its event where there is one.
-func (r *rules) take(req *http.Request, h *Handler, trace string, now time.Time) Report {
-	if !matches(r.paths, sha256.Sum256([]byte(req.URL.Path))) {
-		return refuse(http.StatusNotFound, UnknownPath, nil)
-	}
-	if req.Method != http.MethodPost {
-		return refuse(http.StatusMethodNotAllowed, Method, nil)
-	}
-	if !isPlainJSON(req.Header) {
-		return refuse(http.StatusUnsupportedMediaType, MediaType, nil)
-	}
-	sender, own := client(req, r.TrustedProxies)
-	if own && h.throttle.refuseUnread(sender, now) {
-		return refuse(http.StatusTooManyRequests, RateLimited, nil)
-	}
-	connection := connectionOf(req)
-	body, err := readBody(req, r.MaxBodyBytes, connection)
-	if err == nil && !connection.completed() {
-		err = errDisplaced
-	}
-	switch {
-	case errors.Is(err, errTooLarge):
-		return refuse(http.StatusRequestEntityTooLarge, TooLarge, nil)
-	case err != nil:
-		return refuse(http.StatusBadRequest, Unreadable, err)
-	}
-	delivery, err := event.Decode(body)
-	if err != nil {
-		return refuse(http.StatusBadRequest, Malformed, err)
-	}
-	used := r.authenticate(delivery.Token)
-	if used == nil {
-		if h.throttle.failed(sender, now) {
-			return refuse(http.StatusTooManyRequests, RateLimited, nil)
-		}
-		return refuse(http.StatusUnauthorized, WrongToken, nil)
-	}
-	h.throttle.passed(sender, own)
-	connection.prove()
-	used.note(now)
-	if trace == "" {
-		trace = event.ContinueTrace(req.Header.Get("Traceparent"))
-	}
-	e := event.Event{
-		Type: delivery.Type, AcceptedAt: now, Body: delivery.Body, Trace: trace,
-		TraceState: event.TraceState(req.Header.Get("Traceparent"), req.Header["Tracestate"]), Baggage: event.Baggage(req.Header["Baggage"]),
-	}
-	report := r.store(req.Context(), &delivery, h.store, e)
-	report.Type, report.Webhook, report.Respelled, report.Token = delivery.Type, delivery.WebhookID, delivery.Respelled, used.name
-	return report
-}
-
-// authenticate returns the token that a delivery carries, or nil. It compares with all of them, always, in constant time.
-func (r *rules) authenticate(given []byte) *knownToken {
-	digest := sha256.Sum256(given)
-	found := -1
-	for i, t := range slices.Backward(r.tokens) {
-		found = subtle.ConstantTimeSelect(subtle.ConstantTimeCompare(t.digest[:], digest[:]), i, found)
-	}
-	if found < 0 {
-		return nil
-	}
-	return &r.tokens[found]
-}
-
-// note remembers that t was used. It writes once a minute, so that deliveries do not fight for it.
-func (t *knownToken) note(now time.Time) {
-	if minute := now.Unix() / 60; t.lastUsed.Load() < minute {
-		t.lastUsed.Store(minute)
-	}
-}
-
-// store decides about a delivery that is genuine. It completes the event that it stores.
-func (r *rules) store(ctx context.Context, d *event.Delivery, store Store, e event.Event) Report {
-	switch {
-	case r.WebhookID == nil:
-	case d.OddWebhookID:
-		return refuse(http.StatusBadRequest, Malformed, event.BadID)
-	case !d.HasWebhookID || d.WebhookID != *r.WebhookID:
-		return refuse(http.StatusForbidden, WrongWebhook, nil)
-	}
-	targets, ordered := r.wanting(d.Type)
-	if len(targets) == 0 {
-		return Report{Result: Ignored, Status: http.StatusOK}
-	}
-	// A sender that hangs up changes nothing: the event is here, and its repeat will be a duplicate.
-	ctx = context.WithoutCancel(ctx)
-	id, judged := r.judge(ctx, d, targets)
-	if len(judged.Targets) == 0 {
-		judged.Result, judged.Status, judged.EventID = Ignored, http.StatusOK, id.ID()
-		return judged
-	}
-	e.ID = id.ID()
-	if ordered {
-		e.Conversation = d.Conversation()
-	}
-	judgement, stored, err := store.Append(ctx, id, e, judged.Targets)
-	report := judged
-	report.Result, report.Status = Stored, http.StatusOK
-	switch {
-	case errors.Is(err, ErrFull):
-		report = refuse(http.StatusTooManyRequests, Backlog, err)
-	case errors.Is(err, ErrQuota):
-		report = refuse(http.StatusTooManyRequests, BacklogBytes, err)
-	case err != nil:
-		report = refuse(http.StatusServiceUnavailable, Unconfirmed, err)
-	case !judgement.Stored():
-		report = Report{Result: Duplicate, Status: http.StatusOK}
-	default:
-		e.ID = stored
-	}
-	report.EventID, report.KeyFailed, report.Judgement = e.ID, judged.KeyFailed, judgement
-	return report
-}
-
-// judge returns the event's identity, and in a Report the targets that want it by their expressions. A filter that cannot be
-// evaluated drops nothing: its target gets the event, and the worker that would send it decides again, and buries it
-// with the reason. A key that cannot be evaluated is the profile's.
-func (r *rules) judge(ctx context.Context, d *event.Delivery, targets []string) (event.Identity, Report) {
-	if r.Expressions == nil {
-		return d.Identity(r.Namespace, r.Name), Report{Targets: targets}
-	}
-	subject := r.Expressions.Read(d.Type, d.Body)
-	var out Report
-	var id event.Identity
-	switch text, err := subject.Key(ctx); {
-	case text != "":
-		id = d.IdentityBy(r.Namespace, r.Name, text)
-	default:
-		id, out.KeyFailed = d.Identity(r.Namespace, r.Name), err != nil
-	}
-	for _, t := range targets {
-		switch wanted, err := subject.Wants(ctx, t, id.ID()); {
-		case err != nil:
-			out.FilterFailed = append(out.FilterFailed, t)
-			out.Targets = append(out.Targets, t)
-		case wanted:
-			out.Targets = append(out.Targets, t)
-		}
-	}
-	return id, out
-}
-
-// wanting returns the targets that want a type, and whether one of them wants an order.
-func (r *rules) wanting(eventType string) (targets []string, ordered bool) {
-	if !wants(r.EventTypes, eventType) {
-		return nil, false
-	}
-	targets = make([]string, 0, len(r.Targets))
-	for _, t := range r.Targets {
-		if wants(t.EventTypes, eventType) {
-			targets = append(targets, t.Name)
-			ordered = ordered || t.Ordered
-		}
-	}
-	return targets, ordered
-}
-
-func wants(types []string, t string) bool { return len(types) == 0 || slices.Contains(types, t) }
-
-// matches compares with all of known, always, in constant time: neither how much of a secret was right nor which of two
-// it was shows in the time that it takes.
-func matches(known [][sha256.Size]byte, sum [sha256.Size]byte) bool {
-	found := 0
-	for i := range known {
-		found |= subtle.ConstantTimeCompare(known[i][:], sum[:])
-	}
-	return found == 1
 }

@@ -8,7 +8,7 @@ import (
 	"slices"
 	"time"
 
-	"heymarket.dev/operator/internal/receiver/event"
+	"heymarket.dev/operator/internal/receiver/delivery"
 )
 
 // Policy is the schedule of attempts for one target. All fields must be positive.
@@ -48,7 +48,7 @@ type Decision struct {
 // Decide says what follows attempt number attempt (from 1) at an event of the given age. Chance is in [0,1) and spreads
 // the delays: a delay lies between half and all of the exponential backoff, and is never shorter than the target's
 // Retry-After, except that one which leads past MaxAge means a last attempt at that age.
-func (p Policy) Decide(attempt int, age time.Duration, o event.Outcome, chance float64) Decision {
+func (p Policy) Decide(attempt int, age time.Duration, o delivery.Outcome, chance float64) Decision {
 	if o.Delivered() {
 		return Decision{Verdict: Done}
 	}
@@ -78,7 +78,7 @@ func (p Policy) Retryable(status int) bool {
 
 // Failing reports whether an outcome means that the target itself, or the path to it, fails: it counts against the target's
 // circuit. 409 and 425 are retried and do not: they ask for another moment for this event alone.
-func (p Policy) Failing(o event.Outcome) bool {
+func (p Policy) Failing(o delivery.Outcome) bool {
 	if o.Err != nil {
 		return true
 	}

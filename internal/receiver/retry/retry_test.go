@@ -10,27 +10,27 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"heymarket.dev/operator/internal/receiver/event"
+	"heymarket.dev/operator/internal/receiver/delivery"
 )
 
 var policy = Policy{MaxAttempts: 5, MinBackoff: time.Second, MaxBackoff: 4 * time.Second, MaxAge: time.Hour}
 
 func TestDecide(t *testing.T) {
 	t.Parallel()
-	failed := event.Outcome{Err: errors.New("connection refused by http://crm/secret-path")}
+	failed := delivery.Outcome{Err: errors.New("connection refused by http://crm/secret-path")}
 	const tooLate = "the next attempt would come later than 1h0m0s after acceptance"
 	for _, tc := range []struct {
 		name    string
 		attempt int
 		age     time.Duration
-		outcome event.Outcome
+		outcome delivery.Outcome
 		chance  float64
 		want    Decision
 	}{
-		{"delivered", 1, 0, event.Outcome{Status: 200}, 0, Decision{Verdict: Done}},
-		{"delivered by the last attempt, too late", 5, 2 * time.Hour, event.Outcome{Status: 204}, 0, Decision{Verdict: Done}},
-		{"delivered, and asking for time", 1, 0, event.Outcome{Status: 202, RetryAfter: time.Hour}, 0, Decision{Verdict: Done}},
-		{"a 2xx that broke off", 1, 0, event.Outcome{Status: 200, Err: errors.New("cut")}, 0, Decision{Verdict: Again, Delay: 500 * time.Millisecond}},
+		{"delivered", 1, 0, delivery.Outcome{Status: 200}, 0, Decision{Verdict: Done}},
+		{"delivered by the last attempt, too late", 5, 2 * time.Hour, delivery.Outcome{Status: 204}, 0, Decision{Verdict: Done}},
+		{"delivered, and asking for time", 1, 0, delivery.Outcome{Status: 202, RetryAfter: time.Hour}, 0, Decision{Verdict: Done}},
+		{"a 2xx that broke off", 1, 0, delivery.Outcome{Status: 200, Err: errors.New("cut")}, 0, Decision{Verdict: Again, Delay: 500 * time.Millisecond}},
 
 		{"first failure, least chance", 1, 0, failed, 0, Decision{Verdict: Again, Delay: 500 * time.Millisecond}},
 		{"first failure, half of chance", 1, 0, failed, 0.5, Decision{Verdict: Again, Delay: 750 * time.Millisecond}},
@@ -40,21 +40,21 @@ func TestDecide(t *testing.T) {
 		{"the last attempt", 5, 0, failed, 0, Decision{Verdict: GiveUp, Reason: "5 attempts failed"}},
 		{"an attempt beyond the last", 9, 0, failed, 0, Decision{Verdict: GiveUp, Reason: "9 attempts failed"}},
 
-		{"Retry-After beyond the backoff", 1, 0, event.Outcome{Status: 429, RetryAfter: time.Minute}, 0, Decision{Verdict: Again, Delay: time.Minute}},
-		{"Retry-After below the backoff", 3, 0, event.Outcome{Status: 503, RetryAfter: time.Second}, 0, Decision{Verdict: Again, Delay: 2 * time.Second}},
-		{"Retry-After up to the greatest age", 1, 30 * time.Minute, event.Outcome{Status: 503, RetryAfter: 30 * time.Minute}, 0, Decision{Verdict: Again, Delay: 30 * time.Minute}},
-		{"Retry-After beyond the greatest age", 1, 30 * time.Minute, event.Outcome{Status: 503, RetryAfter: 30*time.Minute + 1}, 0, Decision{Verdict: Again, Delay: 30 * time.Minute}},
-		{"Retry-After in the year 9999", 1, time.Second, event.Outcome{Status: 503, RetryAfter: math.MaxInt64}, 0, Decision{Verdict: Again, Delay: time.Hour - time.Second}},
-		{"Retry-After in the year 9999, from a clock behind", 1, -time.Second, event.Outcome{Status: 503, RetryAfter: math.MaxInt64}, 0, Decision{Verdict: Again, Delay: time.Hour}},
-		{"Retry-After on a refusal", 1, 0, event.Outcome{Status: 400, RetryAfter: time.Second}, 0, Decision{Verdict: GiveUp, Reason: "the target refused it with 400"}},
+		{"Retry-After beyond the backoff", 1, 0, delivery.Outcome{Status: 429, RetryAfter: time.Minute}, 0, Decision{Verdict: Again, Delay: time.Minute}},
+		{"Retry-After below the backoff", 3, 0, delivery.Outcome{Status: 503, RetryAfter: time.Second}, 0, Decision{Verdict: Again, Delay: 2 * time.Second}},
+		{"Retry-After up to the greatest age", 1, 30 * time.Minute, delivery.Outcome{Status: 503, RetryAfter: 30 * time.Minute}, 0, Decision{Verdict: Again, Delay: 30 * time.Minute}},
+		{"Retry-After beyond the greatest age", 1, 30 * time.Minute, delivery.Outcome{Status: 503, RetryAfter: 30*time.Minute + 1}, 0, Decision{Verdict: Again, Delay: 30 * time.Minute}},
+		{"Retry-After in the year 9999", 1, time.Second, delivery.Outcome{Status: 503, RetryAfter: math.MaxInt64}, 0, Decision{Verdict: Again, Delay: time.Hour - time.Second}},
+		{"Retry-After in the year 9999, from a clock behind", 1, -time.Second, delivery.Outcome{Status: 503, RetryAfter: math.MaxInt64}, 0, Decision{Verdict: Again, Delay: time.Hour}},
+		{"Retry-After on a refusal", 1, 0, delivery.Outcome{Status: 400, RetryAfter: time.Second}, 0, Decision{Verdict: GiveUp, Reason: "the target refused it with 400"}},
 
 		{"too old", 1, time.Hour, failed, 0, Decision{Verdict: GiveUp, Reason: tooLate}},
 		{"just not too old", 1, time.Hour - 500*time.Millisecond, failed, 0, Decision{Verdict: Again, Delay: 500 * time.Millisecond}},
 		{"very old, as an entry without a time is", 1, math.MaxInt64, failed, 0, Decision{Verdict: GiveUp, Reason: tooLate}},
 		{"from the future, as clocks disagree", 1, -time.Hour, failed, 0, Decision{Verdict: Again, Delay: 500 * time.Millisecond}},
 		{"from the far future", 1, math.MinInt64, failed, 0, Decision{Verdict: Again, Delay: 500 * time.Millisecond}},
-		{"a redirect", 1, 0, event.Outcome{Status: 302}, 0, Decision{Verdict: GiveUp, Reason: "the target refused it with 302"}},
-		{"not found", 1, 0, event.Outcome{Status: 404}, 0, Decision{Verdict: GiveUp, Reason: "the target refused it with 404"}},
+		{"a redirect", 1, 0, delivery.Outcome{Status: 302}, 0, Decision{Verdict: GiveUp, Reason: "the target refused it with 302"}},
+		{"not found", 1, 0, delivery.Outcome{Status: 404}, 0, Decision{Verdict: GiveUp, Reason: "the target refused it with 404"}},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			t.Parallel()
@@ -77,7 +77,7 @@ func TestRetryable(t *testing.T) {
 			case 408, 409, 410, 425, 429:
 				want = true
 			}
-			o := event.Outcome{Status: status}
+			o := delivery.Outcome{Status: status}
 			if got := p.Retryable(status); got != want {
 				t.Errorf("with %v: Retryable(%d) = %t, want %t", statuses, status, got, want)
 			}
@@ -90,7 +90,7 @@ func TestRetryable(t *testing.T) {
 				t.Errorf("with %v: Decide on %d: verdict %v", statuses, status, verdict)
 			}
 		}
-		if !p.Failing(event.Outcome{Err: errors.New("refused")}) {
+		if !p.Failing(delivery.Outcome{Err: errors.New("refused")}) {
 			t.Error("an attempt without an answer does not count as a failure")
 		}
 	}
@@ -102,7 +102,7 @@ func TestSchedule(t *testing.T) {
 	p := Policy{MaxAttempts: 16, MinBackoff: time.Second, MaxBackoff: 10 * time.Minute, MaxAge: 24 * time.Hour}
 	var age time.Duration
 	for attempt := 1; ; attempt++ {
-		d := p.Decide(attempt, age, event.Outcome{Status: 500}, 0.999999)
+		d := p.Decide(attempt, age, delivery.Outcome{Status: 500}, 0.999999)
 		if d.Verdict == GiveUp {
 			if attempt != 16 {
 				t.Errorf("given up after attempt %d: %s", attempt, d.Reason)
@@ -132,7 +132,7 @@ func FuzzDecide(f *testing.F) {
 			MaxAttempts: maxAttempts, MinBackoff: time.Duration(minBackoff), MaxBackoff: time.Duration(maxBackoff), MaxAge: time.Duration(maxAge),
 			Statuses: []int{404},
 		}
-		o := event.Outcome{Status: status, RetryAfter: time.Duration(retryAfter)}
+		o := delivery.Outcome{Status: status, RetryAfter: time.Duration(retryAfter)}
 		d := p.Decide(attempt, time.Duration(age), o, chance)
 		switch d.Verdict {
 		case Done:

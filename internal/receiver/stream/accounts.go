@@ -6,7 +6,7 @@ import (
 	"fmt"
 	"time"
 
-	"heymarket.dev/operator/internal/receiver/event"
+	"heymarket.dev/operator/internal/receiver/delivery"
 )
 
 //go:embed accounts.lua
@@ -34,7 +34,7 @@ type Account struct {
 	DeadLetters int64
 	// Oldest is for how long the oldest pending event of each lane has been in its queue, by the clock of Redis. A lane without
 	// events is missing.
-	Oldest map[event.Lane]time.Duration
+	Oldest map[delivery.Lane]time.Duration
 	// OldestDeadLetter is the age of the oldest dead letter; 0 without one.
 	OldestDeadLetter time.Duration
 	// NextRetry is the time until the next retry is due, 0 for one that is overdue; nil: no event waits for one.
@@ -69,10 +69,10 @@ func (s *Store) Accounts(ctx context.Context, targets []string) ([]Account, erro
 			Stored: c[0], Replayed: c[1], Delivered: c[2], Dead: c[3], Dropped: c[4], Discarded: c[5], Malformed: c[6], Bytes: c[7], Pending: c[8], DeadLetters: c[9],
 			OldestDeadLetter: max(time.Duration(c[10])*time.Millisecond, 0),
 		}
-		for n, lane := range event.Lanes() {
+		for n, lane := range delivery.Lanes() {
 			if age := c[11+n]; age >= 0 {
 				if out[i].Oldest == nil {
-					out[i].Oldest = map[event.Lane]time.Duration{}
+					out[i].Oldest = map[delivery.Lane]time.Duration{}
 				}
 				out[i].Oldest[lane] = time.Duration(age) * time.Millisecond
 			}
@@ -87,7 +87,7 @@ func (s *Store) Accounts(ctx context.Context, targets []string) ([]Account, erro
 // accountKeys are the account of a target and all that it has to add up to.
 func (s *Store) accountKeys(target string) []string {
 	keys := []string{s.accountKey(target), s.deadKey(target)}
-	for _, lane := range event.Lanes() {
+	for _, lane := range delivery.Lanes() {
 		keys = append(keys, s.laneKeys(target, lane)[:2]...) // the queue and its retries
 	}
 	return keys

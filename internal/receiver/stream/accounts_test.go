@@ -14,6 +14,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"heymarket.dev/operator/internal/receiver/delivery"
 	"heymarket.dev/operator/internal/receiver/event"
 	"heymarket.dev/operator/internal/receiver/redistest"
 	"heymarket.dev/operator/internal/receiver/stream"
@@ -56,7 +57,7 @@ func TestTheOldestOfEachLaneIsKnown(t *testing.T) {
 	const decades = 20 * 365 * 24 * time.Hour
 	bury(t, s, 1)
 	appendTo(t, s, 1, target)
-	if age, there := read().Oldest[event.General]; !there || age > time.Hour {
+	if age, there := read().Oldest[delivery.General]; !there || age > time.Hour {
 		t.Errorf("the event that has just come is %s old", age)
 	}
 	// Entries of the year 1970, which are older than everything else in their queues.
@@ -66,15 +67,15 @@ func TestTheOldestOfEachLaneIsKnown(t *testing.T) {
 		r.MustDo("XADD", key, "*", "id", "evt_new")
 	}
 	a := read()
-	if a.Oldest[event.Consent] < decades || a.Oldest[event.General] > time.Hour || a.OldestDeadLetter < decades || a.NextRetry != nil {
+	if a.Oldest[delivery.Consent] < decades || a.Oldest[delivery.General] > time.Hour || a.OldestDeadLetter < decades || a.NextRetry != nil {
 		t.Errorf("with old entries: %+v", a)
 	}
-	for _, l := range take(t, s.Queue(target, event.General, unordered), 1, 0) {
-		if ok, err := s.Queue(target, event.General, unordered).Later(t.Context(), l, 2, time.Hour); !ok || err != nil {
+	for _, l := range take(t, s.Queue(target, delivery.General, unordered), 1, 0) {
+		if ok, err := s.Queue(target, delivery.General, unordered).Later(t.Context(), l, 2, time.Hour); !ok || err != nil {
 			t.Fatal(ok, err)
 		}
 	}
-	if a := read(); a.NextRetry == nil || *a.NextRetry > time.Hour || *a.NextRetry < time.Minute || a.Oldest[event.General] == 0 {
+	if a := read(); a.NextRetry == nil || *a.NextRetry > time.Hour || *a.NextRetry < time.Minute || a.Oldest[delivery.General] == 0 {
 		t.Errorf("with a retry in an hour: %+v", a)
 	}
 }
@@ -95,17 +96,17 @@ func TestEveryWayOfAnEventIsAccountedFor(t *testing.T) {
 	if got := account(t, s, target); !reflect.DeepEqual(got, stream.Account{}) {
 		t.Errorf("before the first event: %+v", got)
 	}
-	q := s.Queue(target, event.General, unordered)
+	q := s.Queue(target, delivery.General, unordered)
 	bury(t, s, 4)
 	for n := 10; n < 13; n++ {
 		appendTo(t, s, n, target, "audit")
 	}
 	all := letters(t, s, "", 10)
-	if _, err := s.ReplayDeadLetters(t.Context(), target, event.DeadLetterFilter{}, 2, nil); err != nil {
+	if _, err := s.ReplayDeadLetters(t.Context(), target, delivery.DeadLetterFilter{}, 2, nil); err != nil {
 		t.Fatal(err)
 	}
 	for _, l := range all[1:3] { // one of them is gone already
-		if _, err := s.DiscardDeadLetters(t.Context(), target, event.DeadLetterFilter{Entry: l.Entry}, 0, nil); err != nil {
+		if _, err := s.DiscardDeadLetters(t.Context(), target, delivery.DeadLetterFilter{Entry: l.Entry}, 0, nil); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -154,7 +155,7 @@ func TestAnAccountBeginsWithItsFirstCount(t *testing.T) {
 	t.Parallel()
 	r := redistest.Start(t)
 	s := connect(t, r, "a")
-	take(t, s.Queue(target, event.General, unordered), 1, 0)
+	take(t, s.Queue(target, delivery.General, unordered), 1, 0)
 	if got := r.MustDo("EXISTS", accountKey); got != "0" {
 		t.Errorf("there is an account before the first event: %s", r.MustDo("HGETALL", accountKey))
 	}
@@ -206,7 +207,7 @@ func TestTheAccountAddsUpAtEveryMoment(t *testing.T) {
 		wg.Go(func() {
 			dice := chance(i)
 			for ctx.Err() == nil {
-				q := s.Queue(target, event.Lanes()[dice.IntN(2)], unordered)
+				q := s.Queue(target, delivery.Lanes()[dice.IntN(2)], unordered)
 				leases, _, err := q.Take(ctx, 1+dice.IntN(5), anyBytes, lease)
 				if err != nil {
 					continue // Redis is away
@@ -217,7 +218,7 @@ func TestTheAccountAddsUpAtEveryMoment(t *testing.T) {
 					case 1:
 						_, _ = q.Later(ctx, l, l.Attempt+1, 0)
 					case 2, 3:
-						_, _ = q.Dead(ctx, l, event.Outcome{Status: 400}, "no")
+						_, _ = q.Dead(ctx, l, delivery.Outcome{Status: 400}, "no")
 					default:
 						_, _ = q.Done(ctx, l)
 					}
@@ -231,9 +232,9 @@ func TestTheAccountAddsUpAtEveryMoment(t *testing.T) {
 		for ctx.Err() == nil {
 			limit := 1 + dice.IntN(5)
 			if dice.IntN(2) == 0 {
-				_, _ = keeper.ReplayDeadLetters(ctx, target, event.DeadLetterFilter{}, limit, nil)
+				_, _ = keeper.ReplayDeadLetters(ctx, target, delivery.DeadLetterFilter{}, limit, nil)
 			} else {
-				_, _ = keeper.DiscardDeadLetters(ctx, target, event.DeadLetterFilter{}, limit, nil)
+				_, _ = keeper.DiscardDeadLetters(ctx, target, delivery.DeadLetterFilter{}, limit, nil)
 			}
 		}
 	})

@@ -1,7 +1,7 @@
 -- Part of the scripts that store events or remove them: counts the bytes that a webhook has in Redis, in one hash with two
 -- fields for each target, "q:<target>" for its queues and "d:<target>" for its dead letters. Bytes of an entry are those of
 -- its fields, names and values. Receivers of the release before do not count, so a field can be wrong until its target has
--- little left, see recount in targets.lua; what is below zero counts as zero.
+-- little left, see recount in expire_targets.lua; what is below zero counts as zero.
 local function bytes_of(fields)
   local bytes = 0
   for _, text in ipairs(fields) do

@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"heymarket.dev/operator/internal/receiver/delivery"
 	"heymarket.dev/operator/internal/receiver/event"
 	"heymarket.dev/operator/internal/receiver/redistest"
 	"heymarket.dev/operator/internal/receiver/stream"
@@ -53,7 +54,7 @@ func TestBytesOfAWebhookAreBounded(t *testing.T) {
 		t.Errorf("a repeat of what is stored: %v, %v", got, err)
 	}
 
-	crm, audit := s.Queue(target, event.General, unordered), s.Queue("audit", event.General, stream.QueueOptions{DeadLetterLimit: 1000})
+	crm, audit := s.Queue(target, delivery.General, unordered), s.Queue("audit", delivery.General, stream.QueueOptions{DeadLetterLimit: 1000})
 	for i, held := range take(t, crm, 1000, 0) {
 		if ok, err := crm.Done(t.Context(), held); !ok || err != nil {
 			t.Fatal(ok, err)
@@ -65,7 +66,7 @@ func TestBytesOfAWebhookAreBounded(t *testing.T) {
 	}
 	wantCounted(t, r, "a target has all its events")
 	for _, held := range take(t, audit, 1000, 0) {
-		if ok, err := audit.Dead(t.Context(), held, event.Outcome{Status: 422}, "no"); !ok || err != nil {
+		if ok, err := audit.Dead(t.Context(), held, delivery.Outcome{Status: 422}, "no"); !ok || err != nil {
 			t.Fatal(ok, err)
 		}
 	}
@@ -74,11 +75,11 @@ func TestBytesOfAWebhookAreBounded(t *testing.T) {
 	if more < 7 || more > 12 {
 		t.Errorf("beside as many dead letters, %d events fit where 8 were delivered", more)
 	}
-	if _, err := s.ReplayDeadLetters(t.Context(), "audit", event.DeadLetterFilter{}, 3, nil); err != nil {
+	if _, err := s.ReplayDeadLetters(t.Context(), "audit", delivery.DeadLetterFilter{}, 3, nil); err != nil {
 		t.Fatal(err)
 	}
 	wantCounted(t, r, "some dead letters are replayed")
-	if _, err := s.DiscardDeadLetters(t.Context(), "audit", event.DeadLetterFilter{}, 0, nil); err != nil {
+	if _, err := s.DiscardDeadLetters(t.Context(), "audit", delivery.DeadLetterFilter{}, 0, nil); err != nil {
 		t.Fatal(err)
 	}
 	wantCounted(t, r, "the others are discarded")
@@ -133,52 +134,52 @@ func TestBytesThatWereNotCountedAreCountedAfresh(t *testing.T) {
 // discarded, expires or is replayed, and targets that are gone are dropped.
 func TestAFullRedisCanBeEmptied(t *testing.T) {
 	t.Parallel()
-	for name, empty := range map[string]func(t *testing.T, s *stream.Store, held event.Lease) error{
-		"delivered": func(t *testing.T, s *stream.Store, held event.Lease) error {
+	for name, empty := range map[string]func(t *testing.T, s *stream.Store, held delivery.Lease) error{
+		"delivered": func(t *testing.T, s *stream.Store, held delivery.Lease) error {
 			t.Helper()
-			ok, err := s.Queue(target, event.General, unordered).Done(t.Context(), held)
+			ok, err := s.Queue(target, delivery.General, unordered).Done(t.Context(), held)
 			if err == nil && !ok {
 				return errors.New("it was not settled")
 			}
 			return err
 		},
-		"failed": func(t *testing.T, s *stream.Store, held event.Lease) error {
+		"failed": func(t *testing.T, s *stream.Store, held delivery.Lease) error {
 			t.Helper()
-			_, err := s.Queue(target, event.General, unordered).Later(t.Context(), held, 2, time.Hour)
+			_, err := s.Queue(target, delivery.General, unordered).Later(t.Context(), held, 2, time.Hour)
 			return err
 		},
-		"given up": func(t *testing.T, s *stream.Store, held event.Lease) error {
+		"given up": func(t *testing.T, s *stream.Store, held delivery.Lease) error {
 			t.Helper()
-			_, err := s.Queue(target, event.General, stream.QueueOptions{DeadLetterLimit: 1000}).Dead(t.Context(), held, event.Outcome{}, "no")
+			_, err := s.Queue(target, delivery.General, stream.QueueOptions{DeadLetterLimit: 1000}).Dead(t.Context(), held, delivery.Outcome{}, "no")
 			return err
 		},
-		"taken": func(t *testing.T, s *stream.Store, _ event.Lease) error {
+		"taken": func(t *testing.T, s *stream.Store, _ delivery.Lease) error {
 			t.Helper()
-			_, _, err := s.Queue(target, event.General, ordered).Take(t.Context(), 10, anyBytes, time.Minute)
+			_, _, err := s.Queue(target, delivery.General, ordered).Take(t.Context(), 10, anyBytes, time.Minute)
 			return err
 		},
-		"replayed": func(t *testing.T, s *stream.Store, _ event.Lease) error {
+		"replayed": func(t *testing.T, s *stream.Store, _ delivery.Lease) error {
 			t.Helper()
-			n, err := s.ReplayDeadLetters(t.Context(), target, event.DeadLetterFilter{}, 0, nil)
+			n, err := s.ReplayDeadLetters(t.Context(), target, delivery.DeadLetterFilter{}, 0, nil)
 			if err == nil && n.Taken != 3 {
 				return fmt.Errorf("%+v", n)
 			}
 			return err
 		},
-		"discarded": func(t *testing.T, s *stream.Store, _ event.Lease) error {
+		"discarded": func(t *testing.T, s *stream.Store, _ delivery.Lease) error {
 			t.Helper()
-			n, err := s.DiscardDeadLetters(t.Context(), target, event.DeadLetterFilter{}, 0, nil)
+			n, err := s.DiscardDeadLetters(t.Context(), target, delivery.DeadLetterFilter{}, 0, nil)
 			if err == nil && n.Taken != 3 {
 				return fmt.Errorf("%+v", n)
 			}
 			return err
 		},
-		"expired": func(t *testing.T, s *stream.Store, _ event.Lease) error {
+		"expired": func(t *testing.T, s *stream.Store, _ delivery.Lease) error {
 			t.Helper()
 			_, err := s.KeepTargets(t.Context(), []string{target}, time.Hour, -time.Hour)
 			return err
 		},
-		"dropped": func(t *testing.T, s *stream.Store, _ event.Lease) error {
+		"dropped": func(t *testing.T, s *stream.Store, _ delivery.Lease) error {
 			t.Helper()
 			dropped, err := s.KeepTargets(t.Context(), []string{"audit"}, -time.Hour, time.Hour)
 			if err == nil && len(dropped) != 1 {
@@ -196,7 +197,7 @@ func TestAFullRedisCanBeEmptied(t *testing.T) {
 			if _, err := s.KeepTargets(t.Context(), []string{target}, time.Hour, time.Hour); err != nil {
 				t.Fatal(err)
 			}
-			held := take(t, s.Queue(target, event.General, unordered), 1, 0)[0]
+			held := take(t, s.Queue(target, delivery.General, unordered), 1, 0)[0]
 			appendTo(t, s, 11, target)
 			r.MustDo("CONFIG", "SET", "maxmemory", "1")
 			key, e := newEvent(12)

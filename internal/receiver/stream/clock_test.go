@@ -8,7 +8,7 @@ import (
 	"testing"
 	"time"
 
-	"heymarket.dev/operator/internal/receiver/event"
+	"heymarket.dev/operator/internal/receiver/delivery"
 	"heymarket.dev/operator/internal/receiver/redistest"
 	"heymarket.dev/operator/internal/receiver/stream"
 )
@@ -23,7 +23,7 @@ func TestRetriesFollowTheClockOfRedis(t *testing.T) {
 	t.Parallel()
 	r := redistest.Start(t)
 	s := connect(t, r, "a")
-	q := s.Queue(target, event.General, unordered)
+	q := s.Queue(target, delivery.General, unordered)
 	appendTo(t, s, 1, target)
 	if ok, err := q.Later(t.Context(), take(t, q, 1, 0)[0], 2, time.Hour+time.Minute); err != nil || !ok { // as planned by a clock that was an hour ahead
 		t.Fatal(ok, err)
@@ -76,7 +76,7 @@ func TestNothingExpiresWhileClocksDisagree(t *testing.T) {
 		appendTo(t, s, 10, target)
 		old := fmt.Sprint(time.Now().Add(-60 * 24 * time.Hour).UnixMilli())
 		r.MustDo("HSET", prefix+"targets", target, old) // not wanted for long
-		script(t, r, []string{"attempt.lua", "bytes.lua", "targets.lua"}, []string{prefix + "targets", prefix + "bytes"},
+		script(t, r, []string{"attempt.lua", "bytes.lua", "expire_targets.lua"}, []string{prefix + "targets", prefix + "bytes"},
 			[]string{prefix, "0", "-3600000", fmt.Sprint(time.Now().Add(off).UnixMilli()), "audit"})
 		wantBacklog(t, s, backlog{Pending: 1, DeadLetters: 3})
 	}
@@ -87,7 +87,7 @@ func TestADeadLetterDoesNotAgeByAClockThatIsBehind(t *testing.T) {
 	t.Parallel()
 	r := redistest.Start(t, "--appendonly", "no")
 	s := connect(t, r, "a")
-	q := s.Queue(target, event.General, unordered)
+	q := s.Queue(target, delivery.General, unordered)
 	receiver := time.Now().Add(40 * 24 * time.Hour)
 	for n := range 2 { // the second in the same millisecond
 		appendTo(t, s, n, target)
@@ -135,8 +135,8 @@ func TestAgesAreCountedInMilliseconds(t *testing.T) {
 	wantBacklog(t, s, backlog{})
 
 	appendTo(t, s, 2, target)
-	q := s.Queue(target, event.General, stream.QueueOptions{})
-	if ok, err := q.Dead(t.Context(), take(t, q, 1, 0)[0], event.Outcome{}, "x"); err != nil || ok {
+	q := s.Queue(target, delivery.General, stream.QueueOptions{})
+	if ok, err := q.Dead(t.Context(), take(t, q, 1, 0)[0], delivery.Outcome{}, "x"); err != nil || ok {
 		t.Fatalf("Dead without room = %t, %v", ok, err)
 	}
 	if _, next, err := q.Take(t.Context(), 1, anyBytes, 0); err != nil || next < 9*time.Minute || next > 10*time.Minute {
@@ -152,7 +152,7 @@ func TestParkedEventsOfOneMillisecondKeepTheirOrder(t *testing.T) {
 	for _, n := range []string{"1", "9", "10", "100", "1000000"} {
 		r.MustDo("XADD", prefix+"q:crm:general", "1700000000000-"+n, "id", "evt_"+n, "type", "chat_closed", "at", "1", "conversation", "7", "body", n)
 	}
-	q := s.Queue(target, event.General, ordered)
+	q := s.Queue(target, delivery.General, ordered)
 	for _, n := range []string{"1", "9", "10", "100", "1000000"} {
 		done(t, q, wantTaken(t, q, n)[0])
 	}

@@ -9,6 +9,7 @@ import (
 
 	"github.com/redis/rueidis"
 
+	"heymarket.dev/operator/internal/receiver/delivery"
 	"heymarket.dev/operator/internal/receiver/event"
 )
 
@@ -32,8 +33,8 @@ var (
 
 // ListDeadLetters returns up to limit dead letters of a target that f describes, the oldest first, without their bodies,
 // which stay in Redis.
-func (s *Store) ListDeadLetters(ctx context.Context, target string, f event.DeadLetterFilter, limit int) ([]event.DeadLetter, error) {
-	found := []event.DeadLetter{}
+func (s *Store) ListDeadLetters(ctx context.Context, target string, f delivery.DeadLetterFilter, limit int) ([]delivery.DeadLetter, error) {
+	found := []delivery.DeadLetter{}
 	err := s.eachPage(ctx, letterPages{script: listScript, keys: []string{s.deadKey(target)}, filter: f, limit: limit},
 		func(letters []rueidis.RedisMessage) (int, error) {
 			for i := range letters {
@@ -56,7 +57,7 @@ func (s *Store) ListDeadLetters(ctx context.Context, target string, f event.Dead
 }
 
 // DeadLetter returns one dead letter of a target with its body; false where there is none of that entry.
-func (s *Store) DeadLetter(ctx context.Context, target, entry string) (letter event.DeadLetter, found bool, err error) {
+func (s *Store) DeadLetter(ctx context.Context, target, entry string) (letter delivery.DeadLetter, found bool, err error) {
 	err = s.call(ctx, func(ctx context.Context, c rueidis.Client) error {
 		entries, err := c.Do(ctx, c.B().Xrange().Key(s.deadKey(target)).Start(entry).End(entry).Count(1).Build()).AsXRange()
 		if err == nil && len(entries) == 1 {
@@ -65,13 +66,13 @@ func (s *Store) DeadLetter(ctx context.Context, target, entry string) (letter ev
 		return err
 	})
 	if err != nil {
-		return event.DeadLetter{}, false, fmt.Errorf("read dead letter: %w", err)
+		return delivery.DeadLetter{}, false, fmt.Errorf("read dead letter: %w", err)
 	}
 	return letter, found, nil
 }
 
 // CountDeadLetters returns how many dead letters of a target f describes.
-func (s *Store) CountDeadLetters(ctx context.Context, target string, f event.DeadLetterFilter) (int, error) {
+func (s *Store) CountDeadLetters(ctx context.Context, target string, f delivery.DeadLetterFilter) (int, error) {
 	count, err := s.changeDeadLetters(ctx, letterPages{script: countScript, keys: []string{s.deadKey(target)}, filter: f}, nil)
 	if err != nil {
 		return 0, fmt.Errorf("count dead letters: %w", err)
@@ -82,11 +83,11 @@ func (s *Store) CountDeadLetters(ctx context.Context, target string, f event.Dea
 // ReplayDeadLetters puts the oldest limit (0: all) of the dead letters that f describes back into the queues of their
 // target, under their old ids. Those that die during the call are left alone. It calls progress after each page, and returns
 // what was done also with an error.
-func (s *Store) ReplayDeadLetters(ctx context.Context, target string, f event.DeadLetterFilter, limit int, progress func(event.DeadLetterCount)) (event.DeadLetterCount, error) {
-	keys := []string{s.deadKey(target), s.accountKey(target), s.queueKey(target, event.Consent), s.queueKey(target, event.General), s.bytesKey()}
+func (s *Store) ReplayDeadLetters(ctx context.Context, target string, f delivery.DeadLetterFilter, limit int, progress func(delivery.DeadLetterCount)) (delivery.DeadLetterCount, error) {
+	keys := []string{s.deadKey(target), s.accountKey(target), s.queueKey(target, delivery.Consent), s.queueKey(target, delivery.General), s.bytesKey()}
 	var consent []string
 	for _, t := range event.Types() {
-		if event.LaneOf(t) == event.Consent {
+		if delivery.LaneOf(t) == delivery.Consent {
 			consent = append(consent, t)
 		}
 	}
@@ -99,7 +100,7 @@ func (s *Store) ReplayDeadLetters(ctx context.Context, target string, f event.De
 
 // DiscardDeadLetters removes the oldest limit (0: all) of the dead letters that f describes for good, and is otherwise like
 // ReplayDeadLetters.
-func (s *Store) DiscardDeadLetters(ctx context.Context, target string, f event.DeadLetterFilter, limit int, progress func(event.DeadLetterCount)) (event.DeadLetterCount, error) {
+func (s *Store) DiscardDeadLetters(ctx context.Context, target string, f delivery.DeadLetterFilter, limit int, progress func(delivery.DeadLetterCount)) (delivery.DeadLetterCount, error) {
 	keys := []string{s.deadKey(target), s.accountKey(target), s.bytesKey()}
 	count, err := s.changeDeadLetters(ctx, letterPages{script: discardScript, keys: keys, filter: f, limit: limit}, progress)
 	if err != nil {
@@ -109,8 +110,8 @@ func (s *Store) DiscardDeadLetters(ctx context.Context, target string, f event.D
 }
 
 // changeDeadLetters adds up what the pages of a script return: how many it took and, if any, skipped.
-func (s *Store) changeDeadLetters(ctx context.Context, pages letterPages, progress func(event.DeadLetterCount)) (event.DeadLetterCount, error) {
-	var sum event.DeadLetterCount
+func (s *Store) changeDeadLetters(ctx context.Context, pages letterPages, progress func(delivery.DeadLetterCount)) (delivery.DeadLetterCount, error) {
+	var sum delivery.DeadLetterCount
 	err := s.eachPage(ctx, pages, func(counts []rueidis.RedisMessage) (int, error) {
 		page := make([]int, 2)
 		for i := range min(len(counts), len(page)) {
@@ -134,7 +135,7 @@ func (s *Store) changeDeadLetters(ctx context.Context, pages letterPages, progre
 type letterPages struct {
 	script     *rueidis.Lua
 	keys, args []string // args beyond those of letters.lua
-	filter     event.DeadLetterFilter
+	filter     delivery.DeadLetterFilter
 	limit      int // 0: none
 }
 
@@ -185,10 +186,10 @@ func (s *Store) eachPage(ctx context.Context, p letterPages, use func([]rueidis.
 	return nil
 }
 
-func decodeDeadLetter(e rueidis.XRangeEntry) event.DeadLetter {
+func decodeDeadLetter(e rueidis.XRangeEntry) delivery.DeadLetter {
 	attempts, _ := strconv.Atoi(e.FieldValues[fieldAttempts])
 	status, _ := strconv.Atoi(e.FieldValues[fieldStatus])
-	letter := event.DeadLetter{
+	letter := delivery.DeadLetter{
 		Event: decodeEvent(e.FieldValues), Entry: e.ID, Attempts: attempts, Status: status,
 		Reason: validText(e.FieldValues[fieldReason]), Excerpt: validText(e.FieldValues[fieldExcerpt]),
 	}

@@ -7,7 +7,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"heymarket.dev/operator/internal/receiver/event"
+	"heymarket.dev/operator/internal/receiver/delivery"
 	"heymarket.dev/operator/internal/receiver/stream"
 )
 
@@ -20,7 +20,7 @@ func queueRows() []scriptRow {
 }
 
 // lend stores three events of a conversation and lends the first.
-func lend(t *testing.T, s *stream.Store) event.Lease {
+func lend(t *testing.T, s *stream.Store) delivery.Lease {
 	t.Helper()
 	for n := range 3 {
 		key, e := newEvent(n)
@@ -29,7 +29,7 @@ func lend(t *testing.T, s *stream.Store) event.Lease {
 			t.Fatal(err)
 		}
 	}
-	held := take(t, s.Queue(target, event.General, ordered), 3, 0)
+	held := take(t, s.Queue(target, delivery.General, ordered), 3, 0)
 	if len(held) != 1 {
 		t.Fatalf("%d events are lent, want the head of the conversation", len(held))
 	}
@@ -55,7 +55,7 @@ func (s state) movedOrNot(all int) string {
 }
 
 func deadRow(name string, limit int64) scriptRow {
-	var held event.Lease
+	var held delivery.Lease
 	wantLetters := min(1, int(limit))
 	return scriptRow{
 		files:   []string{"dead.lua", "bytes.lua", "promote.lua", "entry.lua", "attempt.lua"},
@@ -64,7 +64,7 @@ func deadRow(name string, limit int64) scriptRow {
 		prepare: func(t *testing.T, s *stream.Store) { t.Helper(); held = lend(t, s) },
 		run: func(t *testing.T, s *stream.Store) error {
 			t.Helper()
-			_, err := s.Queue(target, event.General, stream.QueueOptions{DeadLetterLimit: limit, Ordered: true}).Dead(t.Context(), held, event.Outcome{Status: 422}, "no")
+			_, err := s.Queue(target, delivery.General, stream.QueueOptions{DeadLetterLimit: limit, Ordered: true}).Dead(t.Context(), held, delivery.Outcome{Status: 422}, "no")
 			return err
 		},
 		promise: func(_, after state, _ error) string { return after.movedOrNot(3) },
@@ -92,7 +92,7 @@ func replayRow() scriptRow {
 		prepare: giveUp,
 		run: func(t *testing.T, s *stream.Store) error {
 			t.Helper()
-			_, err := s.ReplayDeadLetters(t.Context(), target, event.DeadLetterFilter{}, 0, nil)
+			_, err := s.ReplayDeadLetters(t.Context(), target, delivery.DeadLetterFilter{}, 0, nil)
 			return err
 		},
 		promise: func(_, after state, _ error) string { return after.movedOrNot(3) },
@@ -112,7 +112,7 @@ func discardRow() scriptRow {
 		prepare: giveUp,
 		run: func(t *testing.T, s *stream.Store) error {
 			t.Helper()
-			_, err := s.DiscardDeadLetters(t.Context(), target, event.DeadLetterFilter{}, 0, nil)
+			_, err := s.DiscardDeadLetters(t.Context(), target, delivery.DeadLetterFilter{}, 0, nil)
 			return err
 		},
 		promise: func(before, after state, err error) string {
@@ -126,14 +126,14 @@ func discardRow() scriptRow {
 }
 
 func laterRow() scriptRow {
-	var held event.Lease
+	var held delivery.Lease
 	return scriptRow{
 		files:   []string{"later.lua", "attempt.lua"},
 		keys:    []string{"q:crm:general", "r:crm:general"},
 		prepare: func(t *testing.T, s *stream.Store) { t.Helper(); held = lend(t, s) },
 		run: func(t *testing.T, s *stream.Store) error {
 			t.Helper()
-			_, err := s.Queue(target, event.General, ordered).Later(t.Context(), held, 2, time.Hour)
+			_, err := s.Queue(target, delivery.General, ordered).Later(t.Context(), held, 2, time.Hour)
 			return err
 		},
 		promise: func(before, after state, err error) string {
@@ -158,13 +158,13 @@ func takeRow() scriptRow {
 		prepare: func(t *testing.T, s *stream.Store) {
 			t.Helper()
 			held := lend(t, s)
-			if _, err := s.Queue(target, event.General, ordered).Later(t.Context(), held, 2, -time.Minute); err != nil {
+			if _, err := s.Queue(target, delivery.General, ordered).Later(t.Context(), held, 2, -time.Minute); err != nil {
 				t.Fatal(err)
 			}
 		},
 		run: func(t *testing.T, s *stream.Store) error {
 			t.Helper()
-			_, _, err := s.Queue(target, event.General, ordered).Take(t.Context(), 10, anyBytes, time.Millisecond)
+			_, _, err := s.Queue(target, delivery.General, ordered).Take(t.Context(), 10, anyBytes, time.Millisecond)
 			return err
 		},
 		promise: func(_, after state, _ error) string { return after.exactly(3, 0) },
@@ -179,7 +179,7 @@ func takeRow() scriptRow {
 
 func targetsRow() scriptRow {
 	return scriptRow{
-		files: []string{"targets.lua", "bytes.lua", "attempt.lua"},
+		files: []string{"expire_targets.lua", "bytes.lua", "attempt.lua"},
 		keys:  []string{"targets", "bytes", "dead:crm", "account:crm", "q:crm:general", "q:crm:consent"},
 		prepare: func(t *testing.T, s *stream.Store) {
 			t.Helper()
@@ -216,7 +216,7 @@ func groupRow() scriptRow {
 		prepare: func(t *testing.T, s *stream.Store) { t.Helper(); appendTo(t, s, 1, target) },
 		run: func(t *testing.T, s *stream.Store) error {
 			t.Helper()
-			_, _, err := s.Queue(target, event.General, unordered).Take(t.Context(), 10, anyBytes, 0)
+			_, _, err := s.Queue(target, delivery.General, unordered).Take(t.Context(), 10, anyBytes, 0)
 			return err
 		},
 		promise: func(_, after state, _ error) string { return after.exactly(1, 0) },
@@ -225,14 +225,14 @@ func groupRow() scriptRow {
 }
 
 func extendRow() scriptRow {
-	var held event.Lease
+	var held delivery.Lease
 	return scriptRow{
 		files:   []string{"extend.lua"},
 		keys:    []string{"q:crm:general"},
 		prepare: func(t *testing.T, s *stream.Store) { t.Helper(); held = lend(t, s) },
 		run: func(t *testing.T, s *stream.Store) error {
 			t.Helper()
-			_, err := s.Queue(target, event.General, ordered).Extend(t.Context(), held)
+			_, err := s.Queue(target, delivery.General, ordered).Extend(t.Context(), held)
 			return err
 		},
 		promise: func(before, after state, _ error) string { return cmp.Diff(before, after) },
@@ -247,7 +247,7 @@ func tidyRow() scriptRow {
 		prepare: func(t *testing.T, s *stream.Store) { t.Helper(); lend(t, s) },
 		run: func(t *testing.T, s *stream.Store) error {
 			t.Helper()
-			return s.Queue(target, event.General, ordered).Tidy(t.Context(), -time.Hour)
+			return s.Queue(target, delivery.General, ordered).Tidy(t.Context(), -time.Hour)
 		},
 		promise: func(before, after state, _ error) string { return cmp.Diff(before, after) },
 		finally: func(before, after state) string { return cmp.Diff(before, after) },

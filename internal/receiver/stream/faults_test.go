@@ -14,6 +14,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"heymarket.dev/operator/internal/receiver/delivery"
 	"heymarket.dev/operator/internal/receiver/event"
 	"heymarket.dev/operator/internal/receiver/redistest"
 	"heymarket.dev/operator/internal/receiver/stream"
@@ -260,7 +261,7 @@ func appendRow(returns bool) scriptRow {
 }
 
 func doneRow() scriptRow {
-	var held []event.Lease
+	var held []delivery.Lease
 	return scriptRow{
 		files: []string{"done.lua", "bytes.lua", "promote.lua", "entry.lua", "attempt.lua"},
 		keys:  []string{"q:crm:general", "r:crm:general", "h:crm:general", "p:crm:general", "account:crm"},
@@ -273,13 +274,13 @@ func doneRow() scriptRow {
 					t.Fatal(err)
 				}
 			}
-			if held = take(t, s.Queue(target, event.General, ordered), 3, 0); len(held) != 1 {
+			if held = take(t, s.Queue(target, delivery.General, ordered), 3, 0); len(held) != 1 {
 				t.Fatalf("%d events are lent, want the head of the conversation", len(held))
 			}
 		},
 		run: func(t *testing.T, s *stream.Store) error {
 			t.Helper()
-			_, err := s.Queue(target, event.General, ordered).Done(t.Context(), held[0])
+			_, err := s.Queue(target, delivery.General, ordered).Done(t.Context(), held[0])
 			return err
 		},
 		promise: func(_, after state, _ error) string {

@@ -11,6 +11,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"heymarket.dev/operator/internal/receiver/delivery"
 	"heymarket.dev/operator/internal/receiver/event"
 	"heymarket.dev/operator/internal/receiver/redistest"
 	"heymarket.dev/operator/internal/receiver/stream"
@@ -117,7 +118,7 @@ func TestRepeatOrNews(t *testing.T) {
 			if diff := cmp.Diff(tc.want, got); diff != "" {
 				t.Errorf("judgements (-want +got):\n%s", diff)
 			}
-			for _, lease := range append(take(t, d.store.Queue(target, event.General, unordered), 10, 0), take(t, d.store.Queue(target, event.Consent, unordered), 10, 0)...) {
+			for _, lease := range append(take(t, d.store.Queue(target, delivery.General, unordered), 10, 0), take(t, d.store.Queue(target, delivery.Consent, unordered), 10, 0)...) {
 				if !ids[lease.ID] {
 					t.Errorf("%s is stored, and the receiver reported another id", lease.ID)
 				}

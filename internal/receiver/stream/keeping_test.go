@@ -11,6 +11,7 @@ import (
 	"github.com/google/go-cmp/cmp/cmpopts"
 
 	"heymarket.dev/operator/internal/contract"
+	"heymarket.dev/operator/internal/receiver/delivery"
 	"heymarket.dev/operator/internal/receiver/event"
 	"heymarket.dev/operator/internal/receiver/redistest"
 	"heymarket.dev/operator/internal/receiver/stream"
@@ -19,20 +20,20 @@ import (
 // bury makes n dead letters.
 func bury(t *testing.T, s *stream.Store, n int) {
 	t.Helper()
-	q := s.Queue(target, event.General, unordered)
+	q := s.Queue(target, delivery.General, unordered)
 	for i := range n {
 		appendTo(t, s, i, target)
 	}
 	for _, l := range take(t, q, n, 0) {
-		if ok, err := q.Dead(t.Context(), l, event.Outcome{Status: 422, Excerpt: "why"}, "refused"); err != nil || !ok {
+		if ok, err := q.Dead(t.Context(), l, delivery.Outcome{Status: 422, Excerpt: "why"}, "refused"); err != nil || !ok {
 			t.Fatalf("Dead = %v, %v", ok, err)
 		}
 	}
 }
 
-func letters(t *testing.T, s *stream.Store, after string, limit int) []event.DeadLetter {
+func letters(t *testing.T, s *stream.Store, after string, limit int) []delivery.DeadLetter {
 	t.Helper()
-	found, err := s.ListDeadLetters(t.Context(), target, event.DeadLetterFilter{After: after}, limit)
+	found, err := s.ListDeadLetters(t.Context(), target, delivery.DeadLetterFilter{After: after}, limit)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -48,7 +49,7 @@ func TestDeadLettersAreListedReplayedAndDiscarded(t *testing.T) {
 		t.Fatalf("%d dead letters are listed, want 250", len(all))
 	}
 	_, e := newEvent(0)
-	want := event.DeadLetter{Event: e, Entry: all[0].Entry, Attempts: 1, Status: 422, Reason: "refused", Excerpt: "why", DiedAt: all[0].DiedAt}
+	want := delivery.DeadLetter{Event: e, Entry: all[0].Entry, Attempts: 1, Status: 422, Reason: "refused", Excerpt: "why", DiedAt: all[0].DiedAt}
 	whole, found, err := s.DeadLetter(t.Context(), target, all[0].Entry)
 	if diff := cmp.Diff(want, whole); err != nil || !found || diff != "" {
 		t.Errorf("dead letter, %v (-want +got):\n%s", err, diff)
@@ -65,26 +66,26 @@ func TestDeadLettersAreListedReplayedAndDiscarded(t *testing.T) {
 	}
 
 	for i, wantN := range []int{1, 0} { // the second time it is gone already
-		if n, err := s.ReplayDeadLetters(t.Context(), target, event.DeadLetterFilter{Entry: all[0].Entry}, 0, nil); err != nil || n.Taken != wantN {
+		if n, err := s.ReplayDeadLetters(t.Context(), target, delivery.DeadLetterFilter{Entry: all[0].Entry}, 0, nil); err != nil || n.Taken != wantN {
 			t.Errorf("replay one, call %d = %+v, %v; want %d", i, n, err, wantN)
 		}
 	}
-	if n, err := s.ReplayDeadLetters(t.Context(), target, event.DeadLetterFilter{}, 2, nil); err != nil || n.Taken != 2 {
+	if n, err := s.ReplayDeadLetters(t.Context(), target, delivery.DeadLetterFilter{}, 2, nil); err != nil || n.Taken != 2 {
 		t.Errorf("replay of two = %+v, %v", n, err)
 	}
-	if n, err := s.DiscardDeadLetters(t.Context(), target, event.DeadLetterFilter{Status: new(422)}, 2, nil); err != nil || n.Taken != 2 {
+	if n, err := s.DiscardDeadLetters(t.Context(), target, delivery.DeadLetterFilter{Status: new(422)}, 2, nil); err != nil || n.Taken != 2 {
 		t.Errorf("discard of two = %+v, %v", n, err)
 	}
-	for _, none := range []event.DeadLetterFilter{{Type: event.ChatClosed}, {Status: new(0)}, {Entry: "1-1"}} {
+	for _, none := range []delivery.DeadLetterFilter{{Type: event.ChatClosed}, {Status: new(0)}, {Entry: "1-1"}} {
 		if n, err := s.DiscardDeadLetters(t.Context(), target, none, 0, nil); err != nil || n.Taken != 0 {
 			t.Errorf("discard of %+v = %+v, %v; want none", none, n, err)
 		}
 	}
-	if n, err := s.CountDeadLetters(t.Context(), target, event.DeadLetterFilter{Type: event.MessageReceived, Status: new(422)}); err != nil || n != 245 {
+	if n, err := s.CountDeadLetters(t.Context(), target, delivery.DeadLetterFilter{Type: event.MessageReceived, Status: new(422)}); err != nil || n != 245 {
 		t.Errorf("count = %d, %v; want 245", n, err)
 	}
 	wantBacklog(t, s, backlog{Pending: 3, DeadLetters: 245})
-	back := take(t, s.Queue(target, event.General, unordered), 10, 0)
+	back := take(t, s.Queue(target, delivery.General, unordered), 10, 0)
 	if len(back) != 3 || back[0].ID != all[0].ID || back[0].Attempt != 1 || string(back[0].Body) != string(e.Body) {
 		t.Errorf("came back: %v", back)
 	}
@@ -95,10 +96,10 @@ func TestAReplayKeepsTheTimeOfAcceptance(t *testing.T) {
 	t.Parallel()
 	s := connect(t, redistest.Start(t), "a")
 	bury(t, s, 1)
-	q := s.Queue(target, event.General, unordered)
+	q := s.Queue(target, delivery.General, unordered)
 	_, e := newEvent(0)
 	for range 2 { // replayed and dead once more, it is replayed again
-		if n, err := s.ReplayDeadLetters(t.Context(), target, event.DeadLetterFilter{}, 0, nil); err != nil || n.Taken != 1 {
+		if n, err := s.ReplayDeadLetters(t.Context(), target, delivery.DeadLetterFilter{}, 0, nil); err != nil || n.Taken != 1 {
 			t.Fatalf("replay = %+v, %v", n, err)
 		}
 		back := take(t, q, 10, 0)[0]
@@ -108,7 +109,7 @@ func TestAReplayKeepsTheTimeOfAcceptance(t *testing.T) {
 		if age := time.Since(back.QueuedAt()); age < -time.Minute || age > time.Minute || !back.QueuedAt().Equal(back.ReplayedAt) {
 			t.Errorf("queued %s ago and replayed at %s: it would be given up at once", age, back.ReplayedAt)
 		}
-		if ok, err := q.Dead(t.Context(), back, event.Outcome{}, "again"); err != nil || !ok {
+		if ok, err := q.Dead(t.Context(), back, delivery.Outcome{}, "again"); err != nil || !ok {
 			t.Fatal(ok, err)
 		}
 		if l := letters(t, s, "", 10); len(l) != 1 || !l[0].AcceptedAt.Equal(e.AcceptedAt) || l[0].ReplayedAt.IsZero() || l[0].Reason != "again" {
@@ -129,7 +130,7 @@ func TestReplayAndDiscardGoByPages(t *testing.T) {
 	end`, "1", "hmw:{staging/support}:dead:"+target, fmt.Sprint(small), fmt.Sprint(large))
 	var pages []int
 	late := 0
-	n, err := s.ReplayDeadLetters(t.Context(), target, event.DeadLetterFilter{Type: event.ChatClosed}, 0, func(c event.DeadLetterCount) {
+	n, err := s.ReplayDeadLetters(t.Context(), target, delivery.DeadLetterFilter{Type: event.ChatClosed}, 0, func(c delivery.DeadLetterCount) {
 		pages = append(pages, c.Taken)
 		if late++; late == 1 { // dies while the replay goes on
 			r.MustDo("XADD", "hmw:{staging/support}:dead:"+target, "*", "id", "evt_late", "type", "chat_closed", "at", "1700000000000", "body", "{}")
@@ -141,7 +142,7 @@ func TestReplayAndDiscardGoByPages(t *testing.T) {
 	if len(pages) < 3+large/5 || pages[0] > 1000 {
 		t.Errorf("pages of %v: 2500 small letters and 12 of 1 MiB need more of them", pages)
 	}
-	if left, err := s.CountDeadLetters(t.Context(), target, event.DeadLetterFilter{}); err != nil || left != 2 {
+	if left, err := s.CountDeadLetters(t.Context(), target, delivery.DeadLetterFilter{}); err != nil || left != 2 {
 		t.Errorf("%d are left, %v; want the one of another type and the one that came late", left, err)
 	}
 	if got := r.MustDo("XLEN", "hmw:{staging/support}:q:crm:general"); got != fmt.Sprint(small+large) {
@@ -172,11 +173,11 @@ func TestDeadLettersThatAreNoEvents(t *testing.T) {
 			t.Errorf("letter %+v cannot be shown", l)
 		}
 	}
-	n, err := s.ReplayDeadLetters(t.Context(), target, event.DeadLetterFilter{}, 0, nil)
-	if diff := cmp.Diff(event.DeadLetterCount{Taken: 3, Skipped: 2}, n); err != nil || diff != "" {
+	n, err := s.ReplayDeadLetters(t.Context(), target, delivery.DeadLetterFilter{}, 0, nil)
+	if diff := cmp.Diff(delivery.DeadLetterCount{Taken: 3, Skipped: 2}, n); err != nil || diff != "" {
 		t.Errorf("replay, %v (-want +got):\n%s", err, diff)
 	}
-	if n, err := s.DiscardDeadLetters(t.Context(), target, event.DeadLetterFilter{}, 0, nil); err != nil || n.Taken != 2 {
+	if n, err := s.DiscardDeadLetters(t.Context(), target, delivery.DeadLetterFilter{}, 0, nil); err != nil || n.Taken != 2 {
 		t.Errorf("discard = %+v, %v; want the two that are left", n, err)
 	}
 }
@@ -185,9 +186,9 @@ func TestTextOfATargetIsStoredAsValidText(t *testing.T) {
 	t.Parallel()
 	r := redistest.Start(t)
 	s := connect(t, r, "a")
-	q := s.Queue(target, event.General, unordered)
+	q := s.Queue(target, delivery.General, unordered)
 	appendTo(t, s, 1, target)
-	if ok, err := q.Dead(t.Context(), take(t, q, 1, 0)[0], event.Outcome{Status: 422, Excerpt: "caf\xe9 \xe2\x82"}, "filter \xff"); err != nil || !ok {
+	if ok, err := q.Dead(t.Context(), take(t, q, 1, 0)[0], delivery.Outcome{Status: 422, Excerpt: "caf\xe9 \xe2\x82"}, "filter \xff"); err != nil || !ok {
 		t.Fatal(ok, err)
 	}
 	stored := r.MustDo("XRANGE", "hmw:{staging/support}:dead:"+target, "-", "+")
@@ -204,11 +205,11 @@ func TestAReplayGoesIntoItsLane(t *testing.T) {
 	if _, err := s.Append(t.Context(), key, e, []string{target}, limits); err != nil {
 		t.Fatal(err)
 	}
-	q := s.Queue(target, event.Consent, unordered)
-	if ok, err := q.Dead(t.Context(), take(t, q, 1, 0)[0], event.Outcome{}, "x"); err != nil || !ok {
+	q := s.Queue(target, delivery.Consent, unordered)
+	if ok, err := q.Dead(t.Context(), take(t, q, 1, 0)[0], delivery.Outcome{}, "x"); err != nil || !ok {
 		t.Fatal(ok, err)
 	}
-	if n, err := s.ReplayDeadLetters(t.Context(), target, event.DeadLetterFilter{}, 0, nil); err != nil || n.Taken != 1 {
+	if n, err := s.ReplayDeadLetters(t.Context(), target, delivery.DeadLetterFilter{}, 0, nil); err != nil || n.Taken != 1 {
 		t.Fatal(n, err)
 	}
 	if got := take(t, q, 10, 0); len(got) != 1 {
@@ -221,12 +222,12 @@ func TestAtTheLimitOfDeadLettersTheQueueWaits(t *testing.T) {
 	t.Parallel()
 	r := redistest.Start(t)
 	s := connect(t, r, "a")
-	q := s.Queue(target, event.General, stream.QueueOptions{DeadLetterLimit: 10})
+	q := s.Queue(target, delivery.General, stream.QueueOptions{DeadLetterLimit: 10})
 	const all = 150 // more than a node of a stream
 	for n := range all {
 		appendTo(t, s, n, target)
 		want := n < 10
-		if ok, err := q.Dead(t.Context(), take(t, q, 1, 0)[0], event.Outcome{}, "x"); err != nil || ok != want {
+		if ok, err := q.Dead(t.Context(), take(t, q, 1, 0)[0], delivery.Outcome{}, "x"); err != nil || ok != want {
 			t.Fatalf("Dead, event %d = %t, %v; want %t", n, ok, err, want)
 		}
 	}
@@ -235,13 +236,13 @@ func TestAtTheLimitOfDeadLettersTheQueueWaits(t *testing.T) {
 	if ok, err := q.Done(t.Context(), take(t, q, 1, 0)[0]); err != nil || !ok {
 		t.Fatal(ok, err)
 	}
-	if n, err := s.DiscardDeadLetters(t.Context(), target, event.DeadLetterFilter{}, 0, nil); err != nil || n.Taken != 10 {
+	if n, err := s.DiscardDeadLetters(t.Context(), target, delivery.DeadLetterFilter{}, 0, nil); err != nil || n.Taken != 10 {
 		t.Fatalf("discard = %+v, %v", n, err)
 	}
 	r.MustDo("EVAL", `for _, member in ipairs(redis.call('ZRANGE', KEYS[1], 0, -1)) do redis.call('ZADD', KEYS[1], 0, member) end`,
 		"1", "hmw:{staging/support}:r:crm:general") // as if their time had come
 	again := take(t, q, 1, 0)[0]
-	if ok, err := q.Dead(t.Context(), again, event.Outcome{}, "x"); err != nil || !ok || again.Attempt != 1 {
+	if ok, err := q.Dead(t.Context(), again, delivery.Outcome{}, "x"); err != nil || !ok || again.Attempt != 1 {
 		t.Errorf("with room again: Dead = %t, %v, attempt %d", ok, err, again.Attempt)
 	}
 	wantBacklog(t, s, backlog{Pending: all - 11, DeadLetters: 1})
@@ -303,8 +304,8 @@ func TestATargetThatIsGoneKeepsItsBacklogForAWhile(t *testing.T) {
 	}
 	keep(0, target, "audit") // back again: the account goes on, and so do the dead letters
 	appendTo(t, s, 101, target)
-	q := s.Queue(target, event.General, unordered)
-	if ok, err := q.Dead(t.Context(), take(t, q, 1, 0)[0], event.Outcome{}, "x"); err != nil || !ok {
+	q := s.Queue(target, delivery.General, unordered)
+	if ok, err := q.Dead(t.Context(), take(t, q, 1, 0)[0], delivery.Outcome{}, "x"); err != nil || !ok {
 		t.Fatal(ok, err)
 	}
 	wantBacklog(t, s, backlog{DeadLetters: 2})
@@ -320,7 +321,7 @@ func TestATargetThatIsGoneKeepsItsBacklogForAWhile(t *testing.T) {
 	if left := r.MustDo("KEYS", "*:"+target+"*"); left != "" {
 		t.Errorf("of the target that is gone there is left: %s", left)
 	}
-	if got := take(t, s.Queue("audit", event.General, unordered), 10, 0); len(got) != 1 {
+	if got := take(t, s.Queue("audit", delivery.General, unordered), 10, 0); len(got) != 1 {
 		t.Errorf("audit lost its events: %v", got)
 	}
 }

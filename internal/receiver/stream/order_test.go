@@ -9,6 +9,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"heymarket.dev/operator/internal/receiver/delivery"
 	"heymarket.dev/operator/internal/receiver/event"
 	"heymarket.dev/operator/internal/receiver/redistest"
 	"heymarket.dev/operator/internal/receiver/stream"
@@ -29,7 +30,7 @@ func say(t *testing.T, s *stream.Store, conversation string, n int) {
 	}
 }
 
-func bodies(leases []event.Lease) []string {
+func bodies(leases []delivery.Lease) []string {
 	out := []string{}
 	for _, l := range leases {
 		out = append(out, string(l.Body))
@@ -37,7 +38,7 @@ func bodies(leases []event.Lease) []string {
 	return out
 }
 
-func wantTaken(t *testing.T, q *stream.Queue, want ...string) []event.Lease {
+func wantTaken(t *testing.T, q *stream.Queue, want ...string) []delivery.Lease {
 	t.Helper()
 	leases := take(t, q, 100, 0)
 	if diff := cmp.Diff(append([]string{}, want...), bodies(leases)); diff != "" {
@@ -46,7 +47,7 @@ func wantTaken(t *testing.T, q *stream.Queue, want ...string) []event.Lease {
 	return leases
 }
 
-func done(t *testing.T, q *stream.Queue, l event.Lease) {
+func done(t *testing.T, q *stream.Queue, l delivery.Lease) {
 	t.Helper()
 	if ok, err := q.Done(t.Context(), l); err != nil || !ok {
 		t.Fatalf("Done(%s) = %v, %v", l.Body, ok, err)
@@ -56,7 +57,7 @@ func done(t *testing.T, q *stream.Queue, l event.Lease) {
 func TestAConversationGoesOneAtATime(t *testing.T) {
 	t.Parallel()
 	s := connect(t, redistest.Start(t), "a")
-	q := s.Queue(target, event.General, ordered)
+	q := s.Queue(target, delivery.General, ordered)
 	for n := range 3 {
 		say(t, s, "7", n)
 		say(t, s, "77", n) // a name that begins with another's
@@ -79,7 +80,7 @@ func TestAConversationGoesOneAtATime(t *testing.T) {
 func TestARetryAndAPoisonedEventHoldUpOnlyTheirConversation(t *testing.T) {
 	t.Parallel()
 	s := connect(t, redistest.Start(t), "a")
-	q := s.Queue(target, event.General, ordered)
+	q := s.Queue(target, delivery.General, ordered)
 	say(t, s, "1", 0)
 	say(t, s, "1", 1)
 	say(t, s, "2", 0)
@@ -92,7 +93,7 @@ func TestARetryAndAPoisonedEventHoldUpOnlyTheirConversation(t *testing.T) {
 	if string(again.Body) != "1/0" || again.Attempt != 2 {
 		t.Fatalf("took %s, attempt %d; want 1/0, attempt 2, before 1/1", again.Body, again.Attempt)
 	}
-	if ok, err := q.Dead(t.Context(), again, event.Outcome{Status: 400}, "no"); err != nil || !ok {
+	if ok, err := q.Dead(t.Context(), again, delivery.Outcome{Status: 400}, "no"); err != nil || !ok {
 		t.Fatalf("Dead = %v, %v", ok, err)
 	}
 	done(t, q, wantTaken(t, q, "1/1")[0])
@@ -105,8 +106,8 @@ func TestOrderSurvivesACrashedConsumer(t *testing.T) {
 	crashed, alive := connect(t, r, "crashed"), connect(t, r, "alive")
 	say(t, crashed, "1", 0)
 	say(t, crashed, "1", 1)
-	wantTaken(t, crashed.Queue(target, event.General, ordered), "1/0")
-	q := alive.Queue(target, event.General, ordered)
+	wantTaken(t, crashed.Queue(target, delivery.General, ordered), "1/0")
+	q := alive.Queue(target, delivery.General, ordered)
 	l := takeEventually(t, q, lease)
 	if string(l.Body) != "1/0" {
 		t.Fatalf("took %s first", l.Body)
@@ -118,7 +119,7 @@ func TestOrderSurvivesACrashedConsumer(t *testing.T) {
 func TestALongConversationBlocksNoOther(t *testing.T) {
 	t.Parallel()
 	s := connect(t, redistest.Start(t), "a")
-	q := s.Queue(target, event.General, ordered)
+	q := s.Queue(target, delivery.General, ordered)
 	const long = 2500
 	many := stream.Limits{Window: time.Hour, Backlog: 2 * long}
 	for n := range long {
@@ -178,7 +179,7 @@ func TestOrderHoldsAcrossConsumersAndAccidents(t *testing.T) {
 		wg.Go(func() {
 			chance := rand.New(rand.NewPCG(seed, uint64(worker)))
 			s := connect(t, r, fmt.Sprintf("worker-%d", worker))
-			q := s.Queue(target, event.General, ordered)
+			q := s.Queue(target, delivery.General, ordered)
 			for deadline := time.Now().Add(30 * time.Second); !finished() && time.Now().Before(deadline); {
 				leases, _, err := q.Take(t.Context(), 1+chance.IntN(3), anyBytes, lease)
 				if err != nil {

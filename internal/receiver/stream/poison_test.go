@@ -5,7 +5,7 @@ import (
 	"testing"
 	"time"
 
-	"heymarket.dev/operator/internal/receiver/event"
+	"heymarket.dev/operator/internal/receiver/delivery"
 	"heymarket.dev/operator/internal/receiver/redistest"
 )
 
@@ -37,7 +37,7 @@ func TestGarbageInRedisStopsNoDelivery(t *testing.T) {
 			t.Parallel()
 			r := redistest.Start(t, "--appendonly", "no")
 			s := connect(t, r, "a")
-			q := s.Queue(target, event.General, ordered)
+			q := s.Queue(target, delivery.General, ordered)
 			for n := range 3 {
 				say(t, s, "7", n)
 			}

@@ -11,7 +11,7 @@ import (
 
 	"github.com/redis/rueidis"
 
-	"heymarket.dev/operator/internal/receiver/event"
+	"heymarket.dev/operator/internal/receiver/delivery"
 )
 
 var (
@@ -66,7 +66,7 @@ type Queue struct {
 }
 
 // Queue returns the queue of a target and lane.
-func (s *Store) Queue(target string, lane event.Lane, o QueueOptions) *Queue {
+func (s *Store) Queue(target string, lane delivery.Lane, o QueueOptions) *Queue {
 	keys := append(s.laneKeys(target, lane), s.accountKey(target), s.deadKey(target), s.prefix+"c:"+target+":"+string(lane), s.bytesKey())
 	return &Queue{store: s, options: o, keys: keys}
 }
@@ -74,7 +74,7 @@ func (s *Store) Queue(target string, lane event.Lane, o QueueOptions) *Queue {
 // Take leases up to limit events, with up to about bytes of bodies: the last one may exceed it. With a positive lease it also takes over what consumers hold that have been silent
 // for that long; it must be longer than the longest attempt. It also returns the time until the queue's next retry is
 // due, negative when it has none.
-func (q *Queue) Take(ctx context.Context, limit int, bytes int64, lease time.Duration) ([]event.Lease, time.Duration, error) {
+func (q *Queue) Take(ctx context.Context, limit int, bytes int64, lease time.Duration) ([]delivery.Lease, time.Duration, error) {
 	ordered := "0"
 	if q.options.Ordered {
 		ordered = "1"
@@ -110,7 +110,7 @@ func (q *Queue) makeGroup(ctx context.Context) error {
 
 // Later settles a failed attempt: the event comes back after delay, as attempt number attempt. It reports false where
 // the lease had passed to another consumer.
-func (q *Queue) Later(ctx context.Context, l event.Lease, attempt int, delay time.Duration) (bool, error) {
+func (q *Queue) Later(ctx context.Context, l delivery.Lease, attempt int, delay time.Duration) (bool, error) {
 	return q.settle(ctx, "settle failed attempt", laterScript, q.keys[:4], []string{
 		group, q.store.consumer, l.Entry, strconv.Itoa(attempt), strconv.FormatInt(delay.Milliseconds(), 10),
 	})
@@ -118,7 +118,7 @@ func (q *Queue) Later(ctx context.Context, l event.Lease, attempt int, delay tim
 
 // Dead settles an event that is given up, for the reason told. It reports false where the lease had passed to another
 // consumer, and where there is no room for a dead letter: then another attempt is due after noRoomInterval.
-func (q *Queue) Dead(ctx context.Context, l event.Lease, o event.Outcome, reason string) (bool, error) {
+func (q *Queue) Dead(ctx context.Context, l delivery.Lease, o delivery.Outcome, reason string) (bool, error) {
 	return q.settle(ctx, "settle dead event", deadScript, append(q.keys[:6:6], q.store.bytesKey()), []string{
 		group, q.store.consumer, l.Entry, l.Conversation, strconv.Itoa(l.Attempt), strconv.Itoa(o.Status), validText(reason), validText(o.Excerpt),
 		strconv.FormatInt(q.options.DeadLetterLimit, 10), strconv.FormatInt(noRoomInterval.Milliseconds(), 10),
@@ -128,7 +128,7 @@ func (q *Queue) Dead(ctx context.Context, l event.Lease, o event.Outcome, reason
 
 // Extend lets a lease begin anew, for an attempt that takes long. It reports false where the event has been settled, or has
 // passed to another attempt, this consumer's own included: who was too late gets nothing back.
-func (q *Queue) Extend(ctx context.Context, l event.Lease) (bool, error) {
+func (q *Queue) Extend(ctx context.Context, l delivery.Lease) (bool, error) {
 	return q.settle(ctx, "extend lease", extendScript, q.keys[:1], []string{group, q.store.consumer, l.Entry, strconv.Itoa(l.Attempt)})
 }
 
@@ -169,7 +169,7 @@ func bytesOf(fields map[string]string) (bytes int) {
 var errReply = errors.New("the answer of Redis has a shape that this version does not know")
 
 // decodeTaken reads the reply of take.lua.
-func decodeTaken(reply rueidis.RedisMessage) ([]event.Lease, time.Duration, error) {
+func decodeTaken(reply rueidis.RedisMessage) ([]delivery.Lease, time.Duration, error) {
 	items, err := reply.ToArray()
 	if err != nil || len(items) == 0 {
 		return nil, 0, errReply
@@ -178,7 +178,7 @@ func decodeTaken(reply rueidis.RedisMessage) ([]event.Lease, time.Duration, erro
 	if err != nil {
 		return nil, 0, errReply
 	}
-	leases := make([]event.Lease, 0, len(items)-1)
+	leases := make([]delivery.Lease, 0, len(items)-1)
 	for i := range items[1:] {
 		lease, err := decodeLease(&items[i+1])
 		if err != nil {
@@ -189,22 +189,22 @@ func decodeTaken(reply rueidis.RedisMessage) ([]event.Lease, time.Duration, erro
 	return leases, time.Duration(nextDue) * time.Millisecond, nil
 }
 
-func decodeLease(item *rueidis.RedisMessage) (event.Lease, error) {
+func decodeLease(item *rueidis.RedisMessage) (delivery.Lease, error) {
 	parts, err := item.ToArray()
 	if err != nil || len(parts) != 3 {
-		return event.Lease{}, errReply
+		return delivery.Lease{}, errReply
 	}
 	entry, err := parts[0].ToString()
 	if err != nil {
-		return event.Lease{}, errReply
+		return delivery.Lease{}, errReply
 	}
 	attempt, err := parts[1].AsInt64()
 	if err != nil {
-		return event.Lease{}, errReply
+		return delivery.Lease{}, errReply
 	}
 	fields, err := parts[2].AsStrMap()
 	if err != nil {
-		return event.Lease{}, errReply
+		return delivery.Lease{}, errReply
 	}
-	return event.Lease{Entry: entry, Attempt: int(attempt), Bytes: bytesOf(fields), Event: decodeEvent(fields)}, nil
+	return delivery.Lease{Entry: entry, Attempt: int(attempt), Bytes: bytesOf(fields), Event: decodeEvent(fields)}, nil
 }

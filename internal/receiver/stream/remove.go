@@ -17,9 +17,6 @@ var removeScript = newScript(removeSource)
 // removeStep is how many keys one script looks at, about a millisecond's worth: nobody else waits for longer.
 const removeStep = "1000"
 
-// Prefix is what all keys of the webhook namespace/name begin with.
-func Prefix(namespace, name string) string { return "hmw:{" + namespace + "/" + name + "}:" }
-
 // RemoveKeys removes every key of the webhook and returns how many there were. No receiver of the webhook may run any more: it
 // would create some of them again. Its work grows with all keys of that Redis. After an error the same call is right.
 func (s *Store) RemoveKeys(ctx context.Context) (int64, error) {

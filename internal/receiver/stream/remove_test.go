@@ -6,7 +6,7 @@ import (
 	"testing"
 
 	"heymarket.dev/operator/internal/contract"
-	"heymarket.dev/operator/internal/receiver/event"
+	"heymarket.dev/operator/internal/receiver/delivery"
 	"heymarket.dev/operator/internal/receiver/redistest"
 	"heymarket.dev/operator/internal/receiver/stream"
 )
@@ -16,7 +16,7 @@ func TestRemove(t *testing.T) {
 	t.Parallel()
 	redis := redistest.Start(t)
 	s := connect(t, redis, "a")
-	q := s.Queue(target, event.General, ordered)
+	q := s.Queue(target, delivery.General, ordered)
 	for n := range 5 {
 		say(t, s, "1", n)
 	}

@@ -22,6 +22,7 @@ import (
 
 	"heymarket.dev/operator/internal/contract"
 	"heymarket.dev/operator/internal/receiver/address"
+	"heymarket.dev/operator/internal/receiver/delivery"
 	"heymarket.dev/operator/internal/receiver/event"
 )
 
@@ -73,7 +74,7 @@ type connection struct{ rueidis.Client }
 // New returns a Store for the webhook namespace/name that is not connected yet. The consumer's name must be unique among
 // all receivers that ever serve this webhook at the same time.
 func New(namespace, name, consumer string) *Store {
-	return &Store{prefix: Prefix(namespace, name), consumer: consumer, doubted: make(chan struct{}, 1)}
+	return &Store{prefix: contract.RedisPrefix(namespace, name), consumer: consumer, doubted: make(chan struct{}, 1)}
 }
 
 // Connect dials the Redis at url, checks that it answers, and uses it from then on in place of an earlier one. On an
@@ -234,7 +235,7 @@ func (s *Store) Append(ctx context.Context, id event.Identity, e event.Event, ta
 		memory = marker // a key of the webhook, or a cluster refuses the script
 	}
 	keys := append(keyRoom[:0], marker, memory, s.bytesKey())
-	lane := event.LaneOf(e.Type)
+	lane := delivery.LaneOf(e.Type)
 	for _, t := range targets {
 		keys = append(keys, s.queueKey(t, lane), s.accountKey(t))
 	}
@@ -287,12 +288,12 @@ func (s *Store) MaxMemory() int64 { return s.maxMemory.Load() }
 
 func milliseconds(d time.Duration) string { return strconv.FormatInt(d.Milliseconds(), 10) }
 
-func (s *Store) queueKey(target string, lane event.Lane) string {
+func (s *Store) queueKey(target string, lane delivery.Lane) string {
 	return s.prefix + "q:" + target + ":" + string(lane)
 }
 
 // laneKeys are the keys that the scripts of one target and lane share, in their order.
-func (s *Store) laneKeys(target string, lane event.Lane) []string {
+func (s *Store) laneKeys(target string, lane delivery.Lane) []string {
 	suffix := target + ":" + string(lane)
 	return []string{s.queueKey(target, lane), s.prefix + "r:" + suffix, s.prefix + "h:" + suffix, s.prefix + "p:" + suffix}
 }

@@ -11,6 +11,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"heymarket.dev/operator/internal/receiver/delivery"
 	"heymarket.dev/operator/internal/receiver/event"
 	"heymarket.dev/operator/internal/receiver/redistest"
 	"heymarket.dev/operator/internal/receiver/stream"
@@ -56,7 +57,7 @@ func appendTo(t *testing.T, s *stream.Store, n int, targets ...string) {
 	}
 }
 
-func take(t *testing.T, q *stream.Queue, limit int, lease time.Duration) []event.Lease {
+func take(t *testing.T, q *stream.Queue, limit int, lease time.Duration) []delivery.Lease {
 	t.Helper()
 	leases, _, err := q.Take(t.Context(), limit, anyBytes, lease)
 	if err != nil {
@@ -66,7 +67,7 @@ func take(t *testing.T, q *stream.Queue, limit int, lease time.Duration) []event
 }
 
 // takeEventually takes until something comes: for what depends on the clock of Redis.
-func takeEventually(t *testing.T, q *stream.Queue, lease time.Duration) event.Lease {
+func takeEventually(t *testing.T, q *stream.Queue, lease time.Duration) delivery.Lease {
 	t.Helper()
 	for deadline := time.Now().Add(5 * time.Second); time.Now().Before(deadline); {
 		if leases := take(t, q, 1, lease); len(leases) == 1 {
@@ -75,7 +76,7 @@ func takeEventually(t *testing.T, q *stream.Queue, lease time.Duration) event.Le
 		time.Sleep(5 * time.Millisecond)
 	}
 	t.Fatal("nothing came within five seconds")
-	return event.Lease{}
+	return delivery.Lease{}
 }
 
 // backlog is what waits for a target, and what it has given up.
@@ -101,11 +102,11 @@ func TestAppendStoresOnceForEveryTarget(t *testing.T) {
 		}
 	}
 	for _, name := range []string{target, "audit"} {
-		got := take(t, s.Queue(name, event.General, unordered), 10, 0)
+		got := take(t, s.Queue(name, delivery.General, unordered), 10, 0)
 		if len(got) != 1 {
 			t.Fatalf("%s: took %d events, want 1", name, len(got))
 		}
-		want := event.Lease{Event: e, Attempt: 1, Entry: got[0].Entry, Bytes: got[0].Bytes}
+		want := delivery.Lease{Event: e, Attempt: 1, Entry: got[0].Entry, Bytes: got[0].Bytes}
 		if diff := cmp.Diff(want, got[0]); diff != "" {
 			t.Errorf("%s: lease (-want +got):\n%s", name, diff)
 		}
@@ -168,7 +169,7 @@ func TestAppendThatFailsHalfwayIsNoDuplicateLater(t *testing.T) {
 	if got, err := s.Append(t.Context(), key, e, []string{target, "audit"}, limits); err != nil || got.Judgement != event.New {
 		t.Fatalf("after repair: Append = %v, %v; want Stored", got, err)
 	}
-	if got := take(t, s.Queue("audit", event.General, unordered), 10, 0); len(got) != 1 {
+	if got := take(t, s.Queue("audit", delivery.General, unordered), 10, 0); len(got) != 1 {
 		t.Errorf("audit got %d events, want 1", len(got))
 	}
 }
@@ -197,7 +198,7 @@ func TestConsentTravelsInALaneOfItsOwn(t *testing.T) {
 	if _, err := s.Append(t.Context(), key, e, []string{target}, limits); err != nil {
 		t.Fatal(err)
 	}
-	got := take(t, s.Queue(target, event.Consent, unordered), 10, 0)
+	got := take(t, s.Queue(target, delivery.Consent, unordered), 10, 0)
 	if len(got) != 1 || got[0].Type != event.TargetOptOut {
 		t.Fatalf("the consent lane held %v", got)
 	}
@@ -207,7 +208,7 @@ func TestConsentTravelsInALaneOfItsOwn(t *testing.T) {
 func TestDoneLeavesNothingBehind(t *testing.T) {
 	t.Parallel()
 	s := connect(t, redistest.Start(t), "a")
-	q := s.Queue(target, event.General, unordered)
+	q := s.Queue(target, delivery.General, unordered)
 	for n := range 20 {
 		appendTo(t, s, n, target)
 	}
@@ -224,7 +225,7 @@ func TestDoneLeavesNothingBehind(t *testing.T) {
 func TestLaterComesBackWithItsAttempt(t *testing.T) {
 	t.Parallel()
 	s := connect(t, redistest.Start(t), "a")
-	q := s.Queue(target, event.General, unordered)
+	q := s.Queue(target, delivery.General, unordered)
 	appendTo(t, s, 1, target)
 	l := take(t, q, 1, 0)[0]
 	if ok, err := q.Later(t.Context(), l, 2, time.Hour); err != nil || !ok {
@@ -251,11 +252,11 @@ func TestDeadMovesToTheDeadLetters(t *testing.T) {
 	t.Parallel()
 	r := redistest.Start(t)
 	s := connect(t, r, "a")
-	q := s.Queue(target, event.General, unordered)
+	q := s.Queue(target, delivery.General, unordered)
 	appendTo(t, s, 1, target)
 	l := take(t, q, 1, 0)[0]
 	for i, want := range []bool{true, false} {
-		ok, err := q.Dead(t.Context(), l, event.Outcome{Status: 422, Excerpt: "no such inbox"}, "the target refused it with 422")
+		ok, err := q.Dead(t.Context(), l, delivery.Outcome{Status: 422, Excerpt: "no such inbox"}, "the target refused it with 422")
 		if err != nil || ok != want {
 			t.Fatalf("Dead, call %d = %v, %v; want %v", i, ok, err, want)
 		}
@@ -274,9 +275,9 @@ func TestWhatADeadConsumerHeldComesBack(t *testing.T) {
 	r := redistest.Start(t)
 	crashed, alive := connect(t, r, "crashed"), connect(t, r, "alive")
 	appendTo(t, crashed, 1, target)
-	held := take(t, crashed.Queue(target, event.General, unordered), 1, 0)[0]
+	held := take(t, crashed.Queue(target, delivery.General, unordered), 1, 0)[0]
 
-	q := alive.Queue(target, event.General, unordered)
+	q := alive.Queue(target, delivery.General, unordered)
 	if got := take(t, q, 1, time.Hour); len(got) != 0 {
 		t.Fatalf("took over %v before the lease was over", got)
 	}
@@ -285,11 +286,11 @@ func TestWhatADeadConsumerHeldComesBack(t *testing.T) {
 		t.Errorf("took over %s, attempt %d; want %s, attempt 2: the crashed attempt counts", l.ID, l.Attempt, held.ID)
 	}
 	// The one that was thought dead wakes up. It may say that the event is delivered, but not send it back or bury it.
-	late := crashed.Queue(target, event.General, unordered)
+	late := crashed.Queue(target, delivery.General, unordered)
 	if ok, err := late.Later(t.Context(), held, 2, 0); err != nil || ok {
 		t.Errorf("Later by the former holder = %v, %v; want false", ok, err)
 	}
-	if ok, err := late.Dead(t.Context(), held, event.Outcome{}, ""); err != nil || ok {
+	if ok, err := late.Dead(t.Context(), held, delivery.Outcome{}, ""); err != nil || ok {
 		t.Errorf("Dead by the former holder = %v, %v; want false", ok, err)
 	}
 	if ok, err := late.Done(t.Context(), held); err != nil || !ok {
@@ -305,7 +306,7 @@ func TestAGroupThatIsGoneIsMadeAgain(t *testing.T) {
 	t.Parallel()
 	r := redistest.Start(t)
 	s := connect(t, r, "a")
-	q := s.Queue(target, event.General, unordered)
+	q := s.Queue(target, delivery.General, unordered)
 	for n := range 3 {
 		appendTo(t, s, n, target)
 	}
@@ -324,7 +325,7 @@ func TestNothingIsLostWhenRedisCrashes(t *testing.T) {
 	t.Parallel()
 	r := redistest.Start(t)
 	s := connect(t, r, "a")
-	q := s.Queue(target, event.General, unordered)
+	q := s.Queue(target, delivery.General, unordered)
 	for n := range 10 {
 		appendTo(t, s, n, target)
 	}
@@ -362,12 +363,12 @@ func TestTidyRemovesOnlyWhoHoldsNothing(t *testing.T) {
 	idle, holding, me := connect(t, r, "idle"), connect(t, r, "holding"), connect(t, r, "me")
 	appendTo(t, me, 1, target)
 	appendTo(t, me, 2, target)
-	first := idle.Queue(target, event.General, unordered)
+	first := idle.Queue(target, delivery.General, unordered)
 	if _, err := first.Done(t.Context(), take(t, first, 1, 0)[0]); err != nil {
 		t.Fatal(err)
 	}
-	take(t, holding.Queue(target, event.General, unordered), 1, 0)
-	q := me.Queue(target, event.General, unordered)
+	take(t, holding.Queue(target, delivery.General, unordered), 1, 0)
+	q := me.Queue(target, delivery.General, unordered)
 	consumers := func() string {
 		return r.MustDo("XINFO", "CONSUMERS", "hmw:{staging/support}:q:crm:general", "receivers")
 	}
@@ -437,7 +438,7 @@ func TestALeaseIsExtendedByItsHolderAlone(t *testing.T) {
 	r := redistest.Start(t)
 	slow, other := connect(t, r, "slow"), connect(t, r, "other")
 	appendTo(t, slow, 1, target)
-	q, rival := slow.Queue(target, event.General, unordered), other.Queue(target, event.General, unordered)
+	q, rival := slow.Queue(target, delivery.General, unordered), other.Queue(target, delivery.General, unordered)
 	held := take(t, q, 1, 0)[0]
 	const long = time.Second // enough for a slow machine to extend in time
 	for end := time.Now().Add(2 * long); time.Now().Before(end); time.Sleep(long / 50) {
@@ -468,7 +469,7 @@ func TestALeaseIsExtendedByItsHolderAlone(t *testing.T) {
 func TestTakeIsBoundedInBytes(t *testing.T) {
 	t.Parallel()
 	s := connect(t, redistest.Start(t, "--appendonly", "no"), "a")
-	q := s.Queue(target, event.General, unordered)
+	q := s.Queue(target, delivery.General, unordered)
 	const size = 100_000
 	for n := range 9 {
 		key, e := newEvent(n)

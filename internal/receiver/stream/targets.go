@@ -10,7 +10,7 @@ import (
 	"github.com/redis/rueidis"
 )
 
-//go:embed targets.lua
+//go:embed expire_targets.lua
 var targetsSource string
 
 var targetsScript = newScript(attemptSource + bytesSource + targetsSource)

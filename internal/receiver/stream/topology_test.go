@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"heymarket.dev/operator/internal/receiver/delivery"
 	"heymarket.dev/operator/internal/receiver/event"
 	"heymarket.dev/operator/internal/receiver/redistest"
 	"heymarket.dev/operator/internal/receiver/stream"
@@ -14,7 +15,7 @@ import (
 // conform runs an event's whole life, and everything else that a Store does, against whatever it is connected to.
 func conform(t *testing.T, s *stream.Store) {
 	t.Helper()
-	q := s.Queue(target, event.General, ordered)
+	q := s.Queue(target, delivery.General, ordered)
 	say(t, s, "1", 0)
 	say(t, s, "1", 1)
 	l := wantTaken(t, q, "1/0")[0]
@@ -31,10 +32,10 @@ func conform(t *testing.T, s *stream.Store) {
 		t.Fatalf("Later = %v, %v", ok, err)
 	}
 	again := takeEventually(t, q, time.Minute)
-	if ok, err := q.Dead(t.Context(), again, event.Outcome{Status: 400}, "no"); err != nil || !ok {
+	if ok, err := q.Dead(t.Context(), again, delivery.Outcome{Status: 400}, "no"); err != nil || !ok {
 		t.Fatalf("Dead = %v, %v", ok, err)
 	}
-	all := event.DeadLetterFilter{}
+	all := delivery.DeadLetterFilter{}
 	letters, err := s.ListDeadLetters(t.Context(), target, all, 10)
 	if err != nil || len(letters) != 1 {
 		t.Fatalf("ListDeadLetters = %v, %v", letters, err)
@@ -226,7 +227,7 @@ func TestAnACLFencesOneNamespaceFromAnother(t *testing.T) {
 	if _, err := other.Append(t.Context(), key, e, []string{target}, limits); !errors.Is(err, stream.ErrUnavailable) || !strings.Contains(err.Error(), "NOPERM") {
 		t.Errorf("Append into another namespace = %v; want NOPERM", err)
 	}
-	if _, err := other.ListDeadLetters(t.Context(), target, event.DeadLetterFilter{}, 1); err == nil {
+	if _, err := other.ListDeadLetters(t.Context(), target, delivery.DeadLetterFilter{}, 1); err == nil {
 		t.Error("the dead letters of another namespace can be read")
 	}
 }

@@ -13,7 +13,7 @@ import (
 	"testing"
 	"time"
 
-	"heymarket.dev/operator/internal/receiver/event"
+	"heymarket.dev/operator/internal/receiver/delivery"
 )
 
 // raw is a server that speaks for itself once it has read a request. Its connections stay open until the test ends.
@@ -231,7 +231,7 @@ func TestADeadHTTP2ConnectionIsLeft(t *testing.T) {
 	f := &firewall{}
 	target := to(t, server.URL, within(2*time.Second), trusting(server.Certificate()))
 	target.transport.DialContext = f.dial
-	send := func() event.Outcome { return target.Send(t.Context(), sample, 1) }
+	send := func() delivery.Outcome { return target.Send(t.Context(), sample, 1) }
 	if out := send(); !out.Delivered() {
 		t.Fatalf("outcome %+v", out)
 	}

@@ -10,20 +10,8 @@ import (
 
 	cloudevents "github.com/cloudevents/sdk-go/v2/event"
 
+	"heymarket.dev/operator/internal/contract"
 	"heymarket.dev/operator/internal/receiver/event"
-)
-
-// Format is how an event is put on the wire. The zero value is Heymarket.
-type Format string
-
-// The formats; the values are those of the configuration.
-const (
-	// Heymarket is the body as it came, less the token.
-	Heymarket Format = "Heymarket"
-	// CloudEvents is the HTTP binary content mode of CloudEvents 1.0: the same body, attributes in headers.
-	CloudEvents Format = "CloudEvents"
-	// CloudEventsStructured is the JSON structured content mode: the same body as the member "data" of one JSON object.
-	CloudEventsStructured Format = "CloudEventsStructured"
 )
 
 // Headers of CloudEvents' binary mode, and of Standard Webhooks' signatures.
@@ -56,16 +44,16 @@ func Source(namespace, name string) string { return "/heymarket/" + namespace + 
 func (t *Target) encode(e event.Event, header http.Header) (body []byte, err error) {
 	header["Content-Type"] = []string{mediaTypeJSON}
 	switch t.format {
-	case CloudEvents:
+	case contract.FormatCloudEvents:
 		header[headerSpecVersion] = []string{cloudevents.CloudEventsVersionV1}
 		header[headerCloudID] = []string{e.ID}
 		header[headerSource] = []string{t.source}
 		header[headerCloudType] = []string{typePrefix + e.Type}
 		header[headerTime] = []string{e.AcceptedAt.UTC().Format(time.RFC3339Nano)}
-	case CloudEventsStructured:
+	case contract.FormatCloudEventsStructured:
 		header["Content-Type"] = []string{mediaTypeStructured}
 		return t.structured(e)
-	case Heymarket:
+	case contract.FormatHeymarket:
 	}
 	return e.Body, nil
 }

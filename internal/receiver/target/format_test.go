@@ -18,7 +18,9 @@ import (
 	cloudevents "github.com/cloudevents/sdk-go/v2/event"
 	"github.com/google/go-cmp/cmp"
 
+	"heymarket.dev/operator/internal/contract"
 	"heymarket.dev/operator/internal/receiver/config"
+	"heymarket.dev/operator/internal/receiver/delivery"
 	"heymarket.dev/operator/internal/receiver/event"
 	"heymarket.dev/operator/internal/receiver/target"
 )
@@ -58,7 +60,7 @@ func send(t *testing.T, o target.Options) received {
 	return got
 }
 
-func sendTo(t *testing.T, o target.Options) event.Outcome {
+func sendTo(t *testing.T, o target.Options) delivery.Outcome {
 	t.Helper()
 	o.Timeout, o.MaxInFlight, o.UserAgent = 5*time.Second, 1, "heymarket-operator/test"
 	o.Source, o.Addresses.AllowLoopback = target.Source("staging", "support"), true
@@ -70,7 +72,7 @@ func sendTo(t *testing.T, o target.Options) event.Outcome {
 func TestTraceContextTravels(t *testing.T) {
 	t.Parallel()
 	e := anEvent()
-	for _, f := range []target.Format{target.Heymarket, target.CloudEvents, target.CloudEventsStructured} {
+	for _, f := range contract.Formats() {
 		got := send(t, target.Options{Format: f}).header
 		want := [3]string{e.Trace, e.TraceState, e.Baggage}
 		if travelled := [3]string{got.Get("traceparent"), got.Get("tracestate"), got.Get("baggage")}; travelled != want {
@@ -79,21 +81,9 @@ func TestTraceContextTravels(t *testing.T) {
 	}
 }
 
-func TestFormatsAreThoseOfTheConfiguration(t *testing.T) {
-	t.Parallel()
-	for got, want := range map[target.Format]config.Format{
-		target.Heymarket: config.FormatHeymarket, target.CloudEvents: config.FormatCloudEvents,
-		target.CloudEventsStructured: config.FormatCloudEventsStructured,
-	} {
-		if string(got) != string(want) {
-			t.Errorf("%q is %q in the configuration", got, want)
-		}
-	}
-}
-
 func TestHeymarketFormat(t *testing.T) {
 	t.Parallel()
-	for _, format := range []target.Format{"", target.Heymarket} {
+	for _, format := range []contract.Format{"", contract.FormatHeymarket} {
 		got := send(t, target.Options{Format: format})
 		if string(got.body) != awkward {
 			t.Errorf("body = %s; want what was accepted, byte for byte", got.body)
@@ -109,7 +99,7 @@ func TestHeymarketFormat(t *testing.T) {
 
 func TestCloudEventsBinary(t *testing.T) {
 	t.Parallel()
-	got := send(t, target.Options{Format: target.CloudEvents})
+	got := send(t, target.Options{Format: contract.FormatCloudEvents})
 	if string(got.body) != awkward {
 		t.Errorf("body = %s; want what was accepted, byte for byte", got.body)
 	}
@@ -122,7 +112,7 @@ func TestCloudEventsBinary(t *testing.T) {
 
 func TestCloudEventsStructured(t *testing.T) {
 	t.Parallel()
-	got := send(t, target.Options{Format: target.CloudEventsStructured})
+	got := send(t, target.Options{Format: contract.FormatCloudEventsStructured})
 	wantHeaders(t, got.header, map[string]string{"Content-Type": "application/cloudevents+json", "ce-id": ""})
 	if !bytes.Contains(got.body, []byte(`"data":`+awkward)) {
 		t.Errorf("body = %s; want the accepted body in it, byte for byte", got.body)
@@ -150,7 +140,7 @@ func TestSignaturesVerify(t *testing.T) {
 	t.Parallel()
 	current := "whsec_" + "MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 	previous := "C2FVsBQIhrscChlQIMV+b5sSYspob7oD"
-	for _, format := range []target.Format{target.Heymarket, target.CloudEvents, target.CloudEventsStructured} {
+	for _, format := range contract.Formats() {
 		got := send(t, target.Options{Format: format, SigningKeys: [][]byte{parseKey(t, current), parseKey(t, previous)}})
 		for _, secret := range []string{current, previous} {
 			if want := signature(t, secret, got); !slices.Contains(strings.Fields(got.header.Get("Webhook-Signature")), want) {
@@ -191,7 +181,7 @@ func TestHeadersNeverOverrideOurs(t *testing.T) {
 		"Content-Type": {"mine"}, "Heymarket-Attempt": {"mine"}, "Traceparent": {"mine"}, "Ce-Id": {"mine"},
 	}
 	before := given.Clone()
-	got := send(t, target.Options{Headers: given, Format: target.CloudEvents, SigningKeys: [][]byte{bytes.Repeat([]byte{1}, 24)}})
+	got := send(t, target.Options{Headers: given, Format: contract.FormatCloudEvents, SigningKeys: [][]byte{bytes.Repeat([]byte{1}, 24)}})
 	wantHeaders(t, got.header, map[string]string{"Authorization": "Bearer abc"})
 	for name, values := range got.header {
 		if strings.Contains(strings.Join(values, ""), "mine") {

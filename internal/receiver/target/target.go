@@ -17,6 +17,7 @@ import (
 
 	"heymarket.dev/operator/internal/contract"
 	"heymarket.dev/operator/internal/receiver/address"
+	"heymarket.dev/operator/internal/receiver/delivery"
 	"heymarket.dev/operator/internal/receiver/event"
 )
 
@@ -65,7 +66,7 @@ type Options struct {
 	// UserAgent names this receiver and its version.
 	UserAgent string
 	// Format is how an event is put on the wire.
-	Format Format
+	Format contract.Format
 	// Source identifies the webhook in CloudEvents, see Source. The formats of CloudEvents need it.
 	Source string
 	// SigningKeys sign every attempt by Standard Webhooks, a signature a key. None: unsigned.
@@ -83,7 +84,7 @@ type Target struct {
 	// request is what each attempt is a copy of; nil: the URL is no URL.
 	request *http.Request
 	timeout time.Duration
-	format  Format
+	format  contract.Format
 	source  string
 	keys    [][]byte
 	headers http.Header
@@ -130,14 +131,14 @@ func (o Options) dialer() *net.Dialer {
 }
 
 // Send makes one attempt. It returns when the answer is read, when the timeout is over, or when ctx ends.
-func (t *Target) Send(ctx context.Context, e event.Event, attempt int) event.Outcome {
+func (t *Target) Send(ctx context.Context, e event.Event, attempt int) delivery.Outcome {
 	ctx, cancel := context.WithTimeout(ctx, t.timeout)
 	defer cancel()
 	header := make(http.Header, len(t.headers)+12)
 	maps.Copy(header, t.headers)
 	body, err := t.encode(e, header)
 	if err != nil {
-		return event.Outcome{Err: errors.New("the event cannot be put into the target's format")}
+		return delivery.Outcome{Err: errors.New("the event cannot be put into the target's format")}
 	}
 	now := time.Now().Unix()
 	header[HeaderID] = []string{e.ID}
@@ -153,7 +154,7 @@ func (t *Target) Send(ctx context.Context, e event.Event, attempt int) event.Out
 		header[HeaderSignature] = []string{sign(t.keys, e.ID, now, body)}
 	}
 	if t.request == nil {
-		return event.Outcome{Err: errors.New("the target's URL cannot be requested")}
+		return delivery.Outcome{Err: errors.New("the target's URL cannot be requested")}
 	}
 	req := t.request.WithContext(ctx)
 	req.Header = header
@@ -168,13 +169,13 @@ func (t *Target) Send(ctx context.Context, e event.Event, attempt int) event.Out
 		if isTimeout(err) {
 			t.abandon(transport)
 		}
-		return event.Outcome{Err: explain(err), Class: classify(err)}
+		return delivery.Outcome{Err: explain(err), Class: classify(err)}
 	}
 	if resp.StatusCode == http.StatusSwitchingProtocols {
 		_ = resp.Body.Close() // It is the bare connection, whose reads no context ends.
-		return event.Outcome{Err: errors.New("the target switched protocols (101) instead of answering; its URL may be that of a WebSocket")}
+		return delivery.Outcome{Err: errors.New("the target switched protocols (101) instead of answering; its URL may be that of a WebSocket")}
 	}
-	out := event.Outcome{Status: resp.StatusCode, RetryAfter: retryAfter(resp.Header.Get("Retry-After"), time.Now())}
+	out := delivery.Outcome{Status: resp.StatusCode, RetryAfter: retryAfter(resp.Header.Get("Retry-After"), time.Now())}
 	excerpt := drain(resp, cancel)
 	if !out.Delivered() {
 		out.Excerpt = string(excerpt)

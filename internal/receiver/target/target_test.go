@@ -20,6 +20,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"heymarket.dev/operator/internal/receiver/address"
+	"heymarket.dev/operator/internal/receiver/delivery"
 	"heymarket.dev/operator/internal/receiver/event"
 )
 
@@ -65,27 +66,27 @@ func TestSendStatuses(t *testing.T) {
 		status  int
 		headers map[string]string
 		answer  string
-		want    event.Outcome
+		want    delivery.Outcome
 	}{
-		{status: 200, answer: "thank you", want: event.Outcome{Status: 200}},
-		{status: 201, want: event.Outcome{Status: 201}},
-		{status: 204, want: event.Outcome{Status: 204}},
-		{status: 299, answer: "odd", want: event.Outcome{Status: 299}},
-		{status: 301, headers: map[string]string{"Location": other.URL}, want: event.Outcome{Status: 301}},
-		{status: 302, headers: map[string]string{"Location": other.URL}, want: event.Outcome{Status: 302}},
-		{status: 302, headers: map[string]string{"Location": "http://[" + canary}, want: event.Outcome{Status: 302}},
-		{status: 302, want: event.Outcome{Status: 302}},
-		{status: 303, headers: map[string]string{"Location": other.URL}, want: event.Outcome{Status: 303}},
-		{status: 307, headers: map[string]string{"Location": other.URL}, want: event.Outcome{Status: 307}},
-		{status: 308, headers: map[string]string{"Location": "/elsewhere"}, want: event.Outcome{Status: 308}},
-		{status: 304, want: event.Outcome{Status: 304}},
-		{status: 400, answer: "no", want: event.Outcome{Status: 400, Excerpt: "no"}},
-		{status: 401, headers: map[string]string{"WWW-Authenticate": "Basic"}, want: event.Outcome{Status: 401}},
-		{status: 410, want: event.Outcome{Status: 410}},
-		{status: 429, headers: map[string]string{"Retry-After": "7"}, answer: "slow", want: event.Outcome{Status: 429, RetryAfter: 7 * time.Second, Excerpt: "slow"}},
-		{status: 500, answer: strings.Repeat("x", 5000), want: event.Outcome{Status: 500, Excerpt: strings.Repeat("x", 256)}},
-		{status: 503, headers: map[string]string{"Retry-After": "soon"}, want: event.Outcome{Status: 503}},
-		{status: 599, want: event.Outcome{Status: 599}},
+		{status: 200, answer: "thank you", want: delivery.Outcome{Status: 200}},
+		{status: 201, want: delivery.Outcome{Status: 201}},
+		{status: 204, want: delivery.Outcome{Status: 204}},
+		{status: 299, answer: "odd", want: delivery.Outcome{Status: 299}},
+		{status: 301, headers: map[string]string{"Location": other.URL}, want: delivery.Outcome{Status: 301}},
+		{status: 302, headers: map[string]string{"Location": other.URL}, want: delivery.Outcome{Status: 302}},
+		{status: 302, headers: map[string]string{"Location": "http://[" + canary}, want: delivery.Outcome{Status: 302}},
+		{status: 302, want: delivery.Outcome{Status: 302}},
+		{status: 303, headers: map[string]string{"Location": other.URL}, want: delivery.Outcome{Status: 303}},
+		{status: 307, headers: map[string]string{"Location": other.URL}, want: delivery.Outcome{Status: 307}},
+		{status: 308, headers: map[string]string{"Location": "/elsewhere"}, want: delivery.Outcome{Status: 308}},
+		{status: 304, want: delivery.Outcome{Status: 304}},
+		{status: 400, answer: "no", want: delivery.Outcome{Status: 400, Excerpt: "no"}},
+		{status: 401, headers: map[string]string{"WWW-Authenticate": "Basic"}, want: delivery.Outcome{Status: 401}},
+		{status: 410, want: delivery.Outcome{Status: 410}},
+		{status: 429, headers: map[string]string{"Retry-After": "7"}, answer: "slow", want: delivery.Outcome{Status: 429, RetryAfter: 7 * time.Second, Excerpt: "slow"}},
+		{status: 500, answer: strings.Repeat("x", 5000), want: delivery.Outcome{Status: 500, Excerpt: strings.Repeat("x", 256)}},
+		{status: 503, headers: map[string]string{"Retry-After": "soon"}, want: delivery.Outcome{Status: 503}},
+		{status: 599, want: delivery.Outcome{Status: 599}},
 	} {
 		t.Run(fmt.Sprint(tc.status, tc.headers), func(t *testing.T) {
 			t.Parallel()
@@ -231,7 +232,7 @@ func TestSendFails(t *testing.T) {
 	})
 }
 
-func checkFailure(t *testing.T, out event.Outcome, want string) {
+func checkFailure(t *testing.T, out delivery.Outcome, want string) {
 	t.Helper()
 	if out.Err == nil || out.Status != 0 || out.Excerpt != "" || out.Delivered() {
 		t.Fatalf("outcome %+v, want an error", out)
@@ -287,7 +288,7 @@ func TestTimeout(t *testing.T) {
 		})
 		server.Start()
 		got := to(t, server.URL, within(50*time.Millisecond)).Send(t.Context(), sample, 1)
-		if diff := cmp.Diff(event.Outcome{Status: 500, Excerpt: "slo"}, got); diff != "" { // the status decides
+		if diff := cmp.Diff(delivery.Outcome{Status: 500, Excerpt: "slo"}, got); diff != "" { // the status decides
 			t.Errorf("outcome (-want +got):\n%s", diff)
 		}
 	})

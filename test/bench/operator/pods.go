@@ -37,7 +37,7 @@ type pods struct {
 
 func startPods(ctx context.Context) (*pods, error) {
 	p := &pods{status: map[netip.Addr][]byte{}}
-	listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", fmt.Sprintf("0.0.0.0:%d", desired.OpsPort)) //nolint:gosec // Every interface of a namespace that has only loopback.
+	listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", fmt.Sprintf("0.0.0.0:%d", contract.OperationsPort)) //nolint:gosec // Every interface of a namespace that has only loopback.
 	if err != nil {
 		return nil, err
 	}
@@ -65,7 +65,7 @@ func (p *pods) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 // run brings up two Pods of every resource and an address of its Ingress: three writes each.
 func (p *pods) run(ctx context.Context, c *cluster, hooks []*v1alpha1.HeymarketWebhook) error {
 	var secrets corev1.SecretList
-	if err := c.admin.List(ctx, &secrets, client.MatchingLabels{desired.LabelManagedBy: desired.ManagedByValue}); err != nil {
+	if err := c.admin.List(ctx, &secrets, client.MatchingLabels{contract.LabelManagedBy: contract.ManagedByValue}); err != nil {
 		return err
 	}
 	digests := map[types.NamespacedName]string{}
@@ -75,7 +75,7 @@ func (p *pods) run(ctx context.Context, c *cluster, hooks []*v1alpha1.HeymarketW
 		}
 	}
 	return each(ctx, len(hooks), func(ctx context.Context, i int) error {
-		key := types.NamespacedName{Namespace: hooks[i].Namespace, Name: desired.ReceiverName(hooks[i].Name)}
+		key := types.NamespacedName{Namespace: hooks[i].Namespace, Name: contract.ReceiverName(hooks[i].Name)}
 		var addresses []string
 		for a := range 2 {
 			n := i*2 + a
@@ -105,7 +105,7 @@ func (c *cluster) serve(ctx context.Context, hook string, key types.NamespacedNa
 		ObjectMeta: metav1.ObjectMeta{
 			Namespace: key.Namespace, Name: key.Name + "-x7k2p",
 			Labels: map[string]string{
-				discoveryv1.LabelServiceName: key.Name, desired.LabelManagedBy: desired.ManagedByValue, desired.LabelInstance: hook,
+				discoveryv1.LabelServiceName: key.Name, contract.LabelManagedBy: contract.ManagedByValue, contract.LabelInstance: hook,
 			},
 			OwnerReferences: []metav1.OwnerReference{*metav1.NewControllerRef(service, corev1.SchemeGroupVersion.WithKind("Service"))},
 		},

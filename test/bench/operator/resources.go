@@ -14,6 +14,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"heymarket.dev/operator/api/v1alpha1"
+	"heymarket.dev/operator/internal/contract"
 	"heymarket.dev/operator/internal/controller/desired"
 )
 
@@ -129,7 +130,7 @@ func controls(hooks []*v1alpha1.HeymarketWebhook) ([]creation, error) {
 			}
 			resource, _ := meta.UnsafeGuessKindToResource(child.GroupVersionKind)
 			// The operator must not take them for its own.
-			body = bytes.ReplaceAll(body, []byte(`"`+desired.ManagedByValue+`"`), []byte(`"somebody-else-here"`))
+			body = bytes.ReplaceAll(body, []byte(`"`+contract.ManagedByValue+`"`), []byte(`"somebody-else-here"`))
 			out = append(out, creation{kind: resource, namespace: h.Namespace, body: body})
 		}
 	}

@@ -21,6 +21,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"heymarket.dev/operator/api/v1alpha1"
+	"heymarket.dev/operator/internal/contract"
 	"heymarket.dev/operator/internal/controller"
 	"heymarket.dev/operator/internal/controller/desired"
 	"heymarket.dev/operator/test/support/fakecluster"
@@ -53,7 +54,7 @@ func newCluster(t *testing.T, cfg *rest.Config) *cluster {
 	if c.kinds, err = snapshot.Kinds(c.person.RESTMapper()); err != nil {
 		t.Fatal(err)
 	}
-	ours := cache.ByObject{Label: labels.SelectorFromSet(labels.Set{desired.LabelManagedBy: desired.ManagedByValue})}
+	ours := cache.ByObject{Label: labels.SelectorFromSet(labels.Set{contract.LabelManagedBy: contract.ManagedByValue})}
 	route, scaled := &metav1.PartialObjectMetadata{}, &metav1.PartialObjectMetadata{}
 	route.SetGroupVersionKind(desired.HTTPRouteKind)
 	scaled.SetGroupVersionKind(desired.ScaledObjectKind)
@@ -67,7 +68,7 @@ func newCluster(t *testing.T, cfg *rest.Config) *cluster {
 	c.watch(t, &v1alpha1.HeymarketWebhook{}, func(obj client.Object) { queue.Add(client.ObjectKeyFromObject(obj)) })
 	for _, obj := range []client.Object{&appsv1.Deployment{}, &networkingv1.Ingress{}, route, scaled} {
 		c.watch(t, obj, func(obj client.Object) {
-			queue.Add(client.ObjectKey{Namespace: obj.GetNamespace(), Name: obj.GetLabels()[desired.LabelInstance]})
+			queue.Add(client.ObjectKey{Namespace: obj.GetNamespace(), Name: obj.GetLabels()[contract.LabelInstance]})
 		})
 	}
 	ctx, stop := context.WithCancel(context.Background())

@@ -9,7 +9,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"heymarket.dev/operator/api/v1alpha1"
-	"heymarket.dev/operator/internal/controller/desired"
+	"heymarket.dev/operator/internal/contract"
 )
 
 const smallest = `
@@ -87,7 +87,7 @@ targets: [{name: crm, url: 'http://crm.example.com/in'}]
 		return p.update(ctx, smallest+`redis: {secretKeyRef: {name: redis, key: url}}`)
 	}},
 	{name: "children that people harm", before: smallest, act: func(ctx context.Context, p *play) error {
-		name := desired.ReceiverName(p.hook.Name)
+		name := contract.ReceiverName(p.hook.Name)
 		if err := p.person.Delete(ctx, &corev1.Service{ObjectMeta: metav1.ObjectMeta{Namespace: p.hook.Namespace, Name: name}}); err != nil {
 			return err
 		}

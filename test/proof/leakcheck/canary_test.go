@@ -17,6 +17,7 @@ import (
 	"testing"
 	"time"
 
+	"heymarket.dev/operator/internal/contract"
 	"heymarket.dev/operator/internal/receiver/config"
 	"heymarket.dev/operator/internal/receiver/redistest"
 	"heymarket.dev/operator/internal/testenv"
@@ -220,7 +221,7 @@ func newReceiver(t *testing.T, redis *redistest.Server, collector string) *recei
 		EventTypes: []string{"message_recieved"}, MaxBodyBytes: 4096, LogLevel: "debug",
 	}
 	for _, tgt := range []config.Target{
-		{Name: "takes", URL: answers(200), Format: config.FormatCloudEventsStructured},
+		{Name: "takes", URL: answers(200), Format: contract.FormatCloudEventsStructured},
 		{Name: "refuses", URL: answers(422)},
 		{Name: "redirects", URL: answers(307)},
 		{Name: "away", URL: "http://" + testenv.FreeAddress(t)},

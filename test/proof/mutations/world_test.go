@@ -24,6 +24,7 @@ import (
 
 	"heymarket.dev/operator/api/v1alpha1"
 	"heymarket.dev/operator/internal/apiservertest"
+	"heymarket.dev/operator/internal/contract"
 	"heymarket.dev/operator/internal/controller"
 	"heymarket.dev/operator/internal/controller/desired"
 	"heymarket.dev/operator/test/support/fakecluster"
@@ -285,7 +286,7 @@ func (w *world) scale(ctx context.Context, replicas int64) error {
 	d := &unstructured.Unstructured{}
 	d.SetGroupVersionKind(apischema.GroupVersionKind{Group: "apps", Version: "v1", Kind: "Deployment"})
 	d.SetNamespace(w.hook.Namespace)
-	d.SetName(desired.ReceiverName(w.hook.Name))
+	d.SetName(contract.ReceiverName(w.hook.Name))
 	err := w.person.SubResource("scale").Patch(ctx, d, client.RawPatch("application/merge-patch+json", []byte(patch)), client.FieldOwner("autoscaler"))
 	return client.IgnoreNotFound(err)
 }

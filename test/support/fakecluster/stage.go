@@ -57,7 +57,7 @@ func (s *Stage) Play(ctx context.Context, hook client.ObjectKey) error {
 }
 
 func receiver(hook client.ObjectKey) client.ObjectKey {
-	return client.ObjectKey{Namespace: hook.Namespace, Name: desired.ReceiverName(hook.Name)}
+	return client.ObjectKey{Namespace: hook.Namespace, Name: contract.ReceiverName(hook.Name)}
 }
 
 func (s *Stage) rollOut(ctx context.Context, hook client.ObjectKey) error {
@@ -167,7 +167,7 @@ func (s *Stage) Report(ctx context.Context, address netip.Addr) (contract.Status
 		return contract.Status{}, err
 	}
 	for _, t := range w.Spec.Targets {
-		report.Targets = append(report.Targets, contract.TargetStatus{Name: t.Name, Circuit: string(v1alpha1.CircuitClosed)})
+		report.Targets = append(report.Targets, contract.TargetStatus{Name: t.Name, Circuit: contract.CircuitClosed})
 	}
 	return report, nil
 }

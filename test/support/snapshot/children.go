@@ -23,6 +23,7 @@ import (
 	"sigs.k8s.io/yaml"
 
 	"heymarket.dev/operator/api/v1alpha1"
+	"heymarket.dev/operator/internal/contract"
 	"heymarket.dev/operator/internal/controller"
 	"heymarket.dev/operator/internal/controller/desired"
 	"heymarket.dev/operator/internal/testenv"
@@ -107,7 +108,7 @@ func Read(ctx context.Context, c client.Reader, kinds []schema.GroupVersionKind,
 		}
 	}
 	for _, obj := range s.Objects {
-		if obj.GetKind() == "Secret" && obj.GetName() == desired.ReceiverName(key.Name) {
+		if obj.GetKind() == "Secret" && obj.GetName() == contract.ReceiverName(key.Name) {
 			s.Paths = desired.ServedPaths(secretData(obj))
 		}
 	}
@@ -157,7 +158,7 @@ func isChild(obj *unstructured.Unstructured, hook string) bool {
 		}
 	}
 	l := obj.GetLabels()
-	return l[desired.LabelManagedBy] == desired.ManagedByValue && l[desired.LabelInstance] == hook
+	return l[contract.LabelManagedBy] == contract.ManagedByValue && l[contract.LabelInstance] == hook
 }
 
 // decoded turns the data of a Secret into text, and JSON in it into what it says, so that a difference can be read.

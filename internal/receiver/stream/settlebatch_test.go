@@ -9,7 +9,7 @@ import (
 	"testing"
 	"time"
 
-	"heymarket.dev/operator/internal/receiver/event"
+	"heymarket.dev/operator/internal/receiver/delivery"
 	"heymarket.dev/operator/internal/receiver/redistest"
 	"heymarket.dev/operator/internal/receiver/stream"
 )
@@ -35,7 +35,7 @@ func TestEventsThatAreDeliveredTogetherAreSettledTogether(t *testing.T) {
 	t.Parallel()
 	r := redistest.Start(t)
 	s := connect(t, r, "a")
-	q := s.Queue(target, event.General, unordered)
+	q := s.Queue(target, delivery.General, unordered)
 	const n = 300
 	for i := range n {
 		appendTo(t, s, i, target)
@@ -66,7 +66,7 @@ func TestWhoeverGivesUpWaitingToSettleDisturbsNobody(t *testing.T) {
 	t.Parallel()
 	r := redistest.Start(t)
 	s := connect(t, r, "a")
-	q := s.Queue(target, event.General, unordered)
+	q := s.Queue(target, delivery.General, unordered)
 	appendTo(t, s, 1, target)
 	appendTo(t, s, 2, target)
 	leases := take(t, q, 2, 0)

@@ -1,4 +1,6 @@
-package main
+// Package logs writes a receiver's log: lines are gathered, so that one for every request costs little, and one is made of each
+// request's report.
+package logs
 
 import (
 	"context"
@@ -16,8 +18,8 @@ const (
 	logBytes = 32 << 10
 )
 
-// logBuffer gathers lines and writes them together. Its methods may be called concurrently.
-type logBuffer struct {
+// buffer gathers lines and writes them together. Its methods may be called concurrently.
+type buffer struct {
 	out io.Writer
 
 	mu    sync.Mutex
@@ -30,15 +32,15 @@ type logBuffer struct {
 	written []byte        // the room of lines that have been written, for the next ones
 }
 
-func newLogBuffer(out io.Writer) *logBuffer {
-	b := &logBuffer{out: out, writing: make(chan struct{}, 1)}
+func newBuffer(out io.Writer) *buffer {
+	b := &buffer{out: out, writing: make(chan struct{}, 1)}
 	b.timer = time.AfterFunc(time.Hour, b.Flush)
 	b.timer.Stop()
 	return b
 }
 
 // Write keeps one line, which is written at the latest after logDelay. Where too many wait it waits for them to be written.
-func (b *logBuffer) Write(line []byte) (int, error) {
+func (b *buffer) Write(line []byte) (int, error) {
 	b.mu.Lock()
 	b.lines = append(b.lines, line...)
 	n := len(b.lines)
@@ -58,7 +60,7 @@ func (b *logBuffer) Write(line []byte) (int, error) {
 }
 
 // Flush writes what has been gathered.
-func (b *logBuffer) Flush() {
+func (b *buffer) Flush() {
 	b.writing <- struct{}{}
 	defer func() { <-b.writing }()
 	b.mu.Lock()
@@ -74,10 +76,17 @@ func (b *logBuffer) Flush() {
 	}
 }
 
+// New returns a logger that writes JSON to out, at the given level and above, and a function that writes what has been gathered.
+// Call it before the process ends.
+func New(out io.Writer, level slog.Leveler) (log *slog.Logger, flush func()) {
+	b := newBuffer(out)
+	return slog.New(promptHandler{slog.NewJSONHandler(b, &slog.HandlerOptions{Level: level}), b}), b.Flush
+}
+
 // promptHandler does not let errors wait in the buffer: the next thing may be the end of the process.
 type promptHandler struct {
 	slog.Handler
-	buffer *logBuffer
+	buffer *buffer
 }
 
 // Handle implements slog.Handler.

@@ -11,6 +11,8 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"heymarket.dev/operator/internal/contract"
+	"heymarket.dev/operator/internal/receiver/delivery"
 	"heymarket.dev/operator/internal/receiver/event"
 	"heymarket.dev/operator/internal/receiver/retry"
 )
@@ -20,10 +22,10 @@ var noon = time.Date(2026, 11, 21, 12, 0, 0, 0, time.UTC)
 // changes notes what a Gate says about its circuit.
 type changes []string
 
-func (c *changes) note(from, to Circuit) { *c = append(*c, fmt.Sprintf("%s>%s", from, to)) }
+func (c *changes) note(from, to contract.Circuit) { *c = append(*c, fmt.Sprintf("%s>%s", from, to)) }
 
 // breakCircuit makes a target fail until its circuit is open, and returns when that was.
-func breakCircuit(t *testing.T, g *Gate, o event.Outcome, now time.Time) time.Time {
+func breakCircuit(t *testing.T, g *Gate, o delivery.Outcome, now time.Time) time.Time {
 	t.Helper()
 	for range 1000 {
 		n, wait := g.Admit(1, now)
@@ -31,7 +33,7 @@ func breakCircuit(t *testing.T, g *Gate, o event.Outcome, now time.Time) time.Ti
 			now = now.Add(wait)
 			continue
 		}
-		if g.Report(o, now); g.Circuit() == Open {
+		if g.Report(o, now); g.Circuit() == contract.CircuitOpen {
 			return now
 		}
 	}
@@ -43,15 +45,15 @@ func TestGateOpensAndCloses(t *testing.T) {
 	t.Parallel()
 	var seen changes
 	g, now := NewGate(0, retry.Policy{}, seen.note), noon
-	failed := event.Outcome{Err: errors.New("refused")}
+	failed := delivery.Outcome{Err: errors.New("refused")}
 	for i := range holdAfter {
-		if n, _ := g.Admit(5, now); n != 5 || g.Circuit() != Closed {
+		if n, _ := g.Admit(5, now); n != 5 || g.Circuit() != contract.CircuitClosed {
 			t.Fatalf("after %d failures: %d admitted, %s", i, n, g.Circuit())
 		}
 		g.Report(failed, now)
 	}
 	attempts := holdAfter
-	for pause := shortestPause; g.Circuit() == Closed; pause *= 2 {
+	for pause := shortestPause; g.Circuit() == contract.CircuitClosed; pause *= 2 {
 		if n, wait := g.Admit(5, now); n != 0 || wait != pause {
 			t.Fatalf("while the target is held: %d admitted, ask again after %s, want %s", n, wait, pause)
 		}
@@ -90,8 +92,8 @@ func TestGateOpensAndCloses(t *testing.T) {
 	if n, _ := g.Admit(1, now); n != 1 {
 		t.Fatalf("a probe that was given back: %d admitted", n)
 	}
-	g.Report(event.Outcome{Status: 200}, now)
-	if n, _ := g.Admit(32, now); n != 32 || g.Circuit() != Closed {
+	g.Report(delivery.Outcome{Status: 200}, now)
+	if n, _ := g.Admit(32, now); n != 32 || g.Circuit() != contract.CircuitClosed {
 		t.Errorf("after a good answer: %d admitted, %s", n, g.Circuit())
 	}
 	if diff := cmp.Diff(changes{"Closed>Open", "Open>Closed"}, seen); diff != "" {
@@ -102,7 +104,7 @@ func TestGateOpensAndCloses(t *testing.T) {
 // TestGateIsNotOpenedByABurst has many attempts fail at one moment, at a target that was well, idle or failing now and then.
 func TestGateIsNotOpenedByABurst(t *testing.T) {
 	t.Parallel()
-	failed, good := event.Outcome{Status: 503}, event.Outcome{Status: 200}
+	failed, good := delivery.Outcome{Status: 503}, delivery.Outcome{Status: 200}
 	for name, before := range map[string]func(g *Gate){
 		"idle before": func(*Gate) {},
 		"well before": func(g *Gate) {
@@ -143,8 +145,8 @@ func TestGateJudgesAShare(t *testing.T) {
 	t.Parallel()
 	for _, tc := range []struct {
 		of   int // this many attempts, one of them is good
-		want Circuit
-	}{{2, Closed}, {3, Closed}, {4, Closed}, {10, Open}, {20, Open}} {
+		want contract.Circuit
+	}{{2, contract.CircuitClosed}, {3, contract.CircuitClosed}, {4, contract.CircuitClosed}, {10, contract.CircuitOpen}, {20, contract.CircuitOpen}} {
 		for _, every := range []time.Duration{5 * time.Millisecond, 100 * time.Millisecond, 5 * time.Second, 10 * time.Minute} {
 			g, now, opened := NewGate(0, retry.Policy{}, nil), noon, false
 			for i := range 5000 {
@@ -153,15 +155,15 @@ func TestGateJudgesAShare(t *testing.T) {
 					now = now.Add(wait)
 					n, wait = g.Admit(1, now)
 				}
-				o := event.Outcome{Status: 503}
+				o := delivery.Outcome{Status: 503}
 				if i%tc.of == 0 {
 					o.Status = 200
 				}
 				now = now.Add(every)
 				g.Report(o, now)
-				opened = opened || g.Circuit() == Open
+				opened = opened || g.Circuit() == contract.CircuitOpen
 			}
-			if opened != (tc.want == Open) {
+			if opened != (tc.want == contract.CircuitOpen) {
 				t.Errorf("one good answer of %d, one each %s: opened %t, want %s", tc.of, every, opened, tc.want)
 			}
 		}
@@ -181,10 +183,10 @@ func TestGateDampsChanges(t *testing.T) {
 		}
 		now = now.Add(time.Millisecond)
 		for range n {
-			if g.Circuit() == Open {
-				g.Report(event.Outcome{Status: 200}, now)
+			if g.Circuit() == contract.CircuitOpen {
+				g.Report(delivery.Outcome{Status: 200}, now)
 			} else {
-				g.Report(event.Outcome{Status: 503}, now)
+				g.Report(delivery.Outcome{Status: 503}, now)
 			}
 		}
 	}
@@ -197,22 +199,22 @@ func TestGateJudges(t *testing.T) {
 	t.Parallel()
 	policy := retry.Policy{Statuses: []int{404}}
 	for _, tc := range []struct {
-		outcome event.Outcome
-		want    Circuit
+		outcome delivery.Outcome
+		want    contract.Circuit
 	}{
-		{event.Outcome{Status: 200}, Closed},
-		{event.Outcome{Status: 302}, Closed},
-		{event.Outcome{Status: 400}, Closed}, // speaks of the event
-		{event.Outcome{Status: 403}, Closed},
-		{event.Outcome{Status: 409}, Closed},
-		{event.Outcome{Status: 425}, Closed},
-		{event.Outcome{Status: 404}, Open},
-		{event.Outcome{Status: 408}, Open},
-		{event.Outcome{Status: 429}, Open},
-		{event.Outcome{Status: 500}, Open},
-		{event.Outcome{Status: 503}, Open},
-		{event.Outcome{Err: errors.New("refused")}, Open},
-		{event.Outcome{Status: 410}, Gone},
+		{delivery.Outcome{Status: 200}, contract.CircuitClosed},
+		{delivery.Outcome{Status: 302}, contract.CircuitClosed},
+		{delivery.Outcome{Status: 400}, contract.CircuitClosed}, // speaks of the event
+		{delivery.Outcome{Status: 403}, contract.CircuitClosed},
+		{delivery.Outcome{Status: 409}, contract.CircuitClosed},
+		{delivery.Outcome{Status: 425}, contract.CircuitClosed},
+		{delivery.Outcome{Status: 404}, contract.CircuitOpen},
+		{delivery.Outcome{Status: 408}, contract.CircuitOpen},
+		{delivery.Outcome{Status: 429}, contract.CircuitOpen},
+		{delivery.Outcome{Status: 500}, contract.CircuitOpen},
+		{delivery.Outcome{Status: 503}, contract.CircuitOpen},
+		{delivery.Outcome{Err: errors.New("refused")}, contract.CircuitOpen},
+		{delivery.Outcome{Status: 410}, contract.CircuitGone},
 	} {
 		g := NewGate(0, policy, nil)
 		for i := range 20 {
@@ -228,8 +230,8 @@ func TestGateGone(t *testing.T) {
 	t.Parallel()
 	var seen changes
 	g, now := NewGate(0, retry.Policy{}, seen.note), noon
-	g.Report(event.Outcome{Status: 410}, now)
-	for _, o := range []event.Outcome{{Status: 410}, {Status: 503}, {Err: errors.New("refused")}} {
+	g.Report(delivery.Outcome{Status: 410}, now)
+	for _, o := range []delivery.Outcome{{Status: 410}, {Status: 503}, {Err: errors.New("refused")}} {
 		if n, wait := g.Admit(9, now); n != 0 || wait != goneProbe {
 			t.Fatalf("%d admitted, ask again after %s, want %s", n, wait, goneProbe)
 		}
@@ -238,11 +240,11 @@ func TestGateGone(t *testing.T) {
 			t.Fatalf("after an hour: %d admitted, want one probe", n)
 		}
 		g.Report(o, now)
-		if g.Circuit() != Gone {
+		if g.Circuit() != contract.CircuitGone {
 			t.Fatalf("after %+v: %s", o, g.Circuit())
 		}
 	}
-	g.Report(event.Outcome{Status: 200}, now)
+	g.Report(delivery.Outcome{Status: 200}, now)
 	if diff := cmp.Diff(changes{"Closed>Gone", "Gone>Closed"}, seen); diff != "" {
 		t.Errorf("changes (-want +got):\n%s", diff)
 	}
@@ -255,12 +257,12 @@ func TestGateHonoursRetryAfter(t *testing.T) {
 	} {
 		g := NewGate(0, retry.Policy{}, nil)
 		for range holdAfter {
-			g.Report(event.Outcome{Status: 503, RetryAfter: asked}, noon)
+			g.Report(delivery.Outcome{Status: 503, RetryAfter: asked}, noon)
 		}
 		if _, wait := g.Admit(1, noon); wait != want {
 			t.Errorf("Retry-After %s, held: ask again after %s, want %s", asked, wait, want)
 		}
-		now := breakCircuit(t, g, event.Outcome{Status: 503, RetryAfter: asked}, noon)
+		now := breakCircuit(t, g, delivery.Outcome{Status: 503, RetryAfter: asked}, noon)
 		if _, wait := g.Admit(1, now); wait != want {
 			t.Errorf("Retry-After %s, open: ask again after %s, want %s", asked, wait, want)
 		}
@@ -312,11 +314,11 @@ func TestDeadTargetSpendsNoAttempts(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		back := time.Now().Add(30 * time.Minute)
-		s := &sender{answer: func(context.Context, event.Event, int) event.Outcome {
+		s := &sender{answer: func(context.Context, event.Event, int) delivery.Outcome {
 			if time.Now().Before(back) {
-				return event.Outcome{Err: errors.New("connection refused")}
+				return delivery.Outcome{Err: errors.New("connection refused")}
 			}
-			return event.Outcome{Status: 200}
+			return delivery.Outcome{Status: 200}
 		}}
 		q := &fakeQueue{}
 		q.add(500)
@@ -363,7 +365,7 @@ func TestOpenCircuitEndsAtOnce(t *testing.T) {
 		q := &fakeQueue{}
 		q.add(1)
 		g := NewGate(0, retry.Policy{}, nil)
-		g.Report(event.Outcome{Status: 410}, time.Now())
+		g.Report(delivery.Outcome{Status: 410}, time.Now())
 		_, stop := run(t, q, options(&sender{answer: always(200)}, func(o *Options) { o.Gate = g }))
 		time.Sleep(time.Minute)
 		begin := time.Now()
@@ -404,12 +406,12 @@ func TestConcurrencyAloneCostsNothing(t *testing.T) {
 		for _, status := range []int{503, 409} {
 			synctest.Test(t, func(t *testing.T) {
 				var seen changes
-				s := &sender{answer: func(_ context.Context, _ event.Event, n int) event.Outcome {
+				s := &sender{answer: func(_ context.Context, _ event.Event, n int) delivery.Outcome {
 					time.Sleep(time.Millisecond)
 					if n == 1 {
-						return event.Outcome{Status: status}
+						return delivery.Outcome{Status: status}
 					}
-					return event.Outcome{Status: 200}
+					return delivery.Outcome{Status: 200}
 				}}
 				q := &fakeQueue{}
 				q.add(1200)
@@ -437,13 +439,13 @@ func TestConcurrencyAloneCostsNothing(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			var seen changes
 			begin := time.Now()
-			s := &sender{answer: func(context.Context, event.Event, int) event.Outcome {
+			s := &sender{answer: func(context.Context, event.Event, int) delivery.Outcome {
 				at := time.Since(begin)
 				time.Sleep(time.Millisecond)
 				if at >= 100*time.Millisecond && at < 150*time.Millisecond {
-					return event.Outcome{Status: 503}
+					return delivery.Outcome{Status: 503}
 				}
-				return event.Outcome{Status: 200}
+				return delivery.Outcome{Status: 200}
 			}}
 			q := &fakeQueue{}
 			q.add(5000)

@@ -7,14 +7,14 @@ import (
 	"heymarket.dev/operator/internal/receiver/stream"
 )
 
-// keepHouse does from time to time what no event asks for.
-func (r *Receiver) keepHouse(ctx context.Context) {
+// runMaintenance does from time to time what no event asks for.
+func (r *Receiver) runMaintenance(ctx context.Context) {
 	select {
 	case <-ctx.Done():
 		return
 	case <-r.reached:
 	}
-	ticker := time.NewTicker(housekeeping)
+	ticker := time.NewTicker(maintenanceInterval)
 	defer ticker.Stop()
 	for {
 		r.keepTargets(ctx)
@@ -58,10 +58,11 @@ func (r *Receiver) checkDeadLetters() {
 	if err != nil {
 		return // reported by those who need the accounts
 	}
+	limit := r.inForce.Load().config.Retention.DeadLetterLimit
 	for name, a := range all {
-		if a.DeadLetters >= r.deadLetterLimit() {
+		if a.DeadLetters >= limit {
 			r.Log.Error("a target has as many dead letters as it may have, so events that it rejects wait in its queue; replay or discard some, or raise the limit",
-				"target", name, "limit", r.deadLetterLimit())
+				"target", name, "limit", limit)
 		}
 		if before, known := r.malformed.Swap(name, a.Malformed); known && a.Malformed > before.(int64) || !known && a.Malformed > 0 {
 			r.Log.Error("entries or members in Redis that no receiver wrote were set aside", "target", name, "total", a.Malformed)

@@ -5,23 +5,9 @@ import (
 	"sync"
 	"time"
 
-	"heymarket.dev/operator/internal/receiver/event"
+	"heymarket.dev/operator/internal/contract"
+	"heymarket.dev/operator/internal/receiver/delivery"
 	"heymarket.dev/operator/internal/receiver/retry"
-)
-
-// Circuit is the state of a target, judged by its latest answers.
-type Circuit string
-
-// The circuits.
-const (
-	// Closed is the normal state: events flow.
-	Closed Circuit = "Closed"
-	// Open means that most attempts have failed for a while: the target is probed with single events. The others wait in
-	// their queue and spend no attempts.
-	Open Circuit = "Open"
-	// Gone means that the target answered 410: it wants no events any more. It is probed rarely, in case that was a
-	// mistake.
-	Gone Circuit = "Gone"
 )
 
 // A target that begins to fail is held first: single attempts, with short pauses that grow, and the first good answer ends
@@ -51,10 +37,10 @@ type Gate struct {
 	rate   float64 // attempts a second; 0: unlimited
 	policy retry.Policy
 	// onChange is called at every change of the circuit, outside of the lock.
-	onChange func(from, to Circuit)
+	onChange func(from, to contract.Circuit)
 
 	mu      sync.Mutex
-	circuit Circuit
+	circuit contract.Circuit
 	recent  window
 	run     int       // failures since the last good answer
 	began   time.Time // when the first of them came
@@ -71,15 +57,15 @@ type Gate struct {
 
 // NewGate returns a Gate with a closed circuit. Rate is in attempts a second, 0 for no limit. Policy decides which answers are
 // failures of the target. OnChange may be nil.
-func NewGate(rate int, policy retry.Policy, onChange func(from, to Circuit)) *Gate {
+func NewGate(rate int, policy retry.Policy, onChange func(from, to contract.Circuit)) *Gate {
 	if onChange == nil {
-		onChange = func(_, _ Circuit) {}
+		onChange = func(_, _ contract.Circuit) {}
 	}
-	return &Gate{rate: float64(rate), policy: policy, onChange: onChange, circuit: Closed, tokens: 1}
+	return &Gate{rate: float64(rate), policy: policy, onChange: onChange, circuit: contract.CircuitClosed, tokens: 1}
 }
 
-// Circuit returns the present state.
-func (g *Gate) Circuit() Circuit {
+// contract.Circuit returns the present state.
+func (g *Gate) Circuit() contract.Circuit {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	return g.circuit
@@ -135,7 +121,7 @@ func (g *Gate) Return(n int) {
 }
 
 // Report tells the outcome of an attempt that was admitted.
-func (g *Gate) Report(o event.Outcome, now time.Time) {
+func (g *Gate) Report(o delivery.Outcome, now time.Time) {
 	g.mu.Lock()
 	from := g.circuit
 	g.judge(o, now)
@@ -146,14 +132,14 @@ func (g *Gate) Report(o event.Outcome, now time.Time) {
 	}
 }
 
-func (g *Gate) judge(o event.Outcome, now time.Time) {
+func (g *Gate) judge(o delivery.Outcome, now time.Time) {
 	g.probing = false
 	switch {
 	case o.Err == nil && o.Status == http.StatusGone:
-		g.circuit, g.held, g.nextTry = Gone, true, now.Add(goneProbe)
+		g.circuit, g.held, g.nextTry = contract.CircuitGone, true, now.Add(goneProbe)
 	case !g.policy.Failing(o):
 		g.succeed(now)
-	case g.circuit == Gone: // no answer is no change of mind
+	case g.circuit == contract.CircuitGone: // no answer is no change of mind
 		g.nextTry = now.Add(goneProbe)
 	default:
 		g.fail(o, now)
@@ -161,8 +147,8 @@ func (g *Gate) judge(o event.Outcome, now time.Time) {
 }
 
 func (g *Gate) succeed(now time.Time) {
-	if g.circuit != Closed {
-		g.circuit, g.closed, g.reached = Closed, now, g.pause
+	if g.circuit != contract.CircuitClosed {
+		g.circuit, g.closed, g.reached = contract.CircuitClosed, now, g.pause
 		g.recent = window{}
 	}
 	g.recent.add(false, now)
@@ -172,12 +158,12 @@ func (g *Gate) succeed(now time.Time) {
 	g.run, g.held, g.pause, g.nextTry = 0, false, 0, time.Time{}
 }
 
-func (g *Gate) fail(o event.Outcome, now time.Time) {
+func (g *Gate) fail(o delivery.Outcome, now time.Time) {
 	if g.run++; g.run == 1 {
 		g.began = now
 	}
 	g.recent.add(true, now)
-	if g.circuit == Closed {
+	if g.circuit == contract.CircuitClosed {
 		switch {
 		case !g.recent.failing(now):
 			g.since = time.Time{}
@@ -190,12 +176,12 @@ func (g *Gate) fail(o event.Outcome, now time.Time) {
 		return // a straggler from before
 	}
 	switch {
-	case g.circuit == Closed && now.Sub(g.since) >= openAfter:
-		g.circuit, g.pause = Open, max(g.pause, firstProbe/2)
+	case g.circuit == contract.CircuitClosed && now.Sub(g.since) >= openAfter:
+		g.circuit, g.pause = contract.CircuitOpen, max(g.pause, firstProbe/2)
 		if now.Sub(g.closed) < reopening {
 			g.pause = max(g.pause, g.reached)
 		}
-	case g.circuit == Closed && g.run < holdAfter:
+	case g.circuit == contract.CircuitClosed && g.run < holdAfter:
 		return
 	}
 	g.held = true

@@ -5,7 +5,7 @@ import (
 	"sync"
 	"time"
 
-	"heymarket.dev/operator/internal/receiver/event"
+	"heymarket.dev/operator/internal/receiver/delivery"
 )
 
 // held are the leases of the attempts that a worker has under way. An attempt ends before its lease does, but only on a
@@ -35,7 +35,7 @@ func (h *held) await(ctx context.Context) {
 }
 
 // end notes that an attempt has ended, and forgets its lease.
-func (h *held) end(l event.Lease) {
+func (h *held) end(l delivery.Lease) {
 	h.remove(l)
 	h.mu.Lock()
 	h.size -= int64(len(l.Body))
@@ -48,14 +48,14 @@ func (h *held) end(l event.Lease) {
 
 // since is a lease and when it began, or was last extended.
 type since struct {
-	event.Lease
+	delivery.Lease
 	at time.Time
 }
 
 // extendAfter says after which part of a lease it is extended: early enough to try again twice.
 func extendAfter(lease time.Duration) time.Duration { return lease / 3 }
 
-func (h *held) add(l event.Lease) {
+func (h *held) add(l delivery.Lease) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.leases[l.Entry] = since{l, time.Now()}
@@ -63,7 +63,7 @@ func (h *held) add(l event.Lease) {
 }
 
 // remove forgets a lease, unless a later attempt at the same event has taken its place.
-func (h *held) remove(l event.Lease) {
+func (h *held) remove(l delivery.Lease) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.leases[l.Entry].Attempt == l.Attempt {
@@ -72,7 +72,7 @@ func (h *held) remove(l event.Lease) {
 }
 
 // renew notes that a lease that is still held was extended.
-func (h *held) renew(l event.Lease) {
+func (h *held) renew(l delivery.Lease) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if now, ok := h.leases[l.Entry]; ok && now.Attempt == l.Attempt {
@@ -81,10 +81,10 @@ func (h *held) renew(l event.Lease) {
 }
 
 // aged returns the leases that began before the given time.
-func (h *held) aged(before time.Time) []event.Lease {
+func (h *held) aged(before time.Time) []delivery.Lease {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	var all []event.Lease
+	var all []delivery.Lease
 	for _, l := range h.leases {
 		if l.at.Before(before) {
 			all = append(all, l.Lease)

@@ -8,14 +8,15 @@ import (
 	"testing/synctest"
 	"time"
 
+	"heymarket.dev/operator/internal/receiver/delivery"
 	"heymarket.dev/operator/internal/receiver/event"
 )
 
 // starved answers after d, whatever its context says: as a worker that gets no processor time would.
-func starved(d time.Duration) func(context.Context, event.Event, int) event.Outcome {
-	return func(context.Context, event.Event, int) event.Outcome {
+func starved(d time.Duration) func(context.Context, event.Event, int) delivery.Outcome {
+	return func(context.Context, event.Event, int) delivery.Outcome {
 		time.Sleep(d)
-		return event.Outcome{Status: 200}
+		return delivery.Outcome{Status: 200}
 	}
 }
 

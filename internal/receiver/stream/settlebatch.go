@@ -6,7 +6,7 @@ import (
 	"strconv"
 	"sync"
 
-	"heymarket.dev/operator/internal/receiver/event"
+	"heymarket.dev/operator/internal/receiver/delivery"
 )
 
 // deliveries are delivered events that are to be settled. While one call of the script is under way the next ones gather,
@@ -18,7 +18,7 @@ type deliveries struct {
 }
 
 type delivered struct {
-	lease  event.Lease
+	lease  delivery.Lease
 	answer chan<- settled // with room for one: who asked may have gone
 }
 
@@ -32,7 +32,7 @@ type settled struct {
 const gatherAtMost = 128
 
 // Done settles a delivered event. It reports false where it had been settled before.
-func (q *Queue) Done(ctx context.Context, l event.Lease) (bool, error) {
+func (q *Queue) Done(ctx context.Context, l delivery.Lease) (bool, error) {
 	answer := make(chan settled, 1)
 	q.deliveries.mu.Lock()
 	q.deliveries.waiting = append(q.deliveries.waiting, delivered{l, answer})

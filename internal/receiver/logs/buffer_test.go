@@ -1,4 +1,4 @@
-package main
+package logs
 
 import (
 	"bytes"
@@ -38,7 +38,7 @@ func TestLogIsGatheredForAMoment(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		var out written
-		buffer := newLogBuffer(&out)
+		buffer := newBuffer(&out)
 		log := slog.New(promptHandler{slog.NewTextHandler(buffer, nil), buffer})
 
 		log.Info("one")
@@ -71,7 +71,7 @@ func TestLogIsBounded(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		var out written
-		buffer := newLogBuffer(&out)
+		buffer := newBuffer(&out)
 		line := []byte(strings.Repeat("x", 999) + "\n")
 		for range 100 {
 			if n, err := buffer.Write(line); n != len(line) || err != nil {
@@ -111,7 +111,7 @@ func TestASlowReaderOfTheLogHoldsUpNobodyForAWhile(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		out := slowReader{ready: make(chan struct{})}
-		buffer := newLogBuffer(&out)
+		buffer := newBuffer(&out)
 		line := []byte(strings.Repeat("x", 1023) + "\n")
 		const first, second = logBytes / 1024, 2*logBytes/1024 - 1
 		begin := time.Now()

@@ -179,7 +179,7 @@ func (f files) target(t config.Target) (target.Options, error) {
 	o := target.Options{
 		URL: t.URL, Timeout: t.Timeout.Std(), MaxInFlight: t.MaxInFlight,
 		Addresses:  f.addresses(),
-		Format:     target.Format(t.Format),
+		Format:     t.Format,
 		Source:     target.Source(w.Namespace, w.Name),
 		Headers:    http.Header{},
 		ServerName: t.TLS.ServerName,

@@ -1,14 +1,14 @@
-package receiver
+package metrics
 
 import (
 	"github.com/prometheus/client_golang/prometheus"
 
-	"heymarket.dev/operator/internal/receiver/event"
+	"heymarket.dev/operator/internal/receiver/delivery"
 	"heymarket.dev/operator/internal/receiver/stream"
 )
 
 // accounts are metrics over all receivers of the webhook. They are read from the store, at one moment, when somebody
-// scrapes: every receiver tells the same.
+// scrapes: all receivers tell the same.
 type accounts struct {
 	read    func() (map[string]stream.Account, error)
 	up      func() bool
@@ -85,7 +85,7 @@ func (a *accounts) Collect(ch chan<- prometheus.Metric) {
 		for _, f := range a.figures {
 			ch <- prometheus.MustNewConstMetric(f.desc, f.kind, f.of(account), target)
 		}
-		for _, lane := range event.Lanes() {
+		for _, lane := range delivery.Lanes() {
 			ch <- prometheus.MustNewConstMetric(a.waiting, prometheus.GaugeValue, account.Oldest[lane].Seconds(), target, string(lane))
 		}
 	}

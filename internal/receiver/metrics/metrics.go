@@ -1,28 +1,28 @@
-package receiver
+// Package metrics has what a receiver tells Prometheus: counters that it keeps itself, and, at each scrape, the accounts in Redis and
+// the receiver's own state.
+package metrics
 
 import (
-	"context"
-	"log/slog"
+	"net/http"
 	"runtime"
 	"strconv"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
 
-	"heymarket.dev/operator/internal/receiver/config"
+	"heymarket.dev/operator/internal/receiver/delivery"
 	"heymarket.dev/operator/internal/receiver/event"
-	"heymarket.dev/operator/internal/receiver/forward"
 	"heymarket.dev/operator/internal/receiver/ingest"
 	"heymarket.dev/operator/internal/receiver/retry"
 )
 
-// metrics observe the rooms. Every name and label is listed in docs/reference/metrics.md.
-type metrics struct {
+// Metrics observe requests and deliveries. Every name and label is listed in docs/reference/metrics.md. Make it with New.
+type Metrics struct {
 	registry *prometheus.Registry
 	// register adds collectors whose series carry the webhook's namespace and name, however they are scraped.
 	register prometheus.Registerer
-	log      *slog.Logger
 
 	requests  *requests
 	respelled prometheus.Counter
@@ -45,7 +45,9 @@ type metrics struct {
 
 const namespace = "heymarket_receiver"
 
-func newMetrics(log *slog.Logger, webhook config.Webhook, version string) *metrics {
+// New returns the metrics of one webhook's receiver, all at zero. Namespace and name are labels of every series; version is the
+// receiver's build.
+func New(webhookNamespace, webhookName, version string) *Metrics {
 	counter := func(name, help string, labels ...string) *prometheus.CounterVec {
 		return prometheus.NewCounterVec(prometheus.CounterOpts{Namespace: namespace, Name: name, Help: help}, labels)
 	}
@@ -60,10 +62,9 @@ func newMetrics(log *slog.Logger, webhook config.Webhook, version string) *metri
 	})
 	build.Set(1)
 	registry := prometheus.NewRegistry()
-	m := &metrics{
+	m := &Metrics{
 		registry: registry,
-		register: prometheus.WrapRegistererWith(prometheus.Labels{"namespace": webhook.Namespace, "webhook": webhook.Name}, registry),
-		log:      log,
+		register: prometheus.WrapRegistererWith(prometheus.Labels{"namespace": webhookNamespace, "webhook": webhookName}, registry),
 		requests: newRequests(),
 		respelled: prometheus.NewCounter(prometheus.CounterOpts{
 			Namespace: namespace, Name: "respelled_total",
@@ -97,11 +98,34 @@ func newMetrics(log *slog.Logger, webhook config.Webhook, version string) *metri
 	return m
 }
 
+// Handler answers a scrape.
+func (m *Metrics) Handler() http.Handler {
+	return promhttp.HandlerFor(m.registry, promhttp.HandlerOpts{})
+}
+
+// Ignored notes how many members of the configuration in force this build does not know.
+func (m *Metrics) Ignored(members int) { m.ignored.Set(float64(members)) }
+
+// Reloaded notes that changed files were read, and whether they are in force.
+func (m *Metrics) Reloaded(applied bool) {
+	if applied {
+		m.reloads.WithLabelValues(reloadApplied).Inc()
+		return
+	}
+	m.reloads.WithLabelValues(reloadRejected).Inc()
+}
+
+// The outcomes of a change of the mounted files.
+const (
+	reloadApplied  = "applied"
+	reloadRejected = "rejected"
+)
+
 // noAnswer is the status of an attempt that got none.
 const noAnswer = "none"
 
-// begin lets the counters of a target start at zero, so that a rule sees the first event as an increase.
-func (m *metrics) begin(target string) {
+// Begin lets the counters of a target start at zero, so that a rule sees the first event as an increase.
+func (m *Metrics) Begin(target string) {
 	for _, v := range []*prometheus.CounterVec{m.stored, m.delivered, m.dead, m.filters} {
 		v.WithLabelValues(target)
 	}
@@ -112,13 +136,13 @@ func (m *metrics) begin(target string) {
 	for _, j := range []event.Judgement{event.Repeat, event.Returned, event.LateRepeat, event.OptInWithheld} {
 		m.judged.WithLabelValues(string(j))
 	}
-	for _, outcome := range []string{"applied", "rejected"} {
+	for _, outcome := range []string{reloadApplied, reloadRejected} {
 		m.reloads.WithLabelValues(outcome)
 	}
 }
 
-// observe adds what connections tell.
-func (m *metrics) observe(c *ingest.Connections) {
+// Watch adds what connections tell.
+func (m *Metrics) Watch(c *ingest.Connections) {
 	m.register.MustRegister(
 		prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 			Namespace: namespace, Name: "connections", Help: "Open connections to the events port.",
@@ -131,7 +155,7 @@ func (m *metrics) observe(c *ingest.Connections) {
 }
 
 // Answered implements ingest.Observer.
-func (m *metrics) Answered(r ingest.Report) {
+func (m *Metrics) Answered(r ingest.Report) {
 	m.requests.count(r.Result, r.Reason)
 	m.ingest.WithLabelValues(string(r.Result)).Observe(r.Took.Seconds())
 	if r.Respelled {
@@ -152,46 +176,10 @@ func (m *metrics) Answered(r ingest.Report) {
 	for _, t := range r.Targets {
 		m.stored.WithLabelValues(t).Inc()
 	}
-	m.logAnswer(r)
-}
-
-func (m *metrics) logAnswer(r ingest.Report) {
-	level := slog.LevelInfo
-	switch {
-	case r.Reason == ingest.Unconfirmed || r.Reason == ingest.Backlog || r.Reason == ingest.BacklogBytes || r.Reason == ingest.Internal:
-		level = slog.LevelError
-	case r.Reason == ingest.RateLimited:
-		level = slog.LevelDebug // a flood must not become one of the logs; the counter tells
-	case r.Result == ingest.Refused:
-		level = slog.LevelWarn
-	}
-	if !m.log.Enabled(context.Background(), level) {
-		return
-	}
-	attrs := make([]slog.Attr, 0, 8)
-	attrs = append(attrs, slog.String("result", string(r.Result)), slog.Int("status", r.Status), slog.Float64("took_ms", forward.Milliseconds(r.Took)))
-	if r.Reason != "" {
-		attrs = append(attrs, slog.String("reason", string(r.Reason)))
-	}
-	if r.Type != "" {
-		attrs = append(attrs, slog.String("type", r.Type), slog.Int64("webhook", r.Webhook))
-	}
-	if r.EventID != "" {
-		attrs = append(attrs, slog.String("event", r.EventID))
-	}
-	if r.Judgement != "" && r.Judgement != event.New {
-		attrs = append(attrs, slog.String("decision", string(r.Judgement)))
-	}
-	if r.Err != nil {
-		attrs = append(attrs, slog.String("error", r.Err.Error()))
-	}
-	line := slog.NewRecord(time.Now(), level, "request", 0) // LogAttrs would look for its caller, which costs as much as the line
-	line.AddAttrs(attrs...)
-	_ = m.log.Handler().Handle(context.Background(), line)
 }
 
 // Attempted implements forward.Observer.
-func (m *metrics) Attempted(target string, o event.Outcome, took time.Duration) {
+func (m *Metrics) Attempted(target string, o delivery.Outcome, took time.Duration) {
 	status := noAnswer
 	if o.Err == nil {
 		status = strconv.Itoa(o.Status)
@@ -201,7 +189,7 @@ func (m *metrics) Attempted(target string, o event.Outcome, took time.Duration) 
 }
 
 // Settled implements forward.Observer.
-func (m *metrics) Settled(target string, v retry.Verdict, age time.Duration) {
+func (m *Metrics) Settled(target string, v retry.Verdict, age time.Duration) {
 	switch v {
 	case retry.Done:
 		m.delivered.WithLabelValues(target).Inc()

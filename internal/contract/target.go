@@ -1,0 +1,53 @@
+package contract
+
+// Format is how an event is put on the wire.
+type Format string
+
+// The formats.
+const (
+	// FormatHeymarket is the body as it came, less the token.
+	FormatHeymarket Format = "Heymarket"
+	// FormatCloudEvents is the HTTP binary content mode of CloudEvents 1.0: the body as in FormatHeymarket, attributes in
+	// headers.
+	FormatCloudEvents Format = "CloudEvents"
+	// FormatCloudEventsStructured is the JSON structured content mode of CloudEvents 1.0: the body is the member "data" of one
+	// JSON object.
+	FormatCloudEventsStructured Format = "CloudEventsStructured"
+)
+
+// Formats are all formats, the default first.
+func Formats() []Format {
+	return []Format{FormatHeymarket, FormatCloudEvents, FormatCloudEventsStructured}
+}
+
+// Order is in which order events reach a target.
+type Order string
+
+// The orders.
+const (
+	// OrderNone is no promise: events are delivered as fast as the target takes them.
+	OrderNone Order = "None"
+	// OrderConversation delivers the events of one conversation one at a time, in the order of their acceptance.
+	OrderConversation Order = "Conversation"
+)
+
+// Orders are all orders, the default first.
+func Orders() []Order { return []Order{OrderNone, OrderConversation} }
+
+// Circuit is the state of a target, judged by its latest answers.
+type Circuit string
+
+// The circuits.
+const (
+	// CircuitClosed is the normal state: events flow.
+	CircuitClosed Circuit = "Closed"
+	// CircuitOpen means that most attempts have failed for a while: the target is probed with single events. The others wait
+	// in their queue and spend no attempts.
+	CircuitOpen Circuit = "Open"
+	// CircuitGone means that the target answered 410: it wants no events any more. It is probed rarely, in case that was a
+	// mistake.
+	CircuitGone Circuit = "Gone"
+)
+
+// Circuits are all circuits, the normal one first.
+func Circuits() []Circuit { return []Circuit{CircuitClosed, CircuitOpen, CircuitGone} }

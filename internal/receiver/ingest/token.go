@@ -1,0 +1,62 @@
+package ingest
+
+import (
+	"crypto/sha256"
+	"crypto/subtle"
+	"slices"
+	"sync/atomic"
+	"time"
+)
+
+// Which of the tokens matched.
+const (
+	CurrentToken  = "current"
+	PreviousToken = "previous"
+)
+
+// TokenUse says when a token was last used by a genuine delivery.
+type TokenUse struct {
+	// Name is CurrentToken or PreviousToken.
+	Name string
+	// LastUsed is cut to the minute; zero: not since this process began.
+	LastUsed time.Time
+}
+
+type knownToken struct {
+	name   string
+	digest [sha256.Size]byte
+	// lastUsed is in minutes since the epoch. A token takes it along when it becomes the previous one.
+	lastUsed *atomic.Int64
+}
+
+// authenticate returns the token that a delivery carries, or nil. It compares with all of them, always, in constant time.
+func (r *rules) authenticate(given []byte) *knownToken {
+	digest := sha256.Sum256(given)
+	found := -1
+	for i, t := range slices.Backward(r.tokens) {
+		found = subtle.ConstantTimeSelect(subtle.ConstantTimeCompare(t.digest[:], digest[:]), i, found)
+	}
+	if found < 0 {
+		return nil
+	}
+	return &r.tokens[found]
+}
+
+// note remembers that t was used. It writes once a minute, so that deliveries do not fight for it.
+func (t *knownToken) note(now time.Time) {
+	if minute := now.Unix() / 60; t.lastUsed.Load() < minute {
+		t.lastUsed.Store(minute)
+	}
+}
+
+// tokenUses returns when each token in force was last used, the current one first.
+func (r *rules) tokenUses() []TokenUse {
+	uses := make([]TokenUse, len(r.tokens))
+	for i, t := range r.tokens {
+		uses[i].Name = t.name
+		if minute := t.lastUsed.Load(); minute > 0 {
+			uses[i].LastUsed = time.Unix(minute*60, 0).UTC()
+		}
+	}
+	return uses
+}

@@ -1,0 +1,56 @@
+package logs
+
+import (
+	"context"
+	"log/slog"
+	"time"
+
+	"heymarket.dev/operator/internal/receiver/event"
+	"heymarket.dev/operator/internal/receiver/ingest"
+)
+
+// Requests logs a line for each request, and tells Next of it.
+type Requests struct {
+	Log  *slog.Logger
+	Next ingest.Observer
+}
+
+// Answered implements ingest.Observer.
+func (l Requests) Answered(r ingest.Report) {
+	l.Next.Answered(r)
+	level := slog.LevelInfo
+	switch {
+	case r.Reason == ingest.Unconfirmed || r.Reason == ingest.Backlog || r.Reason == ingest.BacklogBytes || r.Reason == ingest.Internal:
+		level = slog.LevelError
+	case r.Reason == ingest.RateLimited:
+		level = slog.LevelDebug // a flood must not become one of the logs; the counter tells
+	case r.Result == ingest.Refused:
+		level = slog.LevelWarn
+	}
+	if !l.Log.Enabled(context.Background(), level) {
+		return
+	}
+	attrs := make([]slog.Attr, 0, 8)
+	attrs = append(attrs, slog.String("result", string(r.Result)), slog.Int("status", r.Status), slog.Float64("took_ms", milliseconds(r.Took)))
+	if r.Reason != "" {
+		attrs = append(attrs, slog.String("reason", string(r.Reason)))
+	}
+	if r.Type != "" {
+		attrs = append(attrs, slog.String("type", r.Type), slog.Int64("webhook", r.Webhook))
+	}
+	if r.EventID != "" {
+		attrs = append(attrs, slog.String("event", r.EventID))
+	}
+	if r.Judgement != "" && r.Judgement != event.New {
+		attrs = append(attrs, slog.String("decision", string(r.Judgement)))
+	}
+	if r.Err != nil {
+		attrs = append(attrs, slog.String("error", r.Err.Error()))
+	}
+	line := slog.NewRecord(time.Now(), level, "request", 0) // LogAttrs would look for its caller, which costs as much as the line
+	line.AddAttrs(attrs...)
+	_ = l.Log.Handler().Handle(context.Background(), line)
+}
+
+// milliseconds is a duration as logs have it, to the microsecond.
+func milliseconds(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }
