@@ -4,14 +4,18 @@ import (
 	"bytes"
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
+	"maps"
 	"net"
+	"net/http"
 	"net/netip"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -127,6 +131,12 @@ func clusterRole(t *testing.T) rbacv1.ClusterRole {
 // the world has some, are the certificates in caFile.
 func (w *world) manage(cfg *rest.Config, namespaces ...string) string {
 	w.t.Helper()
+	return w.manageWith(w.pods, cfg, namespaces...)
+}
+
+// manageWith is manage with another way to ask Pods.
+func (w *world) manageWith(pods PodStatus, cfg *rest.Config, namespaces ...string) string {
+	w.t.Helper()
 	file := filepath.Join(w.t.TempDir(), "url")
 	w.do(os.WriteFile(file, []byte(w.redis+"\n"), 0o600))
 	ca := ""
@@ -152,7 +162,7 @@ func (w *world) manage(cfg *rest.Config, namespaces ...string) string {
 	settings.discoveryPeriod = cmp.Or(settings.discoveryPeriod, time.Hour)
 	settings.pollPeriod = cmp.Or(settings.pollPeriod, time.Hour)
 	ctx, stop := context.WithCancel(w.t.Context())
-	w.do(Setup(ctx, mgr, settings, redis, w.pods))
+	w.do(Setup(ctx, mgr, settings, redis, pods))
 	ended := make(chan error, 1)
 	go func() { ended <- mgr.Start(ctx) }()
 	w.t.Cleanup(func() {
@@ -435,9 +445,51 @@ func TestManagerTrustsAPrivateAuthority(t *testing.T) {
 	}
 }
 
-// The manager connects to the API server and, if it manages Redis users, to the operator's own Redis. A webhook's own Redis
-// listens here and would answer with a length that no array has: it is never connected to, neither while the webhook is served
-// nor to remove its keys.
+// dials records every address that a manager connects to, after the resolution of names: to the API server by the client's Dial,
+// to Redis and Pods by the Control of a dialer, which is asked before each connection. The addresses of Pods are refused: nothing
+// listens there.
+type dials struct {
+	mu sync.Mutex
+	to map[string]bool
+}
+
+func (d *dials) note(address string) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.to[address] = true
+}
+
+// take returns the addresses so far, sorted.
+func (d *dials) take() []string {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return slices.Sorted(maps.Keys(d.to))
+}
+
+func (d *dials) control(_, address string, _ syscall.RawConn) error {
+	d.note(address)
+	if strings.HasPrefix(address, "10.1.") {
+		return errors.New("no Pod listens in a test")
+	}
+	return nil
+}
+
+// recordedPods asks over the network first, as the manager does, and then answers from the fake.
+type recordedPods struct {
+	*HTTPPodStatus
+	fake *fakePods
+}
+
+func (p recordedPods) Report(ctx context.Context, address netip.Addr) (contract.Status, error) {
+	if _, err := p.HTTPPodStatus.Report(ctx, address); err == nil {
+		return contract.Status{}, errors.New("somebody listens at a Pod's address")
+	}
+	return p.fake.Report(ctx, address)
+}
+
+// The manager connects to the API server, to Pods for their /status and, if it manages Redis users, to the operator's own Redis.
+// A webhook's own Redis listens here and would answer with a length that no array has: it is never connected to, neither while
+// the webhook is served nor to remove its keys.
 func TestManagerConnectsToNoRedisOfAResource(t *testing.T) {
 	t.Parallel()
 	for _, mode := range []RedisIsolation{RedisShared, RedisManaged} {
@@ -448,28 +500,44 @@ func TestManagerConnectsToNoRedisOfAResource(t *testing.T) {
 			own := redistest.Start(t)
 			w.redis = own.URL()
 			w.r.Settings.RedisIsolation, w.r.Settings.OperatorNamespace = mode, "heymarket-system"
+			d := &dials{to: map[string]bool{}}
 			cfg := operator(t, "dial-test-"+strings.ToLower(string(mode)))
-			var mu sync.Mutex
-			dialed := map[string]bool{}
 			cfg.Dial = func(ctx context.Context, network, address string) (net.Conn, error) {
-				mu.Lock()
-				dialed[address] = true
-				mu.Unlock()
-				return (&net.Dialer{}).DialContext(ctx, network, address)
+				return (&net.Dialer{Control: d.control}).DialContext(ctx, network, address)
 			}
-			w.manage(cfg, w.namespace)
+			w.r.Settings.redisDialer = &net.Dialer{Control: d.control}
+			pods := NewHTTPPodStatus()
+			pods.client.Transport.(*http.Transport).DialContext = (&net.Dialer{Control: d.control}).DialContext
+			w.manageWith(recordedPods{pods, w.pods}, cfg, w.namespace)
+
 			w.secret("heymarket", map[string]string{"token": canary, "redis": "redis://" + hostile + "?addr=" + hostile})
+			// The other webhook of the namespace is served by the operator's own Redis.
+			shared := &v1alpha1.HeymarketWebhook{ObjectMeta: metav1.ObjectMeta{Namespace: w.namespace, Name: "shared"}}
+			w.do(yaml.UnmarshalStrict([]byte(smallest), &shared.Spec))
+			w.do(w.person.Create(t.Context(), shared))
 			w.webhook(smallest + "deletionPolicy: Delete\nredis: {secretKeyRef: {name: heymarket, key: redis}}")
 			w.eventually("acceptance", func() bool { return w.reason(v1alpha1.ConditionAccepted) == v1alpha1.ReasonAccepted })
+			w.serve("10.1.0.1", "10.1.0.2")
+			w.rollOut(2)
+			w.eventually("Pods that are asked", func() bool { return w.pods.count() > 0 })
 			w.do(w.person.Delete(t.Context(), w.hook()))
 			w.collectGarbage()
 			w.eventually("the Pod that removes the keys", w.removalStarted)
 			w.removes(contract.Status{Removal: &contract.Removal{Done: true}})
 			w.eventually("the end of the resource", func() bool { return w.gone("support") })
-			mu.Lock()
-			defer mu.Unlock()
-			if len(accepted) > 0 || len(dialed) != 1 || dialed[hostile] {
-				t.Errorf("the operator connected to %v, want the API server alone; %d connections to the Redis of a resource", dialed, len(accepted))
+			if n := len(accepted); n > 0 {
+				t.Errorf("%d connections to the Redis of a resource, want none", n)
+			}
+			api := strings.Trim(strings.TrimPrefix(cfg.Host, "https:"), "/")
+			want := []string{api, "10.1.0.1:8081", "10.1.0.2:8081"}
+			if mode == RedisManaged {
+				want = append(want, own.Addr())
+			}
+			slices.Sort(want)
+			got := d.take()
+			t.Logf("%s: the operator connected to %q: the API server is %s, its own Redis %s, that of the webhook %s", mode, got, api, own.Addr(), hostile)
+			if !slices.Equal(got, want) {
+				t.Errorf("the operator connected to %q, want %q", got, want)
 			}
 			// By what it logs in with: only a manager of users has any business there.
 			if got := strings.Contains(own.MustDo("INFO", "commandstats"), "cmdstat_acl|users"); got != (mode == RedisManaged) {

@@ -101,7 +101,7 @@ func newRedisUsers(settings Settings, redis *source.RedisFiles, webhooks client.
 	return redisusers.New(redisusers.Options{
 		Server: func() redisusers.Server {
 			shared := redis.Redis()
-			return redisusers.Server{URL: shared.URL, CA: shared.CA}
+			return redisusers.Server{URL: shared.URL, CA: shared.CA, Dialer: settings.redisDialer}
 		},
 		Owner:    settings.OperatorNamespace,
 		Webhooks: func(ctx context.Context) (map[string][]string, error) { return sharingWebhooks(ctx, webhooks) },

@@ -3,6 +3,7 @@ package controller
 import (
 	"errors"
 	"fmt"
+	"net"
 	"net/netip"
 	"strings"
 	"time"
@@ -56,6 +57,8 @@ type Settings struct {
 
 	// pollPeriod, exposureTimeout, discoveryPeriod and removalDeadline are others than the constants, in tests.
 	pollPeriod, exposureTimeout, discoveryPeriod, removalDeadline time.Duration
+	// redisDialer is another than a plain one, in tests.
+	redisDialer *net.Dialer
 }
 
 // TargetAddresses say where targets may be. The zero value is anywhere.

@@ -22,6 +22,8 @@ type Server struct {
 	URL string
 	// CA holds PEM certificates that are trusted for rediss:// instead of the system's; nil means those.
 	CA []byte
+	// Dialer makes every connection; nil means one without settings.
+	Dialer *net.Dialer
 }
 
 // nodeLimit bounds how many nodes are spoken to, whatever a Cluster or a Sentinel names.
@@ -47,6 +49,7 @@ type server struct {
 	tls       *tls.Config
 	admin     login
 	watcher   login // of Sentinels
+	dialer    *net.Dialer
 }
 
 // errURL repeats nothing of the URL, which holds a password.
@@ -58,7 +61,10 @@ func parse(s Server) (server, error) {
 		return server{}, errURL
 	}
 	q := u.Query()
-	out := server{url: u, masterSet: q.Get("master_set"), watcher: login{q.Get("sentinel_username"), q.Get("sentinel_password")}}
+	out := server{
+		url: u, masterSet: q.Get("master_set"), watcher: login{q.Get("sentinel_username"), q.Get("sentinel_password")},
+		dialer: cmp.Or(s.Dialer, &net.Dialer{}),
+	}
 	out.admin.user = u.User.Username()
 	out.admin.password, _ = u.User.Password()
 	for _, a := range append([]string{u.Host}, q["addr"]...) {
@@ -104,13 +110,12 @@ func (s server) database() string {
 func (s server) dial(ctx context.Context, n node) (*conn, error) {
 	ctx, cancel := context.WithTimeout(ctx, dialTimeout)
 	defer cancel()
-	dialer := &net.Dialer{Timeout: dialTimeout}
 	var raw net.Conn
 	var err error
 	if s.tls != nil {
-		raw, err = stream.DialTLS(ctx, n.address, dialer, s.tls)
+		raw, err = stream.DialTLS(ctx, n.address, s.dialer, s.tls)
 	} else {
-		raw, err = dialer.DialContext(ctx, "tcp", n.address)
+		raw, err = s.dialer.DialContext(ctx, "tcp", n.address)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("connect to Redis: %w", err)
