@@ -161,6 +161,41 @@ func TestManagedRedisOfANamespace(t *testing.T) {
 	}
 }
 
+// Where receivers have a user of their own, neither the operator's credential nor its Redis may be what a target gets, or is.
+func TestTheOperatorsRedisIsNoTarget(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.redis = "redis://admin:a-long-root-password@redis.heymarket-system.svc:6379/0?addr=redis-1.heymarket-system.svc:6380"
+	w.r.Users = &keeper{url: "redis://heymarket.o.x:a-password-of-its-own@redis.heymarket-system.svc:6379/0"}
+	w.secret("heymarket", map[string]string{"token": canary, "url": w.redis, "password": "a-long-root-password", "within": "x a-long-root-password x", "own": "a-password-of-its-own", "fine": "a-value"})
+	w.webhook(smallest)
+	refused := func(what, reason string) {
+		t.Helper()
+		w.reconcile()
+		if got := w.reason(v1alpha1.ConditionAccepted); got != reason {
+			t.Errorf("%s: Accepted is %s, want %s", what, got, reason)
+		}
+		if stored := string(w.configSecret().Data[desired.KeyConfig]); reason != v1alpha1.ReasonAccepted && strings.Contains(stored, "redis.heymarket-system") {
+			t.Errorf("%s: receivers are given it as a target", what)
+		}
+	}
+	refused("the smallest", v1alpha1.ReasonAccepted)
+	for _, key := range []string{"url", "password", "within", "own"} {
+		w.sendTo(header("heymarket", key))
+		refused("a header with "+key, v1alpha1.ReasonSecretNotAllowed)
+	}
+	for _, url := range []string{
+		"http://redis.heymarket-system.svc:6379", "http://redis.heymarket-system:6379/x", "https://REDIS.heymarket-system.svc.cluster.local.:6379/",
+		"http://redis-1.heymarket-system.svc:6380/",
+	} {
+		w.sendTo("url: " + url)
+		refused(url, v1alpha1.ReasonInvalidConfiguration)
+	}
+	w.sendTo("url: http://redis.heymarket-system.svc:8080\n" + header("heymarket", "fine"))
+	w.reconcile()
+	w.condition(v1alpha1.ConditionAccepted, true, v1alpha1.ReasonAccepted)
+}
+
 // What a starting manager finds in a namespace is read from a Secret that is a webhook's own, and from no other of that name.
 func TestURLsThatWereHandedOutAreReadFromOwnSecrets(t *testing.T) {
 	t.Parallel()

@@ -64,7 +64,7 @@ func withdrawal(f Facts) time.Duration {
 
 // Check returns the first mistake in the spec and its references, nil if there is none. With a mistake nothing is written.
 func Check(f Facts) *Condition {
-	for _, check := range []func(Facts) *Condition{namesTaken, redisUser, references, literals, certificateOwner, expressions, host, metadata} {
+	for _, check := range []func(Facts) *Condition{namesTaken, redisUser, redisTarget, references, literals, certificateOwner, expressions, host, metadata} {
 		if c := check(f); c != nil {
 			return c
 		}
@@ -114,6 +114,16 @@ func redisUser(f Facts) *Condition {
 	}
 	return False(v1alpha1.ReasonRedisUserNotCreated,
 		"The operator cannot create a Redis user for this namespace because it cannot reach the shared Redis or log in: check that Redis runs, the URL and credential in the operator's Secret, and the operator's log. Resolves automatically once it can.")
+}
+
+// redisTarget rejects a target that is the Redis of the events.
+func redisTarget(f Facts) *Condition {
+	for _, t := range f.Webhook.Spec.Targets {
+		if desired.IsRedis(t, f.Webhook.Namespace, f.OperatorRedisURL, f.Input.OwnRedisURL) {
+			return False(v1alpha1.ReasonInvalidConfiguration, "spec.targets[%s] is the Redis that holds the events: name the target's own address.", t.Name)
+		}
+	}
+	return nil
 }
 
 // references checks every key of a Secret that the spec refers to.

@@ -1,8 +1,12 @@
 package desired
 
 import (
+	"cmp"
+	"net"
 	"net/netip"
 	"net/url"
+	"slices"
+	"strconv"
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
@@ -39,6 +43,46 @@ func (t TargetAddresses) RefusesTarget(target v1alpha1.Target, service *corev1.S
 		}
 	}
 	return nil
+}
+
+// IsRedis says whether a target is a node that one of these Redis URLs names, as far as that is known without a name server. What
+// is sent there could only do harm: Redis reads each line as a command.
+func IsRedis(target v1alpha1.Target, namespace string, redisURLs ...string) bool {
+	at := ""
+	switch {
+	case target.Service != nil:
+		at = hostPort(target.Service.Name+"."+namespace, strconv.Itoa(int(target.Service.Port)))
+	case target.URL != nil:
+		if u, err := url.Parse(*target.URL); err == nil {
+			at = hostPort(u.Hostname(), cmp.Or(u.Port(), map[string]string{"http": "80", "https": "443"}[u.Scheme]))
+		}
+	}
+	for _, redis := range redisURLs {
+		if slices.Contains(redisNodes(redis), at) {
+			return true
+		}
+	}
+	return false
+}
+
+// redisNodes are the hosts and ports that a Redis URL names; none if it cannot be read.
+func redisNodes(redis string) (nodes []string) {
+	u, err := url.Parse(redis)
+	if err != nil || u.Host == "" {
+		return nil
+	}
+	for _, address := range append([]string{u.Host}, u.Query()["addr"]...) {
+		node := url.URL{Host: address}
+		nodes = append(nodes, hostPort(node.Hostname(), cmp.Or(node.Port(), strconv.Itoa(defaultRedisPort))))
+	}
+	return nodes
+}
+
+// hostPort joins a host and a port, with one spelling of each name of a Service.
+func hostPort(host, port string) string {
+	host = strings.TrimSuffix(strings.ToLower(host), ".")
+	host = strings.TrimSuffix(strings.TrimSuffix(host, ".cluster.local"), ".svc")
+	return net.JoinHostPort(host, port)
 }
 
 func (t TargetAddresses) refuses(host string) string {
