@@ -49,5 +49,6 @@ hack/chart.sh
 # The page on conditions is made of their comments.
 go -C test test ./surface/docs -count=1 -run TestConditions -update
 
-# Last, because it compiles what stands above.
+# Last, because it compiles what stands above. The page on events shows the samples.
 go test ./internal/controller/desired -count=1 -update
+go test ./internal/fixture -count=1 -run TestEventsPage -update

@@ -1,0 +1,40 @@
+// Package memory is a Redis in this process's memory, for trying things out: the receiver's scripts run on it unchanged, and it
+// forgets everything when it ends.
+package memory
+
+import (
+	"fmt"
+
+	"github.com/alicebob/miniredis/v2"
+	"github.com/alicebob/miniredis/v2/server"
+)
+
+// Redis serves on a loopback address until Close.
+type Redis struct{ server *miniredis.Miniredis }
+
+// info is what a Redis without an append-only file answers: nothing is evicted, and nothing is kept on disk. So a receiver
+// reports, rightly, that it is not durable.
+const info = "# Server\r\nredis_version:7.4.0\r\n# Memory\r\nmaxmemory:0\r\nmaxmemory_policy:noeviction\r\n# Persistence\r\naof_enabled:0\r\n# Replication\r\nrole:master\r\n"
+
+// Start starts one at a free port. Its clock is that of the machine, and keys expire by it.
+func Start() (*Redis, error) {
+	r := &Redis{miniredis.NewMiniRedis()}
+	r.server.ClockTTL(true)
+	if err := r.server.Start(); err != nil {
+		return nil, fmt.Errorf("start the Redis in memory: %w", err)
+	}
+	r.server.Server().SetPreHook(func(peer *server.Peer, command string, _ ...string) bool {
+		if command == "INFO" {
+			peer.WriteBulk(info)
+			return true
+		}
+		return false
+	})
+	return r, nil
+}
+
+// URL is where it is reached.
+func (r *Redis) URL() string { return "redis://" + r.server.Addr() + "/0" }
+
+// Close ends it, and with it everything that it holds.
+func (r *Redis) Close() { r.server.Close() }
