@@ -34,6 +34,13 @@ help: ## Explain every target.
 		/^##@ / { printf "\n%s\n", substr($$0, 5) } \
 		/^[a-z0-9-]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
+.PHONY: try
+try: ## Run a webhook on this machine and send it every type of event; needs nothing but Go. TRY_ONCE=1 ends after that.
+	@mkdir -p bin
+	@test -x bin/kubectl-heymarket || echo "try: compiling the plugin, about a minute the first time"
+	@$(BUILD) -o bin/ ./cmd/kubectl-heymarket
+	@exec bin/kubectl-heymarket dev -f examples/quickstart --echo --play $(if $(filter 1,$(TRY_ONCE)),--once)
+
 .PHONY: demo
 demo: ## Bring up a real cluster, install the operator and deliver events through HTTPS. Needs root on Debian. DEMO_ONCE=1 tears it down again.
 	@hack/demo.sh

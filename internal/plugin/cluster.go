@@ -8,12 +8,12 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
-	"k8s.io/client-go/kubernetes/scheme"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/runtime/serializer"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
-	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"heymarket.dev/operator/api/v1alpha1"
 )
@@ -21,16 +21,19 @@ import (
 // connection is which cluster and namespace a person means, as kubectl's flags of these names say it.
 type connection struct {
 	namespace, context, kubeconfig string
+	dev                            bool // the webhook on this machine instead
 }
 
 // cluster is a cluster as seen from one namespace.
 type cluster struct {
 	namespace string
 	config    *rest.Config
-	client    client.Client
+	// core and webhooks read resources. They are REST clients as they are: controller-runtime's would compile and link all of
+	// client-go's informers.
+	core, webhooks rest.Interface
 }
 
-func (c connection) open() (*cluster, error) {
+func (c connection) openCluster() (*cluster, error) {
 	rules := clientcmd.NewDefaultClientConfigLoadingRules()
 	rules.ExplicitPath = c.kubeconfig
 	overrides := &clientcmd.ConfigOverrides{CurrentContext: c.context}
@@ -44,23 +47,36 @@ func (c connection) open() (*cluster, error) {
 	if err != nil {
 		return nil, fmt.Errorf("which namespace is meant is not clear: %w; set --namespace", err)
 	}
-	known := runtime.NewScheme()
-	if err := errors.Join(scheme.AddToScheme(known), v1alpha1.AddToScheme(known)); err != nil {
-		return nil, err
+	opened := &cluster{namespace: namespace, config: config}
+	if opened.core, err = restClient(config, "/api", corev1.SchemeGroupVersion, corev1.AddToScheme); err == nil {
+		opened.webhooks, err = restClient(config, "/apis", v1alpha1.GroupVersion, v1alpha1.AddToScheme)
 	}
-	api, err := client.New(config, client.Options{Scheme: known})
 	if err != nil {
 		return nil, fmt.Errorf("connect to the cluster: %w; check --context and --kubeconfig", err)
 	}
-	return &cluster{namespace: namespace, config: config, client: api}, nil
+	return opened, nil
 }
+
+// restClient is a client for the resources of one group and version.
+func restClient(config *rest.Config, path string, version schema.GroupVersion, add func(*runtime.Scheme) error) (rest.Interface, error) {
+	known := runtime.NewScheme()
+	metav1.AddToGroupVersion(known, version)
+	if err := add(known); err != nil {
+		return nil, err
+	}
+	config = rest.CopyConfig(config)
+	config.APIPath, config.GroupVersion, config.NegotiatedSerializer = path, &version, serializer.NewCodecFactory(known).WithoutConversion()
+	return rest.RESTClientFor(config)
+}
+
+func (c *cluster) flags() string { return "--namespace " + c.namespace }
 
 // webhook reads the HeymarketWebhook of a name.
 func (c *cluster) webhook(ctx context.Context, name string) (*v1alpha1.HeymarketWebhook, error) {
 	var hook v1alpha1.HeymarketWebhook
-	err := c.client.Get(ctx, client.ObjectKey{Namespace: c.namespace, Name: name}, &hook)
+	err := c.webhooks.Get().Namespace(c.namespace).Resource("heymarketwebhooks").Name(name).Do(ctx).Into(&hook)
 	switch {
-	case meta.IsNoMatchError(err):
+	case apierrors.IsNotFound(err) && apierrors.HasStatusCause(err, metav1.CauseTypeUnexpectedServerResponse):
 		return nil, errors.New("this cluster knows no HeymarketWebhooks: install the operator, or choose another --context")
 	case apierrors.IsNotFound(err):
 		return nil, fmt.Errorf("there is no HeymarketWebhook %q in namespace %q; `kubectl get hmw --all-namespaces` lists all of them", name, c.namespace)
@@ -73,7 +89,7 @@ func (c *cluster) webhook(ctx context.Context, name string) (*v1alpha1.Heymarket
 // secret reads one value of a Secret, without the newline that an editor may have left at its end.
 func (c *cluster) secret(ctx context.Context, name, key, whenMissing string) (string, error) {
 	var secret corev1.Secret
-	err := c.client.Get(ctx, client.ObjectKey{Namespace: c.namespace, Name: name}, &secret)
+	err := c.core.Get().Namespace(c.namespace).Resource("secrets").Name(name).Do(ctx).Into(&secret)
 	switch value := bytes.TrimSpace(secret.Data[key]); {
 	case err != nil && !apierrors.IsNotFound(err):
 		return "", c.explain("read Secret "+name, err)
@@ -82,6 +98,12 @@ func (c *cluster) secret(ctx context.Context, name, key, whenMissing string) (st
 	default:
 		return string(value), nil
 	}
+}
+
+// token reads the current token of a webhook.
+func (c *cluster) token(ctx context.Context, hook *v1alpha1.HeymarketWebhook) (string, error) {
+	ref := hook.Spec.Token.SecretKeyRef
+	return c.secret(ctx, ref.Name, ref.Key, "put the token there that the Heymarket app shows")
 }
 
 // explain adds what to do to an error of the API server.

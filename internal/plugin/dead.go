@@ -183,12 +183,11 @@ func withLetters(cmd *cobra.Command, to *connection, name, target string, many b
 	if err != nil {
 		return err
 	}
-	way, err := c.openTunnel(cmd.Context(), name, contract.AdminPort)
+	client, end, err := c.reach(cmd.Context(), name, contract.AdminPort)
 	if err != nil {
 		return err
 	}
-	defer way.Close()
-	client := way.client()
+	defer end()
 	client.Timeout = 0 // letters bounds each request itself
 	var of []letters
 	for _, t := range targets {

@@ -14,13 +14,13 @@ import (
 // same as one that is left out: for the commands that replay and discard, that would mean everything.
 type given struct {
 	pflag.Value
-	before bool
+	before, repeatable bool
 }
 
 // Set implements pflag.Value.
 func (g *given) Set(text string) error {
 	switch {
-	case g.before:
+	case g.before && !g.repeatable:
 		return errors.New("give it once")
 	case strings.TrimSpace(text) == "":
 		return errors.New("it is empty: give it a value or leave it out")
@@ -36,7 +36,7 @@ func guardFlags(cmd *cobra.Command) {
 	for _, flags := range []*pflag.FlagSet{cmd.Flags(), cmd.PersistentFlags()} {
 		flags.VisitAll(func(f *pflag.Flag) {
 			if _, guarded := f.Value.(*given); !guarded && f.Name != "text" { // any text is one
-				f.Value = &given{Value: f.Value}
+				f.Value = &given{Value: f.Value, repeatable: f.Value.Type() == "stringArray"}
 			}
 		})
 	}

@@ -14,8 +14,6 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/spf13/cobra"
 
-	"heymarket.dev/operator/internal/contract"
-	"heymarket.dev/operator/internal/controller/desired"
 	"heymarket.dev/operator/internal/receiver/admin"
 	"heymarket.dev/operator/internal/receiver/delivery"
 	"heymarket.dev/operator/internal/receiver/event"
@@ -215,18 +213,6 @@ func command(t *testing.T) (*cobra.Command, *strings.Builder) {
 	cmd.SetOut(&out)
 	cmd.SetErr(&out)
 	return cmd, &out
-}
-
-// The plugin finds children by the names that the operator gives them.
-func TestNamesOfChildren(t *testing.T) {
-	t.Parallel()
-	if got := urlSecretName("support"); got != contract.URLSecretName("support") || urlKey != desired.KeyURL {
-		t.Errorf("looks for the URL in %s under %s", got, urlKey)
-	}
-	labels := receiverLabels("support")
-	if labels[contract.LabelInstance] != "support" || labels[contract.LabelName] == "" {
-		t.Errorf("looks for Pods by %v", labels)
-	}
 }
 
 // Every part of a command line that is unclear must be an error: read as "not given", it would take every dead letter.

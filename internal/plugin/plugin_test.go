@@ -169,11 +169,11 @@ func TestSend(t *testing.T) {
 	s.secret(t, "support-url", "url", receiver.URL+"/hooks/secret")
 	wantMistake(t, []string{`"token"`, `Secret "heymarket"`}, s.args("send", "support")...)
 	s.secret(t, "heymarket", "token", "the-token\n")
-	out, err := run(t.Context(), s.args("send", "support", "--text", "Hello", "--type", "chat_closed")...)
-	if err != nil || !strings.Contains(out, "test event") {
+	out, err := run(t.Context(), s.args("send", "support", "chat_closed", "--text", "Hello", "--set", "event_data.inbox=7")...)
+	if err != nil || !strings.Contains(out, "accepted") || !strings.Contains(out, "chat_closed") {
 		t.Errorf("printed %q, %v", out, err)
 	}
-	if got.Type != "chat_closed" || got.Token != "the-token" || got.ID != 4711 || got.Data["text"] != "Hello" || got.Data["updated"] == nil {
+	if got.Type != "chat_closed" || got.Token != "the-token" || got.ID != 4711 || got.Data["text"] != "Hello" || got.Data["inbox"] != 7.0 || got.Data["updated"] == nil {
 		t.Errorf("sent %+v", got)
 	}
 	for code, words := range map[int][]string{
@@ -184,7 +184,7 @@ func TestSend(t *testing.T) {
 		status = code
 		wantMistake(t, words, s.args("send", "support")...)
 	}
-	wantMistake(t, []string{"message_recieved"}, s.args("send", "support", "--type", "message_received")...)
+	wantMistake(t, []string{"message_recieved"}, s.args("send", "support", "message_received")...)
 	wantMistake(t, []string{"pod"}, s.args("send", "support", "--via", "post")...)
 	wantMistake(t, []string{"no receiver Pod", "status support"}, s.args("send", "support", "--via", "pod")...)
 	receiver.Close()

@@ -2,14 +2,18 @@ package plugin
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"net/http"
 	"net/url"
+	"os"
 	"slices"
 	"strings"
+	"sync"
+	"text/tabwriter"
 	"time"
 
 	"github.com/go-json-experiment/json"
@@ -17,11 +21,18 @@ import (
 	"k8s.io/utils/ptr"
 
 	"heymarket.dev/operator/internal/contract"
+	"heymarket.dev/operator/internal/fixture"
 	"heymarket.dev/operator/internal/receiver/event"
+	"heymarket.dev/operator/internal/receiver/ingest"
 )
 
-// requestLimit bounds one request of the plugin.
-const requestLimit = 30 * time.Second
+const (
+	// requestLimit bounds one request of the plugin.
+	requestLimit = 30 * time.Second
+	// maxBurst bounds --burst, and atOnce the requests of a burst that are under way together.
+	maxBurst = 100_000
+	atOnce   = 16
+)
 
 // Ways of a test event.
 const (
@@ -29,39 +40,132 @@ const (
 	viaPod = "pod"
 )
 
-func sendCommand(to *connection) *cobra.Command {
-	var eventType, text, via string
-	cmd := &cobra.Command{
-		Use:   "send NAME",
-		Short: "Send a test event, as Heymarket would",
-		Long: `Send a test event, as Heymarket would: with the token from its Secret, to the webhook's own URL, so that DNS, certificate and Ingress
-are tried as well. --via pod leaves these out and goes to a receiver Pod through the API server.
+// sendFlags say what is sent, and which way.
+type sendFlags struct {
+	file, text, via               string
+	set                           []string
+	allTypes, duplicate, badToken bool
+	burst                         int
+}
 
-To the targets it is an event like any other: only its text says that it is a test, and only where they look.`,
+func sendCommand(to *connection) *cobra.Command {
+	var f sendFlags
+	cmd := &cobra.Command{
+		Use:   "send NAME [TYPE]",
+		Short: "Send a test event, as Heymarket would, and report what became of it",
+		Long: `Send a test event, as Heymarket would, and report what became of it: stored, duplicate, ignored because no target wants it, or
+rejected. It carries the token from its Secret and goes to the webhook's own URL, so that DNS, certificate and Ingress are tried as
+well; --via pod goes to a receiver Pod through the API server instead.
+
+The event is a sample of its type, with an ID and a time of its own so that it is new. To the targets it is an event like any other.`,
 		Example: `  kubectl heymarket send support
-  kubectl heymarket send support --type chat_closed --via pod`,
-		Args: oneName,
-		RunE: func(cmd *cobra.Command, args []string) error {
-			if !slices.Contains(event.Types(), eventType) {
-				return fmt.Errorf("--type %q is none that Heymarket sends; there are %s", eventType, strings.Join(event.Types(), ", "))
+  kubectl heymarket send support chat_closed --set event_data.inbox=7 --via pod
+  kubectl heymarket send support --all-types --dev`,
+		Args: func(cmd *cobra.Command, args []string) error {
+			if len(args) > 2 {
+				return fmt.Errorf("name one HeymarketWebhook and one type, as in `%s support chat_closed`", cmd.CommandPath())
 			}
-			if via != viaURL && via != viaPod {
-				return fmt.Errorf("--via is %q; say %s or %s", via, viaURL, viaPod)
+			return oneName(cmd, args[:min(len(args), 1)])
+		},
+		ValidArgsFunction: func(_ *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
+			if len(args) == 1 {
+				return event.Types(), cobra.ShellCompDirectiveNoFileComp
+			}
+			return nil, cobra.ShellCompDirectiveNoFileComp
+		},
+		RunE: func(cmd *cobra.Command, args []string) error {
+			events, err := f.events(cmd.InOrStdin(), strings.Join(args[1:], ""), time.Now())
+			if err != nil {
+				return err
 			}
 			c, err := to.open()
 			if err != nil {
 				return err
 			}
-			return c.send(cmd.Context(), cmd.OutOrStdout(), args[0], eventType, text, via)
+			return f.send(cmd.Context(), c, cmd.OutOrStdout(), args[0], events)
 		},
 	}
-	cmd.Flags().StringVar(&eventType, "type", event.MessageReceived, "type of the event")
-	cmd.Flags().StringVar(&text, "text", "A test event, sent by kubectl heymarket send.", "its text")
-	cmd.Flags().StringVar(&via, "via", viaURL, "url: the way that Heymarket takes; pod: straight to a receiver Pod")
+	flags := cmd.Flags()
+	flags.StringVar(&f.file, "file", "", "send the event in this file, or - for standard input; the token is put into it")
+	flags.StringArrayVar(&f.set, "set", nil, "set a member of the event, as in event_data.inbox=7; repeatable")
+	flags.StringVar(&f.text, "text", "", "set the text of a message: short for --set event_data.text=…")
+	flags.BoolVar(&f.allTypes, "all-types", false, "send one event of each type")
+	flags.BoolVar(&f.duplicate, "duplicate", false, "send each event twice, as Heymarket does when an answer is late")
+	flags.BoolVar(&f.badToken, "bad-token", false, "send a wrong token; succeeds if the receiver rejects it")
+	flags.Var(number{&f.burst, 1, maxBurst}, "burst", "send this many events, up to 16 at the same time, and report only totals")
+	flags.StringVar(&f.via, "via", viaURL, "url: the way that Heymarket takes; pod: straight to a receiver Pod")
 	return cmd
 }
 
-func (c *cluster) send(ctx context.Context, out io.Writer, name, eventType, text, via string) error {
+// events are the bodies to send, without token and webhook ID.
+func (f *sendFlags) events(stdin io.Reader, eventType string, now time.Time) (events [][]byte, err error) {
+	switch {
+	case f.via != viaURL && f.via != viaPod:
+		return nil, fmt.Errorf("--via is %q; say %s or %s", f.via, viaURL, viaPod)
+	case f.file != "" && (eventType != "" || f.allTypes || f.burst > 0):
+		return nil, errors.New("--file holds the event: leave out the type, --all-types and --burst, or leave out --file")
+	case f.allTypes && eventType != "":
+		return nil, fmt.Errorf("--all-types sends every type: leave it out, or leave out %s", eventType)
+	case f.file != "":
+		body, err := readEvent(f.file, stdin)
+		if err != nil {
+			return nil, fmt.Errorf("--file: %w", err)
+		}
+		events = [][]byte{body}
+	default:
+		types := []string{cmp.Or(eventType, event.MessageReceived)}
+		if f.allTypes {
+			types = event.Types()
+		}
+		for i := range max(f.burst, 1) * len(types) {
+			body, err := fixture.Fresh(types[i%len(types)], now.Add(time.Duration(i)*time.Microsecond))
+			if err != nil {
+				return nil, err
+			}
+			events = append(events, body)
+		}
+	}
+	if f.text != "" {
+		f.set = append(f.set, "event_data.text="+f.text)
+	}
+	for i := range events {
+		for _, assignment := range f.set {
+			path, value, ok := strings.Cut(assignment, "=")
+			if !ok {
+				return nil, fmt.Errorf("--set %q sets nothing: write it as event_data.inbox=7", assignment)
+			}
+			if events[i], err = fixture.Set(events[i], path, value); err != nil {
+				return nil, fmt.Errorf("--set: %w", err)
+			}
+		}
+	}
+	if f.duplicate {
+		for i := len(events) - 1; i >= 0; i-- {
+			events = slices.Insert(events, i, events[i])
+		}
+	}
+	return events, nil
+}
+
+func readEvent(file string, stdin io.Reader) ([]byte, error) {
+	const most = 2 << 20 // twice what a receiver accepts
+	if file == "-" {
+		return io.ReadAll(io.LimitReader(stdin, most))
+	}
+	return os.ReadFile(file)
+}
+
+// sent is what became of one event.
+type sent struct {
+	eventType string
+	status    int
+	result    string // stored, duplicate, ignored, rejected; accepted: the receiver does not say more
+	event     string
+	sentence  string // of a rejection
+	took      time.Duration
+}
+
+func (f *sendFlags) send(ctx context.Context, c place, out io.Writer, name string, events [][]byte) error {
 	hook, err := c.webhook(ctx, name)
 	if err != nil {
 		return err
@@ -70,48 +174,133 @@ func (c *cluster) send(ctx context.Context, out io.Writer, name, eventType, text
 	if err != nil {
 		return err
 	}
-	ref := hook.Spec.Token.SecretKeyRef
-	token, err := c.secret(ctx, ref.Name, ref.Key, "put the token there that the Heymarket app shows")
+	token, err := c.token(ctx, hook)
 	if err != nil {
 		return err
 	}
-	body, err := testEvent(eventType, text, token, ptr.Deref(hook.Spec.WebhookID, 1), time.Now())
-	if err != nil {
-		return err
+	if f.badToken {
+		token = "not-" + token
+	}
+	for i := range events {
+		if events[i], err = fixture.For(events[i], token, ptr.Deref(hook.Spec.WebhookID, fixture.WebhookID)); err != nil {
+			return err
+		}
 	}
 	client := &http.Client{Timeout: requestLimit, CheckRedirect: noRedirect}
-	if via == viaPod {
-		way, err := c.openTunnel(ctx, name, contract.EventsPort)
+	if f.via == viaPod {
+		way, end, err := c.reach(ctx, name, contract.EventsPort)
 		if err != nil {
 			return err
 		}
-		defer way.Close()
-		client = way.client()
+		defer end()
+		client = way
 		if address, err = inPlainHTTP(address); err != nil {
 			return err
 		}
 	}
-	status, answer, err := post(ctx, client, address, body)
+	began := time.Now()
+	results, err := sendAll(ctx, client, address, events, f.burst > 0)
 	if err != nil {
 		return fmt.Errorf("the URL does not answer: %w; is its host in DNS, its certificate good, the Ingress served? With --via pod the receiver is tried alone", err)
 	}
-	if status == http.StatusOK {
-		fmt.Fprintf(out, "Answered 200: the test event of type %s is stored, or of a type that the webhook does not accept. `kubectl heymarket status %s --namespace %s` shows the backlog.\n",
-			eventType, name, c.namespace)
-		return nil
+	if f.burst > 0 {
+		showTotals(out, results, time.Since(began))
+	} else {
+		showSent(out, results)
 	}
-	return refusal(status, answer, ref.Name, ref.Key)
+	return f.judge(results, hook.Spec.Token.SecretKeyRef.Name, hook.Spec.Token.SecretKeyRef.Key)
 }
 
-// testEvent is an event that is new to every receiver, whichever type it has: an id, a time and a text are in it.
-func testEvent(eventType, text, token string, webhookID int64, now time.Time) ([]byte, error) {
-	at := now.UTC().Format(time.RFC3339Nano)
-	return json.Marshal(struct {
-		Type  string         `json:"type"`
-		ID    int64          `json:"id"`
-		Token string         `json:"token"`
-		Data  map[string]any `json:"event_data"`
-	}{eventType, webhookID, token, map[string]any{"id": now.UnixMicro(), "text": text, "date": at, "updated": at, "type": "test"}}, json.Deterministic(true))
+// sendAll sends the events one after the other, or several at once, and returns what became of each, in their order.
+func sendAll(ctx context.Context, client *http.Client, address string, events [][]byte, together bool) ([]sent, error) {
+	workers := 1
+	if together {
+		workers = atOnce
+	}
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	results, next := make([]sent, len(events)), make(chan int)
+	var all sync.WaitGroup
+	for range workers {
+		all.Go(func() {
+			for i := range next {
+				var err error
+				if results[i], err = sendOne(ctx, client, address, events[i]); err != nil {
+					cancel(err)
+				}
+			}
+		})
+	}
+	for i := range events {
+		select {
+		case next <- i:
+		case <-ctx.Done():
+		}
+	}
+	close(next)
+	all.Wait()
+	return results, context.Cause(ctx)
+}
+
+func sendOne(ctx context.Context, client *http.Client, address string, body []byte) (sent, error) {
+	began := time.Now()
+	status, answer, err := post(ctx, client, address, body)
+	s := sent{eventType: fixture.Type(body), status: status, took: time.Since(began)}
+	if err != nil {
+		return s, err
+	}
+	if status != http.StatusOK {
+		s.result, s.sentence = "rejected", answer
+		return s, nil
+	}
+	var became struct {
+		Result string `json:"result"`
+		Event  string `json:"event"`
+	}
+	s.result = "accepted"
+	if json.Unmarshal([]byte(answer), &became) == nil && became.Result != "" {
+		s.result, s.event = became.Result, became.Event
+	}
+	return s, nil
+}
+
+func showSent(out io.Writer, results []sent) {
+	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(w, "RESULT\tSTATUS\tMS\tTYPE\tEVENT")
+	for _, s := range results {
+		fmt.Fprintf(w, "%s\t%d\t%.1f\t%s\t%s\n", s.result, s.status, float64(s.took.Microseconds())/1000, printable(s.eventType), cmp.Or(s.event, s.sentence, "-"))
+	}
+	_ = w.Flush()
+}
+
+func showTotals(out io.Writer, results []sent, took time.Duration) {
+	counts, slowest := map[string]int{}, time.Duration(0)
+	for _, s := range results {
+		counts[s.result]++
+		slowest = max(slowest, s.took)
+	}
+	var parts []string
+	for _, result := range []string{"stored", "duplicate", "ignored", "accepted", "rejected"} {
+		if n := counts[result]; n > 0 {
+			parts = append(parts, fmt.Sprintf("%d %s", n, result))
+		}
+	}
+	fmt.Fprintf(out, "Sent %d events in %s, the slowest answer after %s: %s.\n",
+		len(results), took.Round(time.Millisecond), slowest.Round(time.Millisecond), strings.Join(parts, ", "))
+}
+
+// judge returns an error unless all was answered as it was meant to be.
+func (f *sendFlags) judge(results []sent, secret, key string) error {
+	for _, s := range results {
+		switch {
+		case f.badToken && s.status == http.StatusOK:
+			return errors.New("the receiver accepted a wrong token")
+		case f.badToken && (s.status == http.StatusUnauthorized || s.status == http.StatusTooManyRequests):
+		case s.status != http.StatusOK:
+			return refusal(s.status, s.sentence, secret, key)
+		}
+	}
+	return nil
 }
 
 // inPlainHTTP is a URL as a Pod serves it, where no Ingress ends TLS.
@@ -131,6 +320,7 @@ func post(ctx context.Context, client *http.Client, address string, body []byte)
 		return 0, "", withoutURL(err)
 	}
 	request.Header.Set("Content-Type", "application/json")
+	request.Header.Set("Prefer", ingest.PreferResult)
 	response, err := client.Do(request)
 	if err != nil {
 		return 0, "", withoutURL(err)

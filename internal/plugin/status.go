@@ -30,7 +30,7 @@ figures are a minute old at most, and of a number above nine only the first digi
 			}
 			hook, err := c.webhook(cmd.Context(), args[0])
 			if err == nil {
-				tell(cmd.OutOrStdout(), hook, time.Now())
+				tell(cmd.OutOrStdout(), hook, c.flags(), time.Now())
 			}
 			return err
 		},
@@ -38,7 +38,7 @@ figures are a minute old at most, and of a number above nine only the first digi
 }
 
 // tell writes how a webhook stands.
-func tell(out io.Writer, hook *v1alpha1.HeymarketWebhook, now time.Time) {
+func tell(out io.Writer, hook *v1alpha1.HeymarketWebhook, flags string, now time.Time) {
 	ready := meta.FindStatusCondition(hook.Status.Conditions, v1alpha1.ConditionReady)
 	switch {
 	case !hook.DeletionTimestamp.IsZero():
@@ -63,7 +63,7 @@ func tell(out io.Writer, hook *v1alpha1.HeymarketWebhook, now time.Time) {
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(w)
 	if hook.Status.URL != "" {
-		fmt.Fprintf(w, "URL\t%s\n\t(in full: kubectl heymarket url %s --namespace %s)\n", hook.Status.URL, hook.Name, hook.Namespace)
+		fmt.Fprintf(w, "URL\t%s\n\t(in full: kubectl heymarket url %s %s)\n", hook.Status.URL, hook.Name, flags)
 	}
 	if until := hook.Status.PreviousURLUntil; until != nil {
 		fmt.Fprintf(w, "\t(the one before is accepted until %s)\n", until.UTC().Format(time.RFC3339))
@@ -71,7 +71,7 @@ func tell(out io.Writer, hook *v1alpha1.HeymarketWebhook, now time.Time) {
 	fmt.Fprintf(w, "Last event\t%s\n", ago(hook.Status.LastEventTime, now))
 	_ = w.Flush()
 	tellConditions(out, hook.Status.Conditions)
-	tellTargets(out, hook, now)
+	tellTargets(out, hook, flags, now)
 	tellTokens(out, hook.Status.Token, now)
 }
 
@@ -91,7 +91,7 @@ func tellConditions(out io.Writer, conditions []metav1.Condition) {
 	_ = w.Flush()
 }
 
-func tellTargets(out io.Writer, hook *v1alpha1.HeymarketWebhook, now time.Time) {
+func tellTargets(out io.Writer, hook *v1alpha1.HeymarketWebhook, flags string, now time.Time) {
 	fmt.Fprintln(out)
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(w, "TARGET\tPENDING\tDEAD LETTERS\tCIRCUIT\tLAST DELIVERED")
@@ -114,7 +114,7 @@ func tellTargets(out io.Writer, hook *v1alpha1.HeymarketWebhook, now time.Time) 
 	}
 	_ = w.Flush()
 	if dead != "" {
-		fmt.Fprintf(out, "Why they were given up: kubectl heymarket dead list %s --target %s --namespace %s\n", hook.Name, dead, hook.Namespace)
+		fmt.Fprintf(out, "Why they were given up: kubectl heymarket dead list %s --target %s %s\n", hook.Name, dead, flags)
 	}
 }
 

@@ -34,7 +34,7 @@ func TestTell(t *testing.T) {
 		},
 	}
 	var out strings.Builder
-	tell(&out, hook, now)
+	tell(&out, hook, "--namespace staging", now)
 	want := `support in staging is not Ready.
 It is paused: events are stored, and delivered once spec.paused is false.
 
@@ -78,7 +78,7 @@ Heymarket uses the current token. Once the previous one has not been used for as
 		changed := hook.DeepCopy()
 		tc.change(changed)
 		var out strings.Builder
-		tell(&out, changed, now)
+		tell(&out, changed, "--namespace staging", now)
 		if !strings.Contains(out.String(), tc.says) {
 			t.Errorf("%s: does not say %q:\n%s", name, tc.says, &out)
 		}

@@ -11,12 +11,12 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
-	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
-	"k8s.io/client-go/rest"
+	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/client-go/tools/portforward"
 	"k8s.io/client-go/transport/spdy"
 	"k8s.io/streaming/pkg/httpstream"
-	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"heymarket.dev/operator/internal/contract"
 )
 
 // tunnel leads to one port of a Pod, through the API server. No port is opened here: who serves dead letters asks nobody who they are, and
@@ -44,10 +44,20 @@ func (c *cluster) openTunnel(ctx context.Context, webhook string, port int) (*tu
 	return &tunnel{connection: connection, port: port}, nil
 }
 
+// reach opens a tunnel for requests to a port of a receiver Pod.
+func (c *cluster) reach(ctx context.Context, webhook string, port int) (*http.Client, func(), error) {
+	way, err := c.openTunnel(ctx, webhook, port)
+	if err != nil {
+		return nil, nil, err
+	}
+	return way.client(), way.Close, nil
+}
+
 // receiver is the name of a ready receiver Pod.
 func (c *cluster) receiver(ctx context.Context, webhook string) (string, error) {
 	var pods corev1.PodList
-	if err := c.client.List(ctx, &pods, client.InNamespace(c.namespace), client.MatchingLabels(receiverLabels(webhook))); err != nil {
+	err := c.core.Get().Namespace(c.namespace).Resource("pods").Param("labelSelector", labels.FormatLabels(contract.PodLabels(webhook))).Do(ctx).Into(&pods)
+	if err != nil {
 		return "", c.explain("list the receiver Pods", err)
 	}
 	for _, pod := range pods.Items {
@@ -62,19 +72,13 @@ func (c *cluster) receiver(ctx context.Context, webhook string) (string, error) 
 
 // forwarder dials as kubectl does: by WebSocket, and by SPDY where the API server, or a proxy in front of it, is too old for that.
 func (c *cluster) forwarder(pod string) (httpstream.Dialer, error) {
-	config := rest.CopyConfig(c.config)
-	config.APIPath, config.GroupVersion, config.NegotiatedSerializer = "/api", &corev1.SchemeGroupVersion, clientgoscheme.Codecs.WithoutConversion()
-	core, err := rest.RESTClientFor(config)
-	if err != nil {
-		return nil, err
-	}
-	address := core.Post().Namespace(c.namespace).Resource("pods").Name(pod).SubResource("portforward").URL()
-	transport, upgrader, err := spdy.RoundTripperFor(config)
+	address := c.core.Post().Namespace(c.namespace).Resource("pods").Name(pod).SubResource("portforward").URL()
+	transport, upgrader, err := spdy.RoundTripperFor(c.config)
 	if err != nil {
 		return nil, err
 	}
 	old := spdy.NewDialerForStreaming(upgrader, &http.Client{Transport: transport}, http.MethodPost, address)
-	dialer, err := portforward.NewSPDYOverWebsocketDialerForStreaming(address, config)
+	dialer, err := portforward.NewSPDYOverWebsocketDialerForStreaming(address, c.config)
 	if err != nil {
 		return nil, err
 	}

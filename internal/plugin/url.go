@@ -7,6 +7,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"heymarket.dev/operator/internal/contract"
+	"heymarket.dev/operator/internal/controller/desired"
 )
 
 func urlCommand(to *connection) *cobra.Command {
@@ -36,17 +37,6 @@ func (c *cluster) url(ctx context.Context, name string) (string, error) {
 	if _, err := c.webhook(ctx, name); err != nil {
 		return "", err
 	}
-	return c.secret(ctx, urlSecretName(name), urlKey, fmt.Sprintf(
+	return c.secret(ctx, contract.URLSecretName(name), desired.KeyURL, fmt.Sprintf(
 		"the URL is known once the webhook is accepted and its host is; `kubectl heymarket status %s --namespace %s` says what is missing", name, c.namespace))
-}
-
-// The names of children, as internal/controller/desired gives them. That room links the whole of the receiver's expressions; a test holds
-// these to it instead.
-const urlKey = "url"
-
-func urlSecretName(webhook string) string { return webhook + "-url" }
-
-// receiverLabels are those of a webhook's receiver Pods.
-func receiverLabels(webhook string) map[string]string {
-	return contract.PodLabels(webhook)
 }

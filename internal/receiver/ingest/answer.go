@@ -1,7 +1,9 @@
 package ingest
 
 import (
+	"fmt"
 	"net/http"
+	"slices"
 	"time"
 
 	"heymarket.dev/operator/internal/receiver/event"
@@ -71,14 +73,26 @@ type Report struct {
 	Took time.Duration
 }
 
+// PreferResult is the value of the request header Prefer (RFC 7240) by which a sender asks what became of its event: the body of a
+// 200 is then a JSON object with the members "result", a Result, and "event", the event's id or "". Only senders with the right
+// token get that far.
+const PreferResult = "return=representation"
+
 // closes is a value of the header Connection. It must not be changed.
 var closes = []string{"close"}
 
 // answer writes an answer. A refusal ends the connection, or strangers would hold all of them with requests that cost nothing.
 // It stays where a right token has come, since others may share it behind a proxy, unless the body is not read to its end.
-func answer(w http.ResponseWriter, r Report, c *connection) {
+// prefer are the values of the header Prefer.
+func answer(w http.ResponseWriter, r Report, c *connection, prefer []string) {
 	if r.Result != Refused {
-		return // net/http says 200 with an empty body by itself, and at less cost
+		// net/http says 200 with an empty body by itself, and at less cost.
+		if slices.Contains(prefer, PreferResult) {
+			w.Header().Set("Content-Type", "application/json")
+			w.Header().Set("Preference-Applied", PreferResult)
+			fmt.Fprintf(w, "{\"result\":%q,\"event\":%q}\n", r.Result, r.EventID)
+		}
+		return
 	}
 	header := w.Header()
 	if !c.isProven() {

@@ -130,7 +130,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 	if h.draining.Load() { // the request may have begun before
 		w.Header()["Connection"] = closes
 	}
-	answer(w, report, connection)
+	answer(w, report, connection, req.Header["Prefer"])
 	h.observer.Answered(report)
 	end(report)
 }

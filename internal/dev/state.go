@@ -1,0 +1,92 @@
+package dev
+
+import (
+	"bytes"
+	"context"
+
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"net/http"
+	"os"
+	"path/filepath"
+
+	"github.com/go-json-experiment/json"
+)
+
+// StateFile is where a running webhook says how it is reached, for commands in other terminals of the same person.
+func StateFile() (string, error) {
+	dir, err := os.UserCacheDir()
+	if err != nil {
+		return "", err
+	}
+	return filepath.Join(dir, "kubectl-heymarket", "dev.json"), nil
+}
+
+// Announce writes r to the file of that name, which it returns a function to remove. The file holds the token and is readable by
+// its owner alone.
+func (r *Running) Announce(file string) (remove func(), err error) {
+	text, err := json.Marshal(r)
+	if err != nil {
+		return nil, err
+	}
+	if err := os.MkdirAll(filepath.Dir(file), 0o700); err != nil {
+		return nil, err
+	}
+	new, err := os.CreateTemp(filepath.Dir(file), ".dev-*")
+	if err != nil {
+		return nil, err
+	}
+	_, err = new.Write(text)
+	if err = errors.Join(err, new.Close()); err == nil {
+		err = os.Rename(new.Name(), file)
+	}
+	if err != nil {
+		_ = os.Remove(new.Name())
+		return nil, err
+	}
+	return func() {
+		// Another one may have been started since.
+		if now, err := os.ReadFile(file); err == nil && bytes.Equal(now, text) {
+			_ = os.Remove(file)
+		}
+	}, nil
+}
+
+// Find returns the webhook that is running, as its file describes it.
+func Find(file string) (*Running, error) {
+	text, err := os.ReadFile(file)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, errors.New("no webhook is running on this machine: start one with `kubectl heymarket dev -f FILE`")
+	}
+	var r Running
+	if err == nil {
+		err = json.Unmarshal(text, &r)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read %s: %w; start `kubectl heymarket dev` again", file, err)
+	}
+	return &r, nil
+}
+
+// get decodes the JSON at an address of this machine.
+func get(ctx context.Context, address string, into any) error {
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, address, http.NoBody)
+	if err != nil {
+		return err
+	}
+	response, err := http.DefaultClient.Do(request)
+	if err != nil {
+		return fmt.Errorf("%w: is `kubectl heymarket dev` still running?", err)
+	}
+	defer response.Body.Close()
+	text, err := io.ReadAll(io.LimitReader(response.Body, 1<<20))
+	if err != nil {
+		return err
+	}
+	return json.Unmarshal(text, into)
+}
+
+// trimmed is a value without the newline that an editor may have left at its end.
+func trimmed(value []byte) []byte { return bytes.TrimRight(value, "\r\n") }

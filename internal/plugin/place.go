@@ -1,0 +1,105 @@
+package plugin
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"strings"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"heymarket.dev/operator/api/v1alpha1"
+	"heymarket.dev/operator/internal/contract"
+	"heymarket.dev/operator/internal/dev"
+)
+
+// place is where webhooks run: a cluster, or this machine.
+type place interface {
+	// webhook reads a resource.
+	webhook(ctx context.Context, name string) (*v1alpha1.HeymarketWebhook, error)
+	// url is the full URL of a webhook, and token is accepted with it: both are secret.
+	url(ctx context.Context, name string) (string, error)
+	token(ctx context.Context, hook *v1alpha1.HeymarketWebhook) (string, error)
+	// reach returns a client whose requests go to a port of a receiver, whatever host they name, until end is called.
+	reach(ctx context.Context, name string, port int) (client *http.Client, end func(), err error)
+	// flags are those by which a command means this place.
+	flags() string
+}
+
+// open is the place that a person means.
+func (c connection) open() (place, error) {
+	if !c.dev {
+		return c.openCluster()
+	}
+	if c.namespace != "" || c.context != "" || c.kubeconfig != "" {
+		return nil, errDevAndCluster
+	}
+	file, err := dev.StateFile()
+	if err != nil {
+		return nil, err
+	}
+	running, err := dev.Find(file)
+	if err != nil {
+		return nil, err
+	}
+	return local{running}, nil
+}
+
+var errDevAndCluster = errors.New("--dev means the webhook on this machine: leave out --namespace, --context and --kubeconfig")
+
+// local is the webhook that `kubectl heymarket dev` runs.
+type local struct{ *dev.Running }
+
+func (l local) flags() string { return "--dev" }
+
+// webhook returns the resource with a status that the receiver has just reported.
+func (l local) webhook(ctx context.Context, name string) (*v1alpha1.HeymarketWebhook, error) {
+	if name != l.Webhook.Name {
+		return nil, fmt.Errorf("`kubectl heymarket dev` runs the webhook %q, not %q", l.Webhook.Name, name)
+	}
+	reported, err := l.Status(ctx)
+	if err != nil {
+		return nil, err
+	}
+	hook := l.Webhook.DeepCopy()
+	hook.Status.URL = l.URL[:strings.LastIndexByte(l.URL, '/')+1] + "****" // as the operator hides it
+	ready := metav1.Condition{Type: v1alpha1.ConditionReady, Status: metav1.ConditionTrue, Reason: "Serving", ObservedGeneration: hook.Generation}
+	if reported.Redis != contract.RedisOK {
+		ready.Status, ready.Reason = metav1.ConditionFalse, "RedisUnavailable"
+	}
+	durable := metav1.Condition{Type: v1alpha1.ConditionDurable, Status: metav1.ConditionTrue, Reason: "Durable", Message: "Redis keeps what it has confirmed."}
+	if !reported.Durable && len(reported.Problems) > 0 {
+		durable.Status, durable.Reason, durable.Message = metav1.ConditionFalse, string(reported.Problems[0]), reported.Problems[0].Message()
+	}
+	hook.Status.Conditions = []metav1.Condition{ready, durable}
+	for _, t := range reported.Targets {
+		status := v1alpha1.TargetStatus{Name: t.Name, Pending: t.Pending, DeadLetters: t.DeadLetters, Circuit: v1alpha1.Circuit(t.Circuit)}
+		if !t.LastDelivered.IsZero() {
+			status.LastDelivered = &metav1.Time{Time: t.LastDelivered}
+		}
+		hook.Status.Targets = append(hook.Status.Targets, status)
+	}
+	return hook, nil
+}
+
+func (l local) url(ctx context.Context, name string) (string, error) {
+	_, err := l.webhook(ctx, name)
+	return l.URL, err
+}
+
+func (l local) token(context.Context, *v1alpha1.HeymarketWebhook) (string, error) {
+	return l.Token, nil
+}
+
+func (l local) reach(_ context.Context, _ string, port int) (*http.Client, func(), error) {
+	address := l.Admin
+	if port == contract.EventsPort {
+		address = l.Address
+	}
+	transport := &http.Transport{DialContext: func(ctx context.Context, network, _ string) (net.Conn, error) {
+		return (&net.Dialer{}).DialContext(ctx, network, address)
+	}}
+	return &http.Client{Timeout: requestLimit, Transport: transport, CheckRedirect: noRedirect}, transport.CloseIdleConnections, nil
+}
