@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -18,6 +19,7 @@ import (
 
 	"heymarket.dev/operator/api/v1alpha1"
 	"heymarket.dev/operator/internal/apiservertest"
+	"heymarket.dev/operator/internal/dev/admit"
 	"heymarket.dev/operator/internal/receiver/config"
 	"heymarket.dev/operator/internal/receiver/filter"
 	"heymarket.dev/operator/internal/testenv"
@@ -331,8 +333,38 @@ func TestRules(t *testing.T) {
 			case r.want != "" && !strings.Contains(err.Error(), r.want):
 				t.Errorf("refused with %v, want %q", err, r.want)
 			}
+			if r.from == "" {
+				wantTheSame(t, err, webhook(t, r.resource, r.spec))
+			}
 		})
 	}
+}
+
+// wantTheSame holds what `kubectl heymarket dev` says to a resource against what an API server has said.
+func wantTheSame(t *testing.T, said error, u *unstructured.Unstructured) {
+	t.Helper()
+	text, err := u.MarshalJSON()
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, got := admit.HeymarketWebhook(t.Context(), text)
+	if sentence(got) != sentence(said) {
+		t.Errorf("dev says\n\t%v\nand the API server\n\t%v", got, said)
+	}
+}
+
+// sentence is an error's text, without what a client puts before it and in whatever order the API server has its parts.
+func sentence(err error) string {
+	if err == nil {
+		return "accepted"
+	}
+	_, rest, found := strings.Cut(err.Error(), "is invalid: ")
+	if !found {
+		rest = err.Error()
+	}
+	parts := strings.Split(strings.Trim(rest, "[]"), ", ")
+	slices.Sort(parts)
+	return strings.Join(parts, ", ")
 }
 
 // change tries to make u of what is made with the spec from.

@@ -4,12 +4,15 @@
 package admit
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"slices"
 	"strings"
 	"sync"
 
+	"github.com/go-json-experiment/json"
+	"github.com/go-json-experiment/json/jsontext"
 	"k8s.io/apiextensions-apiserver/pkg/apis/apiextensions"
 	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
 	"k8s.io/apiextensions-apiserver/pkg/apiserver/schema"
@@ -66,7 +69,7 @@ func HeymarketWebhook(ctx context.Context, document []byte) (*v1alpha1.Heymarket
 	if err != nil {
 		return nil, fmt.Errorf("read the CustomResourceDefinition: %w", err)
 	}
-	text, err := yaml.YAMLToJSONStrict(document)
+	text, err := toJSON(document)
 	if err != nil {
 		return nil, err
 	}
@@ -83,7 +86,8 @@ func HeymarketWebhook(ctx context.Context, document []byte) (*v1alpha1.Heymarket
 	}
 	if unknown = append(unknown, more...); len(unknown) > 0 {
 		slices.Sort(unknown)
-		return nil, fmt.Errorf("strict decoding error: unknown field %q", strings.Join(unknown, `", unknown field "`))
+		return nil, fmt.Errorf("HeymarketWebhook in version %q cannot be handled as a HeymarketWebhook: strict decoding error: unknown field \"%s\"",
+			v1alpha1.GroupVersion.Version, strings.Join(unknown, `", unknown field "`))
 	}
 	defaulting.Default(object.Object, d.structure)
 	if errs := d.check(ctx, &object); len(errs) > 0 {
@@ -91,6 +95,15 @@ func HeymarketWebhook(ctx context.Context, document []byte) (*v1alpha1.Heymarket
 	}
 	webhook := &v1alpha1.HeymarketWebhook{}
 	return webhook, runtime.DefaultUnstructuredConverter.FromUnstructured(object.Object, webhook)
+}
+
+// toJSON converts YAML, and leaves JSON as it is: YAML folds some characters that JSON keeps.
+func toJSON(document []byte) ([]byte, error) {
+	if !bytes.HasPrefix(bytes.TrimSpace(document), []byte("{")) {
+		return yaml.YAMLToJSONStrict(document)
+	}
+	var value jsontext.Value
+	return document, json.Unmarshal(document, &value) // it rejects duplicate names, too
 }
 
 // check is the API server's validation of a new resource.
