@@ -56,7 +56,7 @@ func (l *Lines) Handle(_ context.Context, record slog.Record) error {
 	var line string
 	switch {
 	case record.Message == "request":
-		what := text("result")
+		what := strings.Replace(text("result"), "refused", "rejected", 1)
 		if reason, ok := of["reason"]; ok {
 			what += ": " + reason.String()
 		}

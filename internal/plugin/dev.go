@@ -138,6 +138,13 @@ func showChildren(out io.Writer, manifest *dev.Manifest) error {
 
 // attend shows what goes on until the command is interrupted or the receiver ends.
 func (f *devFlags) attend(ctx context.Context, out io.Writer, running *dev.Running, lines *dev.Lines) error {
+	if f.play {
+		rows, err := running.Play(ctx)
+		showRows(out, rows)
+		if err != nil || f.playOnce {
+			return err
+		}
+	}
 	file, err := dev.StateFile()
 	if err != nil {
 		return err
@@ -147,13 +154,6 @@ func (f *devFlags) attend(ctx context.Context, out io.Writer, running *dev.Runni
 		return fmt.Errorf("write %s, by which --dev finds this webhook: %w", file, err)
 	}
 	defer remove()
-	if f.play {
-		rows, err := running.Play(ctx)
-		showRows(out, rows)
-		if err != nil || f.playOnce {
-			return err
-		}
-	}
 	introduce(out, running)
 	lines.Show(out)
 	select {

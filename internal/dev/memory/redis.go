@@ -3,6 +3,7 @@
 package memory
 
 import (
+	"crypto/rand"
 	"fmt"
 
 	"github.com/alicebob/miniredis/v2"
@@ -10,7 +11,10 @@ import (
 )
 
 // Redis serves on a loopback address until Close.
-type Redis struct{ server *miniredis.Miniredis }
+type Redis struct {
+	server   *miniredis.Miniredis
+	password string
+}
 
 // info is what a Redis without an append-only file answers: nothing is evicted, and nothing is kept on disk. So a receiver
 // reports, rightly, that it is not durable.
@@ -18,7 +22,8 @@ const info = "# Server\r\nredis_version:7.4.0\r\n# Memory\r\nmaxmemory:0\r\nmaxm
 
 // Start starts one at a free port. Its clock is that of the machine, and keys expire by it.
 func Start() (*Redis, error) {
-	r := &Redis{miniredis.NewMiniRedis()}
+	r := &Redis{miniredis.NewMiniRedis(), rand.Text()}
+	r.server.RequireAuth(r.password) // other people of this machine reach loopback as well
 	r.server.ClockTTL(true)
 	if err := r.server.Start(); err != nil {
 		return nil, fmt.Errorf("start the Redis in memory: %w", err)
@@ -33,8 +38,8 @@ func Start() (*Redis, error) {
 	return r, nil
 }
 
-// URL is where it is reached.
-func (r *Redis) URL() string { return "redis://" + r.server.Addr() + "/0" }
+// URL is where it is reached, with its password.
+func (r *Redis) URL() string { return "redis://:" + r.password + "@" + r.server.Addr() + "/0" }
 
 // Close ends it, and with it everything that it holds.
 func (r *Redis) Close() { r.server.Close() }
