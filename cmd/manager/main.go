@@ -124,7 +124,7 @@ func run(ctx context.Context, opts options, logger logr.Logger) error {
 		Liveness:              liveness,
 
 		RedisIsolation: opts.redisIsolation, RedisRotation: opts.redisRotation, OperatorNamespace: os.Getenv("POD_NAMESPACE"),
-	}, redis, controller.NewHTTPPodStatus()); err != nil {
+	}, redis, controller.NewHTTPPodStatus(mgr.GetAPIReader())); err != nil {
 		return fmt.Errorf("set up the controller: %w", err)
 	}
 	if err := controller.RegisterMetrics(metrics.Registry, mgr.GetCache(), version); err != nil {

@@ -38,8 +38,16 @@ func TestDualStackPods(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got, want := fmt.Sprint(found.ready), "[[10.0.0.1 fd00::1] [10.0.0.2 fd00::2]]"; got != want {
-		t.Errorf("Pods %s, want %s", got, want)
+	var got [][]string
+	for _, addresses := range found.ready {
+		var pod []string
+		for _, a := range addresses {
+			pod = append(pod, a.Pod+" "+a.Address.String())
+		}
+		got = append(got, pod)
+	}
+	if want := "[[one 10.0.0.1 one fd00::1] [two 10.0.0.2 two fd00::2]]"; fmt.Sprint(got) != want {
+		t.Errorf("Pods %v, want %s", got, want)
 	}
 	status := &fakePods{serves: map[string]contract.Status{"fd00::1": {ConfigDigest: "one"}, "10.0.0.2": {ConfigDigest: "two"}}}
 	reports := askPods(t.Context(), status, found.ready)

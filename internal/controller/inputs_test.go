@@ -129,9 +129,9 @@ func TestHTTPPodStatus(t *testing.T) {
 			s := httptest.NewServer(mux)
 			defer s.Close()
 			at := netip.MustParseAddrPort(s.Listener.Addr().String())
-			p := NewHTTPPodStatus()
+			p := unchecked(NewHTTPPodStatus(nil))
 			p.port = at.Port()
-			report, err := p.Report(t.Context(), at.Addr())
+			report, err := p.Report(t.Context(), PodAddress{Address: at.Addr()})
 			if got := report.ConfigDigest; got != tc.want || (err == nil) != (tc.want != "") {
 				t.Errorf("%q, %v, want %q", report.ConfigDigest, err, tc.want)
 			}

@@ -480,11 +480,11 @@ type recordedPods struct {
 	fake *fakePods
 }
 
-func (p recordedPods) Report(ctx context.Context, address netip.Addr) (contract.Status, error) {
-	if _, err := p.HTTPPodStatus.Report(ctx, address); err == nil {
+func (p recordedPods) Report(ctx context.Context, at PodAddress) (contract.Status, error) {
+	if _, err := p.HTTPPodStatus.Report(ctx, at); err == nil {
 		return contract.Status{}, errors.New("somebody listens at a Pod's address")
 	}
-	return p.fake.Report(ctx, address)
+	return p.fake.Report(ctx, at)
 }
 
 // The manager connects to the API server, to Pods for their /status and, if it manages Redis users, to the operator's own Redis.
@@ -506,7 +506,7 @@ func TestManagerConnectsToNoRedisOfAResource(t *testing.T) {
 				return (&net.Dialer{Control: d.control}).DialContext(ctx, network, address)
 			}
 			w.r.Settings.redisDialer = &net.Dialer{Control: d.control}
-			pods := NewHTTPPodStatus()
+			pods := unchecked(NewHTTPPodStatus(nil))
 			pods.client.Transport.(*http.Transport).DialContext = (&net.Dialer{Control: d.control}).DialContext
 			w.manageWith(recordedPods{pods, w.pods}, cfg, w.namespace)
 

@@ -22,8 +22,8 @@ const mostPods = 100
 
 // PodStatus asks receiver Pods about themselves.
 type PodStatus interface {
-	// Report returns what the Pod with this address says. It returns an error if it says nothing.
-	Report(ctx context.Context, address netip.Addr) (contract.Status, error)
+	// Report returns what the Pod says at this address. It returns an error if it says nothing, or nothing may be asked there.
+	Report(ctx context.Context, at PodAddress) (contract.Status, error)
 }
 
 // observe adds what the Pods report. If no Pod is ready, those that are not ready may report why.
@@ -53,7 +53,7 @@ func answers(reports []*contract.Status) (out []contract.Status) {
 }
 
 // podAddresses are the addresses of one Pod, sorted; two where it has one of each family.
-type podAddresses []netip.Addr
+type podAddresses []PodAddress
 
 // pods are the Pods behind a Service, each once.
 type pods struct {
@@ -72,10 +72,11 @@ func listPods(ctx context.Context, c client.Reader, hook *v1alpha1.HeymarketWebh
 			if len(e.Addresses) == 0 {
 				continue
 			}
-			a, err := netip.ParseAddr(e.Addresses[0])
+			ip, err := netip.ParseAddr(e.Addresses[0])
+			a := PodAddress{Webhook: client.ObjectKeyFromObject(hook), Address: ip}
 			pod := e.Addresses[0]
 			if e.TargetRef != nil {
-				pod = e.TargetRef.Name // The slices of the two families name the same Pod.
+				pod, a.Pod = e.TargetRef.Name, e.TargetRef.Name // The slices of the two families name the same Pod.
 			}
 			switch {
 			case err != nil:
@@ -95,12 +96,14 @@ func listPods(ctx context.Context, c client.Reader, hook *v1alpha1.HeymarketWebh
 func sorted(byPod map[string]podAddresses) []podAddresses {
 	var out []podAddresses
 	for _, addresses := range byPod {
-		slices.SortFunc(addresses, netip.Addr.Compare)
+		slices.SortFunc(addresses, byAddress)
 		out = append(out, slices.Compact(addresses))
 	}
-	slices.SortFunc(out, func(a, b podAddresses) int { return slices.CompareFunc(a, b, netip.Addr.Compare) })
+	slices.SortFunc(out, func(a, b podAddresses) int { return slices.CompareFunc(a, b, byAddress) })
 	return out
 }
+
+func byAddress(a, b PodAddress) int { return a.Address.Compare(b.Address) }
 
 // askPods asks all Pods at once, and returns nil for one that does not answer.
 func askPods(ctx context.Context, status PodStatus, pods []podAddresses) []*contract.Status {
@@ -122,7 +125,7 @@ func askPod(ctx context.Context, status PodStatus, addresses podAddresses) *cont
 		if err == nil {
 			return &report
 		}
-		log.FromContext(ctx).V(1).Info("Receiver did not answer", "pod", a.String(), "error", err.Error())
+		log.FromContext(ctx).V(1).Info("Receiver did not answer", "pod", a.Address.String(), "error", err.Error())
 	}
 	return nil
 }

@@ -11,6 +11,8 @@ import (
 	"slices"
 	"time"
 
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
 	"heymarket.dev/operator/internal/contract"
 	"heymarket.dev/operator/internal/controller/desired"
 )
@@ -26,12 +28,15 @@ const (
 type HTTPPodStatus struct {
 	client *http.Client
 	port   uint16
+	check  func(context.Context, PodAddress, time.Time) error
 }
 
-// NewHTTPPodStatus returns a PodStatus for Pods that the operator reaches directly: no proxy, no redirect, 4 seconds.
-func NewHTTPPodStatus() *HTTPPodStatus {
+// NewHTTPPodStatus returns a PodStatus for Pods that the operator reaches directly: no proxy, no redirect, 4 seconds. It asks at
+// the addresses that Pods have, which it reads from the API server, and at no other.
+func NewHTTPPodStatus(pods client.Reader) *HTTPPodStatus {
 	return &HTTPPodStatus{
-		port: contract.OperationsPort,
+		check: (&podAddressBook{pods: pods}).check,
+		port:  contract.OperationsPort,
 		client: &http.Client{
 			Timeout: podStatusTimeout,
 			// A Pod is asked a few times and then not for hours: no connection is worth keeping.
@@ -44,8 +49,11 @@ func NewHTTPPodStatus() *HTTPPodStatus {
 }
 
 // Report implements PodStatus.
-func (p *HTTPPodStatus) Report(ctx context.Context, address netip.Addr) (contract.Status, error) {
-	url := "http://" + netip.AddrPortFrom(address, p.port).String() + contract.StatusPath
+func (p *HTTPPodStatus) Report(ctx context.Context, at PodAddress) (contract.Status, error) {
+	if err := p.check(ctx, at, time.Now()); err != nil {
+		return contract.Status{}, err
+	}
+	url := "http://" + netip.AddrPortFrom(at.Address, p.port).String() + contract.StatusPath
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
 	if err != nil {
 		return contract.Status{}, err

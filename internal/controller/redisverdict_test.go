@@ -70,7 +70,7 @@ func realReceiver(t *testing.T, redisURL string) (pods *HTTPPodStatus, ops netip
 		}
 	})
 	ops = netip.MustParseAddrPort(o.Ops.Addr().String())
-	pods = NewHTTPPodStatus()
+	pods = unchecked(NewHTTPPodStatus(nil))
 	pods.port = ops.Port()
 	return pods, ops
 }
@@ -129,7 +129,7 @@ func TestTroubleWithRedisIsInEveryReport(t *testing.T) {
 			// What each of the three reports; "" as long as a report is missing.
 			look := func() (s contract.Status, c *condition.Condition, gaugeDurable, up string) {
 				t.Helper()
-				s, err := pods.Report(t.Context(), ops.Addr())
+				s, err := pods.Report(t.Context(), PodAddress{Address: ops.Addr()})
 				if err != nil {
 					return contract.Status{}, &condition.Condition{}, "", "" // the Pod waits for Redis for longer than the operator waits for the Pod
 				}

@@ -430,7 +430,8 @@ type fakePods struct {
 	waited atomic.Int64
 }
 
-func (p *fakePods) Report(ctx context.Context, a netip.Addr) (contract.Status, error) {
+func (p *fakePods) Report(ctx context.Context, at PodAddress) (contract.Status, error) {
+	a := at.Address
 	if p.silent.Contains(a) {
 		p.waited.Add(1)
 		defer p.waited.Add(-1)

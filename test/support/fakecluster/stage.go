@@ -25,6 +25,7 @@ import (
 
 	"heymarket.dev/operator/api/v1alpha1"
 	"heymarket.dev/operator/internal/contract"
+	"heymarket.dev/operator/internal/controller"
 	"heymarket.dev/operator/internal/controller/desired"
 )
 
@@ -139,13 +140,13 @@ func (s *Stage) addresses(hook client.ObjectKey, n int) []netip.Addr {
 }
 
 // Report implements controller.PodStatus: a Pod serves what is in its Secret, in good health.
-func (s *Stage) Report(ctx context.Context, address netip.Addr) (contract.Status, error) {
+func (s *Stage) Report(ctx context.Context, at controller.PodAddress) (contract.Status, error) {
 	s.mu.Lock()
-	hook, ok := s.pods[address]
+	hook, ok := s.pods[at.Address]
 	s.asked[hook]++
 	s.mu.Unlock()
 	if !ok {
-		return contract.Status{}, fmt.Errorf("no Pod has the address %s", address)
+		return contract.Status{}, fmt.Errorf("no Pod has the address %s", at.Address)
 	}
 	secret := &corev1.Secret{}
 	if err := s.c.Get(ctx, receiver(hook), secret); err != nil {
