@@ -60,8 +60,15 @@ func (a *Connections) Listen(l net.Listener) net.Listener {
 // doubles it. A sender that is 50 ms away can still send 1 MiB in two seconds.
 const maxUnread = 32 << 10
 
-// Follow makes s tell what its connections do. It sets ConnContext and ConnState.
+// Follow makes s tell what its connections do. It sets ConnContext and ConnState, and puts a handler in front of that of s: a
+// request without a body is there in full when its header is.
 func (a *Connections) Follow(s *http.Server) {
+	next := s.Handler
+	s.Handler = http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+		if req.ContentLength != 0 || connectionOf(req).completed() {
+			next.ServeHTTP(w, req)
+		}
+	})
 	s.ConnContext = func(ctx context.Context, c net.Conn) context.Context {
 		return context.WithValue(ctx, connectionKey{}, c)
 	}
@@ -122,11 +129,13 @@ type connection struct {
 	all   *Connections
 	state atomic.Int32
 
-	ended  atomic.Bool // its last answer is sent, and what is left is politeness
-	proved bool        // only its own goroutine looks
+	ended   atomic.Bool // its last answer is sent, and what is left is politeness
+	reading atomic.Bool // the server waits for what the other side sends
+	proved  bool        // only its own goroutine looks
 
-	// The others are guarded by all.mu. Only the connection's own goroutine writes the last two.
+	// The others are guarded by all.mu. Only the connection's own goroutine writes hungry and the last two.
 	since   time.Time  // when it began to wait
+	hungry  bool       // it waits for memory
 	among   *list.List // nil: it has left
 	place   *list.Element
 	holding *list.Element // nil: it holds nothing
@@ -208,9 +217,18 @@ func (a *Connections) displace(mayGo func(*connection) bool, from *list.List) *c
 	return nil
 }
 
-// isIdle says that c has had its grace, and waits for the other side: one that has sent something waits for us.
+// isIdle says that c has had its grace, and waits for the other side: one that has sent something waits for us, until it is read
+// and more is wanted. One with a long body that waits for memory may go as well, or many of them would hold all the room, with
+// newcomers behind them that need no memory.
 func (c *connection) isIdle() bool {
-	return c.ended.Load() || time.Since(c.since) >= grace && !hasSent(c.Conn)
+	return c.ended.Load() || time.Since(c.since) >= grace && (c.hungry || c.reading.Load() && !hasSent(c.Conn))
+}
+
+// Read implements net.Conn.
+func (c *connection) Read(p []byte) (int, error) {
+	c.reading.Store(true)
+	defer c.reading.Store(false)
+	return c.Conn.Read(p)
 }
 
 func (c *connection) holdsMemory() bool { return c.held > 0 }
@@ -240,7 +258,9 @@ func (a *Connections) wait(c *connection) {
 }
 
 // completed notes that a request is there in full. False means that the connection has been displaced.
-func (c *connection) completed() bool { return c == nil || c.state.CompareAndSwap(waiting, busy) }
+func (c *connection) completed() bool {
+	return c == nil || c.state.CompareAndSwap(waiting, busy) || c.state.Load() == busy
+}
 
 // prove notes that a right token has come.
 func (c *connection) prove() {
@@ -281,7 +301,9 @@ func (c *connection) hold(n int64) bool {
 				continue
 			}
 		}
+		c.hungry = true
 		a.memory.Wait()
+		c.hungry = false
 	}
 	if c.among == nil {
 		return false

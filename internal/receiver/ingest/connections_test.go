@@ -285,7 +285,54 @@ func TestWhoHasSentSomethingStaysUntilItIsRead(t *testing.T) {
 	if _, err := io.ReadFull(first, make([]byte, 1)); err != nil {
 		t.Fatal(err)
 	}
+	select {
+	case <-accepted:
+		t.Fatal("the first has made room though what it sent is being worked on")
+	case <-time.After(3 * grace):
+	}
+	go func() { _, _ = first.Read(make([]byte, 1)) }() // now it is the other side that is waited for
 	<-accepted
+}
+
+// A request without a body is complete: while it is worked on, its connection makes no room, or probes would go unanswered under
+// load.
+func TestARequestWithoutABodyIsAnswered(t *testing.T) {
+	t.Parallel()
+	all := NewConnections(1)
+	arrived, goOn := make(chan struct{}, 2), make(chan struct{})
+	server := &http.Server{Handler: http.HandlerFunc(func(http.ResponseWriter, *http.Request) {
+		arrived <- struct{}{}
+		<-goOn
+	})}
+	server.SetKeepAlivesEnabled(false)
+	all.Follow(server)
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	go func() { _ = server.Serve(all.Listen(l)) }()
+	defer server.Close()
+	answers := make(chan error, 2)
+	for range 2 {
+		go func() {
+			resp, err := http.Get("http://" + l.Addr().String() + "/status")
+			if err == nil {
+				_ = resp.Body.Close()
+			}
+			answers <- err
+		}()
+	}
+	<-arrived
+	time.Sleep(3 * grace) // the other one wants its room all the time
+	close(goOn)
+	for range 2 {
+		if err := <-answers; err != nil {
+			t.Errorf("GET /status: %v", err)
+		}
+	}
+	if n := all.Displaced(); n > 1 { // the first, once it was answered
+		t.Errorf("%d connections were displaced", n)
+	}
 }
 
 // Many half-read bodies would be a gigabyte. What is sent slowly makes room for what is sent quickly.
