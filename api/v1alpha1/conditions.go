@@ -16,7 +16,10 @@ const (
 	// ConditionScaled says whether KEDA chooses the number of Pods by the backlog. It is there only with
 	// spec.receiver.autoscaling.backlogPerReplica.
 	ConditionScaled = "Scaled"
-	// ConditionReady is True if and only if all the others are True; otherwise its reason and message are those of the
+	// ConditionReachable says whether the receiver answers at the public URL, through DNS, TLS and the route. It is there only with
+	// the operator's --probe-interval, and does not count for Ready.
+	ConditionReachable = "Reachable"
+	// ConditionReady is True if and only if all the others but Reachable are True; otherwise its reason and message are those of the
 	// first one that is not.
 	ConditionReady = "Ready"
 )
@@ -181,6 +184,26 @@ const (
 	ReasonScaledObjectPending = "ScaledObjectPending"
 	// ReasonScaledObjectRefused: KEDA does not take the ScaledObject. The message is KEDA's own.
 	ReasonScaledObjectRefused = "ScaledObjectRefused"
+)
+
+// Reasons of ConditionReachable.
+const (
+	// ReasonReachable: the receiver answers at its public URL, and the certificate is valid.
+	ReasonReachable = "Reachable"
+	// ReasonCertificateEnding: the receiver answers, and the certificate ends within two weeks, or within the last sixth of its time.
+	ReasonCertificateEnding = "CertificateEnding"
+	// ReasonNameNotResolved: the operator finds no address for the host in DNS.
+	ReasonNameNotResolved = "NameNotResolved"
+	// ReasonAddressBlocked: the host has an address to which the operator does not connect, such as a loopback or metadata address.
+	ReasonAddressBlocked = "AddressBlocked"
+	// ReasonNotConnected: the operator cannot connect to the host. The cluster's network may not reach its own public address.
+	ReasonNotConnected = "NotConnected"
+	// ReasonCertificateInvalid: TLS fails, because the certificate has expired, is for other names, or is not trusted.
+	ReasonCertificateInvalid = "CertificateInvalid"
+	// ReasonRouteElsewhere: something else than the receiver answers, such as another route, a login or a redirect.
+	ReasonRouteElsewhere = "RouteElsewhere"
+	// ReasonReceiverNotAnswering: the route is there, and no receiver answers on it.
+	ReasonReceiverNotAnswering = "ReceiverNotAnswering"
 )
 
 // Reasons of Events that are not reasons of a condition.

@@ -649,6 +649,11 @@ type Receiver struct {
 	// 100m with autoscaling, and 32Mi memory, a limit of 128Mi memory.
 	// +optional
 	Resources *Resources `json:"resources,omitempty"`
+	// podSecurityContext has the user and group IDs of the Pods. When set, it replaces the operator's default as a whole, and an ID
+	// that it does not name is left to the platform: {} leaves them all, as the security context constraints of OpenShift expect. The
+	// rest of the Pods' security profile is fixed. Default: the operator's --receiver-user-id, which is 65532 for all three unless changed.
+	// +optional
+	PodSecurityContext *PodSecurityContext `json:"podSecurityContext,omitempty"`
 	// logLevel is debug, info, warn or error. Default: info.
 	// +optional
 	// +kubebuilder:default=info
@@ -770,6 +775,26 @@ type Resources struct {
 	// +optional
 	// +kubebuilder:validation:MaxProperties=8
 	Limits corev1.ResourceList `json:"limits,omitempty"`
+}
+
+// PodSecurityContext has the user and group IDs of the Pods.
+type PodSecurityContext struct {
+	// runAsUser is the user of the containers: 1 to 2147483647. Default: the platform's, or that of the image, 65532.
+	// +optional
+	// +kubebuilder:validation:Minimum=1
+	// +kubebuilder:validation:Maximum=2147483647
+	RunAsUser *int64 `json:"runAsUser,omitempty"`
+	// runAsGroup is their primary group: 1 to 2147483647. Default: the platform's, or that of the image, 65532.
+	// +optional
+	// +kubebuilder:validation:Minimum=1
+	// +kubebuilder:validation:Maximum=2147483647
+	RunAsGroup *int64 `json:"runAsGroup,omitempty"`
+	// fsGroup is the group that may read mounted Secrets: 1 to 2147483647. Default: the platform's. Without any, every user in the Pod
+	// may read them.
+	// +optional
+	// +kubebuilder:validation:Minimum=1
+	// +kubebuilder:validation:Maximum=2147483647
+	FSGroup *int64 `json:"fsGroup,omitempty"`
 }
 
 // HeymarketWebhookStatus is what the operator has seen.

@@ -103,9 +103,10 @@ func run(ctx context.Context, opts options, logger logr.Logger) error {
 	}
 	liveness := &controller.Liveness{}
 	if err := controller.Setup(ctx, mgr, controller.Settings{
-		ReceiverImage: opts.receiverImage,
-		HostTemplate:  opts.hostTemplate,
-		AllowedHosts:  opts.allowedHosts,
+		ReceiverImage:  opts.receiverImage,
+		ReceiverUserID: int64(opts.receiverUserID),
+		HostTemplate:   opts.hostTemplate,
+		AllowedHosts:   opts.allowedHosts,
 
 		AllowedAnnotations: opts.annotations,
 		AllowedLabels:      opts.labels,
@@ -118,6 +119,7 @@ func run(ctx context.Context, opts options, logger logr.Logger) error {
 		TargetAddresses: opts.targets,
 		TrustedProxies:  opts.trustedProxies,
 		Traces:          opts.traces,
+		ProbeInterval:   opts.probeInterval,
 
 		MaxConcurrentRollouts: opts.maxRollouts,
 		MaxBacklogBytes:       opts.maxBacklog,

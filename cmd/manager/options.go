@@ -10,6 +10,7 @@ import (
 	"net/url"
 	"os"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -17,6 +18,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/validation"
 
 	"heymarket.dev/operator/internal/controller"
+	"heymarket.dev/operator/internal/controller/desired"
 )
 
 // options are the flags, checked.
@@ -26,6 +28,7 @@ type options struct {
 	redisIsolation controller.RedisIsolation
 	redisRotation  time.Duration
 	receiverImage  string
+	receiverUserID userID
 	hostTemplate   *controller.HostTemplate
 	allowedHosts   controller.AllowedHosts
 	annotations    controller.AllowList
@@ -36,6 +39,7 @@ type options struct {
 	targets        controller.TargetAddresses
 	trustedProxies []string
 	traces         controller.Traces
+	probeInterval  time.Duration
 	maxRollouts    int
 	maxBacklog     int64 // bytes
 	networkPolicy  *controller.NetworkPolicy
@@ -53,6 +57,7 @@ func parseOptions(args []string, out io.Writer) (options, error) {
 	var o options
 	var hostTemplate, allowedHosts, annotations, labels, gateways, targets, proxies, namespaces, eventsFrom, operationsFrom, targetsIn, maxBacklog, level string
 	var networkPolicies bool
+	o.receiverUserID = desired.ImageUser
 	f := flag.NewFlagSet("manager", flag.ContinueOnError)
 	f.SetOutput(io.Discard) // The caller says what is wrong, in one sentence.
 	f.StringVar(&o.redisURLFile, "redis-url-file", "", "`file` that holds the URL of Redis (redis:// or rediss://); read again when it changes. Required.")
@@ -60,6 +65,7 @@ func parseOptions(args []string, out io.Writer) (options, error) {
 	f.StringVar((*string)(&o.redisIsolation), "redis-isolation", string(controller.RedisShared), "`mode`: Shared hands the URL in --redis-url-file to the receivers of every namespace. Managed keeps it to the operator, which creates a Redis user for each namespace that may access only the keys of that namespace; the user in the URL then needs ACL SETUSER. Needs POD_NAMESPACE.")
 	f.DurationVar(&o.redisRotation, "redis-rotation", 30*24*time.Hour, "`age` at which Managed replaces the password of a namespace's Redis user, at least 1h; 0 for never.")
 	f.StringVar(&o.receiverImage, "receiver-image", "", "`image` of the receivers. Default: the image of the Pod that the manager runs in.")
+	f.Var(&o.receiverUserID, "receiver-user-id", "`ID` of the user, group and fsGroup of receiver Pods whose resource has no podSecurityContext: a number, or Platform to leave them out where the platform assigns them, as OpenShift does.")
 	f.StringVar(&hostTemplate, "host-template", "", "`template` of the host of resources that name none, with {{.Namespace}} and {{.Name}} and nothing else in braces, such as {{.Namespace}}.hooks.example.com. Default: the address that the Ingress gets.")
 	f.StringVar(&allowedHosts, "allowed-hosts", "", "comma separated `list` of the hosts that resources may name, with the same in braces; *. in front means any name below. For example {{.Namespace}}.hooks.example.com,*.{{.Namespace}}.example.com. Default: any host that --host-template does not make for another namespace; set it where namespaces do not trust each other.")
 	f.StringVar(&annotations, "allowed-annotations", controller.DefaultKeys, "comma separated `list` of the annotations that HeymarketWebhooks may set on Ingresses and Pods: keys such as example.com/team, beginnings such as example.com/*, and Default for what cert-manager, external-dns, ingress controllers, Prometheus and meshes commonly need; * for any.")
@@ -70,6 +76,7 @@ func parseOptions(args []string, out io.Writer) (options, error) {
 	f.StringVar(&targets, "target-addresses", "Any", "`addresses` that targets may have: Any, or Public, which refuses private ranges, or Public and networks that are allowed besides, such as Public,10.96.0.0/12 with the cluster's Services. Loopback, link-local and clouds' metadata addresses are always refused.")
 	f.StringVar(&o.traces.Endpoint, "traces-endpoint", "", "`URL` of a collector that takes OTLP over HTTP, such as http://collector.observability:4318, to which receivers send a span for each request and each attempt. Default: none.")
 	f.Float64Var(&o.traces.Ratio, "traces-ratio", 1, "`share` of traces that receivers record, from 0 to 1.")
+	f.DurationVar(&o.probeInterval, "probe-interval", 0, "`time` between two requests to the public URL of each webhook, at least 1m, through DNS, TLS and the route, for its condition Reachable. They store nothing, and connect only where --target-addresses allows. Default: 0, which means none.")
 	f.StringVar(&namespaces, "namespaces", "", "comma separated `list` of namespaces to work in. Default: all.")
 	f.IntVar(&o.maxRollouts, "max-concurrent-rollouts", 10, "how `many` receivers roll at a time when this version of the operator replaces the Pods of another one; 0 for all at once.")
 	f.StringVar(&maxBacklog, "max-backlog-bytes", "", "`bytes`, such as 64Mi, that the pending events and dead letters of one webhook may take in the shared Redis; beyond it its new events are rejected with 429. Default: a tenth of Redis' maxmemory, or 256Mi where it has none.")
@@ -110,6 +117,9 @@ func parseOptions(args []string, out io.Writer) (options, error) {
 	}
 	if err := checkRedisIsolation(o); err != nil {
 		return o, err
+	}
+	if o.probeInterval != 0 && o.probeInterval < time.Minute {
+		return o, fmt.Errorf("--probe-interval is %s; set 1m or more, or 0 for none", o.probeInterval)
 	}
 	if o.maxRollouts < 0 {
 		return o, fmt.Errorf("--max-concurrent-rollouts is %d; set 1 or more, or 0 for no limit", o.maxRollouts)
@@ -168,6 +178,31 @@ func parseOptions(args []string, out io.Writer) (options, error) {
 		o.hostTemplate = t
 	}
 	return o, nil
+}
+
+// userID is the user of Pods; 0, written Platform, leaves it to the platform.
+type userID int64
+
+const platformUserID = "Platform"
+
+func (id *userID) String() string {
+	if *id == 0 {
+		return platformUserID
+	}
+	return strconv.FormatInt(int64(*id), 10)
+}
+
+func (id *userID) Set(s string) error {
+	if s == platformUserID {
+		*id = 0
+		return nil
+	}
+	n, err := strconv.ParseInt(s, 10, 32)
+	if err != nil || n < 1 {
+		return errors.New("it is neither Platform nor a number from 1 to 2147483647")
+	}
+	*id = userID(n)
+	return nil
 }
 
 func checkRedisIsolation(o options) error {

@@ -243,7 +243,8 @@ func (r *Reconciler) startRemoval(ctx context.Context, hook *v1alpha1.HeymarketW
 		return why, err
 	}
 	removal, err := desired.BuildRemoval(desired.Input{
-		Webhook: hook, SharedRedis: r.Redis(), Image: r.Settings.ReceiverImage, TargetAddresses: r.Settings.TargetAddresses,
+		Webhook: hook, SharedRedis: r.Redis(), Image: r.Settings.ReceiverImage, UserID: r.Settings.ReceiverUserID,
+		TargetAddresses: r.Settings.TargetAddresses,
 	})
 	if err != nil {
 		return condition.False(v1alpha1.ReasonRedisKeysLeft, "The keys cannot be removed from Redis: %s. "+keysStay, condition.Bounded(err.Error())), nil

@@ -323,6 +323,15 @@ var misconfigurations = []struct {
 				words: []string{`Deployment "support-receiver"`, "exceeded quota: compute", "change the quota"},
 			},
 			{
+				mistake: "A platform that assigns user IDs, such as OpenShift, rejects those of the Pods",
+				after: deploymentSays(appsv1.DeploymentCondition{
+					Type: appsv1.DeploymentReplicaFailure, Status: corev1.ConditionTrue, Reason: "FailedCreate",
+					Message: `pods "support-receiver-77c5c9d6f4-" is forbidden: unable to validate against any security context constraint: [provider restricted-v2: .spec.securityContext.fsGroup: Invalid value: []int64{65532}: 65532 is not an allowed group]`,
+				}),
+				condition: v1alpha1.ConditionAvailable, reason: v1alpha1.ReasonPodsRefused,
+				words: []string{`Deployment "support-receiver"`, "restricted-v2", "spec.receiver.podSecurityContext", "--receiver-user-id", "docs/openshift.md"},
+			},
+			{
 				mistake: "A priority class that does not exist", spec: "receiver: {priorityClassName: importent}",
 				after: deploymentSays(appsv1.DeploymentCondition{
 					Type: appsv1.DeploymentReplicaFailure, Status: corev1.ConditionTrue, Reason: "FailedCreate",

@@ -61,6 +61,8 @@ type Reconciler struct {
 	Redis func() desired.SharedRedis
 	// Users gives each namespace a Redis user of its own; nil means that receivers get the operator's credential.
 	Users RedisUsers
+	// Probes have the results of probing public URLs; nil means that there are none.
+	Probes *probes
 	// OptionalKinds are those that not every cluster serves.
 	OptionalKinds OptionalKinds
 	// Settings are the operator's own.

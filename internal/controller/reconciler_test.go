@@ -123,6 +123,7 @@ receiver:
   podAnnotations: {example.com/a: b, empty: ''}
   podLabels: {team: hooks, empty: ''}
   imagePullSecrets: [{name: registry}, {name: another}]
+  podSecurityContext: {runAsUser: 1000660000, runAsGroup: 1000660000}
 `)
 	w.reconcile()
 	if diff := cmp.Diff(firstWrites, w.writes.take()); diff != "" {

@@ -18,6 +18,7 @@ func (r *Reconciler) resolve(ctx context.Context, hook *v1alpha1.HeymarketWebhoo
 			Webhook:       hook,
 			SharedRedis:   r.Redis(),
 			Image:         r.Settings.ReceiverImage,
+			UserID:        r.Settings.ReceiverUserID,
 			IngressClass:  r.Settings.IngressClass,
 			NetworkPolicy: r.Settings.NetworkPolicy,
 			Gateways:      r.Settings.Gateways,
@@ -45,6 +46,9 @@ func (r *Reconciler) resolve(ctx context.Context, hook *v1alpha1.HeymarketWebhoo
 		if err := read(ctx, &f); err != nil {
 			return f, err
 		}
+	}
+	if r.Probes != nil {
+		f.Probes, f.Probe = true, r.Probes.result(hook.UID, desired.URL(f.Input))
 	}
 	if f.Mistake == nil && finalizerErr != nil {
 		f.Mistake = condition.FinalizerRejected(finalizerErr)

@@ -18,6 +18,8 @@ import (
 type Settings struct {
 	// ReceiverImage is the image of the receiver Pods.
 	ReceiverImage string
+	// ReceiverUserID is the user, group and fsGroup of receiver Pods unless the resource names others; 0 leaves them to the platform.
+	ReceiverUserID int64
 	// HostTemplate makes the host of resources that name none; nil means that there is no such rule.
 	HostTemplate *HostTemplate
 	// AllowedHosts bound the hosts that resources may name; empty means any but those that HostTemplate makes for other
@@ -37,6 +39,8 @@ type Settings struct {
 	TrustedProxies []string
 	// Traces say where receivers send spans of what they do; the zero value means nowhere.
 	Traces Traces
+	// ProbeInterval is how often the public URL of each resource is probed, for the condition Reachable; 0 means never.
+	ProbeInterval time.Duration
 	// NetworkPolicy shuts receivers off by NetworkPolicies; nil means that the operator makes none.
 	NetworkPolicy *NetworkPolicy
 	// MaxConcurrentRollouts bounds how many receivers roll at a time because the operator is a new version; 0 means no bound.
@@ -59,6 +63,8 @@ type Settings struct {
 	pollPeriod, exposureTimeout, discoveryPeriod, removalDeadline time.Duration
 	// redisDialer is another than a plain one, in tests.
 	redisDialer *net.Dialer
+	// prober takes the place of a reach.Prober, in tests.
+	prober Prober
 }
 
 // TargetAddresses say where targets may be. The zero value is anywhere.

@@ -31,6 +31,7 @@ import (
 	"heymarket.dev/operator/api/v1alpha1"
 	"heymarket.dev/operator/internal/contract"
 	"heymarket.dev/operator/internal/controller/desired"
+	"heymarket.dev/operator/internal/controller/reach"
 	"heymarket.dev/operator/internal/controller/source"
 )
 
@@ -139,6 +140,15 @@ func Setup(ctx context.Context, mgr manager.Manager, settings Settings, redis *s
 		r.Rollouts = source.NewRollouts(n, settings.ReceiverImage, mgr.GetCache())
 		c.WatchesRawSource(r.Rollouts)
 	}
+	if settings.ProbeInterval > 0 {
+		r.Probes = &probes{interval: settings.ProbeInterval, prober: cmp.Or[Prober](settings.prober, reach.Prober{Policy: settings.TargetAddresses.Policy()})}
+		c.WatchesRawSource(source.Poll{
+			Of: "public URLs", Webhooks: mgr.GetCache(), Period: min(settings.ProbeInterval, pollPeriod),
+			NeedsReconcile: func(ctx context.Context, key client.ObjectKey) bool {
+				return r.Probes.needsReconcile(ctx, mgr.GetCache(), key)
+			},
+		})
+	}
 	for _, kind := range desired.Kinds() {
 		if !kind.Optional {
 			c.Owns(kind.New(), builder.WithPredicates(source.Changes(kind)))
@@ -155,7 +165,7 @@ func Setup(ctx context.Context, mgr manager.Manager, settings Settings, redis *s
 		WatchesRawSource(kinds).
 		WatchesRawSource(source.RedisChanges{Files: redis, Webhooks: mgr.GetCache()}).
 		WatchesRawSource(source.Poll{
-			Webhooks: mgr.GetCache(), Period: cmp.Or(settings.pollPeriod, pollPeriod),
+			Of: "status of receiver Pods", Webhooks: mgr.GetCache(), Period: cmp.Or(settings.pollPeriod, pollPeriod),
 			NeedsReconcile: func(ctx context.Context, key client.ObjectKey) bool {
 				return r.needsReconcile(ctx, mgr.GetCache(), key)
 			},

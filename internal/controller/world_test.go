@@ -117,7 +117,7 @@ func newWorld(t *testing.T) *world {
 
 		OptionalKinds: w.serves,
 		Settings: Settings{
-			ReceiverImage: "heymarket.dev/operator:v1", HostTemplate: hostTemplate(t, "{{.Namespace}}.hooks.example.com"),
+			ReceiverImage: "heymarket.dev/operator:v1", ReceiverUserID: desired.ImageUser, HostTemplate: hostTemplate(t, "{{.Namespace}}.hooks.example.com"),
 			AllowedAnnotations: AllowList{"*"}, AllowedLabels: AllowList{"*"},
 		},
 	}

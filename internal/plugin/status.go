@@ -79,7 +79,7 @@ func tellConditions(out io.Writer, conditions []metav1.Condition) {
 	fmt.Fprintln(out)
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(w, "CONDITION\t\tREASON\tMESSAGE")
-	for _, kind := range []string{v1alpha1.ConditionAccepted, v1alpha1.ConditionAvailable, v1alpha1.ConditionExposed, v1alpha1.ConditionDurable, v1alpha1.ConditionScaled} {
+	for _, kind := range []string{v1alpha1.ConditionAccepted, v1alpha1.ConditionAvailable, v1alpha1.ConditionExposed, v1alpha1.ConditionDurable, v1alpha1.ConditionScaled, v1alpha1.ConditionReachable} {
 		if c := meta.FindStatusCondition(conditions, kind); c != nil {
 			mark := "ok"
 			if c.Status != metav1.ConditionTrue {

@@ -95,6 +95,17 @@ annotations:
 {{- end }}
 {{- end }}
 
+{{/* The user, group and fsGroup of Pods; empty where the platform assigns them. */}}
+{{- define "heymarket-operator.userID" -}}
+{{- $platform := or (eq (toString .Values.userID) "Platform") (and (eq (toString .Values.userID) "Auto") (.Capabilities.APIVersions.Has "security.openshift.io/v1")) -}}
+{{- if not $platform }}{{ ternary 65532 .Values.userID (eq (toString .Values.userID) "Auto") | int64 }}{{ end }}
+{{- end }}
+
+{{/* Of mounted Secrets: without an fsGroup they belong to root. */}}
+{{- define "heymarket-operator.secretMode" -}}
+{{ ternary "0440" "0444" (ne (include "heymarket-operator.userID" .) "") }}
+{{- end }}
+
 {{/* Not empty where the chart brings its own Redis. */}}
 {{- define "heymarket-operator.redisBundled" -}}
 {{- if not (or .Values.redis.url .Values.redis.existingSecret.name) }}true{{ end }}

@@ -31,8 +31,8 @@ func Accepted(f Facts, w Writes) *Condition {
 	case w.Rejected != nil && apierrors.HasStatusCause(w.Rejected.Err, corev1.NamespaceTerminatingCause):
 		return False(v1alpha1.ReasonChildRefused, "The namespace is being deleted.")
 	case w.Rejected != nil:
-		return False(v1alpha1.ReasonChildRefused, "The API server rejected %s %q; change the part of the spec, the quota or the policy that it names: %s",
-			w.Rejected.Child.Kind, w.Rejected.Name, Bounded(w.Rejected.Err.Error()))
+		return False(v1alpha1.ReasonChildRefused, "The API server rejected %s %q; change the part of the spec, the quota or the policy that it names%s: %s",
+			w.Rejected.Child.Kind, w.Rejected.Name, userIDRemedy(w.Rejected.Err.Error()), Bounded(w.Rejected.Err.Error()))
 	}
 	if c := targets(f); c != nil {
 		return c.again(withdrawal(f))

@@ -62,7 +62,7 @@ func deployment(f Facts, d *appsv1.Deployment) *Condition {
 			name, name, d.Namespace, desired.MinReplicas(f.Webhook))
 	case podsRejected(d) != "":
 		c := False(v1alpha1.ReasonPodsRefused,
-			"The API server rejects the Pods of Deployment %q (%s): change the quota, the policy or the part of spec.receiver that it names.", name, podsRejected(d))
+			"The API server rejects the Pods of Deployment %q (%s): change the quota, the policy or the part of spec.receiver that it names%s.", name, podsRejected(d), userIDRemedy(podsRejected(d)))
 		c.Message = Bounded(c.Message)
 		return c
 	case Stuck(d):
@@ -111,6 +111,17 @@ func handedOut(f Facts, w Writes) bool {
 	s := desired.ConfigSecret.In(f.Children)
 	return accepted(f, w) || s != nil && desired.DigestOf(s.Data) == f.Want.ConfigDigest
 }
+
+// userIDRemedy names the field for user IDs if the API server may have rejected those of the Pods.
+func userIDRemedy(answer string) string {
+	if !userIDs.MatchString(answer) {
+		return ""
+	}
+	return "; where the platform assigns user IDs, set spec.receiver.podSecurityContext to {}, or the operator's --receiver-user-id to Platform (see docs/openshift.md)"
+}
+
+// userIDs are the fields of a Pod with user and group IDs, and the policies of OpenShift, which assigns them.
+var userIDs = regexp.MustCompile(`(?i)runAsUser|runAsGroup|fsGroup|supplementalGroups|security context constraint`)
 
 var podName = regexp.MustCompile(`^pods "[^"]*" is `)
 

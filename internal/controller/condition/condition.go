@@ -34,15 +34,18 @@ type kind struct {
 	of func(Facts, Writes) *Condition
 	// alarming reports whether a reason is worth an event.
 	alarming func(reason string) bool
+	// advisory conditions do not count for Ready.
+	advisory bool
 }
 
 // all are the conditions, in the order in which Ready looks for one that is False.
 var all = []kind{
-	{v1alpha1.ConditionAccepted, "Check", Accepted, acceptedAlarms},
-	{v1alpha1.ConditionAvailable, "RollOut", Available, availableAlarms},
-	{v1alpha1.ConditionExposed, "Expose", Exposed, exposedAlarms},
-	{v1alpha1.ConditionDurable, "Store", Durable, durableAlarms},
-	{v1alpha1.ConditionScaled, "Scale", Scaled, scaledAlarms},
+	{v1alpha1.ConditionAccepted, "Check", Accepted, acceptedAlarms, false},
+	{v1alpha1.ConditionAvailable, "RollOut", Available, availableAlarms, false},
+	{v1alpha1.ConditionExposed, "Expose", Exposed, exposedAlarms, false},
+	{v1alpha1.ConditionDurable, "Store", Durable, durableAlarms, false},
+	{v1alpha1.ConditionScaled, "Scale", Scaled, scaledAlarms, false},
+	{v1alpha1.ConditionReachable, "Probe", Reachable, reachableAlarms, true},
 }
 
 // Known reports whether the operator sets a condition of this name.
@@ -60,7 +63,7 @@ func SetAll(status *v1alpha1.HeymarketWebhookStatus, f Facts, w Writes) (again t
 			continue
 		}
 		Set(status, k.name, *c)
-		if !c.OK && ready.OK {
+		if !c.OK && ready.OK && !k.advisory {
 			ready = Condition{Reason: c.Reason, Message: "Not " + k.name + ": " + c.Message}
 		}
 		again = sooner(again, c.Again)
@@ -96,11 +99,12 @@ func DeletionEvents(before, after *v1alpha1.HeymarketWebhookStatus) []Event {
 	return changes(before, after, kind{name: v1alpha1.ConditionReady, action: "Delete", alarming: except(v1alpha1.ReasonReceiverEnding)})
 }
 
-// changes has an event when a condition fails, when its reason changes, and when it is True again. A new resource that has no
+// changes has an event when a condition fails or warns, when its reason changes, and when it is True again. A new resource that has no
 // problem causes none.
 func changes(before, after *v1alpha1.HeymarketWebhookStatus, k kind) []Event {
 	failing := func(c *metav1.Condition) bool {
-		return c != nil && c.Status == metav1.ConditionFalse && k.alarming(c.Reason)
+		warns := c != nil && (c.Status == metav1.ConditionFalse || c.Reason == v1alpha1.ReasonCertificateEnding)
+		return warns && k.alarming(c.Reason)
 	}
 	was, is := meta.FindStatusCondition(before.Conditions, k.name), meta.FindStatusCondition(after.Conditions, k.name)
 	switch {

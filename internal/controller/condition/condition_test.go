@@ -20,6 +20,7 @@ import (
 	"heymarket.dev/operator/api/v1alpha1"
 	"heymarket.dev/operator/internal/contract"
 	"heymarket.dev/operator/internal/controller/desired"
+	"heymarket.dev/operator/internal/controller/reach"
 )
 
 const token = "hunter2-Kf93Tz"
@@ -507,6 +508,80 @@ func TestScaled(t *testing.T) {
 			w.Failed = failure(desired.ScaledObject.Child)
 		}, v1alpha1.ReasonChildFailed, false, 0, nil},
 	})
+}
+
+func TestReachable(t *testing.T) {
+	t.Parallel()
+	found := func(outcome reach.Outcome) func(*Facts, *Writes) {
+		return func(f *Facts, _ *Writes) {
+			f.Probes, f.Probe = true, &reach.Result{Outcome: outcome, Blocked: "loopback"}
+		}
+	}
+	left := func(whole, left time.Duration) func(*Facts, *Writes) {
+		return func(f *Facts, _ *Writes) {
+			f.Probes, f.Probe = true, &reach.Result{Outcome: reach.Reached, Issuer: "Let's Encrypt", NotBefore: noon.Add(left - whole), NotAfter: noon.Add(left)}
+		}
+	}
+	const day = 24 * time.Hour
+	check(t, Reachable, map[string]outcome{
+		"not asked for": {change: func(f *Facts, _ *Writes) { f.Probe = &reach.Result{Outcome: reach.Reached} }},
+		"no result yet": {change: func(f *Facts, _ *Writes) { f.Probes = true }},
+		"no result yet, and the status has one": {
+			func(f *Facts, _ *Writes) {
+				f.Probes = true
+				f.Webhook.Status.Host = f.Input.Host
+				since(f, v1alpha1.ConditionReachable, metav1.ConditionFalse, time.Hour)
+			}, "Before", false, 0, nil,
+		},
+		"another host than that of the status": {change: func(f *Facts, _ *Writes) {
+			f.Probes = true
+			f.Webhook.Status.Host = "other.example.com"
+			since(f, v1alpha1.ConditionReachable, metav1.ConditionFalse, time.Hour)
+		}},
+		"no URL to ask":         {change: found(reach.NotAsked)},
+		"no name":               {found(reach.NoName), v1alpha1.ReasonNameNotResolved, false, 0, []string{"finds no address", "DNS", "create a record"}},
+		"a blocked address":     {found(reach.Blocked), v1alpha1.ReasonAddressBlocked, false, 0, []string{"loopback address", "--target-addresses"}},
+		"no connection":         {found(reach.NoConnection), v1alpha1.ReasonNotConnected, false, 0, []string{"port 443", "their own public address", "from outside the cluster"}},
+		"no TLS":                {found(reach.NoTLS), v1alpha1.ReasonCertificateInvalid, false, 0, []string{"TLS handshake"}},
+		"expired":               {found(reach.CertificateExpired), v1alpha1.ReasonCertificateInvalid, false, 0, []string{"has expired", "renew it"}},
+		"for another name":      {found(reach.CertificateOfOther), v1alpha1.ReasonCertificateInvalid, false, 0, []string{"for other names", "tlsSecretName"}},
+		"the controller's own":  {found(reach.CertificateOfController), v1alpha1.ReasonCertificateInvalid, false, 0, []string{"default certificate", "tlsSecretName"}},
+		"untrusted":             {found(reach.CertificateUntrusted), v1alpha1.ReasonCertificateInvalid, false, 0, []string{"public authority", "intermediate"}},
+		"no answer":             {found(reach.NoAnswer), v1alpha1.ReasonReceiverNotAnswering, false, 0, []string{"no answer came"}},
+		"no receiver":           {found(reach.NoReceiver), v1alpha1.ReasonReceiverNotAnswering, false, 0, []string{"port 8080"}},
+		"a redirect":            {found(reach.Redirected), v1alpha1.ReasonRouteElsewhere, false, 0, []string{"follows no redirect"}},
+		"a login":               {found(reach.Denied), v1alpha1.ReasonRouteElsewhere, false, 0, []string{"login", "exempt"}},
+		"someone else":          {found(reach.AnsweredByOther), v1alpha1.ReasonRouteElsewhere, false, 0, []string{"not the receiver of this webhook", "DNS record"}},
+		"reached":               {left(90*day, 60*day), v1alpha1.ReasonReachable, true, 0, nil},
+		"a fortnight and a day": {left(90*day, 15*day), v1alpha1.ReasonReachable, true, 0, nil},
+		"a fortnight":           {left(90*day, 14*day), v1alpha1.ReasonCertificateEnding, true, 0, []string{"Let's Encrypt", noon.Add(14 * day).Format(time.DateOnly), "kubectl describe certificate"}},
+		"two of six days":       {left(6*day, 2*day), v1alpha1.ReasonReachable, true, 0, nil},
+		"the last day of six":   {left(6*day, day), v1alpha1.ReasonCertificateEnding, true, 0, nil},
+	})
+}
+
+// What the world sees says nothing about the cluster, so Ready does not depend on it.
+func TestReachableDoesNotCountForReady(t *testing.T) {
+	t.Parallel()
+	f := good()
+	f.Probes, f.Probe = true, &reach.Result{Outcome: reach.AnsweredByOther}
+	var status v1alpha1.HeymarketWebhookStatus
+	SetAll(&status, f, Writes{})
+	if meta.IsStatusConditionTrue(status.Conditions, v1alpha1.ConditionReachable) || !meta.IsStatusConditionTrue(status.Conditions, v1alpha1.ConditionReady) {
+		t.Errorf("conditions %+v", status.Conditions)
+	}
+	before := status.DeepCopy()
+	f.Probe = &reach.Result{Outcome: reach.Reached, NotBefore: noon.Add(-89 * 24 * time.Hour), NotAfter: noon.Add(24 * time.Hour)}
+	SetAll(&status, f, Writes{})
+	if events := Events(before, &status); len(events) != 1 || events[0].Type != corev1.EventTypeWarning || events[0].Reason != v1alpha1.ReasonCertificateEnding {
+		t.Errorf("events of a certificate that ends: %+v", events)
+	}
+	before = status.DeepCopy()
+	f.Probe = &reach.Result{Outcome: reach.Reached, NotBefore: noon, NotAfter: noon.Add(90 * 24 * time.Hour)}
+	SetAll(&status, f, Writes{})
+	if events := Events(before, &status); len(events) != 1 || events[0].Type != corev1.EventTypeNormal || events[0].Reason != v1alpha1.ReasonReachable {
+		t.Errorf("events of a certificate that was renewed: %+v", events)
+	}
 }
 
 func TestReadyNamesTheFirstConditionThatIsFalse(t *testing.T) {

@@ -15,6 +15,7 @@ import (
 	"heymarket.dev/operator/api/v1alpha1"
 	"heymarket.dev/operator/internal/contract"
 	"heymarket.dev/operator/internal/controller/desired"
+	"heymarket.dev/operator/internal/controller/reach"
 )
 
 // Facts are what one reconcile has read. They are not changed once they are complete.
@@ -71,6 +72,10 @@ type Facts struct {
 	Ready []*contract.Status
 	// Reports are those of the ready Pods that answered, or, if no Pod is ready, of the others.
 	Reports []contract.Status
+
+	// Probes means that the operator probes public URLs, and Probe is the last result for this one; nil if there is none yet.
+	Probes bool
+	Probe  *reach.Result
 }
 
 // Taken is an object with the name of a child and another owner.

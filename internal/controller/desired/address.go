@@ -85,6 +85,17 @@ func SecretPaths(urlSecret, configSecret map[string][]byte) []string {
 	return append(out, ServedPaths(configSecret)...)
 }
 
+// Segments are the secret segments that the URL Secret has, the present one first.
+func Segments(urlSecret map[string][]byte) []string {
+	var out []string
+	for _, path := range SecretPaths(urlSecret, nil) {
+		if s := segmentOf(path); s != "" {
+			out = append(out, s)
+		}
+	}
+	return out
+}
+
 func segmentOf(path string) string {
 	if s := path[strings.LastIndexByte(path, '/')+1:]; segmentShape.MatchString(s) {
 		return s

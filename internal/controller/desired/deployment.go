@@ -24,10 +24,8 @@ import (
 const (
 	configMount = "/etc/heymarket/config"
 
-	// nonroot is the user of the image.
-	nonroot = 65532
-	// secretMode lets the Pod's group, and nobody else, read mounted Secrets.
-	secretMode = 0o440
+	// ImageUser is the user and the group of the image.
+	ImageUser = 65532
 
 	// DefaultReplicas is the CRD's default of spec.receiver.replicas and of autoscaling.minReplicas.
 	DefaultReplicas = 2
@@ -80,26 +78,42 @@ func MinReplicas(w *v1alpha1.HeymarketWebhook) int32 {
 }
 
 func podSpec(in Input, cfg config.Config) (*corev1ac.PodSpecApplyConfiguration, error) {
+	security, secretMode := podSecurity(in)
 	spec := corev1ac.PodSpec().
 		WithAutomountServiceAccountToken(false).
 		WithEnableServiceLinks(false).
 		WithTerminationGracePeriodSeconds(int64(gracePeriod(cfg).Seconds())).
-		WithSecurityContext(corev1ac.PodSecurityContext().
-			WithRunAsNonRoot(true).
-			WithRunAsUser(nonroot).
-			WithRunAsGroup(nonroot).
-			WithFSGroup(nonroot).
-			WithSeccompProfile(corev1ac.SeccompProfile().WithType(corev1.SeccompProfileTypeRuntimeDefault))).
+		WithSecurityContext(security).
 		WithContainers(container(in)).
 		WithVolumes(
 			corev1ac.Volume().WithName("config").WithSecret(corev1ac.SecretVolumeSource().
 				WithSecretName(contract.ReceiverName(in.Webhook.Name)).
 				WithDefaultMode(secretMode)),
-			secretsVolume(References(in.Webhook)))
+			secretsVolume(References(in.Webhook), secretMode))
 	if err := setScheduling(in, spec); err != nil {
 		return nil, err
 	}
 	return spec, nil
+}
+
+// podSecurity returns the security context of the Pods, and the mode of the Secrets that they mount: without an fsGroup, which a
+// platform may still add, files belong to root, and only a mode for all lets the Pod's user read them.
+func podSecurity(in Input) (security *corev1ac.PodSecurityContextApplyConfiguration, secretMode int32) {
+	ids := in.Webhook.Spec.Receiver.PodSecurityContext
+	if ids == nil && in.UserID != 0 {
+		ids = &v1alpha1.PodSecurityContext{RunAsUser: &in.UserID, RunAsGroup: &in.UserID, FSGroup: &in.UserID}
+	}
+	security = corev1ac.PodSecurityContext().
+		WithRunAsNonRoot(true).
+		WithSeccompProfile(corev1ac.SeccompProfile().WithType(corev1.SeccompProfileTypeRuntimeDefault))
+	secretMode = 0o444
+	if ids != nil {
+		security.RunAsUser, security.RunAsGroup, security.FSGroup = ids.RunAsUser, ids.RunAsGroup, ids.FSGroup
+	}
+	if security.FSGroup != nil {
+		secretMode = 0o440
+	}
+	return security, secretMode
 }
 
 // setScheduling sets where the Pods may run, and how their image is pulled.

@@ -75,7 +75,7 @@ func input(t *testing.T, name string, in Input) Input {
 	if in.SharedRedis.URL == "" {
 		in.SharedRedis.URL = "redis://redis.example.com:6379/0"
 	}
-	in.Image = "heymarket.dev/operator:v1"
+	in.Image, in.UserID = "heymarket.dev/operator:v1", ImageUser
 	return in
 }
 

@@ -174,10 +174,10 @@ func certificates(field string, r v1alpha1.SecretKeyReference) Reference {
 func targetField(t v1alpha1.Target) string { return "spec.targets[" + t.Name + "]" }
 
 // secretsVolume mounts what is referred to, and no other key. It depends on the set of references alone.
-func secretsVolume(refs []Reference) *corev1ac.VolumeApplyConfiguration {
+func secretsVolume(refs []Reference, mode int32) *corev1ac.VolumeApplyConfiguration {
 	slices.SortFunc(refs, func(a, b Reference) int { return strings.Compare(a.path(), b.path()) })
 	refs = slices.CompactFunc(refs, func(a, b Reference) bool { return a.path() == b.path() })
-	projected := corev1ac.ProjectedVolumeSource().WithDefaultMode(secretMode)
+	projected := corev1ac.ProjectedVolumeSource().WithDefaultMode(mode)
 	var last *corev1ac.SecretProjectionApplyConfiguration
 	for _, r := range refs {
 		if last == nil || *last.Name != r.Secret {

@@ -34,7 +34,8 @@ func BuildRemoval(in Input) (Removal, error) {
 	container.WithArgs(removeKeysFlag)
 	pod.Volumes = slices.DeleteFunc(pod.Volumes, func(v corev1ac.VolumeApplyConfiguration) bool { return *v.Name == "secrets" })
 	if refs := RedisReferences(in.Webhook); len(refs) > 0 {
-		pod.WithVolumes(secretsVolume(refs))
+		_, secretMode := podSecurity(in)
+		pod.WithVolumes(secretsVolume(refs, secretMode))
 	} else {
 		container.VolumeMounts = slices.DeleteFunc(container.VolumeMounts, func(m corev1ac.VolumeMountApplyConfiguration) bool { return *m.Name == "secrets" })
 	}

@@ -94,11 +94,16 @@ func (t TargetAddresses) refuses(host string) string {
 	if err != nil {
 		return ""
 	}
+	return t.Policy().Refuses(a)
+}
+
+// Policy is the rule for addresses in the form that a dialer takes.
+func (t TargetAddresses) Policy() address.Policy {
 	policy := address.Policy{DenyPrivate: t.Public}
 	for _, n := range t.AndNetworks {
 		if p, err := netip.ParsePrefix(n); err == nil { // The flag was checked.
 			policy.AllowNetworks = append(policy.AllowNetworks, p)
 		}
 	}
-	return policy.Refuses(a)
+	return policy
 }

@@ -22,6 +22,8 @@ const (
 // Poll is a source that asks now and then whether each resource needs a reconcile, and wakes it if so: no watch reports that a
 // backlog grows or a circuit opens.
 type Poll struct {
+	// Of is what is asked about, for logs.
+	Of string
 	// Webhooks is a cache.
 	Webhooks client.Reader
 	// Period is how often each resource is looked at.
@@ -42,13 +44,13 @@ func (p Poll) Start(ctx context.Context, q queue) error {
 	return nil
 }
 
-func (p Poll) String() string { return "status of receiver Pods" }
+func (p Poll) String() string { return p.Of }
 
 // round looks at every resource once, spread evenly over the period.
 func (p Poll) round(ctx context.Context, q queue) {
 	var hooks v1alpha1.HeymarketWebhookList
 	if err := p.Webhooks.List(ctx, &hooks, client.UnsafeDisableDeepCopy); err != nil {
-		log.FromContext(ctx).Error(err, "Cannot list HeymarketWebhooks to ask their Pods")
+		log.FromContext(ctx).Error(err, "Cannot list HeymarketWebhooks to ask about them", "of", p.Of)
 		sleep(ctx, p.Period)
 		return
 	}

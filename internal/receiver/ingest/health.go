@@ -11,11 +11,15 @@ func isHealthCheck(req *http.Request) bool {
 // answerHealth answers 200, or 503 while the receiver is shutting down. The answer is the same for every webhook, and no event
 // is counted. The connection is kept for the next check, unless connections are scarce: anyone may ask.
 func (h *Handler) answerHealth(w http.ResponseWriter, c *connection) {
-	if c != nil && !c.proved && c.all.isCrowded() {
-		w.Header()["Connection"] = closes
-	}
+	h.limitConnection(w, c)
 	if h.draining.Load() {
-		w.Header()["Connection"] = closes
 		w.WriteHeader(http.StatusServiceUnavailable)
+	}
+}
+
+// limitConnection ends the connection of a request that anyone may send, if connections are scarce or the receiver shuts down.
+func (h *Handler) limitConnection(w http.ResponseWriter, c *connection) {
+	if h.draining.Load() || c != nil && !c.proved && c.all.isCrowded() {
+		w.Header()["Connection"] = closes
 	}
 }

@@ -110,7 +110,7 @@ func (h *Handler) TokenUses() []TokenUse { return h.rules.Load().tokenUses() }
 // balancers see the receiver as unhealthy.
 func (h *Handler) Drain() { h.draining.Store(true) }
 
-// ServeHTTP answers one delivery, or the health check of a load balancer. The body of a refusal is one sentence for the person
+// ServeHTTP answers one delivery, the health check of a load balancer, or a probe of the operator. The body of a refusal is one sentence for the person
 // who set up the webhook.
 func (h *Handler) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 	connection := connectionOf(req)
@@ -121,6 +121,10 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 	}
 	begin := time.Now()
 	rules := h.rules.Load()
+	if lines := rules.probed(req); lines != "" {
+		h.answerProbe(w, connection, lines)
+		return
+	}
 	trace, end := "", func(Report) {}
 	if rules.Tracer != nil {
 		trace, end = rules.Tracer.Begin(req.Header.Get("Traceparent"))

@@ -214,6 +214,22 @@ func TestConfigForAPrivateAuthority(t *testing.T) {
 	}
 }
 
+// The component config/openshift does what userID: Platform does, with either base.
+func TestConfigForOpenShift(t *testing.T) {
+	t.Parallel()
+	pods := func(objects []client.Object) corev1.PodSpec {
+		pod := find[*appsv1.Deployment](t, objects, "").Spec.Template.Spec
+		slices.Sort(pod.Containers[0].Args)
+		pod.Containers[0].Image, pod.Containers[0].ImagePullPolicy = "", ""
+		pod.Volumes[0].Secret.Items = nil // config/ mounts the whole Secret with the URL
+		return pod
+	}
+	const values = "userID: Platform\nredis: {existingSecret: {name: heymarket-redis}}\n"
+	for base, values := range map[string]string{"default": values, "namespaced": values + "namespaces: [staging]"} {
+		same(t, "the Pods of "+base, pods(kustomized(t, base, "openshift")), pods(rendered(t, values)))
+	}
+}
+
 // `make generate` copies them and `make verify` says when they are stale, but this is where one looks first.
 func TestFilesOfTheChartAreThoseOfConfig(t *testing.T) {
 	t.Parallel()

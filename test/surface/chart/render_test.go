@@ -75,6 +75,7 @@ var choices = [][]string{
 	},
 	{"", "imagePullSecrets: [{name: registry}]"},
 	{"", "receiver: {image: 'registry.example.com/heymarket@sha256:" + strings.Repeat("cd", 32) + "'}"},
+	{"", "userID: Platform", "userID: 1000660000"},
 	{"", "namespaces: [staging]", "namespaces: [staging, production, heymarket-system]"},
 	{"", "hostTemplate: '{{.Namespace}}.hooks.example.com'", "hostTemplate: '{{.Name}}-{{ .Namespace }}.example.com'"},
 	{"", "allowedHosts: ['{{.Namespace}}.example.com']", "allowedHosts: [hooks.example.com, '*.{{.Namespace}}.example.com']"},

@@ -1,0 +1,223 @@
+// Package reach asks the public URL of a webhook as Heymarket would, through DNS, TLS and the route, and finds out whether the
+// webhook's own receiver answers. The host of the URL is a tenant's word: a probe connects only where the operator's policy for
+// addresses allows, follows no redirect, reads a bounded answer in bounded time, and returns nothing of what was answered.
+package reach
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+	"time"
+
+	"heymarket.dev/operator/internal/contract"
+	"heymarket.dev/operator/internal/receiver/address"
+)
+
+const (
+	// timeout bounds one probe.
+	timeout = 10 * time.Second
+	// answerBytes bounds an answer, headers included.
+	answerBytes = 32 << 10
+	// issuerBytes bounds the name of an issuer.
+	issuerBytes = 64
+)
+
+// Outcome is how far a probe came.
+type Outcome int
+
+// The outcomes, in the order of the way that a request takes.
+const (
+	// NotAsked: the URL is not one that Heymarket could call.
+	NotAsked Outcome = iota
+	// NoName: the host has no address in DNS.
+	NoName
+	// Blocked: the host has an address that the operator connects to for nobody, see Result.Blocked.
+	Blocked
+	// NoConnection: nothing accepts a connection at port 443.
+	NoConnection
+	// NoTLS: what accepts it does not speak TLS, or ends the handshake.
+	NoTLS
+	// CertificateExpired, or not valid yet.
+	CertificateExpired
+	// CertificateOfOther: it is for other names.
+	CertificateOfOther
+	// CertificateUntrusted: no public authority has signed it.
+	CertificateUntrusted
+	// CertificateOfController: it is the certificate that an ingress controller makes itself where it has none for the host.
+	CertificateOfController
+	// NoAnswer: the connection ended, or the time was up, without an answer.
+	NoAnswer
+	// NoReceiver: a proxy answers that it does not reach the receiver.
+	NoReceiver
+	// Redirected: the answer is a redirect.
+	Redirected
+	// Denied: the answer asks for a login, or denies access.
+	Denied
+	// AnsweredByOther: what answers is not the receiver of this webhook.
+	AnsweredByOther
+	// Reached: the receiver of this webhook answers.
+	Reached
+)
+
+// Result is what one probe found.
+type Result struct {
+	Outcome Outcome
+	// Blocked is the kind of address, such as loopback.
+	Blocked string
+	// Issuer is the name of the authority that signed the certificate, in printable ASCII; empty unless the certificate is valid.
+	Issuer string
+	// NotBefore and NotAfter are the time for which a valid certificate is made.
+	NotBefore, NotAfter time.Time
+}
+
+// Prober probes URLs.
+type Prober struct {
+	// Policy says where a probe may connect to.
+	Policy address.Policy
+
+	// For tests: authorities instead of the system's, another port than 443, another name server than the system's.
+	roots    *x509.CertPool
+	port     string
+	resolver *net.Resolver
+}
+
+// Probe asks at a webhook's URL. segments are the secret ones that its receiver may have. It makes one request at most.
+func (p Prober) Probe(ctx context.Context, webhook string, segments []string) Result {
+	u, err := url.Parse(webhook)
+	if err != nil || u.Scheme != "https" || u.Hostname() == "" {
+		return Result{}
+	}
+	ctx, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	conn, result := p.connect(ctx, u.Hostname())
+	if conn == nil {
+		return result
+	}
+	defer conn.Close()
+	nonce := rand.Text()
+	u.Path = u.Path[:strings.LastIndexByte(u.Path, '/')+1] + contract.ProbeSegment
+	u.RawQuery = url.Values{contract.ProbeNonce: {nonce}}.Encode()
+	result.Outcome = ask(ctx, conn, u, func(line string) bool {
+		return line != "" && slices.ContainsFunc(segments, func(s string) bool { return contract.ProbeAnswer(s, nonce) == line })
+	})
+	return result
+}
+
+// connect returns a connection whose certificate is valid for the host, or how far it came without one.
+func (p Prober) connect(ctx context.Context, host string) (*tls.Conn, Result) {
+	port := p.port
+	if port == "" {
+		port = "443"
+	}
+	dialer := net.Dialer{Control: p.Policy.Control, Resolver: p.resolver}
+	raw, err := dialer.DialContext(ctx, "tcp", net.JoinHostPort(host, port))
+	if err != nil {
+		return nil, unconnected(err)
+	}
+	conn := tls.Client(raw, &tls.Config{ServerName: host, RootCAs: p.roots, MinVersion: tls.VersionTLS12})
+	if err := conn.HandshakeContext(ctx); err != nil {
+		_ = raw.Close() // The handshake has failed, which is the news.
+		return nil, Result{Outcome: untrusted(err)}
+	}
+	leaf := conn.ConnectionState().PeerCertificates[0]
+	return conn, Result{Issuer: issuer(leaf), NotBefore: leaf.NotBefore, NotAfter: leaf.NotAfter}
+}
+
+func unconnected(err error) Result {
+	if blocked := (address.BlockedError{}); errors.As(err, &blocked) {
+		return Result{Outcome: Blocked, Blocked: blocked.Kind}
+	}
+	if dns := (*net.DNSError)(nil); errors.As(err, &dns) {
+		return Result{Outcome: NoName}
+	}
+	return Result{Outcome: NoConnection}
+}
+
+// controllers are the names in the certificates that ingress controllers make themselves.
+var controllers = []string{"Kubernetes Ingress Controller Fake Certificate", "TRAEFIK DEFAULT CERT"}
+
+func untrusted(err error) Outcome {
+	failed := (*tls.CertificateVerificationError)(nil)
+	if !errors.As(err, &failed) {
+		return NoTLS
+	}
+	if invalid := (x509.CertificateInvalidError{}); errors.As(failed.Err, &invalid) && invalid.Reason == x509.Expired {
+		return CertificateExpired
+	}
+	if len(failed.UnverifiedCertificates) > 0 && slices.Contains(controllers, failed.UnverifiedCertificates[0].Subject.CommonName) {
+		return CertificateOfController
+	}
+	if other := (x509.HostnameError{}); errors.As(failed.Err, &other) {
+		return CertificateOfOther
+	}
+	return CertificateUntrusted
+}
+
+// issuer returns the name of the authority that signed a certificate which was verified.
+func issuer(leaf *x509.Certificate) string {
+	name := leaf.Issuer.CommonName
+	if len(leaf.Issuer.Organization) > 0 {
+		name = leaf.Issuer.Organization[0]
+	}
+	name = strings.Map(func(r rune) rune {
+		if r < ' ' || r > '~' {
+			return -1
+		}
+		return r
+	}, name)
+	return name[:min(len(name), issuerBytes)]
+}
+
+// ask sends the one request over the connection. right tells whether a line is the answer of the webhook's receiver.
+func ask(ctx context.Context, conn net.Conn, u *url.URL, right func(line string) bool) Outcome {
+	stop := context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) })
+	defer stop()
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, u.String(), http.NoBody)
+	if err != nil {
+		return NotAsked
+	}
+	req.Header.Set("Content-Type", "application/json")
+	req.Header.Set("User-Agent", "heymarket-operator-probe")
+	req.Close = true
+	if err := req.Write(conn); err != nil {
+		return NoAnswer
+	}
+	bounded := bufio.NewReader(io.LimitReader(conn, answerBytes))
+	answer, err := http.ReadResponse(bounded, req)
+	for err == nil && answer.StatusCode < 200 {
+		answer, err = http.ReadResponse(bounded, req)
+	}
+	if err != nil {
+		return NoAnswer
+	}
+	defer answer.Body.Close()
+	switch answer.StatusCode {
+	case http.StatusOK:
+		body, err := io.ReadAll(answer.Body)
+		if err != nil && ctx.Err() != nil {
+			return NoAnswer
+		}
+		for line := range bytes.Lines(body) {
+			if right(string(bytes.TrimSpace(line))) {
+				return Reached
+			}
+		}
+	case http.StatusBadGateway, http.StatusServiceUnavailable, http.StatusGatewayTimeout:
+		return NoReceiver
+	case http.StatusUnauthorized, http.StatusForbidden, http.StatusProxyAuthRequired:
+		return Denied
+	case http.StatusMovedPermanently, http.StatusFound, http.StatusSeeOther, http.StatusTemporaryRedirect, http.StatusPermanentRedirect:
+		return Redirected
+	}
+	return AnsweredByOther
+}
