@@ -11,8 +11,8 @@ import (
 	"time"
 )
 
-// patience is how long a refusal that Heymarket would answer with a repeat is taken for one that passes: a Service that has just got its first Pod.
-const patience = 30 * time.Second
+// retryTimeout is how long a refusal is retried that Heymarket would answer with a repeat: a Service may have just got its first Pod.
+const retryTimeout = 30 * time.Second
 
 // heymarket sends events as Heymarket does.
 type heymarket struct {
@@ -41,7 +41,7 @@ func (h *heymarket) newEvent() int64 {
 
 // accepted sends an event until it is answered 200.
 func (h *heymarket) accepted(ctx context.Context, id int64) error {
-	limited, cancel := context.WithTimeout(ctx, patience)
+	limited, cancel := context.WithTimeout(ctx, retryTimeout)
 	defer cancel()
 	return poll(limited, func(ctx context.Context) (bool, error) { return true, h.send(ctx, id, h.token, http.StatusOK) })
 }

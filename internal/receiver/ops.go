@@ -133,8 +133,8 @@ func (r *Receiver) status() contract.Status {
 // target is the state of one target with the given account.
 func (r *Receiver) target(name string, account stream.Account, now time.Time) contract.TargetStatus {
 	s := contract.TargetStatus{
-		Name: name, Pending: account.Pending, DeadLetters: account.DeadLetters, Circuit: r.circuit(name), LastDelivered: r.taken.last(name),
-		LastError: r.taken.errors.of(name, account.Pending > 0, now),
+		Name: name, Pending: account.Pending, DeadLetters: account.DeadLetters, Circuit: r.circuit(name), LastDelivered: r.deliveries.last(name),
+		LastError: r.deliveries.errors.of(name, account.Pending > 0, now),
 	}
 	var oldest time.Duration
 	for _, age := range account.Oldest {
@@ -181,7 +181,7 @@ func (r *Receiver) state(accounts func() (map[string]stream.Account, error)) met
 	all, err := accounts()
 	for _, t := range f.config.Targets {
 		target := metrics.TargetState{Name: t.Name, Circuit: r.circuit(t.Name)}
-		if e := r.taken.errors.of(t.Name, err != nil || all[t.Name].Pending > 0, time.Now()); e != nil {
+		if e := r.deliveries.errors.of(t.Name, err != nil || all[t.Name].Pending > 0, time.Now()); e != nil {
 			target.Failing = e.Class
 		}
 		s.Targets = append(s.Targets, target)

@@ -82,15 +82,15 @@ const (
 // Receiver serves one webhook.
 type Receiver struct {
 	Options
-	metrics *metrics.Metrics
-	store   *stream.Store
-	events  *ingest.Handler
-	taken   *deliveries
-	crowd   *ingest.Connections
-	pool    *forward.Pool
-	limits  atomic.Pointer[stream.Limits]
-	quota   quota
-	inForce atomic.Pointer[files]
+	metrics     *metrics.Metrics
+	store       *stream.Store
+	events      *ingest.Handler
+	deliveries  *deliveries
+	connections *ingest.Connections
+	pool        *forward.Pool
+	limits      atomic.Pointer[stream.Limits]
+	quota       quota
+	inForce     atomic.Pointer[files]
 
 	gates sync.Map                      // target name → *forward.Gate
 	skew  atomic.Pointer[time.Duration] // by how much the clock of Redis is ahead; nil: not asked yet
@@ -121,19 +121,19 @@ func New(o Options) (*Receiver, error) {
 	w := f.config.Webhook
 	o.Log = o.Log.With("namespace", w.Namespace, "name", w.Name)
 	r := &Receiver{
-		Options: o,
-		metrics: metrics.New(w.Namespace, w.Name, o.Version),
-		store:   stream.New(w.Namespace, w.Name, o.Consumer),
-		reached: make(chan struct{}),
-		crowd:   ingest.NewConnections(cmp.Or(o.MaxConnections, DefaultMaxConnections)),
+		Options:     o,
+		metrics:     metrics.New(w.Namespace, w.Name, o.Version),
+		store:       stream.New(w.Namespace, w.Name, o.Consumer),
+		reached:     make(chan struct{}),
+		connections: ingest.NewConnections(cmp.Or(o.MaxConnections, DefaultMaxConnections)),
 	}
 	r.pool = forward.NewPool(r.reached)
 	r.redisChanged = make(chan struct{}, 1)
 	r.redis = &redisHealth{store: r.store, log: o.Log, began: time.Now(), clocksDiffer: r.readClock, begun: make(chan struct{}, 1)}
-	r.taken = &deliveries{Observer: r.metrics}
+	r.deliveries = &deliveries{Observer: r.metrics}
 	scraped := cached(r.accounts)
 	r.metrics.Report(scraped, func() metrics.State { return r.state(scraped) })
-	r.metrics.Watch(r.crowd)
+	r.metrics.Watch(r.connections)
 	if o.Level != nil {
 		r.defaultLevel = o.Level.Level()
 	}
@@ -172,8 +172,8 @@ func (r *Receiver) Run(ctx context.Context) error {
 		Handler: r.opsHandler(), ReadHeaderTimeout: readHeaderTimeout, ReadTimeout: readTimeout, WriteTimeout: writeTimeout,
 		MaxHeaderBytes: maxHeaderBytes, ErrorLog: server.ErrorLog,
 	}
-	r.crowd.Follow(server)
-	go serve(server, r.crowd.Listen(r.Events), stop)
+	r.connections.Follow(server)
+	go serve(server, r.connections.Listen(r.Events), stop)
 	ops.SetKeepAlivesEnabled(false) // so that newcomers, probes among them, have their turn in the order in which they come
 	probes := ingest.NewConnections(opsConnections)
 	probes.Follow(ops)

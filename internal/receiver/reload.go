@@ -188,7 +188,7 @@ func (r *Receiver) plan(plans map[forward.Route]forward.Plan, t config.Target, p
 			}
 			return forward.NewWorker(queue, forward.Options{
 				Target: t.Name, Lane: lane, Timeout: t.Timeout.Std(), MaxInFlight: inFlight, MaxBytes: bodiesInFlight / int64(len(c.Targets)*len(delivery.Lanes())),
-				Policy: policy, Gate: gate(), Sender: sender(), Check: p.expressions.check(t.Name), StoreFails: r.storeFails, ClocksDiffer: r.clocksDiffer, Observer: r.taken, Log: r.Log,
+				Policy: policy, Gate: gate(), Sender: sender(), Check: p.expressions.check(t.Name), StoreFails: r.storeFails, ClocksDiffer: r.clocksDiffer, Observer: r.deliveries, Log: r.Log,
 			})
 		}}
 	}

@@ -5,9 +5,9 @@
 // While an operator is being upgraded or rolled back, the two are one release apart. Therefore:
 //
 //   - A member is never renamed, removed or given another meaning. What every release has written stays readable; the
-//     files in testdata/release-… are such bytes.
+//     files in testdata/format-1 are such bytes.
 //   - A new member is optional, left out when it is not used, and entered in the table introduced with the next format
-//     number, to which the constant Version then rises. A test compares with what release 0.1.0 knew.
+//     number, to which the constant Version then rises. A test compares with the members of format 1.
 //   - Encode writes the lowest format number that has every member in use. So a receiver of the release before, which
 //     may be strict, reads whatever asks for nothing new.
 //   - A receiver decodes its own formats strictly. Of a higher one it ignores the members that it does not know, says so

@@ -11,7 +11,7 @@ import (
 )
 
 // introduced says in which format a member of the configuration came, such as "targets[].colour": 2. What is not listed
-// is of format 1, which is what release 0.1.0 understands.
+// is of format 1.
 var introduced = map[string]int{
 	"addresses.allowNetworks":    2,
 	"restrictRedis":              3,

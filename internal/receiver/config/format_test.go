@@ -11,10 +11,10 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-// What release 0.1.0 wrote is read, and means what it said.
-func TestReadsRelease010(t *testing.T) {
+// What was written in the first format is read, and means what it said.
+func TestReadsFormat1(t *testing.T) {
 	t.Parallel()
-	files, err := filepath.Glob("testdata/release-0.1.0/*.json")
+	files, err := filepath.Glob("testdata/format-1/*.json")
 	if err != nil || len(files) != 3 {
 		t.Fatalf("fixtures: %v, %v", files, err)
 	}
@@ -46,11 +46,11 @@ func TestReadsRelease010(t *testing.T) {
 	}
 }
 
-// Release 0.1.0 refuses members that it does not know. Each one that came later is entered with its format, so that a
-// configuration that uses none of them keeps the format that 0.1.0 reads.
+// A receiver rejects members of its own format that it does not know. Each one that came later is entered with its format, so
+// that a configuration that uses none of them keeps the format that the release before reads.
 func TestEveryMemberHasItsFormat(t *testing.T) {
 	t.Parallel()
-	text, err := os.ReadFile("testdata/release-0.1.0/members.txt")
+	text, err := os.ReadFile("testdata/format-1/members.txt")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -62,12 +62,12 @@ func TestEveryMemberHasItsFormat(t *testing.T) {
 	addKnown(known, "", reflect.TypeFor[Config]())
 	for m := range known {
 		if format := introduced[m]; !first[m] && (format < 2 || format > Version) {
-			t.Errorf("%q is newer than release 0.1.0: enter it in the table introduced, with the next format, and raise Version to that", m)
+			t.Errorf("%q is newer than format 1: enter it in the table introduced, with the next format, and raise Version to that", m)
 		}
 	}
 	for m := range first {
 		if !known[m] {
-			t.Errorf("%q is gone, and release 0.1.0 writes it", m)
+			t.Errorf("%q is gone, and format 1 has it", m)
 		}
 	}
 	for m := range introduced {

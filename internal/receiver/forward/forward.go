@@ -46,7 +46,7 @@ type Observer interface {
 const (
 	pollInterval    = time.Second
 	errorInterval   = time.Second // between attempts to reach a queue that fails
-	takePatience    = time.Millisecond
+	takeTimeout    = time.Millisecond
 	takeShare       = 4 // of all slots, which are worth a take while there is a backlog
 	leaseMargin     = 15 * time.Second
 	tidyInterval    = 10 * time.Minute
@@ -116,7 +116,7 @@ func (w *Worker) Run(taking, sending context.Context) {
 	var lastReclaim, lastTidy time.Time
 	worthwhile := 1
 	for {
-		free := w.slots.claim(taking, worthwhile, takePatience)
+		free := w.slots.claim(taking, worthwhile, takeTimeout)
 		if free == 0 {
 			return
 		}

@@ -29,13 +29,13 @@ func (s *slots) release(n int) {
 }
 
 // claim takes all free slots as soon as there is one. While there are fewer than worthwhile it waits for more, for up to
-// patience. It returns 0 when ctx has ended.
-func (s *slots) claim(ctx context.Context, worthwhile int, patience time.Duration) int {
+// timeout. It returns 0 when ctx has ended.
+func (s *slots) claim(ctx context.Context, worthwhile int, timeout time.Duration) int {
 	if !s.await(ctx, 1, nil) {
 		return 0
 	}
 	if worthwhile > 1 {
-		timer := time.NewTimer(patience)
+		timer := time.NewTimer(timeout)
 		defer timer.Stop()
 		if !s.await(ctx, worthwhile, timer.C) {
 			return 0
