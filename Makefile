@@ -127,7 +127,7 @@ readers: ## Hold the envelopes that a receiver accepts against seven other JSON 
 .PHONY: lint
 lint: ## Lint with golangci-lint, the arrows between packages included. Its first run compiles it: minutes.
 	@hack/prose.sh
-	@for module in . test hack; do echo "golangci-lint run in $$module"; (cd $$module && go tool -modfile=$(CURDIR)/hack/tools/go.mod golangci-lint run ./...) || exit 1; done
+	@for module in . test test/bench/receiver test/proof/jsonparity test/surface/chart/rules hack; do echo "golangci-lint run in $$module"; (cd $$module && go tool -modfile=$(CURDIR)/hack/tools/go.mod golangci-lint run ./...) || exit 1; done
 
 .PHONY: verify
 verify: ## Fail when something generated, formatted or tidied is stale, and name it.

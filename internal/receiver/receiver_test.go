@@ -214,8 +214,7 @@ func (p *process) writeFile(name, content string) {
 // configure writes the configuration and returns its digest.
 func (p *process) configure(c config.Config) string {
 	p.t.Helper()
-	c.TokenFiles, c.RedisURLFile = []string{filepath.Join(p.dir, "token")}, filepath.Join(p.dir, "redis-url")
-	raw, err := config.Encode(c)
+	raw, err := config.Encode(p.complete(c))
 	if err != nil {
 		p.t.Fatal(err)
 	}

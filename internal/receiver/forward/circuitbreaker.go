@@ -64,7 +64,7 @@ func NewGate(rate int, policy retry.Policy, onChange func(from, to contract.Circ
 	return &Gate{rate: float64(rate), policy: policy, onChange: onChange, circuit: contract.CircuitClosed, tokens: 1}
 }
 
-// contract.Circuit returns the present state.
+// Circuit returns the present state.
 func (g *Gate) Circuit() contract.Circuit {
 	g.mu.Lock()
 	defer g.mu.Unlock()

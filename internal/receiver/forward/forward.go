@@ -46,7 +46,7 @@ type Observer interface {
 const (
 	pollInterval    = time.Second
 	errorInterval   = time.Second // between attempts to reach a queue that fails
-	takeTimeout    = time.Millisecond
+	takeTimeout     = time.Millisecond
 	takeShare       = 4 // of all slots, which are worth a take while there is a backlog
 	leaseMargin     = 15 * time.Second
 	tidyInterval    = 10 * time.Minute

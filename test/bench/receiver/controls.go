@@ -36,7 +36,7 @@ func runControl(args []string) error {
 		if err != nil {
 			return err
 		}
-		r, err := load{addr: addr, request: newRequest(addr, path)}.run(d)
+		r, err := load{addr: addr, request: newRequest(addr)}.run(d)
 		fmt.Printf("%.0f/s, p50 %s, p99 %s\n", r.perSecond(), r.percentile(50), r.percentile(99))
 		return err
 	case "receiver":

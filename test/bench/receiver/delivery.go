@@ -109,7 +109,7 @@ func (b *bench) delivery() error {
 	ratio := median(products) / median(controls)
 	b.add(row{
 		What: fmt.Sprintf("delivery of a backlog of %d to a null target, %d in flight", n, inFlight), Measured: perSecond(median(products)),
-		Control: "raw XREADGROUP + POST + XACK: " + perSecond(median(controls)), Ratio: fmt.Sprintf("%.2f", ratio), Goal: "≥ 0.70", Holds: holds(ratio >= 0.70),
+		Control: "raw XREADGROUP + POST + XACK: " + perSecond(median(controls)), Ratio: fmt.Sprintf("%.2f", ratio), Goal: "≥ 0.70", Holds: new(ratio >= 0.70),
 		Figures: map[string][]float64{"product": products, "raw": controls},
 	})
 
@@ -131,7 +131,7 @@ func (b *bench) delivery() error {
 	each := float64(after-before) / float64(remembered)
 	b.add(row{
 		What: "Redis memory for one remembered event, delivered", Measured: fmt.Sprintf("%.0f bytes", each),
-		Control: fmt.Sprintf("used_memory over %d events of %s/%s", remembered, namespace, name), Goal: "≤ 120 bytes", Holds: holds(each <= 120),
+		Control: fmt.Sprintf("used_memory over %d events of %s/%s", remembered, namespace, name), Goal: "≤ 120 bytes", Holds: new(each <= 120),
 		Figures: map[string][]float64{"bytes": {each}},
 	})
 	return nil
@@ -216,7 +216,7 @@ func (b *bench) capacity(targets int) (float64, error) {
 		if err != nil {
 			return 0, err
 		}
-		out, err := load{addr: p.addr, request: newRequest(p.addr, path)}.run(2 * time.Second)
+		out, err := load{addr: p.addr, request: newRequest(p.addr)}.run(2 * time.Second)
 		if err != nil {
 			return 0, err
 		}
@@ -289,7 +289,7 @@ func (b *bench) through(p *receiverProcess, rate float64, d time.Duration, targe
 	for i, t := range targets {
 		before[i] = t.count.Load()
 	}
-	out, err := load{addr: p.addr, request: newRequest(p.addr, path), rate: rate, sent: func(id int64, at time.Time) {
+	out, err := load{addr: p.addr, request: newRequest(p.addr), rate: rate, sent: func(id int64, at time.Time) {
 		for _, w := range watches {
 			w.send(id, at)
 		}
@@ -355,12 +355,12 @@ func (b *bench) latency() error {
 	}
 	at := fmt.Sprintf("open loop at %.0f/s, half of what goes all the way through; from sending on", most/2)
 	b.add(row{
-		What: "accepted → delivered, fast target, p50", Measured: ms(median(p50)), Control: at, Goal: "≤ 3 ms", Holds: holds(median(p50) <= 3*time.Millisecond),
+		What: "accepted → delivered, fast target, p50", Measured: ms(median(p50)), Control: at, Goal: "≤ 3 ms", Holds: new(median(p50) <= 3*time.Millisecond),
 		Figures: map[string][]float64{"p50 ms": milliseconds(p50), "p99 ms": milliseconds(p99), "p99.9 ms": milliseconds(p999)},
 	})
 	b.add(row{
 		What: "accepted → delivered, fast target, p99", Measured: ms(median(p99)), Control: at, Goal: "≤ 20 ms",
-		Holds: holds(median(p99) <= 20*time.Millisecond),
+		Holds: new(median(p99) <= 20*time.Millisecond),
 	})
 	return nil
 }
@@ -434,7 +434,7 @@ func (b *bench) deadTarget() error {
 		ratio := float64(median(s.p99)) / float64(alone)
 		b.add(row{
 			What: "p99 of healthy targets beside one that " + s.name, Measured: ms(median(s.p99)),
-			Control: fmt.Sprintf("without it, at %.0f/s: %s", most/2, ms(alone)), Ratio: fmt.Sprintf("%.2f", ratio), Goal: "≤ 1.10", Holds: holds(ratio <= 1.10),
+			Control: fmt.Sprintf("without it, at %.0f/s: %s", most/2, ms(alone)), Ratio: fmt.Sprintf("%.2f", ratio), Goal: "≤ 1.10", Holds: new(ratio <= 1.10),
 			Figures: map[string][]float64{"alone ms": milliseconds(settings[0].p99), s.name + " ms": milliseconds(s.p99)},
 		})
 	}
@@ -471,7 +471,7 @@ func (b *bench) memory() error {
 	now, peak := p.memory()
 	b.add(row{
 		What: fmt.Sprintf("receiver memory with %s events queued, target away", thousands(left)), Measured: mib(peak),
-		Control: "peak; afterwards " + mib(now), Goal: "≤ 64 MiB", Holds: holds(peak <= 64<<20 && left >= int64(n)),
+		Control: "peak; afterwards " + mib(now), Goal: "≤ 64 MiB", Holds: new(peak <= 64<<20 && left >= int64(n)),
 		Figures: map[string][]float64{"peak bytes": {float64(peak)}, "bytes": {float64(now)}},
 	})
 	return nil

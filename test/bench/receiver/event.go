@@ -38,18 +38,13 @@ func body(id int64) []byte {
 		token, id)
 }
 
-// storedBody is what the receiver keeps of body: all but the token.
-func storedBody(id int64) []byte {
-	return bytes.Replace(body(id), fmt.Appendf(nil, `,"token":%q`, token), nil, 1)
-}
-
 // request is a complete HTTP request as bytes, and where its event's id stands.
 type request struct {
 	bytes []byte
 	id    int
 }
 
-func newRequest(addr, path string) request {
+func newRequest(addr string) request {
 	b := body(firstID)
 	var r strings.Builder
 	fmt.Fprintf(&r, "POST %s HTTP/1.1\r\nHost: %s\r\nUser-Agent: %s\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s",

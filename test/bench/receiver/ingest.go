@@ -88,7 +88,7 @@ func (b *bench) ingest() error {
 
 	closed := func(p process) func(time.Duration) (sample, error) {
 		return func(d time.Duration) (sample, error) {
-			r, err := load{addr: p.addr, request: newRequest(p.addr, path)}.run(d)
+			r, err := load{addr: p.addr, request: newRequest(p.addr)}.run(d)
 			return sample{rate: r.perSecond(), events: float64(r.answered)}, err
 		}
 	}
@@ -142,20 +142,20 @@ func (b *bench) ingest() error {
 		control := median(c.got)
 		b.add(row{
 			What: goal.what, Measured: perSecond(rate), Control: goal.control + ": " + perSecond(control),
-			Ratio: fmt.Sprintf("%.2f", rate/control), Goal: fmt.Sprintf("≥ %.2f", goal.ratio), Holds: holds(rate/control >= goal.ratio),
+			Ratio: fmt.Sprintf("%.2f", rate/control), Goal: fmt.Sprintf("≥ %.2f", goal.ratio), Holds: new(rate/control >= goal.ratio),
 			Figures: map[string][]float64{"product": contenders[0].got, c.name: c.got},
 		})
 	}
 	b.add(row{
 		What: "receiver CPU for one event, ingest side", Measured: fmt.Sprintf("%.1f µs", median(cpu)), Control: "/proc/PID/stat, whole process",
-		Goal: "≤ 25 µs", Holds: holds(median(cpu) <= 25), Figures: map[string][]float64{"µs": cpu},
+		Goal: "≤ 25 µs", Holds: new(median(cpu) <= 25), Figures: map[string][]float64{"µs": cpu},
 	})
 	b.add(row{
 		What: "allocations for one event, whole process with net/http and logging", Measured: fmt.Sprintf("%.1f", median(mallocs)),
 		Figures: map[string][]float64{"allocations": mallocs},
 	})
 	b.add(row{
-		What: "receiver memory at peak ingest", Measured: mib(peak), Goal: "≤ 64 MiB", Holds: holds(peak <= 64<<20),
+		What: "receiver memory at peak ingest", Measured: mib(peak), Goal: "≤ 64 MiB", Holds: new(peak <= 64<<20),
 		Figures: map[string][]float64{"bytes": {float64(peak)}},
 	})
 	return b.openLoop(product, load{addr: scriptRedis.addr, request: script.request()})
@@ -168,7 +168,7 @@ func (b *bench) openLoop(product *receiverProcess, redis load) error {
 		load           load
 		p50, p99, p999 []time.Duration
 	}{
-		{load: load{addr: product.addr, request: newRequest(product.addr, path)}},
+		{load: load{addr: product.addr, request: newRequest(product.addr)}},
 		{load: redis},
 	}
 	for range b.rounds {
@@ -189,7 +189,7 @@ func (b *bench) openLoop(product *receiverProcess, redis load) error {
 	add := func(what string, whole, alone []time.Duration, limit time.Duration) {
 		b.add(row{
 			What: what, Measured: ms(median(whole)), Control: fmt.Sprintf("Redis alone, the same script and rate, %.0f/s, half of the maximum: %s", b.ingestMax/2, ms(median(alone))),
-			Goal: fmt.Sprintf("≤ %d ms", limit.Milliseconds()), Holds: holds(median(whole) <= limit),
+			Goal: fmt.Sprintf("≤ %d ms", limit.Milliseconds()), Holds: new(median(whole) <= limit),
 			Figures: map[string][]float64{"product ms": milliseconds(whole), "Redis ms": milliseconds(alone)},
 		})
 	}
@@ -226,7 +226,7 @@ func (b *bench) cost() error {
 	}
 	b.add(row{
 		What: "allocations for one event, ingest side: handler and store", Measured: fmt.Sprintf("%.1f", whole),
-		Control: fmt.Sprintf("handler alone %.1f, in %s", alone, aloneTook.Round(10*time.Nanosecond)), Goal: "≤ 15", Holds: holds(whole <= 15),
+		Control: fmt.Sprintf("handler alone %.1f, in %s", alone, aloneTook.Round(10*time.Nanosecond)), Goal: "≤ 15", Holds: new(whole <= 15),
 		Figures: map[string][]float64{"handler": {alone}, "handler and store": {whole}, "handler ns": {float64(aloneTook)}},
 	})
 	return nil
@@ -264,7 +264,7 @@ func handlerCost(s ingest.Store, n int) (allocations float64, took time.Duration
 	}
 	req.Header.Set("Content-Type", "application/json")
 	req.RemoteAddr = "127.0.0.1:40000"
-	template := newRequest("", path)
+	template := newRequest("")
 	raw := bytes.Clone(template.bytes)
 	start := bytes.Index(raw, headerEnd) + len(headerEnd)
 	reader := bytes.NewReader(nil)
@@ -325,10 +325,10 @@ func (b *bench) start() error {
 	}
 	b.add(row{
 		What: "receiver from exec to ready", Measured: ms(median(took)), Control: "the binary is " + mib(size), Goal: "≤ 100 ms",
-		Holds: holds(median(took) <= 100*time.Millisecond), Figures: map[string][]float64{"ms": milliseconds(took)},
+		Holds: new(median(took) <= 100*time.Millisecond), Figures: map[string][]float64{"ms": milliseconds(took)},
 	})
 	b.add(row{
-		What: "receiver memory, idle", Measured: mib(int64(idle[0])), Goal: "≤ 16 MiB", Holds: holds(idle[0] <= 16<<20),
+		What: "receiver memory, idle", Measured: mib(int64(idle[0])), Goal: "≤ 16 MiB", Holds: new(idle[0] <= 16<<20),
 		Figures: map[string][]float64{"bytes": idle},
 	})
 	return nil

@@ -41,10 +41,8 @@ func newLab() (*lab, error) {
 	// The flags are those of the image.
 	build := exec.Command("go", "build", "-trimpath", "-ldflags", "-s -w", "-o", l.receiver, "heymarket.dev/operator/cmd/receiver")
 	build.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if root, err := productRoot(); err != nil {
+	if build.Dir, err = productRoot(); err != nil {
 		return l, err
-	} else {
-		build.Dir = root
 	}
 	if out, err := build.CombinedOutput(); err != nil {
 		return l, fmt.Errorf("build the receiver: %w\n%s", err, out)
@@ -284,7 +282,7 @@ func (r *receiverProcess) awaitReady() error {
 			}
 		}
 		if time.Now().After(deadline) {
-			return fmt.Errorf("the receiver is not ready: %v", err)
+			return fmt.Errorf("the receiver is not ready: %w", err)
 		}
 	}
 }

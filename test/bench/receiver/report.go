@@ -38,8 +38,6 @@ type report struct {
 	Clients []row  `json:"clients,omitempty"`
 }
 
-func holds(ok bool) *bool { return &ok }
-
 func (r row) mark() string {
 	switch {
 	case r.Holds == nil:

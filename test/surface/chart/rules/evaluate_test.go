@@ -26,7 +26,7 @@ func chartRules(t *testing.T) (path string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, document := range bytes.Split(rendered, []byte("\n---\n")) {
+	for document := range bytes.SplitSeq(rendered, []byte("\n---\n")) {
 		var object struct {
 			Kind string
 			Spec any

@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"syscall"
 	"time"
 
@@ -40,8 +41,8 @@ func (l *lab) open() (err error) {
 
 // Close ends what was started.
 func (l *lab) Close() {
-	for i := len(l.cleanups) - 1; i >= 0; i-- {
-		l.cleanups[i]()
+	for _, cleanup := range slices.Backward(l.cleanups) {
+		cleanup()
 	}
 }
 
@@ -100,7 +101,7 @@ func (l *lab) await(ctx context.Context, complaint string, ask func() bool) erro
 
 // free is a loopback address on which no program listens.
 func free() string {
-	listener, err := net.Listen("tcp", "127.0.0.1:0") //nolint:noctx // it is closed at once
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		panic(err)
 	}
