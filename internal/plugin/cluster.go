@@ -69,12 +69,26 @@ func restClient(config *rest.Config, path string, version schema.GroupVersion, a
 	return rest.RESTClientFor(config)
 }
 
+// webhookResource is the name of the resource in paths.
+const webhookResource = "heymarketwebhooks"
+
+func (c *cluster) names(ctx context.Context) (names []string, err error) {
+	var list v1alpha1.HeymarketWebhookList
+	if err := c.webhooks.Get().Namespace(c.namespace).Resource(webhookResource).Do(ctx).Into(&list); err != nil {
+		return nil, c.explain("list HeymarketWebhooks", err)
+	}
+	for _, hook := range list.Items {
+		names = append(names, hook.Name)
+	}
+	return names, nil
+}
+
 func (c *cluster) flags() string { return "--namespace " + c.namespace }
 
 // webhook reads the HeymarketWebhook of a name.
 func (c *cluster) webhook(ctx context.Context, name string) (*v1alpha1.HeymarketWebhook, error) {
 	var hook v1alpha1.HeymarketWebhook
-	err := c.webhooks.Get().Namespace(c.namespace).Resource("heymarketwebhooks").Name(name).Do(ctx).Into(&hook)
+	err := c.webhooks.Get().Namespace(c.namespace).Resource(webhookResource).Name(name).Do(ctx).Into(&hook)
 	switch {
 	case apierrors.IsNotFound(err) && apierrors.HasStatusCause(err, metav1.CauseTypeUnexpectedServerResponse):
 		return nil, errors.New("this cluster knows no HeymarketWebhooks: install the operator, or choose another --context")

@@ -14,21 +14,31 @@ import (
 // same as one that is left out: for the commands that replay and discard, that would mean everything.
 type given struct {
 	pflag.Value
-	before, repeatable bool
+	times      int
+	repeatable bool
 }
 
 // Set implements pflag.Value.
 func (g *given) Set(text string) error {
 	switch {
-	case g.before && !g.repeatable:
-		return errors.New("give it once")
 	case strings.TrimSpace(text) == "":
 		return errors.New("it is empty: give it a value or leave it out")
 	case strings.TrimSpace(text) != text:
 		return errors.New("it begins or ends with white space")
 	}
-	g.before = true
+	g.times++
 	return g.Value.Set(text)
+}
+
+// checkOnce returns an error for a flag that is given more than once. It is no part of Set, because completion parses a command line
+// twice.
+func checkOnce(flags *pflag.FlagSet) (err error) {
+	flags.Visit(func(f *pflag.Flag) {
+		if g, ok := f.Value.(*given); ok && g.times > 1 && !g.repeatable {
+			err = fmt.Errorf("--%s is given %d times: give it once", f.Name, g.times)
+		}
+	})
+	return err
 }
 
 // guardFlags guards every flag of a command and of those below it.

@@ -24,6 +24,8 @@ type place interface {
 	token(ctx context.Context, hook *v1alpha1.HeymarketWebhook) (string, error)
 	// reach returns a client whose requests go to a port of a receiver, whatever host they name, until end is called.
 	reach(ctx context.Context, name string, port int) (client *http.Client, end func(), err error)
+	// names are those of all webhooks.
+	names(ctx context.Context) ([]string, error)
 	// flags are those by which a command means this place.
 	flags() string
 }
@@ -53,6 +55,8 @@ var errDevAndCluster = errors.New("--dev means the webhook on this machine: leav
 type local struct{ *dev.Running }
 
 func (l local) flags() string { return "--dev" }
+
+func (l local) names(context.Context) ([]string, error) { return []string{l.Webhook.Name}, nil }
 
 // webhook returns the resource with a status that the receiver has just reported.
 func (l local) webhook(ctx context.Context, name string) (*v1alpha1.HeymarketWebhook, error) {

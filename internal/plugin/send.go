@@ -67,11 +67,11 @@ The event is a sample of its type, with an ID and a time of its own so that it i
 			}
 			return oneName(cmd, args[:min(len(args), 1)])
 		},
-		ValidArgsFunction: func(_ *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
+		ValidArgsFunction: func(cmd *cobra.Command, args []string, begun string) ([]string, cobra.ShellCompDirective) {
 			if len(args) == 1 {
-				return event.Types(), cobra.ShellCompDirectiveNoFileComp
+				return completeType(cmd, args, begun)
 			}
-			return nil, cobra.ShellCompDirectiveNoFileComp
+			return completeName(to)(cmd, args, begun)
 		},
 		RunE: func(cmd *cobra.Command, args []string) error {
 			events, err := f.events(cmd.InOrStdin(), strings.Join(args[1:], ""), time.Now())

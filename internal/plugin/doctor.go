@@ -1,0 +1,233 @@
+package plugin
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"github.com/go-json-experiment/json"
+	"github.com/spf13/cobra"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"heymarket.dev/operator/api/v1alpha1"
+	"heymarket.dev/operator/internal/contract"
+)
+
+func doctorCommand(to *connection) *cobra.Command {
+	return &cobra.Command{
+		Use:   "doctor [NAME]",
+		Short: "Check the whole way of an event, and report what is wrong and what to do",
+		Long: `Check the whole way of an event: the resource and its conditions, the Secrets, a receiver Pod, the name and the certificate of the
+URL's host, the route to the receiver, and each target. Nothing is changed and no event is sent. Without a NAME, every
+HeymarketWebhook of the namespace is checked. The exit status is 0 only if everything is in order.`,
+		Example: "  kubectl heymarket doctor support",
+		Args: func(cmd *cobra.Command, args []string) error {
+			if len(args) == 0 {
+				return nil
+			}
+			return oneName(cmd, args)
+		},
+		RunE: func(cmd *cobra.Command, args []string) error {
+			c, err := to.open()
+			if err != nil {
+				return err
+			}
+			if len(args) == 0 {
+				if args, err = c.names(cmd.Context()); err != nil {
+					return err
+				}
+				if len(args) == 0 {
+					return errors.New("there is no HeymarketWebhook here; `kubectl get hmw --all-namespaces` lists all of them")
+				}
+			}
+			failed := 0
+			for _, name := range args {
+				e := examination{place: c, name: name}
+				e.examine(cmd.Context())
+				failed += e.show(cmd.OutOrStdout())
+			}
+			if failed > 0 {
+				return fmt.Errorf("%d of the checks failed, see above", failed)
+			}
+			return nil
+		},
+	}
+}
+
+// examination is what doctor finds out about one webhook.
+type examination struct {
+	place
+	name     string
+	findings []finding
+}
+
+type finding struct {
+	what, detail string
+	ok           bool
+}
+
+// found notes a finding: err says what is wrong and what to do, detail is for one that is in order.
+func (e *examination) found(what, detail string, err error) bool {
+	if err != nil {
+		detail = err.Error()
+	}
+	e.findings = append(e.findings, finding{what, detail, err == nil})
+	return err == nil
+}
+
+func (e *examination) examine(ctx context.Context) {
+	hook, err := e.webhook(ctx, e.name)
+	if !e.found("Resource", "HeymarketWebhook "+e.name, err) {
+		return
+	}
+	e.conditions(hook)
+	_, err = e.token(ctx, hook)
+	e.found("Token", "the Secret holds one", err)
+	e.targets(ctx)
+	address, err := e.url(ctx, e.name)
+	if !e.found("URL", "the Secret holds it", err) {
+		return
+	}
+	e.route(ctx, address)
+}
+
+func (e *examination) conditions(hook *v1alpha1.HeymarketWebhook) {
+	if len(hook.Status.Conditions) == 0 {
+		e.found("Operator", "", errors.New("the resource has no status: is the operator running, and does it watch this namespace?"))
+	}
+	for _, c := range hook.Status.Conditions {
+		var err error
+		switch {
+		case c.Type == v1alpha1.ConditionReady:
+			continue // the others say why
+		case c.ObservedGeneration < hook.Generation:
+			err = errors.New("the operator has not seen the latest change of the resource: is it running?")
+		case c.Status != metav1.ConditionTrue:
+			err = fmt.Errorf("%s: %s", c.Reason, c.Message)
+		}
+		e.found(c.Type, c.Message, err)
+	}
+	if hook.Spec.Paused {
+		e.found("Deliveries", "", fmt.Errorf("paused: `kubectl heymarket resume %s %s` delivers what is stored", e.name, e.flags()))
+	}
+}
+
+// targets asks a receiver for what it knows about each target.
+func (e *examination) targets(ctx context.Context) {
+	client, end, err := e.reach(ctx, e.name, contract.AdminPort)
+	if err != nil {
+		e.found("Receiver", "", err)
+		return
+	}
+	defer end()
+	var targets []contract.TargetStatus
+	err = getJSON(ctx, client, "http://localhost/targets", &targets)
+	if !e.found("Receiver", "answers", err) {
+		return
+	}
+	for _, t := range targets {
+		var problems []string
+		if t.Circuit != contract.CircuitClosed {
+			problems = append(problems, "its circuit is "+strings.ToLower(string(t.Circuit))+" because most attempts fail")
+		}
+		if t.LastError != nil {
+			problems = append(problems, fmt.Sprintf("attempts fail: %s since %s", t.LastError.Class, t.LastError.Since.Format(time.RFC3339)))
+		}
+		if t.DeadLetters > 0 {
+			problems = append(problems, fmt.Sprintf("%s: `kubectl heymarket dead list %s --target %s %s` shows why", deadLetters(int(t.DeadLetters)), e.name, t.Name, e.flags()))
+		}
+		err = nil
+		if len(problems) > 0 {
+			err = errors.New(strings.Join(problems, "; "))
+		}
+		e.found("Target "+t.Name, fmt.Sprintf("%d pending", t.Pending), err)
+	}
+}
+
+// route looks the host up, and asks the URL with GET: only the receiver of this very path answers 405 and names POST.
+func (e *examination) route(ctx context.Context, address string) {
+	u, err := url.Parse(address)
+	if err != nil {
+		e.found("Route", "", errors.New("the Secret holds no valid URL: delete the Secret, and the operator writes a new one"))
+		return
+	}
+	addresses, err := net.DefaultResolver.LookupHost(ctx, u.Hostname())
+	if err != nil {
+		err = fmt.Errorf("%s does not resolve here: create a DNS record for the address of the Ingress or Gateway", u.Hostname())
+	}
+	if !e.found("DNS", u.Hostname()+" is "+strings.Join(addresses, ", "), err) {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, requestLimit)
+	defer cancel()
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, address, http.NoBody)
+	if err != nil {
+		e.found("Route", "", withoutURL(err))
+		return
+	}
+	client := &http.Client{CheckRedirect: noRedirect}
+	response, err := client.Do(request)
+	if err != nil {
+		err = withoutURL(err)
+		if verify, ok := errors.AsType[*tls.CertificateVerificationError](err); ok {
+			e.found("Certificate", "", fmt.Errorf("%w: Heymarket needs one that public authorities vouch for", verify))
+			return
+		}
+		e.found("Route", "", fmt.Errorf("%w: does the Ingress or Gateway serve this host?", err))
+		return
+	}
+	response.Body.Close()
+	if state := response.TLS; state != nil {
+		e.found("Certificate", "valid until "+state.PeerCertificates[0].NotAfter.Format(time.DateOnly), nil)
+	}
+	if response.StatusCode != http.StatusMethodNotAllowed || response.Header.Get("Allow") != http.MethodPost {
+		err = fmt.Errorf("the URL answers %d to GET, which no receiver does: something in front of it serves the host; check the Ingress or HTTPRoute", response.StatusCode)
+	}
+	e.found("Route", "the URL leads to the receiver", err)
+}
+
+func (e *examination) show(out io.Writer) (failed int) {
+	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
+	for _, f := range e.findings {
+		mark := "ok"
+		if !f.ok {
+			mark = "NOT OK"
+			failed++
+		}
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\n", printable(e.name), printable(f.what), mark, printable(f.detail))
+	}
+	_ = w.Flush()
+	return failed
+}
+
+// getJSON decodes the answer to a GET.
+func getJSON(ctx context.Context, client *http.Client, address string, into any) error {
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, address, http.NoBody)
+	if err != nil {
+		return err
+	}
+	response, err := client.Do(request)
+	if err != nil {
+		return withoutURL(err)
+	}
+	defer response.Body.Close()
+	text, err := io.ReadAll(io.LimitReader(response.Body, maxAnswer))
+	switch {
+	case err != nil:
+		return err
+	case response.StatusCode != http.StatusOK:
+		return errors.New(printable(strings.TrimSpace(string(text))))
+	}
+	if err := json.Unmarshal(text, into); err != nil {
+		return otherVersion(err)
+	}
+	return nil
+}
