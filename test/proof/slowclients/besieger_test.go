@@ -79,8 +79,7 @@ func (b *besiegers) lift() {
 
 // hold keeps one connection for as long as the receiver lets it.
 func (b *besiegers) hold(ctx context.Context, i int) {
-	dialer := net.Dialer{Timeout: 20 * time.Second, LocalAddr: &net.TCPAddr{IP: net.IPv4(127, 0, 1, byte(1+i%sources))}}
-	conn, err := dialer.DialContext(ctx, "tcp", b.address)
+	conn, err := dial(ctx, b.address, i)
 	if err != nil {
 		return
 	}
@@ -115,6 +114,12 @@ func (b *besiegers) hold(ctx context.Context, i int) {
 		}
 	}
 	<-hungUp
+}
+
+// dial connects from one of many loopback addresses.
+func dial(ctx context.Context, address string, i int) (net.Conn, error) {
+	dialer := net.Dialer{Timeout: 20 * time.Second, LocalAddr: &net.TCPAddr{IP: net.IPv4(127, 0, 1, byte(1+i%sources))}}
+	return dialer.DialContext(ctx, "tcp", address)
 }
 
 func sleep(ctx context.Context, d time.Duration) {

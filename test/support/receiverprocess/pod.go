@@ -29,6 +29,7 @@ type Pod struct {
 	binary string
 	dir    string
 	cmd    *exec.Cmd
+	cgroup memoryFiles
 }
 
 // Build compiles the receiver with these flags of go build besides, and returns the path of the binary.
@@ -93,7 +94,8 @@ func (p *Pod) Start(flags ...string) {
 	if p.cmd == nil {
 		p.t.Cleanup(func() { p.End(os.Kill) })
 	}
-	p.cmd = exec.CommandContext(context.Background(), p.binary, args...)
+	program, args := p.confined(p.binary, args)
+	p.cmd = exec.CommandContext(context.Background(), program, args...)
 	p.cmd.Stdout, p.cmd.Stderr = p.Log, p.Log
 	testenv.EndWithTest(p.cmd)
 	p.cmd.Env = append(os.Environ(), p.Env...)
