@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"regexp"
 	"strings"
 	"sync"
 	"testing"
@@ -865,5 +866,35 @@ func BenchmarkHotPath(b *testing.B) {
 	b.ReportAllocs()
 	for b.Loop() {
 		run()
+	}
+}
+
+// A sender with the right token learns what became of its event if it asks; no other answer changes.
+func TestPreferResult(t *testing.T) {
+	t.Parallel()
+	store := &fakeStore{}
+	s := settings()
+	s.EventTypes = []string{"message_recieved"}
+	for _, tc := range []struct {
+		name, body, prefer string
+		status             int
+		want               string
+	}{
+		{"new", message, PreferResult, 200, `^\{"result":"stored","event":"evt_[a-z2-7]{26}"\}\n$`},
+		{"a repeat", message, PreferResult, 200, `^\{"result":"duplicate","event":"evt_[a-z2-7]{26}"\}\n$`},
+		{"a type that is not accepted", closed, PreferResult, 200, `^\{"result":"ignored","event":""\}\n$`},
+		{"not asked for", message, "", 200, `^$`},
+		{"another preference", message, "respond-async", 200, `^$`},
+		{"a wrong token", strings.Replace(message, token, "another", 1), PreferResult, 401, `token`},
+	} {
+		req := post(tc.body)
+		if tc.prefer != "" {
+			req.Header.Set("Prefer", tc.prefer)
+		}
+		answer, _ := serve(t, s, store, req)
+		text, err := io.ReadAll(answer.Body)
+		if err != nil || answer.StatusCode != tc.status || !regexp.MustCompile(tc.want).Match(text) || strings.Contains(string(text), `"result"`) != (answer.Header.Get("Preference-Applied") == PreferResult) {
+			t.Errorf("%s: %d %q, %v", tc.name, answer.StatusCode, text, err)
+		}
 	}
 }
