@@ -6,7 +6,6 @@ import (
 	"fmt"
 
 	"github.com/spf13/cobra"
-	"k8s.io/apimachinery/pkg/types"
 )
 
 func pauseCommand(to *connection) *cobra.Command {
@@ -51,11 +50,5 @@ func (c *cluster) setPaused(ctx context.Context, name string, paused bool) error
 	if _, err := c.webhook(ctx, name); err != nil {
 		return err
 	}
-	patch := fmt.Appendf(nil, `{"spec":{"paused":%t}}`, paused)
-	err := c.webhooks.Patch(types.MergePatchType).Namespace(c.namespace).Resource(webhookResource).Name(name).
-		Param("fieldManager", "kubectl-heymarket").Body(patch).Do(ctx).Error()
-	if err != nil {
-		return c.explain("change HeymarketWebhook "+name, err)
-	}
-	return nil
+	return c.patch(ctx, name, fmt.Appendf(nil, `{"spec":{"paused":%t}}`, paused))
 }

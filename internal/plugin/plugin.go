@@ -17,8 +17,8 @@ func Command(version string) *cobra.Command {
 		Short: "Look after HeymarketWebhooks: their URL, their state, their dead letters",
 		Long: `Look after HeymarketWebhooks: their URL, their state, their dead letters.
 
-It acts with your own rights in the cluster. status takes the right to read HeymarketWebhooks, and pause and resume
-to patch them; url and send also that to read Secrets; dead, doctor, and send --via pod, also those to list Pods and to create
+It acts with your own rights in the cluster. status takes the right to read HeymarketWebhooks, and pause, resume
+and rotate to patch them; url and send also that to read Secrets; dead, doctor, and send --via pod, also those to list Pods and to create
 pods/portforward. dev takes none.`,
 		Annotations:   map[string]string{cobra.CommandDisplayNameAnnotation: "kubectl heymarket"},
 		Version:       version,
@@ -31,7 +31,7 @@ pods/portforward. dev takes none.`,
 	flags.StringVar(&to.context, "context", "", "context of the kubeconfig; default: the current one")
 	flags.StringVar(&to.kubeconfig, "kubeconfig", "", "path of the kubeconfig; default: $KUBECONFIG, or ~/.kube/config")
 	flags.BoolVar(&to.dev, "dev", false, "the webhook that kubectl heymarket dev runs on this machine, instead of one in a cluster")
-	root.AddCommand(urlCommand(&to), statusCommand(&to), deadCommand(&to), sendCommand(&to), devCommand(&to, version), doctorCommand(&to), pauseCommand(&to), resumeCommand(&to))
+	root.AddCommand(urlCommand(&to), statusCommand(&to), deadCommand(&to), sendCommand(&to), devCommand(&to, version), doctorCommand(&to), pauseCommand(&to), resumeCommand(&to), rotateCommand(&to))
 	completeNames(root, &to)
 	root.SetHelpCommand(helpCommand())
 	root.InitDefaultHelpCmd()

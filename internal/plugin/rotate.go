@@ -1,0 +1,128 @@
+package plugin
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"time"
+
+	"github.com/spf13/cobra"
+	"k8s.io/apimachinery/pkg/types"
+
+	"heymarket.dev/operator/api/v1alpha1"
+)
+
+// rotateFlags say which step of a rotation is meant.
+type rotateFlags struct {
+	to, key   string
+	finish    bool
+	silentFor time.Duration
+}
+
+func rotateCommand(to *connection) *cobra.Command {
+	var f rotateFlags
+	cmd := &cobra.Command{
+		Use:   "rotate NAME",
+		Short: "Rotate the token: begin, see how far it is, finish",
+		Long: `Rotate the token without rejecting a delivery. --to names the Secret with the new token: from then on both tokens are accepted.
+Change the token in the Heymarket app, then run the command without flags to see which one Heymarket uses. --finish withdraws the old
+token, and refuses while it may still be in use.`,
+		Example: `  kubectl heymarket rotate support --to heymarket-2
+  kubectl heymarket rotate support
+  kubectl heymarket rotate support --finish`,
+		Args: oneName,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if to.dev {
+				return errors.New("this changes a resource in a cluster: leave out --dev")
+			}
+			if f.to != "" && f.finish {
+				return errors.New("--to begins a rotation and --finish ends one: leave out one of them")
+			}
+			c, err := to.openCluster()
+			if err != nil {
+				return err
+			}
+			hook, err := c.webhook(cmd.Context(), args[0])
+			if err != nil {
+				return err
+			}
+			switch {
+			case f.to != "":
+				return c.beginRotation(cmd.Context(), cmd.OutOrStdout(), hook, v1alpha1.TokenReference{Name: f.to, Key: f.key})
+			case f.finish:
+				return c.finishRotation(cmd.Context(), cmd.OutOrStdout(), hook, f.silentFor, time.Now())
+			}
+			return c.showRotation(cmd.OutOrStdout(), hook, time.Now())
+		},
+	}
+	flags := cmd.Flags()
+	flags.StringVar(&f.to, "to", "", "begin: the Secret with the new token, in the webhook's namespace")
+	flags.StringVar(&f.key, "key", "token", "with --to: the key in that Secret")
+	flags.BoolVar(&f.finish, "finish", false, "withdraw the old token")
+	flags.DurationVar(&f.silentFor, "silent-for", 72*time.Hour, "with --finish: how long the old token must not have been used; Heymarket may repeat a delivery for days")
+	return cmd
+}
+
+func (c *cluster) beginRotation(ctx context.Context, out io.Writer, hook *v1alpha1.HeymarketWebhook, next v1alpha1.TokenReference) error {
+	before := hook.Spec.Token
+	switch {
+	case before.SecretKeyRef == next:
+		return fmt.Errorf("%s already uses key %q of Secret %q: put the new token into another Secret", hook.Name, next.Key, next.Name)
+	case before.PreviousSecretKeyRef != nil:
+		return fmt.Errorf("a rotation is under way: run `kubectl heymarket rotate %s --finish %s` first", hook.Name, c.flags())
+	}
+	if _, err := c.secret(ctx, next.Name, next.Key, "create the Secret with the new token first"); err != nil {
+		return err
+	}
+	old := before.SecretKeyRef
+	patch := fmt.Appendf(nil, `{"spec":{"token":{"secretKeyRef":{"name":%q,"key":%q},"previousSecretKeyRef":{"name":%q,"key":%q}}}}`, next.Name, next.Key, old.Name, old.Key)
+	if err := c.patch(ctx, hook.Name, patch); err != nil {
+		return err
+	}
+	fmt.Fprintf(out, "%s accepts both tokens once its receivers have been replaced: `kubectl wait --for=condition=Ready hmw/%[1]s %[2]s`.\n"+
+		"Then change the token in the Heymarket app. `kubectl heymarket rotate %[1]s %[2]s` shows which token Heymarket uses.\n", hook.Name, c.flags())
+	return nil
+}
+
+func (c *cluster) finishRotation(ctx context.Context, out io.Writer, hook *v1alpha1.HeymarketWebhook, silentFor time.Duration, now time.Time) error {
+	old := hook.Spec.Token.PreviousSecretKeyRef
+	seen := hook.Status.Token
+	switch {
+	case old == nil:
+		return fmt.Errorf("no rotation of %s is under way: begin one with --to", hook.Name)
+	case seen == nil || seen.PreviousSecretKeyRef == nil || *seen.PreviousSecretKeyRef != *old || seen.SecretKeyRef != hook.Spec.Token.SecretKeyRef:
+		return errors.New("the operator has not reported the use of these two tokens yet: is it running?")
+	case seen.LastUsed == nil:
+		return errors.New("Heymarket has not used the new token yet: change it in the Heymarket app, and wait for an event")
+	case seen.PreviousLastUsed != nil && now.Sub(seen.PreviousLastUsed.Time) < silentFor:
+		return fmt.Errorf("the old token was used %s, and Heymarket may repeat deliveries with it: wait, or set --silent-for to less than %s",
+			ago(seen.PreviousLastUsed, now), silentFor)
+	}
+	if err := c.patch(ctx, hook.Name, []byte(`{"spec":{"token":{"previousSecretKeyRef":null}}}`)); err != nil {
+		return err
+	}
+	fmt.Fprintf(out, "The old token is withdrawn. Once `kubectl wait --for=condition=Ready hmw/%s %s` returns, delete its key %q of Secret %q.\n", hook.Name, c.flags(), old.Key, old.Name)
+	return nil
+}
+
+func (c *cluster) showRotation(out io.Writer, hook *v1alpha1.HeymarketWebhook, now time.Time) error {
+	if hook.Spec.Token.PreviousSecretKeyRef == nil {
+		return fmt.Errorf("no rotation of %s is under way: begin one with --to", hook.Name)
+	}
+	if hook.Status.Token == nil {
+		fmt.Fprintln(out, "The operator has not reported the use of the tokens yet.")
+	}
+	tellTokens(out, hook.Status.Token, now)
+	return nil
+}
+
+// patch changes fields of a webhook.
+func (c *cluster) patch(ctx context.Context, name string, patch []byte) error {
+	err := c.webhooks.Patch(types.MergePatchType).Namespace(c.namespace).Resource(webhookResource).Name(name).
+		Param("fieldManager", "kubectl-heymarket").Body(patch).Do(ctx).Error()
+	if err != nil {
+		return c.explain("change HeymarketWebhook "+name, err)
+	}
+	return nil
+}
