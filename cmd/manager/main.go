@@ -44,6 +44,9 @@ func realMain(ctx context.Context, args []string, stdout, stderr io.Writer) int 
 	if len(args) > 0 && args[0] == "check" {
 		return checkMain(ctx, args[1:], stdout, stderr)
 	}
+	if len(args) > 0 && args[0] == "check-uninstall" {
+		return uninstallMain(ctx, args[1:], stdout, stderr)
+	}
 	opts, err := parseOptions(args, stderr)
 	switch {
 	case errors.Is(err, flag.ErrHelp):

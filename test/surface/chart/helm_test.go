@@ -100,9 +100,9 @@ func rendered(t *testing.T, values string) []client.Object {
 	return objects
 }
 
-// installed are the objects that stay, without those that are there only while `helm test` runs.
+// installed are the objects that stay, without those that are there only while Helm tests or uninstalls.
 func installed(objects []client.Object) []client.Object {
-	return slices.DeleteFunc(slices.Clone(objects), func(o client.Object) bool { return o.GetAnnotations()["helm.sh/hook"] == "test" })
+	return slices.DeleteFunc(slices.Clone(objects), func(o client.Object) bool { return o.GetAnnotations()["helm.sh/hook"] != "" })
 }
 
 var strict = func() runtime.Decoder {

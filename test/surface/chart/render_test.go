@@ -14,6 +14,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	appsv1 "k8s.io/api/apps/v1"
+	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
 	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
@@ -267,6 +268,8 @@ func templates(objects []client.Object) map[string]workload {
 			found["Deployment "+o.Name] = workload{o.Spec.Template, o.Spec.Selector.MatchLabels}
 		case *appsv1.StatefulSet:
 			found["StatefulSet "+o.Name] = workload{o.Spec.Template, o.Spec.Selector.MatchLabels}
+		case *batchv1.Job:
+			found["Job "+o.Name] = workload{PodTemplateSpec: o.Spec.Template}
 		case *corev1.Pod:
 			found["Pod "+o.Name] = workload{PodTemplateSpec: corev1.PodTemplateSpec{ObjectMeta: o.ObjectMeta, Spec: o.Spec}}
 		}

@@ -20,17 +20,17 @@ func TestPlatformAssignsUserIDs(t *testing.T) {
 		mode    int32
 		refused bool
 	}{
-		"":                             {user: 65532, mode: 0o440, refused: true},
-		"userID: Platform":             {mode: 0o444},
-		"userID: 1000660000":           {user: 1000660000, mode: 0o440},
-		"--api-versions=on OpenShift":  {mode: 0o444},
+		"":                            {user: 65532, mode: 0o440, refused: true},
+		"userID: Platform":            {mode: 0o444},
+		"userID: 1000660000":          {user: 1000660000, mode: 0o440},
+		"--api-versions=on OpenShift": {mode: 0o444},
 	} {
 		var args []string
 		set := values
 		if strings.HasPrefix(values, "--") {
 			args, set = []string{"--api-versions=security.openshift.io/v1"}, ""
 		}
-		text, err := render(t, chartDir, set, args...)
+		text, err := render(t, chartDir, set+"\ncrds: {keep: false}", args...)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -39,8 +39,8 @@ func TestPlatformAssignsUserIDs(t *testing.T) {
 			t.Fatal(err)
 		}
 		found := templates(objects)
-		if len(found) != 3 {
-			t.Fatalf("%q: %d Pods, want those of the manager, Redis and helm test", values, len(found))
+		if len(found) != 4 {
+			t.Fatalf("%q: %d Pods, want those of the manager, Redis, helm test and uninstalling", values, len(found))
 		}
 		for name, template := range found {
 			pod := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{GenerateName: "any-", Namespace: namespace, Labels: template.Labels}, Spec: template.Spec}
