@@ -17,7 +17,6 @@ import (
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/healthz"
 	"sigs.k8s.io/controller-runtime/pkg/metrics"
-	"sigs.k8s.io/controller-runtime/pkg/metrics/server"
 
 	"heymarket.dev/operator/internal/controller"
 	"heymarket.dev/operator/internal/controller/source"
@@ -88,48 +87,12 @@ func run(ctx context.Context, opts options, logger logr.Logger) error {
 		}
 	}
 
-	mgr, err := ctrl.NewManager(cfg, ctrl.Options{
-		Scheme:                        controller.Scheme(),
-		Logger:                        logger,
-		Cache:                         controller.CacheOptions(opts.namespaces),
-		Client:                        controller.ClientOptions(opts.namespaces),
-		Metrics:                       server.Options{BindAddress: opts.metricsAddress},
-		HealthProbeBindAddress:        opts.healthAddress,
-		LeaderElection:                opts.leaderElect,
-		LeaderElectionID:              "heymarket-operator",
-		LeaderElectionNamespace:       os.Getenv("POD_NAMESPACE"),
-		LeaderElectionReleaseOnCancel: true, // The program ends when the manager does.
-		GracefulShutdownTimeout:       new(shutdownTimeout),
-	})
+	mgr, err := ctrl.NewManager(cfg, opts.manager(logger))
 	if err != nil {
 		return fmt.Errorf("set up the manager: %w", err)
 	}
 	liveness := &controller.Liveness{}
-	if err := controller.Setup(ctx, mgr, controller.Settings{
-		ReceiverImage:  opts.receiverImage,
-		ReceiverUserID: int64(opts.receiverUserID),
-		HostTemplate:   opts.hostTemplate,
-		AllowedHosts:   opts.allowedHosts,
-
-		AllowedAnnotations: opts.annotations,
-		AllowedLabels:      opts.labels,
-
-		IngressClass:  opts.ingressClass,
-		Namespaces:    opts.namespaces,
-		NetworkPolicy: opts.networkPolicy,
-		Gateways:      opts.gateways,
-
-		TargetAddresses: opts.targets,
-		TrustedProxies:  opts.trustedProxies,
-		Traces:          opts.traces,
-		ProbeInterval:   opts.probeInterval,
-
-		MaxConcurrentRollouts: opts.maxRollouts,
-		MaxBacklogBytes:       opts.maxBacklog,
-		Liveness:              liveness,
-
-		RedisIsolation: opts.redisIsolation, RedisRotation: opts.redisRotation, OperatorNamespace: os.Getenv("POD_NAMESPACE"),
-	}, redis, controller.NewHTTPPodStatus(mgr.GetAPIReader())); err != nil {
+	if err := controller.Setup(ctx, mgr, opts.settings(liveness), redis, controller.NewHTTPPodStatus(mgr.GetAPIReader())); err != nil {
 		return fmt.Errorf("set up the controller: %w", err)
 	}
 	if err := controller.RegisterMetrics(metrics.Registry, mgr.GetCache(), version); err != nil {

@@ -1,0 +1,54 @@
+package main
+
+import (
+	"os"
+
+	"github.com/go-logr/logr"
+	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/metrics/server"
+
+	"heymarket.dev/operator/internal/controller"
+)
+
+// settings are what the flags say to the controller.
+func (o options) settings(liveness *controller.Liveness) controller.Settings {
+	return controller.Settings{
+		ReceiverImage:         o.receiverImage,
+		ReceiverUserID:        int64(o.receiverUserID),
+		HostTemplate:          o.hostTemplate,
+		AllowedHosts:          o.allowedHosts,
+		AllowedAnnotations:    o.annotations,
+		AllowedLabels:         o.labels,
+		IngressClass:          o.ingressClass,
+		Gateways:              o.gateways,
+		TargetAddresses:       o.targets,
+		TrustedProxies:        o.trustedProxies,
+		Traces:                o.traces,
+		ProbeInterval:         o.probeInterval,
+		NetworkPolicy:         o.networkPolicy,
+		MaxConcurrentRollouts: o.maxRollouts,
+		MaxBacklogBytes:       o.maxBacklog,
+		Namespaces:            o.namespaces,
+		Liveness:              liveness,
+		RedisIsolation:        o.redisIsolation,
+		RedisRotation:         o.redisRotation,
+		OperatorNamespace:     os.Getenv("POD_NAMESPACE"),
+	}
+}
+
+// manager is what the flags say to controller-runtime.
+func (o options) manager(logger logr.Logger) ctrl.Options {
+	return ctrl.Options{
+		Scheme:                        controller.Scheme(),
+		Logger:                        logger,
+		Cache:                         controller.CacheOptions(o.namespaces),
+		Client:                        controller.ClientOptions(o.namespaces),
+		Metrics:                       server.Options{BindAddress: o.metricsAddress},
+		HealthProbeBindAddress:        o.healthAddress,
+		LeaderElection:                o.leaderElect,
+		LeaderElectionID:              "heymarket-operator",
+		LeaderElectionNamespace:       os.Getenv("POD_NAMESPACE"),
+		LeaderElectionReleaseOnCancel: true, // The program ends when the manager does.
+		GracefulShutdownTimeout:       new(shutdownTimeout),
+	}
+}
