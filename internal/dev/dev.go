@@ -55,7 +55,7 @@ type Running struct {
 	Echo    *echo.Target `json:"-"`
 	EchoURL string       `json:"-"`
 	// InMemory says that what is stored is lost in the end.
-	InMemory bool `json:"-"`
+	InMemory bool `json:"inMemory"`
 
 	ended  chan error
 	stop   context.CancelFunc

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -76,9 +77,7 @@ func ReadManifest(ctx context.Context, path string, stdin io.Reader, namespace, 
 			continue
 		}
 		data := map[string][]byte{}
-		for key, value := range s.Data {
-			data[key] = value
-		}
+		maps.Copy(data, s.Data)
 		for key, value := range s.StringData {
 			data[key] = []byte(value)
 		}

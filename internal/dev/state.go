@@ -3,7 +3,6 @@ package dev
 import (
 	"bytes"
 	"context"
-
 	"errors"
 	"fmt"
 	"io"
@@ -34,16 +33,16 @@ func (r *Running) Announce(file string) (remove func(), err error) {
 	if err := os.MkdirAll(filepath.Dir(file), 0o700); err != nil {
 		return nil, err
 	}
-	new, err := os.CreateTemp(filepath.Dir(file), ".dev-*")
+	temporary, err := os.CreateTemp(filepath.Dir(file), ".dev-*")
 	if err != nil {
 		return nil, err
 	}
-	_, err = new.Write(text)
-	if err = errors.Join(err, new.Close()); err == nil {
-		err = os.Rename(new.Name(), file)
+	_, err = temporary.Write(text)
+	if err = errors.Join(err, temporary.Close()); err == nil {
+		err = os.Rename(temporary.Name(), file)
 	}
 	if err != nil {
-		_ = os.Remove(new.Name())
+		_ = os.Remove(temporary.Name())
 		return nil, err
 	}
 	return func() {

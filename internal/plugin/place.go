@@ -51,6 +51,9 @@ func (c connection) open() (place, error) {
 
 var errDevAndCluster = errors.New("--dev means the webhook on this machine: leave out --namespace, --context and --kubeconfig")
 
+// reasonInMemory is why what dev stores is not durable, which is meant.
+const reasonInMemory = "InMemory"
+
 // local is the webhook that `kubectl heymarket dev` runs.
 type local struct{ *dev.Running }
 
@@ -77,7 +80,15 @@ func (l local) webhook(ctx context.Context, name string) (*v1alpha1.HeymarketWeb
 	if !reported.Durable && len(reported.Problems) > 0 {
 		durable.Status, durable.Reason, durable.Message = metav1.ConditionFalse, string(reported.Problems[0]), reported.Problems[0].Message()
 	}
+	if l.InMemory {
+		durable.Reason, durable.Message = reasonInMemory, "Events are kept in memory: they are lost when kubectl heymarket dev ends."
+	}
 	hook.Status.Conditions = []metav1.Condition{ready, durable}
+	for _, token := range reported.Tokens {
+		if at := token.LastUsed; !at.IsZero() && (hook.Status.LastEventTime == nil || hook.Status.LastEventTime.Time.Before(at)) {
+			hook.Status.LastEventTime = &metav1.Time{Time: at}
+		}
+	}
 	for _, t := range reported.Targets {
 		status := v1alpha1.TargetStatus{Name: t.Name, Pending: t.Pending, DeadLetters: t.DeadLetters, Circuit: v1alpha1.Circuit(t.Circuit)}
 		if !t.LastDelivered.IsZero() {

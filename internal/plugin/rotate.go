@@ -94,7 +94,7 @@ func (c *cluster) finishRotation(ctx context.Context, out io.Writer, hook *v1alp
 	case seen == nil || seen.PreviousSecretKeyRef == nil || *seen.PreviousSecretKeyRef != *old || seen.SecretKeyRef != hook.Spec.Token.SecretKeyRef:
 		return errors.New("the operator has not reported the use of these two tokens yet: is it running?")
 	case seen.LastUsed == nil:
-		return errors.New("Heymarket has not used the new token yet: change it in the Heymarket app, and wait for an event")
+		return errors.New("the new token has not been used by Heymarket yet: change it in the Heymarket app, and wait for an event")
 	case seen.PreviousLastUsed != nil && now.Sub(seen.PreviousLastUsed.Time) < silentFor:
 		return fmt.Errorf("the old token was used %s, and Heymarket may repeat deliveries with it: wait, or set --silent-for to less than %s",
 			ago(seen.PreviousLastUsed, now), silentFor)

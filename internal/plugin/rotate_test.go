@@ -50,7 +50,7 @@ func TestRotate(t *testing.T) {
 	wantMistake(t, []string{"under way"}, rotate("--to", "third")...)
 	wantMistake(t, []string{"not reported"}, rotate("--finish")...)
 	used(nil, before(100*time.Hour))
-	wantMistake(t, []string{"has not used the new token"}, rotate("--finish")...)
+	wantMistake(t, []string{"new token has not been used"}, rotate("--finish")...)
 	used(before(time.Minute), before(2*time.Hour))
 	wantMistake(t, []string{"old token was used", "--silent-for"}, rotate("--finish")...)
 	if out, err = run(t.Context(), rotate()...); err != nil || !strings.Contains(out, "previous") {

@@ -10,7 +10,6 @@ import (
 	"net/http"
 	"net/url"
 	"os"
-	"slices"
 	"strings"
 	"sync"
 	"text/tabwriter"
@@ -140,9 +139,11 @@ func (f *sendFlags) events(stdin io.Reader, eventType string, now time.Time) (ev
 		}
 	}
 	if f.duplicate {
-		for i := len(events) - 1; i >= 0; i-- {
-			events = slices.Insert(events, i, events[i])
+		twice := make([][]byte, 0, 2*len(events))
+		for _, body := range events {
+			twice = append(twice, body, body)
 		}
+		events = twice
 	}
 	return events, nil
 }
