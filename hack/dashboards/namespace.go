@@ -5,8 +5,11 @@ import "strings"
 // chosen are the labels that the two choices of the dashboard pick series by.
 const chosen = `namespace=~"$namespace", webhook=~"$webhook"`
 
-// of puts the choices into an expression, wherever a metric's labels begin with "…".
-func of(expr string) string { return strings.ReplaceAll(expr, "…", chosen) }
+// of puts the choices into an expression, wherever a metric's labels begin with "…"; with "…hook" for the operator's metrics, whose label for a webhook is
+// its name.
+func of(expr string) string {
+	return strings.NewReplacer("…hook", strings.ReplaceAll(chosen, "webhook=", "name="), "…", chosen).Replace(expr)
+}
 
 // namespaceDashboard is for those who look after webhooks: is each event stored and delivered, and if not, which target holds it back?
 func namespaceDashboard() dashboard {
@@ -30,6 +33,15 @@ func namespaceDashboard() dashboard {
 			graph("Requests by result", "Their sum is what came in.", "reqps", line("{{result}}", of(`sum by (result) (rate(heymarket_receiver_requests_total{…}[$__rate_interval]))`))),
 			graph("Refusals by reason", "token: a wrong token. not_confirmed: Redis away or full. backlog: a target is too slow.", "reqps",
 				line("{{reason}}", of(`sum by (reason) (rate(heymarket_receiver_requests_total{…, result="refused"}[$__rate_interval]))`))),
+			graph("Receivers", "Ready Pods, and how many the webhooks should have, as the operator reports them.", "short",
+				line("ready", of(`sum(heymarket_webhook_receivers_ready{…hook})`)), line("wanted", of(`sum(heymarket_webhook_receivers_wanted{…hook})`))),
+			graph("Firing alerts", "Those of the chart's rules.", "short",
+				line("{{alertname}} {{webhook}}", of(`sum by (alertname, namespace, webhook) (ALERTS{…, alertname=~"Heymarket.+", alertstate="firing"})`))),
+			graph("Oldest event", "How long the oldest pending event of each target has waited.", "s",
+				line("{{webhook}}/{{target}}", of(`max by (namespace, webhook, target) (heymarket_receiver_oldest_event_age_seconds{…})`))),
+			graph("Burn rate of the error budgets, over an hour", "1 spends the budget of 30 days in 30 days, 14.4 spends 2% of it in an hour. Drawn for the chart's default objectives: 99.9% accepted, 99% delivered within a minute.", "short",
+				line("{{webhook}} accepted", of(`max by (namespace, webhook) (heymarket:refused_events:ratio_rate1h{…}) / 0.001`)),
+				line("{{webhook}} delivered", of(`max by (namespace, webhook) (heymarket:late_events:ratio_rate1h{…}) / 0.01`))),
 			graph("Answer time of stored events", "From a request's header to its 200.", "s",
 				line("p50", of(`histogram_quantile(0.5, sum by (le) (rate(heymarket_receiver_request_duration_seconds_bucket{…, result="stored"}[$__rate_interval])))`)),
 				line("p99", of(`histogram_quantile(0.99, sum by (le) (rate(heymarket_receiver_request_duration_seconds_bucket{…, result="stored"}[$__rate_interval])))`))),

@@ -2,6 +2,7 @@ package receiver
 
 import (
 	"context"
+	"log/slog"
 	"time"
 
 	"heymarket.dev/operator/internal/receiver/stream"
@@ -39,7 +40,11 @@ func (r *Receiver) keepTargets(ctx context.Context) {
 	keep := r.inForce.Load().config.Retention.DeadLetters.Std()
 	dropped, err := r.store.KeepTargets(ctx, r.targetNames(), targetGrace, keep)
 	if err != nil {
-		r.Log.Warn("cannot update the list of targets in Redis, retrying in a minute", "error", err)
+		level := slog.LevelWarn
+		if r.storeFails(err) { // which is logged
+			level = slog.LevelDebug
+		}
+		r.Log.Log(ctx, level, "cannot update the list of targets in Redis, retrying in a minute", "error", err)
 	}
 	for _, d := range dropped {
 		r.Log.Warn("the backlog of a target that is gone was dropped", "target", d.Target, "events", d.Events, "grace_ms", targetGrace.Milliseconds())

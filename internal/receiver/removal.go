@@ -27,6 +27,7 @@ func RemoveKeys(ctx context.Context, o Options) error {
 	if err != nil {
 		return err
 	}
+	o.Log = o.Log.With("namespace", f.config.Webhook.Namespace, "name", f.config.Webhook.Name)
 	r := &remover{Options: o, status: contract.Status{
 		Version: o.Version, ConfigDigest: f.digest, Redis: contract.RedisConnecting,
 		Tokens: []contract.TokenStatus{}, Targets: []contract.TargetStatus{}, Removal: &contract.Removal{},
@@ -36,15 +37,19 @@ func RemoveKeys(ctx context.Context, o Options) error {
 	ops := &http.Server{Handler: r.handler(), ReadHeaderTimeout: readHeaderTimeout}
 	go serve(ops, o.Ops, stop)
 	defer func() { _ = ops.Close() }()
+	began, logged := time.Now(), ""
 	for serving.Err() == nil {
 		keys, err := r.remove(serving, f)
 		r.report(keys, err)
 		if err == nil {
-			r.Log.Info("removed the keys of the deleted webhook from Redis", "keys", keys)
+			r.Log.Info("removed the keys of the deleted webhook from Redis", "keys", keys, "took_ms", time.Since(began).Milliseconds())
 			<-serving.Done()
 			break
 		}
-		r.Log.Error("the keys of the deleted webhook cannot be removed from Redis, trying again", "error", err)
+		if text := err.Error(); text != logged { // a line for each cause, not for each try
+			r.Log.Error("the keys of the deleted webhook cannot be removed from Redis, trying again", "error", err)
+			logged = text
+		}
 		select {
 		case <-serving.Done():
 		case <-time.After(reconnectDelay):

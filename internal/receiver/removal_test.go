@@ -1,15 +1,16 @@
 package receiver_test
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
-	"io"
 	"log/slog"
 	"net"
 	"net/http"
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 
 	"heymarket.dev/operator/internal/contract"
@@ -47,11 +48,12 @@ func TestRemoveKeysReportsHowFarItIs(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	var logs bytes.Buffer // read when nothing writes to it any more
 	ctx, end := context.WithCancel(t.Context())
 	ended := make(chan error, 1)
 	go func() {
 		ended <- receiver.RemoveKeys(ctx, receiver.Options{
-			ConfigFile: file("config.json", string(encoded)), Ops: l, Version: "v1", Log: slog.New(slog.NewTextHandler(io.Discard, nil)),
+			ConfigFile: file("config.json", string(encoded)), Ops: l, Version: "v1", Log: slog.New(slog.NewTextHandler(&logs, nil)),
 		})
 	}()
 	status := func() (s contract.Status) {
@@ -80,5 +82,13 @@ func TestRemoveKeysReportsHowFarItIs(t *testing.T) {
 	end()
 	if err := <-ended; err != nil {
 		t.Error(err)
+	}
+	for line := range strings.Lines(logs.String()) {
+		if !strings.Contains(line, "namespace=staging name=support") {
+			t.Errorf("this line does not name its webhook: %s", line)
+		}
+	}
+	if n := strings.Count(logs.String(), "cannot be removed"); n == 0 || n > 2 || strings.Count(logs.String(), "took_ms=") != 1 {
+		t.Errorf("want a line for each cause, and one for the end:\n%s", logs.String())
 	}
 }

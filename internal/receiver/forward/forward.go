@@ -147,14 +147,14 @@ func (w *Worker) Run(taking, sending context.Context) {
 		if time.Since(lastTidy) >= tidyInterval && err == nil {
 			lastTidy = time.Now()
 			if err := w.queue.Tidy(taking, consumerSilence); err != nil {
-				w.Log.Warn("consumers were not tidied", "target", w.Target, "lane", w.Lane, "error", err)
+				w.logFailed(taking, "consumers were not tidied, trying again", err)
 			}
 		}
 		switch {
 		case err != nil && taking.Err() != nil:
 			return
 		case err != nil:
-			w.logUntaken(taking, err)
+			w.logFailed(taking, "events cannot be taken, trying again", err)
 			sleep(taking, errorInterval)
 		case len(leases) < admitted: // the queue is empty for now
 			w.awaitWork(taking, nextDue)
@@ -164,12 +164,13 @@ func (w *Worker) Run(taking, sending context.Context) {
 	}
 }
 
-func (w *Worker) logUntaken(ctx context.Context, err error) {
+// logFailed logs a call of the queue that failed and is tried again. While the store is known to fail, one line about that suffices.
+func (w *Worker) logFailed(ctx context.Context, message string, err error, args ...any) {
 	level := slog.LevelWarn
 	if w.StoreFails != nil && w.StoreFails(err) {
 		level = slog.LevelDebug
 	}
-	w.Log.Log(ctx, level, "events cannot be taken, trying again", "target", w.Target, "lane", w.Lane, "error", err)
+	w.Log.Log(ctx, level, message, append(args, "target", w.Target, "lane", w.Lane, "error", err)...)
 }
 
 func (w *Worker) awaitWork(ctx context.Context, nextDue time.Duration) {

@@ -108,7 +108,7 @@ func (w *Worker) extendLeases(ctx context.Context, lease time.Duration) {
 			mine, err := w.queue.Extend(ctx, l)
 			switch {
 			case err != nil: // it is tried again at the next tick
-				w.Log.Warn("a lease is not extended, trying again", "target", w.Target, "event", l.ID, "error", err)
+				w.logFailed(ctx, "a lease is not extended, trying again", err, "event", l.ID)
 			case mine:
 				w.held.renew(l)
 			default:

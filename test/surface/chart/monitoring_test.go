@@ -23,7 +23,7 @@ const allMonitoring = "monitoring: {podMonitor: {enabled: true}, serviceMonitor:
 func TestRulesAndDashboardNameRealMetrics(t *testing.T) {
 	t.Parallel()
 	known := map[string]bool{}
-	for _, found := range regexp.MustCompile("`((?:heymarket|controller_runtime)_[a-z_]+)`").FindAllStringSubmatch(file(t, root, "docs", "reference", "metrics.md"), -1) {
+	for _, found := range regexp.MustCompile("`((?:heymarket|controller_runtime|workqueue|rest_client)_[a-z_]+|ALERTS)`").FindAllStringSubmatch(file(t, root, "docs", "reference", "metrics.md"), -1) {
 		known[found[1]] = true
 	}
 	objects := rendered(t, allMonitoring)
@@ -52,7 +52,7 @@ func TestRulesAndDashboardNameRealMetrics(t *testing.T) {
 		}
 	}
 	for where, expression := range expressions {
-		named := regexp.MustCompile(`heymarket:[a-z0-9_:]+|(?:heymarket|controller_runtime)_[a-z_]+`).FindAllString(expression, -1)
+		named := regexp.MustCompile(`heymarket:[a-z0-9_:]+|(?:heymarket|controller_runtime|workqueue|rest_client)_[a-z_]+|ALERTS`).FindAllString(expression, -1)
 		if len(named) == 0 {
 			t.Errorf("%s names no metric: %s", where, expression)
 		}

@@ -178,6 +178,7 @@ spec:
 		}
 	}
 	e, now := evaluate(t, operator.DB), time.Now()
+	begin := now
 	after := func(ready, n int) (firing []string) {
 		t.Helper()
 		if err := operator.Receivers(t.Context(), "staging", "support", ready); err != nil {
@@ -212,4 +213,5 @@ spec:
 			t.Errorf("with %d receivers ready these fire: %v, want %v", step.ready, firing, step.want)
 		}
 	}
+	showOperator(t, operator, begin, now)
 }

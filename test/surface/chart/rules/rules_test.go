@@ -43,6 +43,17 @@ var cases = map[string]history{
 		silent: `heymarket_webhook_condition{O type="Ready", status="True", reason="Ready"} 1x60
 		 heymarket_webhook_condition{O type="Scaled", status="False", reason="KEDAMissing"} 1x60`,
 	},
+	"HeymarketNotReachable": {
+		fires: `heymarket_webhook_condition{O type="Reachable", status="False", reason="CertificateInvalid"} _x30 1x30`,
+		silent: `heymarket_webhook_condition{O type="Reachable", status="False", reason="NotConnected"} 1x60
+		 heymarket_webhook_condition{O type="Reachable", status="True", reason="CertificateEnding"} 1x60
+		 heymarket_webhook_condition{O type="Reachable", status="False", reason="RouteElsewhere"} 1x10 stale _x50`,
+	},
+	"HeymarketCertificateEnding": {
+		fires: `heymarket_webhook_condition{O type="Reachable", status="True", reason="CertificateEnding"} 1x90`,
+		silent: `heymarket_webhook_condition{O type="Reachable", status="True", reason="Reachable"} 1x90
+		 heymarket_webhook_condition{O type="Reachable", status="False", reason="CertificateInvalid"} 1x90`,
+	},
 	"HeymarketConfigurationRejected": {
 		fires:  `heymarket_receiver_config_reloads_total{L outcome="rejected"} 0x50 1x10`,
 		silent: `heymarket_receiver_config_reloads_total{L outcome="applied"} 0+1x60`,

@@ -48,7 +48,7 @@ func ReadDashboard(path string) (Dashboard, error) {
 }
 
 // Ask evaluates a panel's query over the scrapes, as Grafana would with everything chosen and this interval of rates.
-func (l *Lab) Ask(ctx context.Context, expr string, from, to time.Time, step, rate time.Duration) (promql.Matrix, error) {
+func (l *lab) Ask(ctx context.Context, expr string, from, to time.Time, step, rate time.Duration) (promql.Matrix, error) {
 	engine := promql.NewEngine(promql.EngineOpts{MaxSamples: 1e7, Timeout: time.Minute, LookbackDelta: 10 * time.Second})
 	expr = strings.NewReplacer("$__rate_interval", model.Duration(rate).String(), "$namespace", ".*", "$webhook", ".*").Replace(expr)
 	query, err := engine.NewRangeQuery(ctx, l.DB, nil, expr, from, to, step)
