@@ -114,6 +114,14 @@ func TestAdmissionPoliciesThatChangeChildren(t *testing.T) {
 				object.spec.template.spec.containers[0].image.split("/")[object.spec.template.spec.containers[0].image.split("/").size() - 1]}]`,
 		},
 		{
+			name:  "assign a user, tolerations and limits",
+			patch: admissionregistrationv1.PatchTypeJSONPatch,
+			expression: `[
+				JSONPatch{op: "add", path: "/spec/template/spec/securityContext", value: Object.spec.template.spec.securityContext{runAsUser: 1000660000, fsGroup: 1000660000}},
+				JSONPatch{op: "add", path: "/spec/template/spec/tolerations", value: [Object.spec.template.spec.tolerations{key: "spot", operator: "Exists"}]},
+				JSONPatch{op: "add", path: "/spec/template/spec/containers/0/resources", value: Object.spec.template.spec.containers.resources{limits: {"cpu": "1", "memory": "1Gi"}}}]`,
+		},
+		{
 			name:       "stamp an annotation",
 			patch:      admissionregistrationv1.PatchTypeApplyConfiguration,
 			expression: `Object{metadata: Object.metadata{annotations: {"policy.example.com/stamp": string(has(object.metadata.generation) ? object.metadata.generation : 0)}}}`,

@@ -538,10 +538,15 @@ func TestReachable(t *testing.T) {
 			f.Webhook.Status.Host = "other.example.com"
 			since(f, v1alpha1.ConditionReachable, metav1.ConditionFalse, time.Hour)
 		}},
-		"no URL to ask":         {change: found(reach.NotAsked)},
-		"no name":               {found(reach.NoName), v1alpha1.ReasonNameNotResolved, false, 0, []string{"finds no address", "DNS", "create a record"}},
-		"a blocked address":     {found(reach.Blocked), v1alpha1.ReasonAddressBlocked, false, 0, []string{"loopback address", "--target-addresses"}},
-		"no connection":         {found(reach.NoConnection), v1alpha1.ReasonNotConnected, false, 0, []string{"port 443", "their own public address", "from outside the cluster"}},
+		"no URL to ask":     {change: found(reach.NotAsked)},
+		"no name":           {found(reach.NoName), v1alpha1.ReasonNameNotResolved, false, 0, []string{"finds no address", "DNS", "create a record"}},
+		"a blocked address": {found(reach.Blocked), v1alpha1.ReasonAddressBlocked, false, 0, []string{"loopback address", "--target-addresses"}},
+		"no connection":     {found(reach.NoConnection), v1alpha1.ReasonNotConnected, false, 0, []string{"port 443", "their own public address", "from outside the cluster"}},
+		"no connection in IPv6": {
+			func(f *Facts, _ *Writes) {
+				f.Input.Host, f.Probes, f.Probe = "2001:db8::10", true, &reach.Result{Outcome: reach.NoConnection}
+			}, v1alpha1.ReasonNotConnected, false, 0, []string{"curl -I https://[2001:db8::10] from"},
+		},
 		"no TLS":                {found(reach.NoTLS), v1alpha1.ReasonCertificateInvalid, false, 0, []string{"TLS handshake"}},
 		"expired":               {found(reach.CertificateExpired), v1alpha1.ReasonCertificateInvalid, false, 0, []string{"has expired", "renew it"}},
 		"for another name":      {found(reach.CertificateOfOther), v1alpha1.ReasonCertificateInvalid, false, 0, []string{"for other names", "tlsSecretName"}},

@@ -49,7 +49,7 @@ func hostConflict(f Facts) *Condition {
 	}
 	return False(v1alpha1.ReasonHostConflict,
 		"HeymarketWebhook %q in namespace %q %s and has the same host and path, %q: set another spec.exposure.host or spec.exposure.path.",
-		f.Rival.Name, f.Rival.Namespace, why, f.Input.Host+desired.PathPrefix(f.Webhook))
+		f.Rival.Name, f.Rival.Namespace, why, desired.URLHost(f.Input.Host)+desired.PathPrefix(f.Webhook))
 }
 
 func exposedByIngress(f Facts, w Writes) *Condition {

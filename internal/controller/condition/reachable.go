@@ -7,6 +7,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"heymarket.dev/operator/api/v1alpha1"
+	"heymarket.dev/operator/internal/controller/desired"
 	"heymarket.dev/operator/internal/controller/reach"
 )
 
@@ -36,7 +37,7 @@ func Reachable(f Facts, _ Writes) *Condition {
 	case reach.NoConnection:
 		return False(v1alpha1.ReasonNotConnected,
 			"The operator cannot connect to port 443 of %q. Many cluster networks cannot reach their own public address (no hairpin NAT), and Heymarket can reach it all the same: try curl -I https://%s from outside the cluster. "+
-				"If that fails too, check the load balancer, its firewall and the DNS record.", host, host)
+				"If that fails too, check the load balancer, its firewall and the DNS record.", host, desired.URLHost(host))
 	case reach.NoTLS:
 		return False(v1alpha1.ReasonCertificateInvalid, "Port 443 of %q does not complete a TLS handshake: check that the ingress controller or Gateway terminates TLS for this host.", host)
 	case reach.CertificateExpired:

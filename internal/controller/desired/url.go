@@ -44,12 +44,12 @@ func base(in Input) string {
 	case in.Host == ServiceHost(in.Webhook.Namespace, in.Webhook.Name):
 		return "http://" + in.Host
 	default:
-		return "https://" + hostOf(in.Host)
+		return "https://" + URLHost(in.Host)
 	}
 }
 
-// hostOf is a host as it stands in a URL: an IPv6 address in brackets.
-func hostOf(host string) string {
+// URLHost is a host as it stands in a URL: an IPv6 address in brackets.
+func URLHost(host string) string {
 	if a, err := netip.ParseAddr(host); err == nil && a.Is6() {
 		return "[" + host + "]"
 	}
