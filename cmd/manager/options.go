@@ -18,7 +18,6 @@ import (
 	"k8s.io/apimachinery/pkg/util/validation"
 
 	"heymarket.dev/operator/internal/controller"
-	"heymarket.dev/operator/internal/controller/desired"
 )
 
 // options are the flags, checked.
@@ -57,7 +56,7 @@ func parseOptions(args []string, out io.Writer) (options, error) {
 	var o options
 	var hostTemplate, allowedHosts, annotations, labels, gateways, targets, proxies, namespaces, eventsFrom, operationsFrom, targetsIn, maxBacklog, level string
 	var networkPolicies bool
-	o.receiverUserID = desired.ImageUser
+	o.receiverUserID = controller.DefaultReceiverUserID
 	f := flag.NewFlagSet("manager", flag.ContinueOnError)
 	f.SetOutput(io.Discard) // The caller says what is wrong, in one sentence.
 	f.StringVar(&o.redisURLFile, "redis-url-file", "", "`file` that holds the URL of Redis (redis:// or rediss://); read again when it changes. Required.")

@@ -8,12 +8,10 @@ import (
 	"io"
 	"time"
 
-	"k8s.io/apimachinery/pkg/api/meta"
-	"k8s.io/client-go/rest"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
-	"heymarket.dev/operator/api/v1alpha1"
+	"heymarket.dev/operator/internal/check"
 	"heymarket.dev/operator/internal/controller"
 )
 
@@ -39,11 +37,7 @@ func uninstallMain(ctx context.Context, args []string, stdout, stderr io.Writer)
 		fmt.Fprintf(stderr, "manager check-uninstall: wrong flags or arguments: %v; see manager check-uninstall --help\n", err)
 		return exitUsage
 	}
-	cfg, err := ctrl.GetConfig()
-	if err == nil {
-		err = checkUninstall(ctx, cfg, in)
-	}
-	if err != nil {
+	if err := checkUninstall(ctx, in); err != nil {
 		fmt.Fprintf(stderr, "manager check-uninstall: %s\n", err)
 		return exitFailure
 	}
@@ -51,30 +45,16 @@ func uninstallMain(ctx context.Context, args []string, stdout, stderr io.Writer)
 	return 0
 }
 
-// checkUninstall returns an error that says what to do if a HeymarketWebhook exists in the given namespaces; none means all.
-func checkUninstall(ctx context.Context, cfg *rest.Config, namespaces []string) error {
+func checkUninstall(ctx context.Context, namespaces []string) error {
 	ctx, cancel := context.WithTimeout(ctx, uninstallTimeout)
 	defer cancel()
+	cfg, err := ctrl.GetConfig()
+	if err != nil {
+		return fmt.Errorf("find a Kubernetes API server: %w", err)
+	}
 	c, err := client.New(cfg, client.Options{Scheme: controller.Scheme()})
 	if err != nil {
 		return fmt.Errorf("make a client: %w", err)
 	}
-	if len(namespaces) == 0 {
-		namespaces = []string{""}
-	}
-	for _, ns := range namespaces {
-		var hooks v1alpha1.HeymarketWebhookList
-		err := c.List(ctx, &hooks, client.InNamespace(ns), client.Limit(1))
-		switch {
-		case meta.IsNoMatchError(err): // The CustomResourceDefinition is gone already.
-			return nil
-		case err != nil:
-			return fmt.Errorf("list HeymarketWebhooks: %w", err)
-		case len(hooks.Items) > 0:
-			return fmt.Errorf("HeymarketWebhook %s/%s exists, and the release would remove it with the CustomResourceDefinition, because crds.keep is false. "+
-				"Delete all while the operator runs, with kubectl delete heymarketwebhooks --all --all-namespaces, and uninstall again; "+
-				"or keep them with helm upgrade --reset-then-reuse-values --set crds.keep=true", hooks.Items[0].Namespace, hooks.Items[0].Name)
-		}
-	}
-	return nil
+	return check.NoWebhookLeft(ctx, c, namespaces)
 }

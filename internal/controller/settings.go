@@ -14,6 +14,9 @@ import (
 	"heymarket.dev/operator/internal/controller/desired"
 )
 
+// DefaultReceiverUserID is the user of the image.
+const DefaultReceiverUserID = desired.ImageUser
+
 // Settings are the operator's own, from its flags.
 type Settings struct {
 	// ReceiverImage is the image of the receiver Pods.
