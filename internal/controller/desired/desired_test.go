@@ -180,7 +180,7 @@ func TestConfigurationIsThatOfRelease010(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			in := input(t, "release-0.1.0/"+name, Input{})
-			want, err := os.ReadFile("../../receiver/config/testdata/release-0.1.0/" + name + ".json")
+			want, err := os.ReadFile("../../receiver/config/testdata/format-1/" + name + ".json")
 			if err != nil {
 				t.Fatal(err)
 			}
