@@ -17,8 +17,8 @@ const ProbeNonce = "nonce"
 // segmentLength is that of the secret segments that the operator makes: 128 random bits in base32.
 const segmentLength = 26
 
-// ProbeAnswer is what a receiver answers to a nonce if its URL ends in the secret segment. The segment cannot be
-// computed from it, only guessed, and it has 128 random bits. It is empty for a segment that the operator has not made, which might be guessed, and for a nonce
+// ProbeAnswer is what a receiver answers to a nonce if its URL ends in the secret segment. The segment cannot be computed from it,
+// only guessed, and it has 128 random bits. It is empty for a segment that the operator has not made, which might be guessed, and for a nonce
 // of another length.
 func ProbeAnswer(segment, nonce string) string {
 	if len(segment) != segmentLength || strings.Trim(segment, "abcdefghijklmnopqrstuvwxyz234567") != "" || len(nonce) < 16 || len(nonce) > 64 {
