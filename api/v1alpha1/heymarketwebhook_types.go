@@ -6,8 +6,6 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-
-	"heymarket.dev/operator/internal/contract"
 )
 
 // HeymarketWebhook receives the events of one Heymarket webhook configuration and delivers each of them to its targets
@@ -916,9 +914,9 @@ type Circuit string
 // The states of a circuit.
 const (
 	// CircuitClosed is the rule: events flow.
-	CircuitClosed = Circuit(contract.CircuitClosed)
+	CircuitClosed Circuit = "Closed"
 	// CircuitOpen means that the target fails; it is probed until it answers again.
-	CircuitOpen = Circuit(contract.CircuitOpen)
+	CircuitOpen Circuit = "Open"
 	// CircuitGone means that the target said that it is gone for good; it is probed rarely.
-	CircuitGone = Circuit(contract.CircuitGone)
+	CircuitGone Circuit = "Gone"
 )
