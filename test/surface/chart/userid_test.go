@@ -6,6 +6,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/utils/ptr"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"heymarket.dev/operator/internal/apiservertest"
@@ -51,7 +52,7 @@ func TestPlatformAssignsUserIDs(t *testing.T) {
 			}
 			security := template.Spec.SecurityContext
 			if user := security.RunAsUser; (user == nil) != (want.user == 0) || user != nil && *user != want.user {
-				t.Errorf("%q: %s runs as %v", values, name, user)
+				t.Errorf("%q: %s runs as %d, want %d; 0: as the platform says", values, name, ptr.Deref(user, 0), want.user)
 			}
 			if !*security.RunAsNonRoot || security.SeccompProfile.Type != corev1.SeccompProfileTypeRuntimeDefault {
 				t.Errorf("%q: %s: %+v", values, name, security)
