@@ -267,9 +267,12 @@ func TestRedisCluster(t *testing.T) {
 		mustLive(t, f.url(users, ns), nil, ns)
 	}
 	for _, n := range nodes {
-		if got := n.MustDo("ACL", "USERS"); strings.Count(got, "heymarket.") != 4 {
-			t.Errorf("a node has the users %s, want 4 of ours", got)
-		}
+		eventually(t, "users on each node", func() error {
+			if got := n.MustDo("ACL", "USERS"); strings.Count(got, "heymarket.") != 4 {
+				return fmt.Errorf("it has %q", got)
+			}
+			return nil
+		})
 	}
 	// A node that comes back has forgotten them.
 	nodes[1].Kill()
