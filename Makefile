@@ -37,7 +37,7 @@ help: ## Explain every target.
 .PHONY: try
 try: ## Run a webhook on this machine and send it every type of event; needs nothing but Go. TRY_ONCE=1 ends after that.
 	@mkdir -p bin
-	@test -x bin/kubectl-heymarket || echo "try: compiling the plugin, about a minute the first time"
+	@test -x bin/kubectl-heymarket || echo "try: compiling the plugin, minutes the first time"
 	@$(BUILD) -o bin/ ./cmd/kubectl-heymarket
 	@exec bin/kubectl-heymarket dev -f examples/quickstart --echo --play $(if $(filter 1,$(TRY_ONCE)),--once)
 
