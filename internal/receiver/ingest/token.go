@@ -6,12 +6,14 @@ import (
 	"slices"
 	"sync/atomic"
 	"time"
+
+	"heymarket.dev/operator/internal/contract"
 )
 
 // Which of the tokens matched.
 const (
-	CurrentToken  = "current"
-	PreviousToken = "previous"
+	CurrentToken  = contract.TokenCurrent
+	PreviousToken = contract.TokenPrevious
 )
 
 // TokenUse says when a token was last used by a genuine delivery.

@@ -11,9 +11,7 @@ import (
 // scrapes: all receivers tell the same.
 type accounts struct {
 	read    func() (map[string]stream.Account, error)
-	up      func() bool
 	figures []figure
-	redis   *prometheus.Desc
 	// waiting is the age of the oldest event of each target and lane.
 	waiting *prometheus.Desc
 }
@@ -25,13 +23,11 @@ type figure struct {
 	of   func(stream.Account) float64
 }
 
-func newAccounts(read func() (map[string]stream.Account, error), up func() bool) *accounts {
+func newAccounts(read func() (map[string]stream.Account, error)) *accounts {
 	a := &accounts{
 		read: read,
-		up:   up,
 		waiting: prometheus.NewDesc(prometheus.BuildFQName(namespace, "", "oldest_event_age_seconds"),
 			"Time that the oldest undelivered event of a target and lane has spent in its queue, over all receivers; 0 if none waits.", []string{"target", "lane"}, nil),
-		redis: prometheus.NewDesc(prometheus.BuildFQName(namespace, "", "redis_up"), "1 when Redis answered and took writes at this scrape, else 0.", nil, nil),
 	}
 	measure := func(kind prometheus.ValueType, name, help string, of func(stream.Account) float64) {
 		desc := prometheus.NewDesc(prometheus.BuildFQName(namespace, "", name), help, []string{"target"}, nil)
@@ -70,7 +66,6 @@ func newAccounts(read func() (map[string]stream.Account, error), up func() bool)
 
 // Describe implements prometheus.Collector.
 func (a *accounts) Describe(ch chan<- *prometheus.Desc) {
-	ch <- a.redis
 	ch <- a.waiting
 	for _, f := range a.figures {
 		ch <- f.desc
@@ -80,7 +75,6 @@ func (a *accounts) Describe(ch chan<- *prometheus.Desc) {
 // Collect implements prometheus.Collector.
 func (a *accounts) Collect(ch chan<- prometheus.Metric) {
 	all, _ := a.read() // redis_up says why there are none
-	ch <- prometheus.MustNewConstMetric(a.redis, prometheus.GaugeValue, one(a.up()))
 	for target, account := range all {
 		for _, f := range a.figures {
 			ch <- prometheus.MustNewConstMetric(f.desc, f.kind, f.of(account), target)

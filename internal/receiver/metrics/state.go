@@ -35,14 +35,14 @@ type TargetState struct {
 
 // Report adds the accounts and the state of the receiver, which are read at each scrape.
 func (m *Metrics) Report(accounts func() (map[string]stream.Account, error), state func() State) {
-	m.register.MustRegister(newAccounts(accounts, func() bool { return state().Redis }), newStates(state))
+	m.register.MustRegister(newAccounts(accounts), newStates(state))
 }
 
 // states are the gauges of a State.
 type states struct {
 	read func() State
 
-	durable, circuit, failing, clock, deadLetters, backlog, retention, tokens *prometheus.Desc
+	redis, durable, circuit, failing, clock, deadLetters, backlog, retention, tokens *prometheus.Desc
 }
 
 func newStates(read func() State) *states {
@@ -51,6 +51,7 @@ func newStates(read func() State) *states {
 	}
 	return &states{
 		read:      read,
+		redis:     desc("redis_up", "1 when Redis answered and took writes at this scrape, else 0."),
 		failing:   desc("target_failing", "1 while this receiver's attempts to deliver to a target fail, by the class of the latest error; absent while none does.", "target", "class"),
 		retention: desc("dead_letter_retention_seconds", "How long dead letters are kept."),
 		backlog: desc("backlog_limit_bytes",
@@ -65,7 +66,7 @@ func newStates(read func() State) *states {
 
 // Describe implements prometheus.Collector.
 func (s *states) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{s.durable, s.circuit, s.failing, s.clock, s.deadLetters, s.backlog, s.retention, s.tokens} {
+	for _, d := range []*prometheus.Desc{s.redis, s.durable, s.circuit, s.failing, s.clock, s.deadLetters, s.backlog, s.retention, s.tokens} {
 		ch <- d
 	}
 }
@@ -76,6 +77,7 @@ func (s *states) Collect(ch chan<- prometheus.Metric) {
 		ch <- prometheus.MustNewConstMetric(desc, prometheus.GaugeValue, value, labels...)
 	}
 	now := s.read()
+	gauge(s.redis, one(now.Redis))
 	if now.Durable != nil {
 		gauge(s.durable, one(*now.Durable))
 	}
