@@ -36,16 +36,18 @@ type kind struct {
 	alarming func(reason string) bool
 	// advisory conditions do not count for Ready.
 	advisory bool
+	// warning is a reason that is worth an event although the condition is True; empty: none is.
+	warning string
 }
 
 // all are the conditions, in the order in which Ready looks for one that is False.
 var all = []kind{
-	{v1alpha1.ConditionAccepted, "Check", Accepted, acceptedAlarms, false},
-	{v1alpha1.ConditionAvailable, "RollOut", Available, availableAlarms, false},
-	{v1alpha1.ConditionExposed, "Expose", Exposed, exposedAlarms, false},
-	{v1alpha1.ConditionDurable, "Store", Durable, durableAlarms, false},
-	{v1alpha1.ConditionScaled, "Scale", Scaled, scaledAlarms, false},
-	{v1alpha1.ConditionReachable, "Probe", Reachable, reachableAlarms, true},
+	{v1alpha1.ConditionAccepted, "Check", Accepted, acceptedAlarms, false, ""},
+	{v1alpha1.ConditionAvailable, "RollOut", Available, availableAlarms, false, ""},
+	{v1alpha1.ConditionExposed, "Expose", Exposed, exposedAlarms, false, ""},
+	{v1alpha1.ConditionDurable, "Store", Durable, durableAlarms, false, ""},
+	{v1alpha1.ConditionScaled, "Scale", Scaled, scaledAlarms, false, ""},
+	{v1alpha1.ConditionReachable, "Probe", Reachable, reachableAlarms, true, v1alpha1.ReasonCertificateEnding},
 }
 
 // Known reports whether the operator sets a condition of this name.
@@ -103,7 +105,7 @@ func DeletionEvents(before, after *v1alpha1.HeymarketWebhookStatus) []Event {
 // problem causes none.
 func changes(before, after *v1alpha1.HeymarketWebhookStatus, k kind) []Event {
 	failing := func(c *metav1.Condition) bool {
-		warns := c != nil && (c.Status == metav1.ConditionFalse || c.Reason == v1alpha1.ReasonCertificateEnding)
+		warns := c != nil && (c.Status == metav1.ConditionFalse || c.Reason == k.warning)
 		return warns && k.alarming(c.Reason)
 	}
 	was, is := meta.FindStatusCondition(before.Conditions, k.name), meta.FindStatusCondition(after.Conditions, k.name)
