@@ -9,14 +9,14 @@ const (
 	ConditionAccepted = "Accepted"
 	// ConditionAvailable says whether receiver Pods are serving the configuration of this generation.
 	ConditionAvailable = "Available"
-	// ConditionExposed says whether the way from outside the cluster to the receiver stands.
+	// ConditionExposed reports whether the receiver can be reached from outside the cluster.
 	ConditionExposed = "Exposed"
 	// ConditionDurable says whether Redis can be reached and keeps what it has confirmed.
 	ConditionDurable = "Durable"
-	// ConditionScaled says whether KEDA chooses the number of Pods by the backlog. It is there only with
+	// ConditionScaled reports whether KEDA scales the receiver by its backlog. It exists only with
 	// spec.receiver.autoscaling.backlogPerReplica.
 	ConditionScaled = "Scaled"
-	// ConditionReachable says whether the receiver answers at the public URL, through DNS, TLS and the route. It is there only with
+	// ConditionReachable reports whether the receiver answers at the public URL, through DNS, TLS and the route. It exists only with
 	// the operator's --probe-interval, and does not count for Ready.
 	ConditionReachable = "Reachable"
 	// ConditionReady is True if and only if all the others but Reachable are True; otherwise its reason and message are those of the
@@ -78,8 +78,8 @@ const (
 	// ReasonChildRefused: the API server refused a child object, because of a value in the spec or of a policy in the
 	// cluster. The message is the API server's own.
 	ReasonChildRefused = "ChildRefused"
-	// ReasonFinalizerRefused: the API server does not let the operator put the finalizer of DeletionDelete on the resource, or
-	// take it away. The message is the API server's own.
+	// ReasonFinalizerRefused: the API server does not allow the operator to add the finalizer of DeletionDelete to the resource, or
+	// to remove it. The message is the API server's.
 	ReasonFinalizerRefused = "FinalizerRefused"
 )
 
@@ -114,7 +114,7 @@ const (
 	// ReasonConfigurationPending: a ready Pod still serves an earlier configuration. The kubelet brings the new one
 	// within about a minute.
 	ReasonConfigurationPending = "ConfigurationPending"
-	// ReasonStatusUnreachable: a ready Pod did not tell the operator which configuration it serves.
+	// ReasonStatusUnreachable: a ready Pod did not report which configuration it serves.
 	ReasonStatusUnreachable = "StatusUnreachable"
 )
 
@@ -202,7 +202,7 @@ const (
 	ReasonCertificateInvalid = "CertificateInvalid"
 	// ReasonRouteElsewhere: something else than the receiver answers, such as another route, a login or a redirect.
 	ReasonRouteElsewhere = "RouteElsewhere"
-	// ReasonReceiverNotAnswering: the route is there, and no receiver answers on it.
+	// ReasonReceiverNotAnswering: the route exists, but no receiver answers on it.
 	ReasonReceiverNotAnswering = "ReceiverNotAnswering"
 )
 

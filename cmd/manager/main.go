@@ -25,7 +25,7 @@ import (
 // version is set by -ldflags "-X main.version=…".
 var version = "dev"
 
-// Exit codes. Usage errors have their own, so that a supervisor can tell them from failures.
+// Exit codes. Usage errors have a separate one, so that a supervisor can distinguish them from failures.
 const (
 	exitFailure = 1
 	exitUsage   = 2
@@ -111,8 +111,8 @@ func run(ctx context.Context, opts options, logger logr.Logger) error {
 	return nil
 }
 
-// cachesSynced says ready once the caches that have been asked for are filled. A replica that waits for leadership is
-// ready: it is there to take over.
+// cachesSynced reports ready once all requested caches are filled. A replica that waits for leadership is ready too: it
+// can take over.
 func cachesSynced(mgr ctrl.Manager) healthz.Checker {
 	return func(req *http.Request) error {
 		ctx, cancel := context.WithTimeout(req.Context(), time.Second)

@@ -22,7 +22,7 @@ type target struct {
 
 	mu     sync.Mutex
 	bodies map[int64][][]byte // by event_data.id
-	change chan struct{}      // closed and made anew with each delivery
+	change chan struct{}      // closed and replaced on each delivery
 }
 
 func newTarget(listener net.Listener) *target {

@@ -50,7 +50,7 @@ func (w webhook) make(ctx context.Context, token, target string, pullSecrets []s
 	return nil
 }
 
-// awaitReady waits until the operator says that the webhook works. When time is up, the error tells what its conditions say.
+// awaitReady waits until the webhook is Ready. On timeout, the error quotes its conditions.
 func (w webhook) awaitReady(ctx context.Context) error {
 	hook := &v1alpha1.HeymarketWebhook{}
 	err := poll(ctx, func(ctx context.Context) (bool, error) {
@@ -96,7 +96,7 @@ func (w webhook) url(ctx context.Context) (*url.URL, error) {
 	return &url.URL{Scheme: "http", Host: w.name + "-receiver." + w.namespace + ".svc", Path: u.Path}, nil
 }
 
-// remove deletes both objects and waits until they are gone. That they are not there is no error.
+// remove deletes both objects and waits until they are gone. It is no error if they did not exist.
 func (w webhook) remove(ctx context.Context) error {
 	about := metav1.ObjectMeta{Namespace: w.namespace, Name: w.name}
 	objects := []client.Object{&v1alpha1.HeymarketWebhook{ObjectMeta: about}, &corev1.Secret{ObjectMeta: about}}

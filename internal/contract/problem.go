@@ -11,7 +11,7 @@ const (
 	RedisBadLogin    Problem = "LoginRefused"     // wrong user or password
 	RedisBadSettings Problem = "InvalidSettings"  // the URL or the certificates cannot be used
 	RedisUntrusted   Problem = "UntrustedTLS"     // the certificate is not trusted
-	RedisOtherError  Problem = "UnexpectedAnswer" // an error that has no code of its own
+	RedisOtherError  Problem = "UnexpectedAnswer" // any error without a code in this list
 	RedisLoading     Problem = "Loading"          // it reads its files after a restart
 	RedisReadOnly    Problem = "ReadOnly"         // a replica, or a demoted primary
 	RedisNoPrimary   Problem = "NoPrimary"        // a replica without its primary, or a cluster with slots that no node serves

@@ -71,7 +71,7 @@ func (r *Reconciler) applyDeployment(ctx context.Context, f condition.Facts, w *
 	f.Want.Deployment.WithAnnotations(map[string]string{annotationAppliedTemplate: template})
 	is := desired.Deployment.In(f.Children)
 	answer, err := r.applyChild(ctx, f, w, desired.Deployment.Child, f.Want.Deployment)
-	// A write that admission turned into what was there rolls nothing out.
+	// If admission changes the write back to the stored object, nothing rolls out.
 	w.DeploymentWritten = answer != nil && (is == nil || answer.GetGeneration() > is.Generation)
 	return err
 }

@@ -16,8 +16,8 @@ import (
 // What the caches keep of an object. Most of what the operator holds is the same words a thousand times: labels, owners,
 // the template of the receiver's Pods, the messages of conditions.
 
-// slim strips a child of the managed fields of others; those of the operator tell what it has applied. The rest shares
-// its words with other objects. What does not look like a child becomes hollow.
+// slim removes other managers' managed fields from a child; the operator's own show what it has applied. Strings are
+// shared with other objects. Anything that does not look like a child becomes hollow.
 func slim(in any) (any, error) {
 	obj, err := meta.Accessor(in)
 	if err != nil {
@@ -80,7 +80,7 @@ func internStrings(v reflect.Value) {
 		if v.Len() == 0 || !v.CanSet() || v.Type().Key().Kind() != reflect.String {
 			return
 		}
-		// A key stays the string that it was first set with, so the map is made anew.
+		// Assigning to an existing key keeps the old key string, so the map is rebuilt.
 		shared := reflect.MakeMapWithSize(v.Type(), v.Len())
 		for entry := v.MapRange(); entry.Next(); {
 			key, value := reflect.New(v.Type().Key()).Elem(), reflect.New(v.Type().Elem()).Elem()

@@ -41,9 +41,9 @@ func (r *Reconciler) keepFinalizer(ctx context.Context, hook *v1alpha1.Heymarket
 	return nil, err
 }
 
-// setFinalizer writes nothing but the list of finalizers, and only over the list that it has read. Server-side apply would
-// not do: it could not take away a finalizer that a backup or a manifest has brought back under another field owner, and
-// would hold the resource for ever.
+// setFinalizer writes only the list of finalizers, and only if it is still the list that was read. Server-side apply would
+// not work: it cannot remove a finalizer that a backup or a manifest has restored under another field manager, so the
+// resource would never be deleted.
 func (r *Reconciler) setFinalizer(ctx context.Context, hook *v1alpha1.HeymarketWebhook, wanted bool) error {
 	if slices.Contains(hook.Finalizers, v1alpha1.FinalizerRedisKeys) == wanted {
 		return nil
@@ -132,7 +132,7 @@ const namespaceEndingMessage = "the namespace is being deleted, so that no Pod c
 var deletionReasons = []string{v1alpha1.ReasonReceiverEnding, v1alpha1.ReasonReceiverNotEnded, v1alpha1.ReasonRedisKeysLeft}
 
 // removalBegun returns since when the status reports the deletion, if it does, and what it waits for; "" if for nothing but the
-// finalizer, which may be for lack of a right. An operator that was away begins to count when it comes back.
+// finalizer, for which a right may be missing. An operator that was stopped starts counting when it is back.
 func removalBegun(hook *v1alpha1.HeymarketWebhook) (begun time.Time, waits string, known bool) {
 	c := meta.FindStatusCondition(hook.Status.Conditions, v1alpha1.ConditionReady)
 	switch {
@@ -159,8 +159,8 @@ func (r *Reconciler) namespaceEnding(ctx context.Context, name string) (bool, er
 	return !namespace.DeletionTimestamp.IsZero(), nil
 }
 
-// removeFinalizer takes the finalizer away and then tells what came of the keys, once. If the API server does not let it, the status
-// tells.
+// removeFinalizer removes the finalizer and then reports once what happened to the keys. If the API server denies the write, the
+// status reports it.
 func (r *Reconciler) removeFinalizer(ctx context.Context, hook *v1alpha1.HeymarketWebhook, tell func()) (reconcile.Result, error) {
 	err := r.setFinalizer(ctx, hook, false)
 	switch {
@@ -196,7 +196,7 @@ func (r *Reconciler) removeKeys(ctx context.Context, hook *v1alpha1.HeymarketWeb
 		return nil, err
 	}
 	key := client.ObjectKey{Namespace: hook.Namespace, Name: contract.ReceiverName(hook.Name)}
-	// From the API server: a cache that has missed the end of a Deployment would be waited for, for ever.
+	// From the API server: a cache that has missed a Deployment's deletion would block this wait indefinitely.
 	deployment := &appsv1.Deployment{}
 	err := r.Live.Get(ctx, key, deployment)
 	switch {
@@ -311,7 +311,7 @@ func (r *Reconciler) redisMissing(ctx context.Context, hook *v1alpha1.HeymarketW
 	return nil, nil //nolint:nilnil // nothing is missing
 }
 
-// reportDeletion tells in the status what the deletion waits for.
+// reportDeletion writes to the status what the deletion waits for.
 func (r *Reconciler) reportDeletion(ctx context.Context, hook *v1alpha1.HeymarketWebhook, why condition.Condition) error {
 	updated := hook.DeepCopy()
 	updated.Status.ObservedGeneration = hook.Generation

@@ -43,8 +43,8 @@ func keepable(obj client.Object) bool {
 	return ok && sized.Size() <= keptSize
 }
 
-// webhookOf returns the HeymarketWebhook that the object names as its controller, or nil. Whoever writes the object can
-// write any owner: it is no proof.
+// webhookOf returns the HeymarketWebhook that the object names as its controller, or nil. It proves nothing: anyone who
+// can write the object can set any owner.
 func webhookOf(obj client.Object) *metav1.OwnerReference {
 	const longestName, longestUID = 253, 64
 	c := metav1.GetControllerOfNoCopy(obj)

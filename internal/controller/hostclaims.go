@@ -170,8 +170,8 @@ func (s Settings) rivals(ctx context.Context, c claim, of *v1alpha1.HeymarketWeb
 	return out, nil
 }
 
-// precedes orders resources whose claims overlap, so that all agree on who keeps a host and path: first who has a path of its own
-// name, then the older, and of those of one second by namespace and name.
+// precedes orders resources whose claims overlap, so that all reconciles agree on which one keeps a host and path: a resource
+// with its default path comes first, then the older one; creation in the same second is ordered by namespace and name.
 func precedes(a, b *v1alpha1.HeymarketWebhook) bool {
 	if own := condition.OwnPath(a); own != condition.OwnPath(b) {
 		return own

@@ -51,8 +51,8 @@ func (h *HostTemplate) Host(namespace, name string) (string, error) {
 	return host, nil
 }
 
-// makesFor says whether the template makes the host for another namespace than the given one. A template in which the namespace
-// is not a part of its own between dots makes hosts for no namespace in particular.
+// makesFor reports whether the template produces the host for a namespace other than the given one. A template in which the
+// namespace is not a whole DNS label assigns hosts to no namespace in particular.
 func (h *HostTemplate) makesFor(namespace, host string) bool {
 	parts := strings.Split(blank.ReplaceAllString(h.text, "{{.$1}}"), "{{.Namespace}}")
 	if len(parts) != 2 || parts[0] != "" && !strings.HasSuffix(parts[0], ".") || !strings.HasPrefix(parts[1], ".") {

@@ -19,7 +19,7 @@ import (
 // scrapeTimeout bounds how long a scrape waits for the caches.
 const scrapeTimeout = 5 * time.Second
 
-// reasonBytes bounds a reason in a label: whoever may write a status can write any.
+// reasonBytes bounds a reason in a label, because anyone who can write a status can choose it.
 const reasonBytes = 64
 
 // RegisterMetrics registers the operator's own metrics, see docs/reference/metrics.md. They are read from the caches at each scrape,

@@ -17,8 +17,8 @@ import (
 	"heymarket.dev/operator/internal/contract"
 )
 
-// PodAddress is an address of a receiver Pod, as an EndpointSlice has it. Whoever may write EndpointSlices in the namespace may have
-// written it.
+// PodAddress is an address of a receiver Pod from an EndpointSlice. It is untrusted: anyone with write access to EndpointSlices
+// in the namespace can set it.
 type PodAddress struct {
 	// Webhook is the HeymarketWebhook of the Pod.
 	Webhook types.NamespacedName
@@ -43,7 +43,8 @@ type podAddressBook struct {
 	confirmed map[PodAddress]time.Time // until when
 }
 
-// check returns an error unless the address is one of a Pod that a receiver's ReplicaSet has made, in a network of its own.
+// check returns an error unless the address belongs to a Pod that a receiver's ReplicaSet created, and that Pod is not on the
+// host's network.
 func (b *podAddressBook) check(ctx context.Context, a PodAddress, now time.Time) error {
 	b.mu.Lock()
 	known := now.Before(b.confirmed[a])

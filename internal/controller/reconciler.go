@@ -1,5 +1,5 @@
-// Package controller turns HeymarketWebhooks into running receivers. This file tells the story of one reconcile; each
-// of its steps is a file of its own.
+// Package controller turns HeymarketWebhooks into running receivers. This file shows one reconcile from start to end;
+// each step has its own file.
 package controller
 
 import (
@@ -35,7 +35,7 @@ const FieldOwner = condition.FieldOwner
 // +kubebuilder:rbac:groups=discovery.k8s.io,resources=endpointslices,verbs=list;watch
 // +kubebuilder:rbac:groups=events.k8s.io,resources=events,verbs=create
 //
-// In the operator's own namespace: leader election, its events, and the Pod that tells cmd/manager its image.
+// In the operator's own namespace: leader election, its events, and its Pod, from which cmd/manager reads its image.
 //
 // +kubebuilder:rbac:groups=coordination.k8s.io,namespace=heymarket-system,resources=leases,verbs=get;create;update
 // +kubebuilder:rbac:groups="",namespace=heymarket-system,resources=pods,verbs=get
@@ -47,7 +47,7 @@ type Reconciler struct {
 	Client client.Client
 	// Live reads from the API server: users' Secrets, which are never cached, and children that the caches do not know.
 	Live client.Reader
-	// Events tells people what they must know.
+	// Events records Kubernetes Events on the resource.
 	Events events.EventRecorder
 	// Pods asks receiver Pods which configuration they serve.
 	Pods PodStatus
@@ -59,7 +59,7 @@ type Reconciler struct {
 	Referrers func(ctx context.Context, namespace, secret string) ([]*v1alpha1.HeymarketWebhook, error)
 	// Redis returns how the shared Redis is reached, to hand it to receivers.
 	Redis func() desired.SharedRedis
-	// Users gives each namespace a Redis user of its own; nil means that receivers get the operator's credential.
+	// Users creates a Redis user for each namespace; nil means that receivers get the operator's credential.
 	Users RedisUsers
 	// Probes have the results of probing public URLs; nil means that there are none.
 	Probes *probes

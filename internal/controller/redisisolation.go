@@ -31,7 +31,7 @@ const (
 	RedisManaged RedisIsolation = "Managed"
 )
 
-// RedisUsers gives each namespace a user of its own at the shared Redis, see package redisusers.
+// RedisUsers creates a user for each namespace in the shared Redis, see package redisusers.
 type RedisUsers interface {
 	// Ready says whether URL knows what there is to know.
 	Ready() bool

@@ -38,7 +38,8 @@ type Settings struct {
 	Gateways Gateways
 	// TargetAddresses say where targets may be.
 	TargetAddresses TargetAddresses
-	// TrustedProxies are the networks (CIDR) whose word receivers take for a sender's address; empty means nobody's.
+	// TrustedProxies are the networks (CIDR) from which receivers trust forwarding headers such as X-Forwarded-For; empty
+	// means none.
 	TrustedProxies []string
 	// Traces say where receivers send spans of what they do; the zero value means nowhere.
 	Traces Traces

@@ -39,10 +39,10 @@ const (
 	// workers is how many resources are reconciled at once. Most of a reconcile is waiting for the API server, whose own
 	// priority and fairness bounds what it takes from one client.
 	workers = 32
-	// roundTimeout bounds one reconcile, so that an API server that hangs cannot hold a worker for ever.
+	// roundTimeout bounds one reconcile, so that an API server that hangs cannot block a worker indefinitely.
 	roundTimeout = time.Minute
-	// retries of what failed come ever later, but no later than this after the one before: nothing tells that a quota was raised
-	// or that an admission webhook answers again, and nobody wants to wait for a quarter of an hour then.
+	// Retries back off up to lastRetry and no further: nothing signals that a quota was raised or that an admission webhook
+	// answers again, and then users should not have to wait a quarter of an hour.
 	firstRetry, lastRetry = 5 * time.Millisecond, time.Minute
 )
 

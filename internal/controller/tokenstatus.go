@@ -64,8 +64,8 @@ func serving(reports []contract.Status, digests ...string) []contract.Status {
 // lastUsedStep is by how much a time in the status has to be behind before it is written again.
 const lastUsedStep = 5 * time.Minute
 
-// newest is the later of two times that Pods told. A Pod's clock may be ahead, and anybody's Pod may answer: a time from
-// the future does not count.
+// newest is the later of two times that Pods reported. A Pod's clock may be ahead, and a Pod may be hostile: a time in the
+// future does not count.
 func newest(a, b, now time.Time) time.Time {
 	if b.After(a) && b.Before(now.Add(lastUsedStep)) {
 		return b

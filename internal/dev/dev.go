@@ -62,7 +62,7 @@ type Running struct {
 	closed []func()
 }
 
-// Children are what the operator would apply, in its order, for a webhook whose URL has a secret part of its own.
+// Children are the objects that the operator would apply, in its order, for a webhook whose URL has a newly made secret part.
 func Children(m *Manifest) ([]desired.Wanted, error) {
 	objects, _, err := build(m, desired.NewSegment(), "redis://redis.example.com:6379/0")
 	return objects.Children, err
@@ -175,7 +175,7 @@ func (r *Running) serve(ctx context.Context, o Options, file string) error {
 	return nil
 }
 
-// listen listens on loopback only: nothing that is served here asks who is there.
+// listen listens on loopback only: nothing served here authenticates its clients.
 func listen(ctx context.Context, address string) (net.Listener, error) {
 	if address == "" {
 		address = "127.0.0.1:0"

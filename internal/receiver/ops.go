@@ -47,9 +47,9 @@ func write(w http.ResponseWriter, status int, text string) {
 	_, _ = w.Write([]byte(text + "\n"))
 }
 
-// notReady returns why this receiver should get no requests, or "". Once Redis has been reached it stays ready while
-// Redis is away: its own 503 says more than a proxy's. It does not while its connection leads to a node that takes no writes:
-// another receiver may have the right one.
+// notReady returns why this receiver should get no requests, or "". Once it has reached Redis it stays ready while Redis is
+// unreachable, because its 503 explains more than a proxy's. It is not ready while it is connected to a node that rejects
+// writes: another receiver may be connected to the right one.
 func (r *Receiver) notReady() string {
 	why := r.redis.current.Load()
 	switch {

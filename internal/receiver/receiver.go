@@ -69,9 +69,9 @@ const (
 	maxHeaderBytes    = 16 << 10
 	opsConnections    = 128
 	reconnectDelay    = time.Second
-	// maintenanceInterval is how often Redis is asked what it promises, and told which targets are wanted.
+	// maintenanceInterval is how often Redis durability is checked, and the list of current targets is refreshed in Redis.
 	maintenanceInterval = time.Minute
-	// targetGrace is how long the backlog of a target outlives it: long enough to mend a mistaken edit.
+	// targetGrace is how long the backlog of a removed target is kept: long enough to undo a mistaken edit.
 	targetGrace = 24 * time.Hour
 	lastSpans   = 2 * time.Second
 	// bodiesInFlight bounds the bodies of all attempts under way. It is shared out evenly, so that no target takes another's

@@ -347,8 +347,8 @@ func isHost(f Facts, names string) bool {
 	return true
 }
 
-// targets reports the first thing that is wrong with a target or the way to Redis. It stops no rollout: the receiver keeps its
-// events until it is fixed.
+// targets reports the first problem with a target or with access to Redis. It does not stop a rollout: the receiver keeps
+// the events until the problem is fixed.
 func targets(f Facts) *Condition {
 	if closed := f.Input.NetworkPolicy.ClosedNamespace(f.Webhook.Namespace, f.Input.OwnRedisURL); closed != "" {
 		return namespaceClosed("Redis of spec.redis", closed)
@@ -394,7 +394,7 @@ func target(f Facts, t v1alpha1.Target) *Condition {
 // namespaceClosed reports that the NetworkPolicy of the receivers blocks what a field names.
 func namespaceClosed(field, namespace string) *Condition {
 	return False(v1alpha1.ReasonTargetNamespaceClosed,
-		"The NetworkPolicy of the receivers blocks the way to %s, which is in namespace %q: have the operator's --network-policy-target-namespaces allow that namespace, or name another one.",
+		"The receivers' NetworkPolicy blocks traffic to %s in namespace %q: have the operator's --network-policy-target-namespaces allow that namespace, or name another one.",
 		field, namespace)
 }
 

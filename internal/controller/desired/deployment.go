@@ -217,8 +217,8 @@ func resources(receiver v1alpha1.Receiver) *corev1ac.ResourceRequirementsApplyCo
 	return out
 }
 
-// rounded does to quantities what the API server does to those of a Pod, 100u becoming 1m. Otherwise what is there would
-// never be what is wanted.
+// rounded rounds quantities as the API server does for a Pod: 100u becomes 1m. Otherwise the stored object would never
+// equal the desired one.
 func rounded(list corev1.ResourceList) corev1.ResourceList {
 	out := make(corev1.ResourceList, len(list))
 	for name, quantity := range list {

@@ -47,8 +47,8 @@ type Input struct {
 	Conflict bool
 	// SharedRedis is how the shared Redis is reached, copied into the configuration Secret unless the resource has its own.
 	SharedRedis SharedRedis
-	// OwnRedisURL is that of the resource's own Redis, empty without one. Receivers read it from the user's Secret; here it
-	// only tells where they have to get to.
+	// OwnRedisURL is the URL of the resource's own Redis, empty without one. Receivers read it from the user's Secret; here it
+	// only names the addresses that the NetworkPolicy must allow.
 	OwnRedisURL string
 	// Image of the receiver.
 	Image string

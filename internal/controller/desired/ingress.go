@@ -19,8 +19,8 @@ var Ingress = child[networkingv1.Ingress](Child{
 	build:    func(p plan) any { return ingress(p.Input) },
 })
 
-// ingress routes everything below the webhook's prefix. The secret segment is not part of it: whoever may read an
-// Ingress may not know it, and the receiver checks it.
+// ingress routes everything below the webhook's prefix. The secret segment is not part of it, because people who may read
+// an Ingress must not learn it; the receiver checks it.
 func ingress(in Input) *networkingv1ac.IngressApplyConfiguration {
 	var opts v1alpha1.IngressExposure
 	if in.Webhook.Spec.Exposure.Ingress != nil {

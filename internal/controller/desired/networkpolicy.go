@@ -42,7 +42,7 @@ func (p NetworkPolicy) opens(own, ns string) bool {
 }
 
 // ClosedNamespace returns the namespace that a URL leads to and that the NetworkPolicy keeps closed to receivers of the namespace
-// own; empty if the way is open, or may lead outside the cluster.
+// own; empty if the policy allows it, or if the URL may lead outside the cluster.
 func (p *NetworkPolicy) ClosedNamespace(own, target string) string {
 	u, err := url.Parse(target)
 	if p == nil || err != nil {
@@ -123,8 +123,8 @@ func egress(in Input, cfg config.Config) []*networkingv1ac.NetworkPolicyEgressRu
 
 // egressPeers are where a receiver has to get to.
 type egressPeers struct {
-	// namespaces are those whose Pods are reached. A policy sees the ports of Pods, which those of their Services do not
-	// tell, so it is all ports.
+	// namespaces are those whose Pods are reached. A policy applies to the ports of Pods, which cannot be derived from the
+	// ports of their Services, so all ports are allowed.
 	namespaces map[string]bool
 	// ports are those of addresses outside.
 	ports map[int32]bool
@@ -145,8 +145,8 @@ func (w *egressPeers) addURL(own, target string) {
 	w.add(own, u.Hostname(), number)
 }
 
-// addRedis adds every node that the URL names. Sentinels and the nodes of a Cluster name others, whose ports the URL
-// does not tell.
+// addRedis adds every node that the URL names. Sentinels and Cluster nodes refer clients to further nodes, whose ports
+// the URL does not contain.
 func (w *egressPeers) addRedis(own, redis string) {
 	u, err := url.Parse(redis)
 	if err != nil || u.Host == "" {

@@ -64,8 +64,8 @@ var autoscalerChild = child[autoscalingv2.HorizontalPodAutoscaler](Child{
 	build:            func(p plan) any { return autoscaler(p.Input) },
 })
 
-// disruptionBudget lets nodes be drained one receiver at a time. A receiver that is not ready serves nobody, so nothing
-// is lost when it is evicted.
+// disruptionBudget allows a drain to evict one receiver at a time. A receiver that is not ready serves no requests, so
+// evicting it loses nothing.
 func disruptionBudget(in Input) *policyv1ac.PodDisruptionBudgetApplyConfiguration {
 	return policyv1ac.PodDisruptionBudget(contract.ReceiverName(in.Webhook.Name), in.Webhook.Namespace).
 		WithLabels(labels(in)).

@@ -10,8 +10,8 @@ import (
 	"heymarket.dev/operator/internal/receiver/config"
 )
 
-// SharedRedis is the Redis of all resources without one of their own. How it is reached is copied to each receiver: a Pod
-// cannot mount a Secret of another namespace.
+// SharedRedis is the Redis of all resources that name none. Its connection settings are copied to each namespace, because
+// a Pod cannot mount a Secret of another one.
 type SharedRedis struct {
 	// URL is one that CheckRedisURL lets pass.
 	URL string

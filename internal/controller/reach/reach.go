@@ -35,13 +35,13 @@ const (
 // Outcome is how far a probe came.
 type Outcome int
 
-// The outcomes, in the order of the way that a request takes.
+// The outcomes, in the order in which a request meets them.
 const (
 	// NotAsked: the URL is not one that Heymarket could call.
 	NotAsked Outcome = iota
 	// NoName: the host has no address in DNS.
 	NoName
-	// Blocked: the host has an address that the operator connects to for nobody, see Result.Blocked.
+	// Blocked: the host resolves to an address that the operator never connects to, see Result.Blocked.
 	Blocked
 	// NoConnection: nothing accepts a connection at port 443.
 	NoConnection
@@ -178,7 +178,7 @@ func issuer(leaf *x509.Certificate) string {
 	return name[:min(len(name), issuerBytes)]
 }
 
-// ask sends the one request over the connection. right tells whether a line is the answer of the webhook's receiver.
+// ask sends one request over the connection. right reports whether a line is the answer of the webhook's receiver.
 func ask(ctx context.Context, conn net.Conn, u *url.URL, right func(line string) bool) Outcome {
 	stop := context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) })
 	defer stop()

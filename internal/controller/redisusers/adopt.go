@@ -10,8 +10,8 @@ import (
 	"time"
 )
 
-// A manager that starts finds the passwords that it has handed out where the receivers have them: in Secrets that a tenant may
-// write. A password counts only if Redis has it for that user, because nobody but the operator gives Redis passwords.
+// After a restart, the manager reads the passwords it has issued from the receivers' Secrets, which a tenant may be able to
+// write. It trusts a password only if Redis lists it for that user, because only the operator sets passwords in Redis.
 
 // maxURL bounds what is read as a URL that was handed out, in bytes.
 const maxURL = 4 << 10

@@ -8,12 +8,11 @@ import (
 	"heymarket.dev/operator/internal/contract"
 )
 
-// commands are all that a receiver needs, itself and in its scripts. A test takes away one after another and expects each to
-// be missed.
+// commands are all the commands that a receiver and its scripts need. A test removes each in turn and expects a failure.
 //
-// EVAL is not among them: a namespace runs the scripts that the manager loads, by EVALSHA, and none of its own. So it cannot
-// hold up Redis by an endless one, or use a mistake in Redis's Lua to run code as another user. Nor is SCAN, which shows the
-// names of all keys whatever the user may read.
+// EVAL is not among them: a namespace can run only the scripts that the manager loads, by EVALSHA. So it cannot block Redis
+// with an endless script, or exploit a fault in Redis's Lua to act as another user. SCAN is not among them either: it
+// returns the names of all keys, whatever the user may read.
 var commands = strings.Fields("ping info role cluster|slots cluster|shards evalsha " +
 	"time exists get set del unlink hget hmget hset hincrby hdel hgetall hvals zadd zrem zrange " +
 	"xadd xlen xrange xdel xtrim xack xclaim xautoclaim xpending xreadgroup xgroup|create xgroup|delconsumer xinfo|consumers xinfo|stream")
@@ -21,9 +20,9 @@ var commands = strings.Fields("ping info role cluster|slots cluster|shards evals
 // sentinelCommands are all that a receiver needs of a Sentinel.
 var sentinelCommands = strings.Fields("ping sentinel|get-master-addr-by-name sentinel|sentinels subscribe unsubscribe")
 
-// setUser is the command that gives a user these passwords and these rights, and takes every other away.
+// setUser is the command that grants a user these passwords and rights, and revokes all others.
 //
-// The prefix of a namespace's keys holds none of the characters of a pattern: the name is a DNS label.
+// The key prefix of a namespace contains no pattern characters, because the name is a DNS label.
 func setUser(n node, user, namespace, database string, passwords []string) []string {
 	args := []string{"ACL", "SETUSER", user, "reset", "on"}
 	for _, p := range passwords {

@@ -29,7 +29,7 @@ type Server struct {
 // nodeLimit bounds how many nodes are spoken to, whatever a Cluster or a Sentinel names.
 const nodeLimit = 256
 
-// node is one process of the server that keeps users of its own: Redis does not replicate them.
+// node is one Redis process. Each stores its own users: Redis does not replicate them.
 type node struct {
 	address string
 	// sentinel says that it watches others and holds no events.
@@ -179,8 +179,8 @@ func (s server) ask(ctx context.Context, n node) ([]node, error) {
 	return nodes, nil
 }
 
-// clusterNodes reads the answer of CLUSTER NODES. Those that are known to be away are left out: they come back by
-// themselves. Asked is the address of the one that has answered, which may not know its own.
+// clusterNodes parses the answer of CLUSTER NODES. Nodes that are known to have failed are left out; they rejoin without our
+// help. asked is the address of the node that answered, which may not know it.
 func clusterNodes(text, asked string) []node {
 	var out []node
 	for line := range strings.Lines(text) {

@@ -352,7 +352,7 @@ func (u *Users) withdraw() func(user string) bool {
 	}
 }
 
-// confirm notes for each account whether every node that answered has it. One that is away gets it when it comes back.
+// confirm records for each account whether every node that answered has it. A node that is down gets it once it is back.
 func (u *Users) confirm(want wanted, nodes []node, errs []error) (changed []string) {
 	now := time.Now()
 	u.mu.Lock()

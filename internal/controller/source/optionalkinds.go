@@ -36,9 +36,9 @@ type directory interface {
 	ServerResourcesForGroupVersion(groupVersion string) (*metav1.APIResourceList, error)
 }
 
-// OptionalKinds is a source that notices, while the operator runs, when a kind that not every cluster has comes or goes,
-// and watches its objects as long as it is there. It asks now and then instead of watching CustomResourceDefinitions,
-// which an operator with rights in some namespaces alone could not.
+// OptionalKinds is a source that detects, while the operator runs, when a kind that not every cluster has is installed or
+// removed, and watches its objects while it is installed. It polls instead of watching CustomResourceDefinitions, for
+// which an operator limited to some namespaces has no rights.
 type OptionalKinds struct {
 	directory directory
 	cache     cache.Cache
@@ -107,7 +107,7 @@ func (e *OptionalKinds) watch(ctx context.Context, q queue) {
 			failing = ""
 		case ctx.Err() == nil && err.Error() != failing: // Once, and not at every look.
 			failing = err.Error()
-			logger.Error(err, "Cannot tell whether there are HTTPRoutes and ScaledObjects; what was known last holds")
+			logger.Error(err, "Cannot determine whether HTTPRoutes and ScaledObjects are installed; keeping the last known state")
 		}
 		if len(changed) > 0 {
 			logger.Info("The API server serves other kinds than before", "changed", changed)
@@ -159,7 +159,7 @@ func (e *OptionalKinds) serves(kind schema.GroupVersionKind) (bool, error) {
 	return slices.ContainsFunc(list.APIResources, func(r metav1.APIResource) bool { return r.Kind == kind.Kind }), nil
 }
 
-// begin watches the objects of a kind that has come. Once they are in the cache, the kind is there.
+// begin watches the objects of a kind that has been installed. Once they are cached, the kind counts as installed.
 func (e *OptionalKinds) begin(ctx context.Context, q queue, x *desired.Child) error {
 	owner := handler.EnqueueRequestForOwner(e.scheme, e.mapper, &v1alpha1.HeymarketWebhook{}, handler.OnlyControllerOwner())
 	objects := source.Kind(e.cache, client.Object(x.Metadata()), owner, Changes(x))
@@ -169,7 +169,7 @@ func (e *OptionalKinds) begin(ctx context.Context, q queue, x *desired.Child) er
 	syncing, cancel := context.WithTimeout(ctx, syncTimeout)
 	defer cancel()
 	if err := objects.WaitForSync(syncing); err != nil {
-		_ = e.cache.RemoveInformer(ctx, x.Metadata()) // It never fails; the next look begins anew.
+		_ = e.cache.RemoveInformer(ctx, x.Metadata()) // It never fails; the next poll starts over.
 		return fmt.Errorf("watch %s (is the operator allowed to list and watch them?): %w", x.Kind, err)
 	}
 	e.note(x.GroupVersionKind, true)

@@ -21,7 +21,7 @@ import (
 )
 
 const (
-	// rolloutsPeriod is how often places that have become free are given away, and how long a count of them holds.
+	// rolloutsPeriod is how often free places are assigned, and how long a count of them is valid.
 	rolloutsPeriod = time.Second
 	// admissionTimeout is how long a roll-out that was admitted may stay out of sight of the caches. After that its place
 	// is free again: the write has failed, or the resource is gone.
@@ -46,15 +46,15 @@ type Rollouts struct {
 	image string
 	// deployments is a cache of the operator's children.
 	deployments client.Reader
-	// Period is how often places that have become free are given away, and how long a count of them holds; a second by default.
+	// Period is how often free places are assigned, and how long a count of them is valid; a second by default.
 	Period time.Duration
 
 	mu sync.Mutex
 	// admitted are those that the count does not show yet.
 	admitted map[client.ObjectKey]admission
-	// waiting are the Deployments that were turned away, in the order of their turns.
+	// waiting are the Deployments without a place, in the order in which they will get one.
 	waiting []client.ObjectKey
-	// moved is when a place was given away last, or when a Deployment had to wait for the first one.
+	// moved is when a place was last assigned, or when the first Deployment began to wait.
 	moved time.Time
 	// turn is the Deployment for which a place was made, and turnTaken says that it has been seen to roll.
 	turn      client.ObjectKey
@@ -114,8 +114,8 @@ func (r *Rollouts) Admit(ctx context.Context, d *appsv1.Deployment) (bool, error
 	return true, nil
 }
 
-// wait puts a Deployment into the order of turns: before those that would be the second of their namespace if it is the
-// first of its own, and so on.
+// wait queues a Deployment, taking turns between namespaces: the first of each namespace goes before the second of any,
+// and so on.
 func (r *Rollouts) wait(key client.ObjectKey) {
 	if slices.Contains(r.waiting, key) {
 		return
@@ -166,7 +166,7 @@ func (r *Rollouts) counts(against, holder string, n int) int {
 	return min(n, (r.limit+1)/2)
 }
 
-// recount counts anew if the last count is too old to go by.
+// recount counts again if the last count is too old.
 func (r *Rollouts) recount(ctx context.Context) error {
 	if time.Since(r.counted) < r.Period {
 		return nil

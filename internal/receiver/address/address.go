@@ -129,8 +129,8 @@ func readings(a netip.Addr) []netip.Addr {
 	case teredo.Contains(a):
 		return append(out, carried(4, 5, 6, 7), netip.AddrFrom4([4]byte{^b[12], ^b[13], ^b[14], ^b[15]}))
 	case nat64Local.Contains(a):
-		// Whoever runs the translator chose one of the places of RFC 6052, section 2.2. At the other three there stands
-		// something else, often zero, which no translator takes for an address.
+		// The translator's operator chose one of the positions of RFC 6052, section 2.2. The other three hold something
+		// else, often zero, which no translator uses as an address.
 		for _, v4 := range []netip.Addr{carried(6, 7, 9, 10), carried(7, 9, 10, 11), carried(9, 10, 11, 12), carried(12, 13, 14, 15)} {
 			if first := v4.As4()[0]; first != 0 && first < 224 {
 				out = append(out, v4)

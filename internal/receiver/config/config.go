@@ -114,7 +114,7 @@ type Config struct {
 	EventTypes []string `json:"eventTypes,omitempty"`
 	// Targets are who gets the events: 1 to MaxTargets, names unique.
 	Targets []Target `json:"targets"`
-	// Deduplication says how deliveries are told apart and for how long one is remembered.
+	// Deduplication configures how deliveries are recognized as repeats, and for how long one is remembered.
 	Deduplication Deduplication `json:"deduplication"`
 	// Retention bounds the dead letters of each target.
 	Retention Retention `json:"retention,omitzero"`
@@ -215,7 +215,7 @@ type Retry struct {
 	Statuses []int `json:"statuses,omitzero"`
 }
 
-// Deduplication says how deliveries are told apart and for how long one is remembered.
+// Deduplication configures how deliveries are recognized as repeats, and for how long one is remembered.
 type Deduplication struct {
 	// Window is how long a delivery is remembered. Zero means DefaultDeduplicationWindow.
 	Window Duration `json:"window,omitzero"`

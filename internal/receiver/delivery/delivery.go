@@ -4,11 +4,11 @@ package delivery
 
 import "heymarket.dev/operator/internal/receiver/event"
 
-// Lane is a way through store, delivery and retry of its own.
+// Lane is a separate path through store, delivery and retry.
 type Lane string
 
 const (
-	// General carries everything that has no lane of its own.
+	// General carries everything that no other lane carries.
 	General Lane = "general"
 	// Consent carries opt-outs and opt-ins, so that no broadcast's backlog delays a withdrawal of consent.
 	Consent Lane = "consent"

@@ -346,7 +346,7 @@ func (d *decoder) readToken(body []byte) ([]byte, error) {
 	return token, nil
 }
 
-// readEventData walks the members of event_data and keeps the few that tell events apart.
+// readEventData walks the members of event_data and keeps the few that identify an event.
 func (d *decoder) readEventData(body []byte, id *identity) error {
 	if d.json.PeekKind() != '{' {
 		return NoEventData

@@ -1,5 +1,5 @@
-// Package event knows what Heymarket sends: the envelope, its twelve types, and how two deliveries are told to be the
-// same event. It is a leaf: it imports no other room.
+// Package event models what Heymarket sends: the envelope, its twelve types, and when two deliveries are the same event.
+// It is a leaf: it imports no other package of the receiver.
 package event
 
 import "time"
@@ -42,7 +42,7 @@ func WireType(eventType string) string {
 	return eventType
 }
 
-// subject is what the event_data of a type describes; it decides how deliveries are told apart.
+// subject is what the event_data of a type describes; it decides how repeats are recognized.
 type subject int
 
 const (

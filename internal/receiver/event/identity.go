@@ -64,7 +64,7 @@ func ParseID(id string) (k Key, ok bool) {
 	return k, true
 }
 
-// The profiles by which deliveries are told apart; a part of the key, so that two profiles never meet.
+// The profiles by which repeats are recognized; part of the key, so that keys of two profiles never collide.
 const (
 	byMessage      = "message"      // id, and the status when present: a status that moves on is news
 	byConversation = "conversation" // id and updated: the same chat is closed on Monday and again on Friday

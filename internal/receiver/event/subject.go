@@ -82,7 +82,7 @@ func (d *Delivery) Identity(namespace, name string) Identity {
 			out.Subject = hash([4]string{namespace, name, ofConversation}, id)
 			break
 		}
-		// A time names one change of a conversation, or several within its resolution, which their content tells apart.
+		// A time identifies one change of a conversation, or several within its resolution, which differ in content.
 		out.Subject = hash([4]string{namespace, name, ofConversation}, id, canonicalText(d.identity.updated))
 		out.State = hash([4]string{d.Type}, 0, canonical(d.identity.data))
 	case kind == consent:

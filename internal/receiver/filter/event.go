@@ -139,7 +139,7 @@ func number(text string) (any, error) {
 	return f, err
 }
 
-// provider tells the type checker what an event has, and the interpreter how to get at it.
+// provider describes an event's members to the type checker, and resolves them for the interpreter.
 type provider struct {
 	*types.Registry
 	kind Kind

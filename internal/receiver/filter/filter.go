@@ -1,11 +1,11 @@
 // Package filter evaluates the expressions of a webhook, written in the Common Expression Language (CEL): whether a
-// target wants an event, and what tells two deliveries apart. It is a leaf, and the operator calls Check at reconcile.
+// target wants an event, and which key identifies a repeat. It is a leaf, and the operator calls Check on reconcile.
 //
 // An expression sees one variable, event:
 //
 //	event.type        string  the type in its wire spelling, such as "message_recieved"
 //	event.id          string  the event's own id, "evt_…"; not in deduplication keys, which make it
-//	event.webhook_id  int     the provider's webhook configuration; 0 where the delivery named none, has() tells
+//	event.webhook_id  int     the provider's webhook configuration; 0 where the delivery named none; check with has()
 //	event.data        map     "event_data" as it was sent
 //
 // Members of event.data are strings, bools, null, lists, maps and numbers: an integer is an int where it fits 64 bits
@@ -51,7 +51,7 @@ const (
 	interruptEvery = 256
 	// maxNesting bounds parentheses and the like.
 	maxNesting = 64
-	// maxMistakes is how many mistakes of an expression are told at once.
+	// maxMistakes is how many errors of an expression are reported at once.
 	maxMistakes = 3
 	// maxMistake bounds the text of an error, in bytes.
 	maxMistake = 512

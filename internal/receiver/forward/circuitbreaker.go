@@ -120,7 +120,7 @@ func (g *Gate) Return(n int) {
 	}
 }
 
-// Report tells the outcome of an attempt that was admitted.
+// Report records the outcome of an admitted attempt.
 func (g *Gate) Report(o delivery.Outcome, now time.Time) {
 	g.mu.Lock()
 	from := g.circuit

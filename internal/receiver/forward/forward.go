@@ -23,7 +23,7 @@ type Queue interface {
 	Done(ctx context.Context, l delivery.Lease) (bool, error)
 	Later(ctx context.Context, l delivery.Lease, attempt int, delay time.Duration) (bool, error)
 	Dead(ctx context.Context, l delivery.Lease, o delivery.Outcome, reason string) (bool, error)
-	// Extend lets a lease begin anew; false means that it has been settled or has passed to another attempt.
+	// Extend restarts a lease; false means that it has been settled or now belongs to another attempt.
 	Extend(ctx context.Context, l delivery.Lease) (bool, error)
 	// Tidy forgets consumers that have been silent for that long and hold nothing.
 	Tidy(ctx context.Context, silent time.Duration) error
@@ -34,7 +34,7 @@ type Sender interface {
 	Send(ctx context.Context, e event.Event, attempt int) delivery.Outcome
 }
 
-// Observer is told what happens; the receiver's metrics are one.
+// Observer is notified of what happens; the receiver's metrics are one.
 type Observer interface {
 	// Attempted is called after each attempt.
 	Attempted(target string, o delivery.Outcome, took time.Duration)
@@ -97,11 +97,11 @@ func NewWorker(q Queue, o Options) *Worker {
 	return &Worker{Options: o, queue: q, wake: make(chan struct{}, 1), slots: newSlots(o.MaxInFlight), held: newHeld()}
 }
 
-// Wake tells the worker that its queue has something new. It never blocks.
+// Wake notifies the worker that its queue has a new event. It never blocks.
 func (w *Worker) Wake() {
 	select {
 	case w.wake <- struct{}{}:
-	default: // it has been told
+	default: // a wake-up is pending
 	}
 }
 
@@ -268,8 +268,8 @@ func (w *Worker) finish(ctx context.Context, l delivery.Lease, attempt int, outc
 	}
 }
 
-// settle tells the queue what follows. It tries a few times where the queue fails: an event that is delivered but not
-// settled would be delivered again. Shutdown does not interrupt it.
+// settle records in the queue what follows an attempt. It retries a few times on errors, because an event that is delivered
+// but not settled would be delivered again. Shutdown does not interrupt it.
 func (w *Worker) settle(ctx context.Context, l delivery.Lease, attempt int, o delivery.Outcome, d retry.Decision) (settled bool, err error) {
 	ctx = context.WithoutCancel(ctx)
 	begin := time.Now()

@@ -8,8 +8,8 @@ import (
 	"heymarket.dev/operator/internal/receiver/delivery"
 )
 
-// held are the leases of the attempts that a worker has under way. An attempt ends before its lease does, but only on a
-// machine that keeps time: where the processor is short or Redis was away for a while, it may not. So leases are extended.
+// held are the leases of a worker's attempts in flight. An attempt normally ends before its lease, but it may not where CPU
+// is short or Redis was unreachable for a while. So leases are extended.
 type held struct {
 	mu     sync.Mutex
 	leases map[string]since // by entry

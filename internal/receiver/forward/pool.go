@@ -78,7 +78,7 @@ func (p *Pool) Apply(plans map[Route]Plan) {
 	}
 }
 
-// Wake tells the workers of the named targets that their queues of a lane have something new. It never blocks for long.
+// Wake notifies the workers of the named targets that their queues of a lane have a new event. It never blocks for long.
 func (p *Pool) Wake(targets []string, lane delivery.Lane) {
 	p.mu.RLock()
 	defer p.mu.RUnlock()

@@ -12,7 +12,7 @@ type slots struct {
 	mu     sync.Mutex
 	free   int
 	wanted int           // how many a claim waits for; 0: none does
-	enough chan struct{} // tells that claim that there are so many
+	enough chan struct{} // signals the waiting claim that enough are free
 }
 
 func newSlots(n int) *slots { return &slots{free: n, enough: make(chan struct{}, 1)} }
@@ -24,7 +24,7 @@ func (s *slots) release(n int) {
 	s.free += n
 	if s.wanted > 0 && s.free >= s.wanted {
 		s.wanted = 0
-		s.enough <- struct{}{} // never blocks: one claim waits, and it is told once
+		s.enough <- struct{}{} // never blocks: one claim waits, and is signalled once
 	}
 }
 

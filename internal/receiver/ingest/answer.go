@@ -47,7 +47,7 @@ func Reasons() []Reason {
 	}
 }
 
-// Report is what an Observer is told about one request. It holds nothing that must not be logged.
+// Report describes one request to an Observer. It contains nothing that must not be logged.
 type Report struct {
 	Result Result
 	Reason Reason // with Refused
@@ -114,7 +114,7 @@ func answer(w http.ResponseWriter, r Report, c *connection, prefer []string) {
 	http.Error(w, sentences[r.Reason](r), r.Status)
 }
 
-// sentences tell the sender what is wrong. They repeat nothing of the request.
+// sentences explain an error to the sender. They repeat nothing from the request.
 var sentences = map[Reason]func(Report) string{
 	UnknownPath:  plain("There is no webhook at this URL. Compare it with the one in the Secret that ends in -url."),
 	Method:       plain("Events are sent by POST."),

@@ -43,7 +43,7 @@ var (
 	errDisplaced = errors.New("the connection was closed to make room for others that waited less long")
 )
 
-// trustedLength is up to where memory is set aside by what a request says of itself, before a byte of it is there.
+// trustedLength is how much memory is allocated on the strength of a Content-Length, before any byte has arrived, in bytes.
 const trustedLength = 8 << 10
 
 // readBody reads at most limit bytes. A body that says that it is longer is not read at all. A long one gets memory only as
@@ -57,7 +57,7 @@ func readBody(req *http.Request, limit int64, c *connection) ([]byte, error) {
 		_, err := io.ReadFull(req.Body, body)
 		return body, err
 	}
-	most := limit + 1 // one more than allowed tells that there is more
+	most := limit + 1 // one byte more than allowed shows that the body is too long
 	if req.ContentLength >= 0 {
 		most = req.ContentLength
 	}

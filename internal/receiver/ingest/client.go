@@ -8,11 +8,11 @@ import (
 	"strings"
 )
 
-// client returns the address that failures of a request count for. Own says that it is the client's own and not a
-// proxy's for many; it is false as long as no proxies are trusted, since nothing tells then whether a proxy is between.
+// client returns the address that a request's failures count against. own reports that it is the client's and not that of
+// a proxy for many; it is false unless proxies are trusted, since otherwise a proxy cannot be detected.
 //
-// Each proxy appends the address of its peer to a header. So the last entry that is no trusted proxy is the client; what
-// stands before it is only the client's own word.
+// Each proxy appends its peer's address to a header. So the last entry that is not a trusted proxy is the client; entries
+// before it are claims of the client.
 func client(req *http.Request, trusted []netip.Prefix) (address netip.Addr, own bool) {
 	peer, err := netip.ParseAddrPort(req.RemoteAddr)
 	if err != nil {

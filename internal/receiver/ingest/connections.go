@@ -10,13 +10,13 @@ import (
 	"time"
 )
 
-// Connections bounds how many connections are served at once, and never turns a newcomer away for those who keep theirs
-// without using it: at the bound, the one that has waited longest makes room. A connection waits while no complete request
-// is there, that is from its beginning or from its last answer on, through a header and a body that are slow to come. One on
-// which a right token has come goes only when no other is left, so whoever has no token competes with his like.
+// Connections bounds how many connections are served at once, and never rejects a new one in favour of idle ones: at the
+// bound, the connection that has been idle longest is closed. A connection is idle until it has a complete request: from its
+// start or its last answer on, while a slow header or body arrives. A connection that has sent a valid token is closed
+// only when no other is left, so clients without a token compete only with each other.
 //
-// Bodies share a bound on memory in the same manner: while it is reached, those that began first and are not complete make
-// room, and the others wait until a buffer has been given back.
+// Bodies share a bound on memory in the same way: when it is reached, the oldest incomplete bodies are dropped, and new
+// ones wait for a free buffer.
 //
 // It knows only what its listeners have accepted, for servers that Follow was called with.
 type Connections struct {
@@ -56,12 +56,12 @@ func (a *Connections) Listen(l net.Listener) net.Listener {
 	return listener{l, a}
 }
 
-// maxUnread is what the kernel keeps of one connection until it is read, in bytes: it is part of a container's memory. Linux
-// doubles it. A sender that is 50 ms away can still send 1 MiB in two seconds.
+// maxUnread is the kernel's receive buffer of one connection, in bytes; it counts as the container's memory. Linux doubles
+// it. A sender with a latency of 50 ms can still send 1 MiB in two seconds.
 const maxUnread = 32 << 10
 
-// Follow makes s tell what its connections do. It sets ConnContext and ConnState, and puts a handler in front of that of s: a
-// request without a body is there in full when its header is.
+// Follow makes s report what its connections do. It sets ConnContext and ConnState, and wraps the handler of s, because a
+// request without a body is complete with its header.
 func (a *Connections) Follow(s *http.Server) {
 	next := s.Handler
 	s.Handler = http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
@@ -257,7 +257,7 @@ func (a *Connections) wait(c *connection) {
 	a.room.Signal()
 }
 
-// completed notes that a request is there in full. False means that the connection has been displaced.
+// completed records that a request has arrived in full. False means that the connection has been displaced.
 func (c *connection) completed() bool {
 	return c == nil || c.state.CompareAndSwap(waiting, busy) || c.state.Load() == busy
 }

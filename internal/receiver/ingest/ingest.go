@@ -25,7 +25,7 @@ var ErrFull = errors.New("a target's queue is full")
 // ErrQuota is what a Store's error must wrap when the webhook has stored as many bytes as it may have and nothing has been stored.
 var ErrQuota = errors.New("the webhook has stored as many bytes as it may have")
 
-// Observer is told about every request after its answer is decided. It must not block.
+// Observer is notified of every request after its answer is decided. It must not block.
 type Observer interface {
 	Answered(Report)
 }

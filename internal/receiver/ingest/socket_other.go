@@ -4,7 +4,7 @@ package ingest
 
 import "net"
 
-// hasSent cannot be told here. That is right as long as the processor is not short.
+// hasSent cannot be determined on this platform. False is correct unless CPU is short.
 func hasSent(net.Conn) bool { return false }
 
 func limitUnread(net.Listener) {}

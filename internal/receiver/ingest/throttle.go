@@ -8,22 +8,21 @@ import (
 	"time"
 )
 
-// Wrong tokens are limited for each client address, and no good delivery may suffer from it. The token is in the body,
-// so a request that is refused before its body is read may have carried the right one. When is that safe?
+// Wrong tokens are limited by client address, without harm to good deliveries. The token is in the body, so a request
+// that is refused before its body is read may have carried the right one. When is that safe?
 //
-//   - Who the client is must be known. Behind a proxy that is not among the trusted ones every request has the proxy's
-//     address, and whoever sends wrong tokens through it would shut the provider out. So nothing is refused unread
-//     unless trusted proxies are named, and never a request whose address is still a proxy's, or cannot be told.
+//   - The client must be known. Behind a proxy that is not trusted, every request has the proxy's address, and wrong
+//     tokens sent through it would lock the provider out. So nothing is refused unread unless trusted proxies are
+//     configured, and never a request whose address is still a proxy's or cannot be determined.
 //   - The provider itself may send wrong tokens: while a person rotates the token its address collects failures. So an
 //     address from which a right token ever came is never refused unread.
 //   - An address that fails and may yet become good has its bodies read once a second: the first right token clears it.
-//     Until that one comes, others are told 429 and when to try again, which the provider does.
+//     Until then, others get 429 with Retry-After, which the provider honours.
 //
-// Whatever is read is decided by its token: a right one passes, at any number of failures. A wrong one beyond the limit is
-// answered 429 instead of 401, which tells a well-behaved sender to slow down.
+// Once read, a request is decided by its token alone: a right one passes after any number of failures. A wrong one beyond
+// the limit is answered 429 instead of 401, so that a well-behaved sender slows down.
 //
-// A flood of requests that are under way at once passes before its first failure is counted; the bound on connections
-// bounds it.
+// Requests in flight at the same time pass before the first failure is counted; the bound on connections limits them.
 type throttle struct {
 	failing atomic.Int64 // len(buckets), to spare good deliveries the lock
 

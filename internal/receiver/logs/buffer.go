@@ -47,7 +47,7 @@ func (b *buffer) Write(line []byte) (int, error) {
 	switch {
 	case n >= logBytes && !b.full:
 		b.armed, b.full = true, true
-		b.timer.Reset(0) // in a goroutine of its own
+		b.timer.Reset(0) // runs in the timer's goroutine
 	case !b.armed:
 		b.armed = true
 		b.timer.Reset(logDelay)

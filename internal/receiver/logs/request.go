@@ -9,7 +9,7 @@ import (
 	"heymarket.dev/operator/internal/receiver/ingest"
 )
 
-// Requests logs a line for each request, and tells Next of it.
+// Requests logs a line for each request, and passes it to Next.
 type Requests struct {
 	Log  *slog.Logger
 	Next ingest.Observer
@@ -23,7 +23,7 @@ func (l Requests) Answered(r ingest.Report) {
 	case r.Reason == ingest.Unconfirmed || r.Reason == ingest.Backlog || r.Reason == ingest.BacklogBytes || r.Reason == ingest.Internal:
 		level = slog.LevelError
 	case r.Reason == ingest.RateLimited:
-		level = slog.LevelDebug // a flood must not become one of the logs; the counter tells
+		level = slog.LevelDebug // a flood of requests must not flood the logs; the counter shows it
 	case r.Result == ingest.Refused:
 		level = slog.LevelWarn
 	}

@@ -7,8 +7,8 @@ import (
 	"heymarket.dev/operator/internal/receiver/stream"
 )
 
-// accounts are metrics over all receivers of the webhook. They are read from the store, at one moment, when somebody
-// scrapes: all receivers tell the same.
+// accounts are metrics over all receivers of the webhook. They are read from the store in one step on each scrape: all
+// receivers report the same.
 type accounts struct {
 	read    func() (map[string]stream.Account, error)
 	figures []figure

@@ -1,5 +1,5 @@
-// Package metrics has what a receiver tells Prometheus: counters that it keeps itself, and, at each scrape, the accounts in Redis and
-// the receiver's own state.
+// Package metrics exports a receiver's metrics to Prometheus: its own counters and, read on each scrape, the accounts in Redis
+// and the receiver's state.
 package metrics
 
 import (
@@ -141,7 +141,7 @@ func (m *Metrics) Begin(target string) {
 	}
 }
 
-// Watch adds what connections tell.
+// Watch adds metrics of connections.
 func (m *Metrics) Watch(c *ingest.Connections) {
 	m.register.MustRegister(
 		prometheus.NewGaugeFunc(prometheus.GaugeOpts{

@@ -8,8 +8,8 @@ import (
 	"heymarket.dev/operator/internal/receiver/ingest"
 )
 
-// requests counts what became of requests. Their number is counted in the same step, so that no scrape sees one without
-// the other: two counters of their own would differ whenever a request is answered between their turns.
+// requests counts requests by outcome. The total is counted in the same step, so that no scrape sees one without the other:
+// two separate counters would differ whenever a request is answered between their collections.
 type requests struct {
 	total, received *prometheus.Desc
 

@@ -53,7 +53,7 @@ func (s *Store) doubt(err error) {
 
 var errNotConnected = fmt.Errorf("%w: not connected yet", ErrUnavailable)
 
-// deadlines bounds calls that nobody else bounds. A timer for each call would cost more than what is sent, so all calls
+// deadlines bounds calls whose context never ends. A timer for each call would cost more than the call, so all calls
 // that begin within deadlineStep share one.
 type deadlines struct{ current atomic.Pointer[deadline] }
 

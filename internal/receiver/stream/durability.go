@@ -81,7 +81,7 @@ func judge(info map[string]string) (problems []contract.Problem) {
 func tooOld(version string) bool {
 	parts := strings.SplitN(version, ".", 3)
 	if len(parts) < 2 {
-		return false // a compatible server with a numbering of its own
+		return false // a compatible server with different version numbers
 	}
 	major, err1 := strconv.Atoi(parts[0])
 	minor, err2 := strconv.Atoi(parts[1])

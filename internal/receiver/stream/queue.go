@@ -116,7 +116,7 @@ func (q *Queue) Later(ctx context.Context, l delivery.Lease, attempt int, delay 
 	})
 }
 
-// Dead settles an event that is given up, for the reason told. It reports false where the lease had passed to another
+// Dead settles an event by making it a dead letter with the given reason. It reports false where the lease had passed to another
 // consumer, and where there is no room for a dead letter: then another attempt is due after noRoomInterval.
 func (q *Queue) Dead(ctx context.Context, l delivery.Lease, o delivery.Outcome, reason string) (bool, error) {
 	return q.settle(ctx, "settle dead event", deadScript, append(q.keys[:6:6], q.store.bytesKey()), []string{
@@ -126,8 +126,8 @@ func (q *Queue) Dead(ctx context.Context, l delivery.Lease, o delivery.Outcome, 
 	})
 }
 
-// Extend lets a lease begin anew, for an attempt that takes long. It reports false where the event has been settled, or has
-// passed to another attempt, this consumer's own included: who was too late gets nothing back.
+// Extend restarts a lease, for an attempt that takes long. It reports false where the event has been settled, or now belongs
+// to another attempt, including one of this consumer: a lease that has expired is not returned.
 func (q *Queue) Extend(ctx context.Context, l delivery.Lease) (bool, error) {
 	return q.settle(ctx, "extend lease", extendScript, q.keys[:1], []string{group, q.store.consumer, l.Entry, strconv.Itoa(l.Attempt)})
 }

@@ -14,7 +14,7 @@ var removeSource string
 
 var removeScript = newScript(removeSource)
 
-// removeStep is how many keys one script looks at, about a millisecond's worth: nobody else waits for longer.
+// removeStep is how many keys one script examines, about a millisecond of work, so that no other client waits longer.
 const removeStep = "1000"
 
 // RemoveKeys removes every key of the webhook and returns how many there were. No receiver of the webhook may run any more: it

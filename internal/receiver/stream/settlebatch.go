@@ -9,8 +9,8 @@ import (
 	"heymarket.dev/operator/internal/receiver/delivery"
 )
 
-// deliveries are delivered events that are to be settled. While one call of the script is under way the next ones gather,
-// and go together with the call after it. So a single event waits for nobody, and under load one call settles many.
+// deliveries are delivered events that are to be settled. While one call of the script is in flight, further events gather
+// for the call after it. So a single event is settled at once, and under load one call settles many.
 type deliveries struct {
 	mu      sync.Mutex
 	waiting []delivered
@@ -63,7 +63,7 @@ func (q *Queue) settleDelivered() {
 	}
 }
 
-// next returns what waits, up to gatherAtMost, or nil, and then there is nobody who sends.
+// next returns the waiting events, up to gatherAtMost, or nil, and then no sender is running.
 func (d *deliveries) next() []delivered {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -83,7 +83,7 @@ func (q *Queue) done(batch []delivered) ([]int64, error) {
 	for _, d := range batch {
 		args = append(args, d.lease.Entry, d.lease.Conversation, strconv.Itoa(d.lease.Bytes))
 	}
-	// Nobody's own context: it settles for all.
+	// Not one caller's context: the call settles events of all.
 	reply, err := q.store.exec(context.Background(), doneScript, append(q.keys[:5:5], q.store.bytesKey()), args)
 	if err != nil {
 		return nil, fmt.Errorf("settle delivered events: %w", err)

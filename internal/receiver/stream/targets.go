@@ -15,7 +15,7 @@ var targetsSource string
 
 var targetsScript = newScript(attemptSource + bytesSource + targetsSource)
 
-// Dropped is a backlog that was dropped because nobody has wanted its target for longer than the grace period.
+// Dropped is a backlog that was dropped because its target has been removed for longer than the grace period.
 type Dropped struct {
 	Target string
 	Events int64

@@ -8,8 +8,8 @@ import (
 	"net"
 )
 
-// DialTLS connects to one of several nodes. Its certificate has to be for the node's own host or for that of the URL, which
-// c names: nodes have one each, or one for all of them and then tell of each other by addresses that are not in it.
+// DialTLS connects to one of several nodes. Its certificate must be valid for the node's host or for that of the URL, which
+// c names: nodes have either one certificate each or a shared one, which need not contain the addresses that they announce.
 func DialTLS(ctx context.Context, node string, dialer *net.Dialer, c *tls.Config) (net.Conn, error) {
 	host, _, err := net.SplitHostPort(node)
 	if err != nil {

@@ -44,7 +44,7 @@ type Options struct {
 	Service, Version string
 	// Attributes describe the process: pairs of key and value.
 	Attributes []string
-	// OnError is told what could not be sent. It must not block.
+	// OnError is called with errors of sending. It must not block.
 	OnError func(error)
 }
 
