@@ -234,7 +234,7 @@ const ReasonReady = "Ready"
 
 // Reasons of ConditionReady while a resource with DeletionDelete is being deleted.
 const (
-	// ReasonReceiverEnding: the receiver Pods have to end first, and then one Pod removes the keys.
+	// ReasonReceiverEnding: the receiver Pods have to stop first; then one Pod removes the keys.
 	ReasonReceiverEnding = "ReceiverEnding"
 	// ReasonRedisKeysLeft: the keys cannot be removed. The message says why. It is tried for five minutes.
 	ReasonRedisKeysLeft = "RedisKeysLeft"

@@ -76,16 +76,16 @@ func parseCheckOptions(args []string, out io.Writer) (checkOptions, error) {
 	var pullSecrets string
 	f := flag.NewFlagSet("manager check", flag.ContinueOnError)
 	f.SetOutput(io.Discard) // The caller says what is wrong, in one sentence.
-	f.StringVar(&o.namespace, "namespace", "", "`namespace` for the temporary HeymarketWebhook; one that the operator looks after. Required.")
-	f.StringVar(&o.name, "name", "heymarket-check", "`name` of the temporary HeymarketWebhook and of the Secret with its token. What has this name already is removed.")
+	f.StringVar(&o.namespace, "namespace", "", "`namespace` for the temporary HeymarketWebhook; the operator must watch it. Required.")
+	f.StringVar(&o.name, "name", "heymarket-check", "`name` of the temporary HeymarketWebhook and of the Secret with its token. Existing objects of this name are deleted.")
 	f.StringVar(&o.host, "host", "", "`address` of this Pod, where receivers deliver to. Required.")
 	f.StringVar(&o.port, "port", "8080", "`port` to take deliveries at.")
 	f.StringVar(&pullSecrets, "image-pull-secrets", "", "comma separated `list` of Secrets in the namespace with which the receiver's image is pulled.")
-	f.DurationVar(&o.timeout, "timeout", 3*time.Minute, "`time` for all of it; removing what was made may take a minute more.")
+	f.DurationVar(&o.timeout, "timeout", 3*time.Minute, "`time` limit of the check; cleaning up may take a minute more.")
 	if err := f.Parse(args); err != nil {
 		if errors.Is(err, flag.ErrHelp) {
 			f.SetOutput(out)
-			fmt.Fprintln(out, "manager check sends events through a temporary HeymarketWebhook, and ends with 0 if they arrive as they should. Flags:")
+			fmt.Fprintln(out, "manager check sends events through a temporary HeymarketWebhook, and exits with status 0 if they are delivered as expected. Flags:")
 			f.PrintDefaults()
 			return o, flag.ErrHelp
 		}

@@ -20,7 +20,7 @@ func ownImage(ctx context.Context, cfg *rest.Config) (string, error) {
 	const remedy = "set --receiver-image"
 	namespace, name := os.Getenv("POD_NAMESPACE"), os.Getenv("POD_NAME")
 	if namespace == "" || name == "" {
-		return "", errors.New("which image receivers run is not known: " + remedy + ", or POD_NAMESPACE and POD_NAME to this Pod's")
+		return "", errors.New("the receivers' image is unknown: " + remedy + ", or POD_NAMESPACE and POD_NAME to this Pod's")
 	}
 	c, err := corev1client.NewForConfig(cfg)
 	if err != nil {

@@ -83,12 +83,12 @@ func parseOptions(args []string, out io.Writer) (options, error) {
 	f.StringVar(&eventsFrom, "network-policy-events-from", "", "comma separated `list` of the namespaces from which events reach receivers, such as that of the ingress controller. Default: from anywhere.")
 	f.StringVar(&operationsFrom, "network-policy-operations-from", "", "comma separated `list` of the namespaces, besides the operator's own, that may reach the receivers' operations port, such as those of Prometheus and KEDA. Default: none.")
 	f.StringVar(&targetsIn, "network-policy-target-namespaces", "", "comma separated `list` of the namespaces, besides a webhook's own, to whose Pods the NetworkPolicies let receivers out where a target or a webhook's own Redis names them; * for any. Default: none.")
-	f.BoolVar(&o.leaderElect, "leader-elect", false, "let one of several replicas work at a time.")
+	f.BoolVar(&o.leaderElect, "leader-elect", false, "elect a leader, so that only one of several replicas reconciles.")
 	f.StringVar(&o.metricsAddress, "metrics-bind-address", ":8080", "`address` for Prometheus metrics by plain HTTP; 0 for none.")
 	f.StringVar(&o.healthAddress, "health-probe-bind-address", ":8081", "`address` for /healthz and /readyz; 0 for none.")
 	f.StringVar(&level, "log-level", "info", "`level`: debug, info, warn or error.")
 	f.StringVar(&o.logFormat, "log-format", "json", "`format`: json or text.")
-	f.BoolVar(&o.version, "version", false, "print the version and end.")
+	f.BoolVar(&o.version, "version", false, "print the version and exit.")
 
 	if err := f.Parse(args); err != nil {
 		if errors.Is(err, flag.ErrHelp) {

@@ -1,4 +1,4 @@
-// Command receiver takes the events of one Heymarket webhook in and hands them on. The operator starts it in a Pod; on
+// Command receiver accepts the events of one Heymarket webhook and delivers them to its targets. The operator starts it in a Pod; on
 // a laptop it runs from a configuration file and a Redis.
 package main
 
@@ -29,7 +29,7 @@ func main() {
 	os.Exit(run(os.Args[1:]))
 }
 
-const usage = `receiver takes the events of one Heymarket webhook in and hands them on.
+const usage = `receiver accepts the events of one Heymarket webhook and delivers them to its targets.
 
 Usage: receiver --config FILE [flags]
        receiver echo [--listen ADDRESS]   a target to try with: records what it receives
@@ -45,11 +45,11 @@ func run(args []string) int {
 	ops := flags.String("ops-listen", port("", contract.OperationsPort), "`address` for /healthz, /readyz, /metrics and /status")
 	admin := flags.String("admin-listen", port("127.0.0.1", contract.AdminPort), "`address` of the dead letters API; anyone who can reach it can read, replay and discard them; empty for none")
 	connections := flags.Int("max-connections", receiver.DefaultMaxConnections, "how many connections to serve at once; beyond that, the one that has waited longest without a complete request makes room")
-	level := flags.String("log-level", "info", "debug, info, warn or error, where the configuration names none")
-	drain := flags.Duration("drain-delay", receiver.DefaultDrainDelay, "how long to go on serving after SIGTERM, until load balancers know")
+	level := flags.String("log-level", "info", "debug, info, warn or error, unless the configuration sets it")
+	drain := flags.Duration("drain-delay", receiver.DefaultDrainDelay, "how long to keep serving after SIGTERM, until load balancers have removed the Pod")
 	reread := flags.Duration("reread-interval", 2*time.Second, "how often to look for changed files")
 	removeKeys := flags.Bool("remove-keys", false, "remove every key of the webhook from Redis, and report on the ops port, instead of taking events; no receiver of the webhook may be running")
-	showVersion := flags.Bool("version", false, "print the version and end")
+	showVersion := flags.Bool("version", false, "print the version and exit")
 	flags.SetOutput(io.Discard) // what is wrong is said in one sentence, below
 	switch err := flags.Parse(args); {
 	case errors.Is(err, flag.ErrHelp):

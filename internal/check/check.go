@@ -53,14 +53,14 @@ func (c Check) Run(ctx context.Context) (err error) {
 			err = errors.Join(err, fmt.Errorf("remove the HeymarketWebhook and its Secret: %w", removed))
 			return
 		}
-		c.say("Removed both again.")
+		c.say("Removed both.")
 	}()
 
 	token := rand.Text()
 	if err := w.make(ctx, token, "http://"+c.Target+"/", c.ImagePullSecrets); err != nil {
 		return err
 	}
-	c.say("Made the HeymarketWebhook %s/%s and a Secret with its token. Its target is this check.", c.Namespace, c.Name)
+	c.say("Created HeymarketWebhook %s/%s and a Secret with its token. This check is its target.", c.Namespace, c.Name)
 	began := time.Now()
 	if err := w.awaitReady(ctx); err != nil {
 		return err

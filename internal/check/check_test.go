@@ -152,7 +152,7 @@ func TestAnOperatorThatWorks(t *testing.T) {
 	if err != nil {
 		t.Fatalf("%v\n%s", err, said)
 	}
-	for _, sentence := range []string{"Made the HeymarketWebhook staging/trial", "Ready", "An event is accepted", "received it", "repeat", "wrong token is refused", "Removed both"} {
+	for _, sentence := range []string{"Created HeymarketWebhook staging/trial", "Ready", "An event is accepted", "received it", "repeat", "wrong token is refused", "Removed both"} {
 		if !strings.Contains(said, sentence) {
 			t.Errorf("it does not say %q:\n%s", sentence, said)
 		}
@@ -179,7 +179,7 @@ func TestAnOperatorThatDoesNot(t *testing.T) {
 		"delivers repeats":       {operator{conditions: ready(), forgetful: true}, []string{"2 times", "repeat"}},
 		"accepts any token":      {operator{conditions: ready(), careless: true}, []string{"wrong token", "answered 200, not 401"}},
 		"delivers what it turns": {operator{conditions: ready(), leaky: true}, []string{"refused reached the target"}},
-		"delivers the token":     {operator{conditions: ready(), talkative: true}, []string{"the token went on"}},
+		"delivers the token":     {operator{conditions: ready(), talkative: true}, []string{"the token was passed on"}},
 		"is unwell":              {operator{conditions: ready(), unwellBefore: 1000}, []string{"answered 503, not 200"}},
 	} {
 		t.Run(what, func(t *testing.T) {

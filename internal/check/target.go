@@ -63,7 +63,7 @@ func (t *target) await(ctx context.Context, id int64) error {
 		select {
 		case <-change:
 		case <-limited.Done():
-			return fmt.Errorf("the accepted event did not reach its target within %s: the receiver's log says what its attempts came to; does a NetworkPolicy keep receivers from the Pod of this check, or --target-addresses from its address?", arrival)
+			return fmt.Errorf("the accepted event did not reach its target within %s: see the receiver's log for its attempts; does a NetworkPolicy or --target-addresses block the connection to this check?", arrival)
 		}
 	}
 }
@@ -80,7 +80,7 @@ func (t *target) judge(token string, never int64, once ...int64) error {
 			return fmt.Errorf("an event reached the target %d times: its repeat was not recognised", got)
 		}
 		if bytes.Contains(t.bodies[id][0], []byte(token)) {
-			return errors.New("the token went on to the target")
+			return errors.New("the token was passed on to the target")
 		}
 	}
 	return nil

@@ -69,7 +69,7 @@ func (w webhook) awaitReady(ctx context.Context) error {
 // complaints is what stands against readiness, for a person.
 func complaints(conditions []metav1.Condition) string {
 	if len(conditions) == 0 {
-		return "it has no conditions: is the operator running, and does it look after this namespace?"
+		return "it has no conditions: is the operator running, and does it watch this namespace?"
 	}
 	var parts []string
 	for _, c := range conditions {
@@ -78,7 +78,7 @@ func complaints(conditions []metav1.Condition) string {
 		}
 	}
 	if len(parts) == 0 {
-		return "its conditions speak of an earlier generation"
+		return "its conditions are for an earlier generation"
 	}
 	return strings.Join(parts, " ")
 }

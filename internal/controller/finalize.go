@@ -95,7 +95,7 @@ func (r *Reconciler) finalize(ctx context.Context, hook *v1alpha1.HeymarketWebho
 			condition.Bounded(condition.APIMessage(err)))
 	case why == nil:
 		return r.removeFinalizer(ctx, hook, func() {
-			r.event(hook, corev1.EventTypeNormal, v1alpha1.EventRedisKeysRemoved, "Delete", "All keys that begin with %s are removed from Redis.", contract.RedisPrefix(hook.Namespace, hook.Name))
+			r.event(hook, corev1.EventTypeNormal, v1alpha1.EventRedisKeysRemoved, "Delete", "All keys that begin with %s have been removed from Redis.", contract.RedisPrefix(hook.Namespace, hook.Name))
 		})
 	}
 	if left <= 0 {
@@ -126,7 +126,7 @@ func (r *Reconciler) keepKeys(ctx context.Context, hook *v1alpha1.HeymarketWebho
 // keysStay ends the sentences about what holds a deletion back.
 const keysStay = "After five minutes the resource is deleted anyway; its keys stay in Redis."
 
-const namespaceEndingMessage = "the namespace is being deleted, so that no Pod could be started to remove them."
+const namespaceEndingMessage = "the namespace is being deleted, so no Pod can be started to remove them."
 
 // deletionReasons are those of the condition Ready while a deletion is under way.
 var deletionReasons = []string{v1alpha1.ReasonReceiverEnding, v1alpha1.ReasonReceiverNotEnded, v1alpha1.ReasonRedisKeysLeft}
@@ -185,8 +185,8 @@ func requeueOnConflict(err error) (reconcile.Result, error) {
 }
 
 var (
-	receiversEnding = condition.False(v1alpha1.ReasonReceiverEnding, "The receiver Pods have to end before the keys are removed from Redis.")
-	removingKeys    = condition.False(v1alpha1.ReasonReceiverEnding, "A Pod is being started that removes the keys from Redis.")
+	receiversEnding = condition.False(v1alpha1.ReasonReceiverEnding, "The receiver Pods have not stopped yet; the keys are removed from Redis after that.")
+	removingKeys    = condition.False(v1alpha1.ReasonReceiverEnding, "The Pod that removes the keys from Redis has not started yet.")
 )
 
 // removeKeys takes the next step towards the end of the keys. It returns nil if they are gone, or what is waited for. An error
@@ -205,7 +205,7 @@ func (r *Reconciler) removeKeys(ctx context.Context, hook *v1alpha1.HeymarketWeb
 	case err != nil:
 		return r.startRemoval(ctx, hook)
 	case !metav1.IsControlledBy(deployment, hook):
-		return condition.False(v1alpha1.ReasonRedisKeysLeft, "The keys cannot be removed from Redis, because Deployment %q is not the operator's: delete or rename it. "+keysStay, key.Name), nil
+		return condition.False(v1alpha1.ReasonRedisKeysLeft, "The keys cannot be removed from Redis, because Deployment %q does not belong to the operator: delete or rename it. "+keysStay, key.Name), nil
 	case !deployment.DeletionTimestamp.IsZero():
 		return receiversEnding, nil
 	case desired.RemovesKeys(deployment) && !r.operatorRemovesKeys(hook):

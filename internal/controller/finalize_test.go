@@ -177,12 +177,12 @@ func TestDeletionDoesNotWaitForEver(t *testing.T) {
 		"what answers is no receiver of ours": {"", func(w *world) {
 			w.reconcile()
 			w.removes(contract.Status{Problems: []contract.Problem{"\x1b[31m"}, Removal: &contract.Removal{}})
-		}, "is being started"},
-		"the Pod does not start": {"", func(w *world) { w.reconcile() }, "is being started"},
+		}, "has not started yet"},
+		"the Pod does not start": {"", func(w *world) { w.reconcile() }, "has not started yet"},
 		"the Secret is gone": {"redis: {secretKeyRef: {name: heymarket, key: redis}}", func(w *world) {
 			w.do(w.person.Delete(w.t.Context(), get(w, "heymarket", &corev1.Secret{})))
 		}, `Secret "heymarket"`},
-		"the Pods do not end": {"", nil, "Pods have to end"},
+		"the Pods do not end": {"", nil, "Pods have not stopped yet"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

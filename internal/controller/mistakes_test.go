@@ -386,7 +386,7 @@ var misconfigurations = []struct {
 				mistake: "The Secret of the certificate does not exist, and nothing creates it", spec: "exposure: {ingress: {tlsSecretName: support-tls}}",
 				before: impatient, after: func(w *world) { w.admit("203.0.113.7") },
 				condition: v1alpha1.ConditionExposed, reason: v1alpha1.ReasonCertificateMissing,
-				words: []string{`"support-tls" of spec.exposure.ingress.tlsSecretName`, "does not exist", "kubectl create secret tls", "would not trust"},
+				words: []string{`"support-tls" of spec.exposure.ingress.tlsSecretName`, "does not exist", "kubectl create secret tls", "does not trust"},
 			},
 			{
 				mistake: "The Secret of the certificate is not of that kind", spec: "exposure: {ingress: {tlsSecretName: support-tls}}",

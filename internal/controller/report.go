@@ -92,11 +92,11 @@ func (r *Reconciler) emitURLEvents(hook *v1alpha1.HeymarketWebhook, before, afte
 			secret, hook.Spec.Exposure.PreviousURLFor)
 	case after.URL != before.URL:
 		r.event(hook, corev1.EventTypeWarning, v1alpha1.EventURLChanged, "Expose",
-			"Host or path of the URL have changed: copy the new URL from Secret %q into the Heymarket app. What is still sent to the earlier one may not arrive.", secret)
+			"Host or path of the URL have changed: copy the new URL from Secret %q into the Heymarket app. Events sent to the earlier URL may not arrive.", secret)
 	}
 	if before.PreviousURLUntil != nil && after.PreviousURLUntil == nil {
 		r.event(hook, corev1.EventTypeNormal, v1alpha1.EventPreviousURLWithdrawn, "Renew",
-			"The previous URL is withdrawn: only the one in Secret %q is accepted.", secret)
+			"The previous URL is no longer accepted: only the one in Secret %q is accepted.", secret)
 	}
 }
 

@@ -131,7 +131,7 @@ func Setup(ctx context.Context, mgr manager.Manager, settings Settings, redis *s
 	if settings.RedisIsolation == RedisManaged {
 		users := newRedisUsers(settings, redis, mgr.GetCache())
 		if err := mgr.Add(users); err != nil {
-			return fmt.Errorf("add the keeper of Redis users: %w", err)
+			return fmt.Errorf("add the manager of Redis users: %w", err)
 		}
 		r.Users = users
 		c.WatchesRawSource(source.Namespaces{OnChange: users.OnChange, Webhooks: mgr.GetCache()})

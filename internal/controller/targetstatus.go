@@ -126,7 +126,7 @@ func (r *Reconciler) emitTargetEvents(hook *v1alpha1.HeymarketWebhook, before, a
 			r.targetEvent(hook, is.Name, corev1.EventTypeNormal, v1alpha1.EventCircuitClosed, "Target %q accepts events again.", is.Name)
 		case is.Circuit == v1alpha1.CircuitGone:
 			r.targetEvent(hook, is.Name, corev1.EventTypeWarning, v1alpha1.EventCircuitOpened,
-				"Target %q answers that it is gone for good (410): remove it from spec.targets, or set the right URL. Its events are kept meanwhile.", is.Name)
+				"Target %q answers 410 Gone, so it gets no more events: remove it from spec.targets, or set the right URL. Its events are kept meanwhile.", is.Name)
 		default:
 			r.targetEvent(hook, is.Name, corev1.EventTypeWarning, v1alpha1.EventCircuitOpened,
 				"Target %q fails, so it gets fewer attempts until it answers again: see the log of Deployment %q. Its events are kept meanwhile.",

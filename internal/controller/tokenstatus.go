@@ -51,7 +51,7 @@ func setTokens(after *v1alpha1.HeymarketWebhookStatus, hook *v1alpha1.HeymarketW
 func (r *Reconciler) emitTokenEvents(hook *v1alpha1.HeymarketWebhook, before, after *v1alpha1.HeymarketWebhookStatus) {
 	if before.Token != nil && before.Token.PreviousSecretKeyRef != nil && after.Token != nil && after.Token.PreviousSecretKeyRef == nil {
 		r.event(hook, corev1.EventTypeNormal, v1alpha1.EventRotationFinished, "Rotate",
-			"The previous token is withdrawn: only the one in Secret %q is accepted.", after.Token.SecretKeyRef.Name)
+			"The previous token is no longer accepted: only the one in Secret %q is accepted.", after.Token.SecretKeyRef.Name)
 	}
 }
 

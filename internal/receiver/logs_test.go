@@ -51,11 +51,11 @@ func TestLinesOfARedisThatIsAway(t *testing.T) {
 		p.get("/status") // asks for a verdict
 		return strings.Contains(p.logs.String(), "Redis has a problem")
 	})
-	until(t, "a worker has tried to take events", func() bool { return strings.Contains(p.logs.String(), "events cannot be taken") })
+	until(t, "a worker has tried to take events", func() bool { return strings.Contains(p.logs.String(), "cannot take events from the queue") })
 	redis.Run()
 	until(t, "the end is logged", func() bool { return strings.Contains(p.logs.String(), `"away_ms":`) })
 	for line := range strings.Lines(p.logs.String()) {
-		if strings.Contains(line, "events cannot be taken") && !strings.Contains(line, `"level":"DEBUG"`) {
+		if strings.Contains(line, "cannot take events from the queue") && !strings.Contains(line, `"level":"DEBUG"`) {
 			t.Errorf("a line for each worker: %s", line)
 		}
 	}

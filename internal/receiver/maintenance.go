@@ -47,7 +47,7 @@ func (r *Receiver) keepTargets(ctx context.Context) {
 		r.Log.Log(ctx, level, "cannot update the list of targets in Redis, retrying in a minute", "error", err)
 	}
 	for _, d := range dropped {
-		r.Log.Warn("the backlog of a target that is gone was dropped", "target", d.Target, "events", d.Events, "grace_ms", targetGrace.Milliseconds())
+		r.Log.Warn("dropped the backlog of a removed target", "target", d.Target, "events", d.Events, "grace_ms", targetGrace.Milliseconds())
 	}
 }
 
@@ -66,11 +66,11 @@ func (r *Receiver) checkDeadLetters() {
 	limit := r.inForce.Load().config.Retention.DeadLetterLimit
 	for name, a := range all {
 		if a.DeadLetters >= limit {
-			r.Log.Error("a target has as many dead letters as it may have, so events that it rejects wait in its queue; replay or discard some, or raise the limit",
+			r.Log.Error("a target has reached its dead letter limit, so events that it rejects wait in its queue; replay or discard some, or raise the limit",
 				"target", name, "limit", limit)
 		}
 		if before, known := r.malformed.Swap(name, a.Malformed); known && a.Malformed > before.(int64) || !known && a.Malformed > 0 {
-			r.Log.Error("entries or members in Redis that no receiver wrote were set aside", "target", name, "total", a.Malformed)
+			r.Log.Error("moved aside entries in Redis that no receiver wrote", "target", name, "total", a.Malformed)
 		}
 	}
 }

@@ -219,7 +219,7 @@ func (r *Receiver) shutDown(server *http.Server, graceful bool) {
 	ctx, cancel := context.WithTimeout(context.Background(), config.DrainTimeout)
 	defer cancel()
 	if err := server.Shutdown(ctx); err != nil {
-		r.Log.Warn("some requests did not end in time; their senders will send again", "error", err)
+		r.Log.Warn("some requests did not finish in time; their senders will retry", "error", err)
 		_ = server.Close()
 	}
 	ctx, cancel = context.WithTimeout(context.Background(), r.inForce.Load().config.LongestAttempt())

@@ -186,9 +186,9 @@ func (r *Receiver) reconnect(ctx context.Context) {
 	defer r.connecting.Unlock()
 	f := r.inForce.Load()
 	if err := r.store.Reconnect(ctx, f.redisURL, f.redisCA); err != nil {
-		r.Log.Debug("a new connection to Redis takes no writes either", "error", err)
+		r.Log.Debug("a new connection to Redis does not accept writes either", "error", err)
 		return
 	}
 	r.redis.tried(nil)
-	r.Log.Info("connected to Redis again, because the connection before took no writes")
+	r.Log.Info("reconnected to Redis, because the previous connection did not accept writes")
 }

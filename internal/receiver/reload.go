@@ -43,13 +43,13 @@ func (r *Receiver) reread(ctx context.Context) {
 			if err.Error() != rejected { // say it once
 				rejected = err.Error()
 				r.metrics.Reloaded(false)
-				r.Log.Error("changed files are not taken over, the receiver goes on with the old ones", "error", err)
+				r.Log.Error("configuration reload rejected; keeping the current one", "error", err)
 			}
 			continue
 		}
 		rejected = ""
 		r.metrics.Reloaded(true)
-		r.Log.Info("changed files are in force", "config", f.digest)
+		r.Log.Info("configuration reloaded", "config", f.digest)
 		if f.redisURL != before.redisURL || !bytes.Equal(f.redisCA, before.redisCA) {
 			select {
 			case r.redisChanged <- struct{}{}:
@@ -93,12 +93,12 @@ func (r *Receiver) apply(f files) error {
 	r.inForce.Store(&f)
 	r.metrics.Ignored(len(f.ignored))
 	if len(f.ignored) > 0 {
-		r.Log.Warn("a newer operator wrote the configuration; what this receiver does not know has no effect, until it is replaced",
+		r.Log.Warn("the configuration is from a newer operator; members that this receiver does not know have no effect until it is replaced",
 			"format", c.Version, "known", config.Version, "ignored", f.ignored)
 	}
 	r.setLogLevel(c.LogLevel)
 	for _, s := range f.suspicions() {
-		r.Log.Warn("a secret may not be what was meant", "hint", s)
+		r.Log.Warn("a secret may be malformed", "hint", s)
 	}
 	if c.RestrictRedis {
 		r.store.Restrict(new(f.addresses()))

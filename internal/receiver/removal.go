@@ -47,7 +47,7 @@ func RemoveKeys(ctx context.Context, o Options) error {
 			break
 		}
 		if text := err.Error(); text != logged { // a line for each cause, not for each try
-			r.Log.Error("the keys of the deleted webhook cannot be removed from Redis, trying again", "error", err)
+			r.Log.Error("the keys of the deleted webhook cannot be removed from Redis, retrying", "error", err)
 			logged = text
 		}
 		select {

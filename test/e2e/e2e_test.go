@@ -147,7 +147,7 @@ func TestFromAManifestToADeliveredEvent(t *testing.T) {
 	}
 	received := rows[0].Received[0]
 	if strings.Contains(received.Body, s.heymarket.Token) {
-		t.Errorf("the token went on to the target: %s", received.Body)
+		t.Errorf("the token was passed on to the target: %s", received.Body)
 	}
 	if received.Method != http.MethodPost || received.Path != "/heymarket" || received.EventID() == "" {
 		t.Errorf("the target received %s %s with id %q", received.Method, received.Path, received.EventID())

@@ -78,7 +78,7 @@ func Invalid(err error) *Condition { return False(v1alpha1.ReasonInvalidConfigur
 // FinalizerRejected reports that the API server does not let the operator write the finalizer. A receiver would store events
 // although it is unknown whether they are deleted with the resource.
 func FinalizerRejected(err error) *Condition {
-	return False(v1alpha1.ReasonFinalizerRefused, "The API server does not let the operator write the finalizer %s, which goes with spec.deletionPolicy; change the policy that it names: %s",
+	return False(v1alpha1.ReasonFinalizerRefused, "The API server rejected the finalizer %s, which spec.deletionPolicy needs; change the policy that it names: %s",
 		v1alpha1.FinalizerRedisKeys, Bounded(APIMessage(err)))
 }
 
@@ -94,7 +94,7 @@ func NameTaken(t Taken) *Condition {
 	format := "%s %q exists and does not belong to this HeymarketWebhook, so it is left alone: delete or rename it, or give the HeymarketWebhook another name."
 	switch {
 	case t.Deleting:
-		format = "%s %q belongs to an earlier HeymarketWebhook of this name and is about to be removed."
+		format = "%s %q belongs to an earlier HeymarketWebhook of this name and is being deleted."
 	case t.Child == desired.URLSecret.Child:
 		format = "%s %q exists and was not made by the operator, so it is left alone. If it holds the URL that Heymarket sends to, keep a copy of it before you rename it; " +
 			"or give the HeymarketWebhook another name."
@@ -109,7 +109,7 @@ func redisUser(f Facts) *Condition {
 		return nil
 	case f.RedisRefusal != "":
 		return False(v1alpha1.ReasonRedisUserRefused,
-			"Redis does not let the operator create a user for this namespace (%s): grant the operator's Redis user the commands in docs/redis.md, set the operator's --redis-isolation to Shared, or set spec.redis.",
+			"Redis does not allow the operator to create a user for this namespace (%s): grant the operator's Redis user the commands in docs/redis.md, set the operator's --redis-isolation to Shared, or set spec.redis.",
 			Bounded(f.RedisRefusal))
 	}
 	return False(v1alpha1.ReasonRedisUserNotCreated,
@@ -275,7 +275,7 @@ func host(f Facts) *Condition {
 	switch {
 	case f.HostError != nil:
 		return False(v1alpha1.ReasonInvalidConfiguration,
-			"The operator's --host-template makes no valid host for this resource (%s): set spec.exposure.host.", f.HostError)
+			"The operator's --host-template produces no valid host for this resource (%s): set spec.exposure.host.", f.HostError)
 	case f.HostNotAllowed:
 		return False(v1alpha1.ReasonHostNotAllowed,
 			"Host %q of spec.exposure.host is not one that namespace %q may claim: choose another, remove it, or have the operator's --allowed-hosts permit it.",
@@ -379,7 +379,7 @@ func target(f Facts, t v1alpha1.Target) *Condition {
 	case closed != "":
 		return namespaceClosed(field, closed)
 	case service != nil && !offers(service, t.Service.Port):
-		return False(v1alpha1.ReasonTargetPortNotFound, "Service %q has no port %d, which is the one of %s.port: name one of its ports (kubectl get service %s)."+kept,
+		return False(v1alpha1.ReasonTargetPortNotFound, "Service %q has no port %d, which %s.port names: name one of its ports (kubectl get service %s)."+kept,
 			t.Service.Name, t.Service.Port, field, t.Service.Name)
 	case blocked != nil:
 		remedy := "name another one"

@@ -58,7 +58,7 @@ func deployment(f Facts, d *appsv1.Deployment) *Condition {
 			"The rollout of Deployment %q is paused, so changes do not reach its Pods: resume it with kubectl rollout resume deployment %s -n %s.", name, name, d.Namespace)
 	case ptr.Deref(d.Spec.Replicas, 1) == 0:
 		return False(v1alpha1.ReasonScaledToZero,
-			"Deployment %q is scaled to zero, so no receiver runs and autoscalers leave it alone: scale it up with kubectl scale deployment %s -n %s --replicas=%d.",
+			"Deployment %q is scaled to zero, so no receiver runs and autoscalers ignore it: scale it up with kubectl scale deployment %s -n %s --replicas=%d.",
 			name, name, d.Namespace, desired.MinReplicas(f.Webhook))
 	case podsRejected(d) != "":
 		c := False(v1alpha1.ReasonPodsRefused,
@@ -91,10 +91,10 @@ func serving(f Facts, w Writes) *Condition {
 		return True(v1alpha1.ReasonServing, "All ready receiver Pods serve this configuration.")
 	case !handedOut(f, w):
 		return False(v1alpha1.ReasonConfigurationPending,
-			"A ready Pod of Deployment %q still serves an earlier configuration: the new one is handed out once the resource is accepted.", name)
+			"A ready Pod of Deployment %q still serves an earlier configuration: the new one is rolled out once the resource is accepted.", name)
 	}
 	return False(v1alpha1.ReasonConfigurationPending,
-		"A ready Pod of Deployment %q still serves an earlier configuration: the kubelet brings the new one within about a minute; if it lasts, the logs of its Pods say why they reject it.",
+		"A ready Pod of Deployment %q still serves an earlier configuration: the kubelet updates mounted files within about a minute; if this persists, see the logs of its Pods for the reason.",
 		name).again(askAgain(f, metav1.ConditionFalse))
 }
 

@@ -150,7 +150,7 @@ func TestAccepted(t *testing.T) {
 		"a name that will be free": {
 			func(f *Facts, _ *Writes) {
 				f.Taken = []Taken{{Child: desired.Deployment.Child, Name: "support-receiver", Deleting: true}}
-			}, v1alpha1.ReasonChildNameTaken, false, 30 * time.Second, []string{"about to be removed"},
+			}, v1alpha1.ReasonChildNameTaken, false, 30 * time.Second, []string{"being deleted"},
 		},
 		"large Secrets": {func(f *Facts, _ *Writes) { f.SecretsTooLarge = true }, v1alpha1.ReasonSecretValueInvalid, false, 0, []string{"1 MiB"}},
 		"no token":      {func(f *Facts, _ *Writes) { f.Secrets["heymarket"] = nil }, v1alpha1.ReasonTokenSecretNotFound, false, 0, []string{"create it"}},

@@ -18,7 +18,7 @@ import (
 // room for dead letters. It takes codes from Pods and no text: anything in the cluster can answer at a Pod's address.
 func Durable(f Facts, w Writes) *Condition {
 	if len(f.Reports) == 0 && desired.Deployment.In(f.Children) == nil && !w.DeploymentWritten {
-		return False(v1alpha1.ReasonNotDeployed, "There is no receiver that could ask Redis, because %s.", notWritten(f, w))
+		return False(v1alpha1.ReasonNotDeployed, "There is no receiver to check Redis, because %s.", notWritten(f, w))
 	}
 	problems, otherVersion, unknown := redisProblems(f.Reports)
 	full := fullTargets(f.Webhook, f.Reports)

@@ -108,7 +108,7 @@ func certificateProblem(f Facts) string {
 // withoutCertificate reports that senders will not trust what the ingress controller presents.
 func withoutCertificate(f Facts) *Condition {
 	return pending(f, v1alpha1.ReasonCertificatePending, v1alpha1.ReasonCertificateMissing, desired.Ingress.Child,
-		"Secret %q of spec.exposure.ingress.tlsSecretName %s: create it with a certificate for the host and its key (kubectl create secret tls), or see why cert-manager has not (kubectl describe certificate). Heymarket would not trust the ingress controller's own.",
+		"Secret %q of spec.exposure.ingress.tlsSecretName %s: create it with a certificate for the host and its key (kubectl create secret tls), or see why cert-manager has not (kubectl describe certificate). Heymarket does not trust the ingress controller's default certificate.",
 		desired.TLSSecretName(f.Webhook), certificateProblem(f))
 }
 

@@ -55,10 +55,10 @@ const (
 )
 
 // ErrPending is returned until the server has taken the namespace's user for the first time.
-var ErrPending = errors.New("the Redis user of the namespace is not made yet")
+var ErrPending = errors.New("the Redis user of the namespace has not been created yet")
 
 // ErrUnavailable is returned instead while something keeps the operator from making it. See Refused.
-var ErrUnavailable = errors.New("the Redis user of the namespace cannot be made")
+var ErrUnavailable = errors.New("the Redis user of the namespace cannot be created")
 
 // errBusy is returned where RemoveKeys works for as many as it may.
 var errBusy = errors.New("keys of other webhooks are being removed; try again later")
@@ -184,11 +184,11 @@ func (u *Users) Start(ctx context.Context) error {
 			u.forget(func(node) bool { return true })
 			return nil
 		case err == nil && said != "":
-			u.Log.Info("The Redis users of all namespaces are in place again")
+			u.Log.Info("The Redis users of all namespaces have been restored")
 			said = ""
 		case err != nil && err.Error() != said: // Once, and not at every look.
 			said = err.Error()
-			u.Log.Error(err, "Cannot keep a Redis user for each namespace")
+			u.Log.Error(err, "Cannot maintain a Redis user for each namespace")
 		}
 		if !u.Ready() {
 			close(u.first)

@@ -23,7 +23,7 @@ func (n Namespaces) Start(ctx context.Context, q queue) error {
 	n.OnChange(func(namespaces []string) {
 		for _, ns := range namespaces {
 			if err := enqueueAll(ctx, n.Webhooks, q, client.InNamespace(ns)); err != nil && ctx.Err() == nil {
-				log.FromContext(ctx).Error(err, "Cannot hand a Redis user to the receivers of a namespace", "namespace", ns)
+				log.FromContext(ctx).Error(err, "Cannot give the receivers of a namespace their Redis user", "namespace", ns)
 			}
 		}
 	})

@@ -94,7 +94,7 @@ func (e *OptionalKinds) WaitForSync(ctx context.Context) error {
 	}
 }
 
-func (e *OptionalKinds) String() string { return "kinds that not every cluster has" }
+func (e *OptionalKinds) String() string { return "optional kinds" }
 
 func (e *OptionalKinds) watch(ctx context.Context, q queue) {
 	logger := log.FromContext(ctx).WithName("optional-kinds")
@@ -110,9 +110,9 @@ func (e *OptionalKinds) watch(ctx context.Context, q queue) {
 			logger.Error(err, "Cannot determine whether HTTPRoutes and ScaledObjects are installed; keeping the last known state")
 		}
 		if len(changed) > 0 {
-			logger.Info("The API server serves other kinds than before", "changed", changed)
+			logger.Info("Optional kinds have been installed or removed", "changed", changed)
 			if err := enqueueAll(ctx, e.cache, q); err != nil && ctx.Err() == nil {
-				logger.Error(err, "Cannot hand on which kinds the API server serves")
+				logger.Error(err, "Cannot requeue HeymarketWebhooks after optional kinds have changed")
 			}
 		}
 		if !sleep(ctx, e.period) {

@@ -50,7 +50,7 @@ func (p Poll) String() string { return p.Of }
 func (p Poll) round(ctx context.Context, q queue) {
 	var hooks v1alpha1.HeymarketWebhookList
 	if err := p.Webhooks.List(ctx, &hooks, client.UnsafeDisableDeepCopy); err != nil {
-		log.FromContext(ctx).Error(err, "Cannot list HeymarketWebhooks to ask about them", "of", p.Of)
+		log.FromContext(ctx).Error(err, "Cannot list HeymarketWebhooks to poll them", "of", p.Of)
 		sleep(ctx, p.Period)
 		return
 	}

@@ -144,14 +144,14 @@ func (c RedisChanges) watch(ctx context.Context, q queue) {
 			failing = ""
 		case err.Error() != failing: // Once, and not at every tick.
 			failing = err.Error()
-			logger.Error(err, "How Redis is reached cannot be read again; what was last good stays in use")
+			logger.Error(err, "Cannot re-read the Redis URL or certificates; keeping the last valid ones")
 		}
 		if !changed {
 			continue
 		}
-		logger.Info("The URL of Redis or its certificates have changed; handing them to all receivers")
+		logger.Info("The Redis URL or certificates have changed; updating all receivers")
 		if err := enqueueAll(ctx, c.Webhooks, q); err != nil && !errors.Is(err, context.Canceled) {
-			logger.Error(err, "Cannot hand the URL of Redis and its certificates to all receivers")
+			logger.Error(err, "Cannot update all receivers with the Redis URL and certificates")
 		}
 	}
 }

@@ -173,7 +173,7 @@ func (r *Rollouts) recount(ctx context.Context) error {
 	}
 	var all appsv1.DeploymentList
 	if err := r.deployments.List(ctx, &all, client.UnsafeDisableDeepCopy, client.MatchingLabels{contract.LabelManagedBy: contract.ManagedByValue}); err != nil {
-		return fmt.Errorf("count roll-outs: %w", err)
+		return fmt.Errorf("count rollouts: %w", err)
 	}
 	r.count = newRolloutCount()
 	for i := range all.Items {
@@ -280,12 +280,12 @@ func (r *Rollouts) logProgress(logger logr.Logger, logged string) string {
 	switch {
 	case now == logged:
 	case now == "":
-		logger.Info("No receiver waits any more for its roll-out")
+		logger.Info("No receiver is waiting for its rollout any more")
 	case now == "moving":
-		logger.Info("Receivers of another version wait for their roll-out", "waiting", len(r.waiting), "atATime", r.limit)
+		logger.Info("Receivers of another version are waiting for their rollout", "waiting", len(r.waiting), "atATime", r.limit)
 	case now == "stopped":
-		logger.Info("The roll-out has stopped: receivers of the new version do not become ready. Those that run go on; see the HeymarketWebhooks with the reason RolloutStuck, "+
-			"and correct the operator's version or what keeps their Pods", "stuck", r.count.allStuck(), "waiting", len(r.waiting))
+		logger.Info("The rollout has stopped: receivers of the new version do not become ready. Running receivers are kept; see the HeymarketWebhooks with the reason RolloutStuck, "+
+			"then fix what stops their Pods, or change the operator's version", "stuck", r.count.allStuck(), "waiting", len(r.waiting))
 	}
 	return now
 }

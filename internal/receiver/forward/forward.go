@@ -147,14 +147,14 @@ func (w *Worker) Run(taking, sending context.Context) {
 		if time.Since(lastTidy) >= tidyInterval && err == nil {
 			lastTidy = time.Now()
 			if err := w.queue.Tidy(taking, consumerSilence); err != nil {
-				w.logFailed(taking, "consumers were not tidied, trying again", err)
+				w.logFailed(taking, "cannot clean up consumers, retrying", err)
 			}
 		}
 		switch {
 		case err != nil && taking.Err() != nil:
 			return
 		case err != nil:
-			w.logFailed(taking, "events cannot be taken, trying again", err)
+			w.logFailed(taking, "cannot take events from the queue, retrying", err)
 			sleep(taking, errorInterval)
 		case len(leases) < admitted: // the queue is empty for now
 			w.awaitWork(taking, nextDue)
@@ -256,7 +256,7 @@ func (w *Worker) finish(ctx context.Context, l delivery.Lease, attempt int, outc
 	settled, err := w.settle(ctx, l, attempt, outcome, decision)
 	switch {
 	case err != nil:
-		w.Log.Error("an attempt is made but not settled, the event will be delivered again under the same id",
+		w.Log.Error("cannot acknowledge a delivery attempt; the event will be delivered again with the same ID",
 			"target", w.Target, "event", e.ID, "error", err)
 	case settled && decision.Verdict != retry.Again:
 		w.Observer.Settled(w.Target, decision.Verdict, time.Since(e.QueuedAt()))
@@ -305,7 +305,7 @@ func (w *Worker) logAttempt(e event.Event, attempt int, o delivery.Outcome, d re
 	level, message := slog.LevelInfo, "delivered"
 	switch d.Verdict {
 	case retry.Again:
-		level, message = slog.LevelWarn, "attempt failed, will try again"
+		level, message = slog.LevelWarn, "attempt failed, retrying later"
 	case retry.GiveUp:
 		level, message = slog.LevelError, "given up"
 	case retry.Done:

@@ -488,7 +488,7 @@ func TestSettlingFails(t *testing.T) {
 		if got := s.made(); len(got) != 2 || got[1].number != 2 || got[1].at.Sub(got[0].at) < 25*time.Second {
 			t.Errorf("attempts %+v, want the second after a lease", got)
 		}
-		if !strings.Contains(log.String(), "delivered again under the same id") {
+		if !strings.Contains(log.String(), "delivered again with the same ID") {
 			t.Errorf("the log says %s", log.String())
 		}
 	})

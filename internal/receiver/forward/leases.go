@@ -108,12 +108,12 @@ func (w *Worker) extendLeases(ctx context.Context, lease time.Duration) {
 			mine, err := w.queue.Extend(ctx, l)
 			switch {
 			case err != nil: // it is tried again at the next tick
-				w.logFailed(ctx, "a lease is not extended, trying again", err, "event", l.ID)
+				w.logFailed(ctx, "cannot extend a lease, retrying", err, "event", l.ID)
 			case mine:
 				w.held.renew(l)
 			default:
 				w.held.remove(l)
-				w.Log.Warn("an attempt has outlived its lease, another receiver makes one too", "target", w.Target, "event", l.ID)
+				w.Log.Warn("an attempt has outlived its lease; another receiver may deliver the event too", "target", w.Target, "event", l.ID)
 			}
 		}
 	}

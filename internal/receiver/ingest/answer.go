@@ -126,7 +126,7 @@ var sentences = map[Reason]func(Report) string{
 	WrongWebhook: plain(`The member "id" names another webhook than the one that this URL belongs to.`),
 	RateLimited:  plain("Too many requests with a wrong token. Compare the token of this webhook, and send this event again later."),
 	Backlog:      plain("Too many events wait for a target. Nothing was stored; send this event again later."),
-	BacklogBytes: plain("This webhook has as many events waiting as it may have. Nothing was stored; send this event again later."),
+	BacklogBytes: plain("This webhook has reached its limit of waiting events. Nothing was stored; send this event again later."),
 	Internal:     plain("The receiver failed on this event. Send it again later, and contact its operator."),
 	Unconfirmed:  plain("The event could not be stored safely. Send it again later."),
 }

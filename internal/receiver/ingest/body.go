@@ -40,7 +40,7 @@ func isUTF8(name string) bool {
 
 var (
 	errTooLarge  = errors.New("the body is too large")
-	errDisplaced = errors.New("the connection was closed to make room for others that waited less long")
+	errDisplaced = errors.New("the connection was closed in favor of newer ones")
 )
 
 // trustedLength is how much memory is allocated on the strength of a Content-Length, before any byte has arrived, in bytes.

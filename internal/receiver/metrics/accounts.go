@@ -45,13 +45,13 @@ func newAccounts(read func() (map[string]stream.Account, error)) *accounts {
 		func(a stream.Account) int64 { return a.DeadLetters })
 	measure(gauge, "oldest_dead_letter_age_seconds", "Age of the oldest dead letter of a target; 0 without one.",
 		func(a stream.Account) float64 { return a.OldestDeadLetter.Seconds() })
-	add(gauge, "events_unaccounted", "Events that vanished from a target's queues without a trace, over all receivers; 0 unless Redis lost what it had confirmed.",
+	add(gauge, "events_unaccounted", "Events missing from a target's queues, over all receivers; 0 unless Redis lost confirmed writes.",
 		stream.Account.Unaccounted)
 	add(counter, "account_stored_total", "Events stored for a target, over all receivers and restarts.",
 		func(a stream.Account) int64 { return a.Stored })
 	add(counter, "account_replayed_total", "Dead letters of a target that were put back into its queue.",
 		func(a stream.Account) int64 { return a.Replayed })
-	add(counter, "account_delivered_total", "Events that a target took, over all receivers and restarts.",
+	add(counter, "account_delivered_total", "Events delivered to a target, over all receivers and restarts.",
 		func(a stream.Account) int64 { return a.Delivered })
 	add(counter, "account_dead_total", "Events given up and kept as dead letters, over all receivers and restarts.",
 		func(a stream.Account) int64 { return a.Dead })

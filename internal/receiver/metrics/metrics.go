@@ -70,7 +70,7 @@ func New(webhookNamespace, webhookName, version string) *Metrics {
 			Namespace: namespace, Name: "respelled_total",
 			Help: `Events of type "message_received", the corrected spelling, taken as "message_recieved".`,
 		}),
-		tokens:  counter("token_used_total", "Genuine deliveries by the token that they carried (current, previous).", "token"),
+		tokens:  counter("token_used_total", "Authenticated deliveries by the token that they carried (current, previous).", "token"),
 		filters: counter("filter_failures_total", "Events whose filter could not be evaluated; they become dead letters of the target.", "target"),
 		keys: prometheus.NewCounter(prometheus.CounterOpts{
 			Namespace: namespace, Name: "deduplication_key_failures_total",
@@ -80,7 +80,7 @@ func New(webhookNamespace, webhookName, version string) *Metrics {
 			"repeat, late_repeat and opt_in_withheld were dropped, returned was stored as a new event.", "decision"),
 		ingest:    histogram("request_duration_seconds", "Time from a request's header to its answer.", fast, "result"),
 		stored:    counter("events_stored_total", "Events stored for a target.", "target"),
-		delivered: counter("events_delivered_total", "Events that a target took.", "target"),
+		delivered: counter("events_delivered_total", "Events delivered to a target.", "target"),
 		dead:      counter("events_dead_total", "Events given up and kept as dead letters.", "target"),
 		attempts:  counter("attempts_total", "Attempts to deliver, by the answer's status, or \"none\" where there was no answer.", "target", "status"),
 		attempt:   histogram("attempt_duration_seconds", "Time of one attempt.", fast, "target"),

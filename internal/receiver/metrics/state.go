@@ -57,7 +57,7 @@ func newStates(read func() State) *states {
 		backlog: desc("backlog_limit_bytes",
 			"How many bytes the pending events and dead letters of all targets may have together; beyond it new events are rejected. Absent without a limit."),
 		tokens:      desc("tokens", "How many tokens are accepted: 2 while a rotation is under way."),
-		durable:     desc("durable", "1 when Redis takes writes and promises to keep what it has confirmed, else 0. Absent until it has been asked."),
+		durable:     desc("durable", "1 when Redis accepts writes and is durable, else 0. Absent until it has been checked."),
 		circuit:     desc("target_circuit", "1 for the state (Closed, Open, Gone) of a target's circuit as this receiver sees it, 0 for the others.", "target", "state"),
 		clock:       desc("redis_clock_skew_seconds", "Seconds by which the clock of Redis is ahead of this receiver's; negative: behind. Absent until it has been read."),
 		deadLetters: desc("dead_letter_limit", "How many dead letters each target may have. At this number, events that a target rejects wait in its queue."),

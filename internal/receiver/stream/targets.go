@@ -49,7 +49,7 @@ func (s *Store) KeepTargets(ctx context.Context, names []string, grace, keep tim
 		return nil
 	})
 	if err != nil {
-		return nil, fmt.Errorf("note wanted targets: %w", err)
+		return nil, fmt.Errorf("record current targets: %w", err)
 	}
 	return out, nil
 }

@@ -182,7 +182,7 @@ func everyFailureOfRedis(t *testing.T, r *receiver, redis *redistest.Server) {
 func rotate(t *testing.T, r *receiver) {
 	t.Helper()
 	r.Write("signing", "whsec_"+text)
-	eventually(t, "the mistake is told", func() bool { return strings.Contains(r.log.String(), "changed files are not taken over") })
+	eventually(t, "the mistake is reported", func() bool { return strings.Contains(r.log.String(), "configuration reload rejected") })
 	r.Write("signing", "whsec_"+encodedKey)
 	r.Write("token", previousToken+"-renewed")
 	eventually(t, "the old token is refused", func() bool { return r.post(path, "application/json", event(60)) == http.StatusUnauthorized })
