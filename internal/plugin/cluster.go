@@ -5,7 +5,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
+	"github.com/spf13/pflag"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -18,27 +20,51 @@ import (
 	"heymarket.dev/operator/api/v1alpha1"
 )
 
-// connection is which cluster and namespace a person means, as kubectl's flags of these names say it.
+// connection is which cluster and namespace a person means, by the flags that kubectl has for it.
 type connection struct {
-	namespace, context, kubeconfig string
-	dev                            bool // the webhook on this machine instead
+	kubeconfig string
+	overrides  clientcmd.ConfigOverrides
+	// flags are those that set the above.
+	flags *pflag.FlagSet
+	dev   bool // the webhook on this machine instead
+}
+
+// shownFlags are the flags of a connection that every help text lists; the others are for the few who need them.
+var shownFlags = []string{"namespace", "context", "kubeconfig"}
+
+// bind adds kubectl's flags, by client-go, which kubectl's have their names and meaning from.
+func (c *connection) bind(flags *pflag.FlagSet) {
+	c.flags = pflag.NewFlagSet("", pflag.ContinueOnError)
+	names := clientcmd.RecommendedConfigOverrideFlags("")
+	names.ContextOverrideFlags.Namespace.Description = "namespace of the HeymarketWebhook; default: that of the context"
+	names.ContextOverrideFlags.Namespace.ShortName = "n"
+	names.CurrentContext.Description = "context of the kubeconfig; default: the current one"
+	clientcmd.BindOverrideFlags(&c.overrides, c.flags, names)
+	c.flags.StringVar(&c.kubeconfig, "kubeconfig", "", "path of the kubeconfig; default: $KUBECONFIG, or ~/.kube/config")
+	c.flags.VisitAll(func(f *pflag.Flag) { f.Hidden = !slices.Contains(shownFlags, f.Name) })
+	flags.AddFlagSet(c.flags)
+}
+
+// chosen reports whether a flag chooses a cluster or a namespace.
+func (c *connection) chosen() (chosen bool) {
+	c.flags.VisitAll(func(f *pflag.Flag) { chosen = chosen || f.Changed })
+	return chosen
 }
 
 // cluster is a cluster as seen from one namespace.
 type cluster struct {
 	namespace string
+	context   string // by --context; "" means the current one
 	config    *rest.Config
 	// core and webhooks read resources. They are REST clients as they are: controller-runtime's would compile and link all of
 	// client-go's informers.
 	core, webhooks rest.Interface
 }
 
-func (c connection) openCluster() (*cluster, error) {
+func (c *connection) openCluster() (*cluster, error) {
 	rules := clientcmd.NewDefaultClientConfigLoadingRules()
 	rules.ExplicitPath = c.kubeconfig
-	overrides := &clientcmd.ConfigOverrides{CurrentContext: c.context}
-	overrides.Context.Namespace = c.namespace
-	loaded := clientcmd.NewNonInteractiveDeferredLoadingClientConfig(rules, overrides)
+	loaded := clientcmd.NewNonInteractiveDeferredLoadingClientConfig(rules, &c.overrides)
 	config, err := loaded.ClientConfig()
 	if err != nil {
 		return nil, fmt.Errorf("which cluster is meant is not clear: %w; set KUBECONFIG, --kubeconfig or --context", err)
@@ -47,7 +73,7 @@ func (c connection) openCluster() (*cluster, error) {
 	if err != nil {
 		return nil, fmt.Errorf("which namespace is meant is not clear: %w; set --namespace", err)
 	}
-	opened := &cluster{namespace: namespace, config: config}
+	opened := &cluster{namespace: namespace, context: c.overrides.CurrentContext, config: config}
 	if opened.core, err = restClient(config, "/api", corev1.SchemeGroupVersion, corev1.AddToScheme); err == nil {
 		opened.webhooks, err = restClient(config, "/apis", v1alpha1.GroupVersion, v1alpha1.AddToScheme)
 	}
@@ -83,7 +109,12 @@ func (c *cluster) names(ctx context.Context) (names []string, err error) {
 	return names, nil
 }
 
-func (c *cluster) flags() string { return "--namespace " + c.namespace }
+func (c *cluster) flags() string {
+	if c.context != "" {
+		return "--namespace " + c.namespace + " --context " + c.context
+	}
+	return "--namespace " + c.namespace
+}
 
 // webhook reads the HeymarketWebhook of a name.
 func (c *cluster) webhook(ctx context.Context, name string) (*v1alpha1.HeymarketWebhook, error) {
@@ -91,7 +122,7 @@ func (c *cluster) webhook(ctx context.Context, name string) (*v1alpha1.Heymarket
 	err := c.webhooks.Get().Namespace(c.namespace).Resource(webhookResource).Name(name).Do(ctx).Into(&hook)
 	switch {
 	case apierrors.IsNotFound(err) && apierrors.HasStatusCause(err, metav1.CauseTypeUnexpectedServerResponse):
-		return nil, errors.New("this cluster knows no HeymarketWebhooks: install the operator, or choose another --context")
+		return nil, errors.New("this cluster has no HeymarketWebhooks: install the operator, or choose another --context")
 	case apierrors.IsNotFound(err):
 		return nil, fmt.Errorf("there is no HeymarketWebhook %q in namespace %q; `kubectl get hmw --all-namespaces` lists all of them", name, c.namespace)
 	case err != nil:
@@ -117,14 +148,14 @@ func (c *cluster) secret(ctx context.Context, name, key, whenMissing string) (st
 // token reads the current token of a webhook.
 func (c *cluster) token(ctx context.Context, hook *v1alpha1.HeymarketWebhook) (string, error) {
 	ref := hook.Spec.Token.SecretKeyRef
-	return c.secret(ctx, ref.Name, ref.Key, "put the token there that the Heymarket app shows")
+	return c.secret(ctx, ref.Name, ref.Key, "store the token from the Heymarket app in it")
 }
 
 // explain adds what to do to an error of the API server.
 func (c *cluster) explain(doing string, err error) error {
 	switch {
 	case apierrors.IsForbidden(err), apierrors.IsUnauthorized(err):
-		return fmt.Errorf("%s: %w; have somebody with the right do it, or give it to you by a Role in namespace %q", doing, err, c.namespace)
+		return fmt.Errorf("%s: %w; ask an administrator for a Role in namespace %q that allows it", doing, err, c.namespace)
 	case apierrors.ReasonForError(err) == "" && !errors.Is(err, context.Canceled):
 		return fmt.Errorf("%s: %w; does the cluster answer? Check --context and --kubeconfig", doing, err)
 	}

@@ -45,7 +45,7 @@ a token that it does not hold is made up and printed. A file that holds several 
 			return nil
 		},
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return f.run(cmd, to.namespace, strings.Join(args, ""), version)
+			return f.run(cmd, to.overrides.Context.Namespace, strings.Join(args, ""), version)
 		},
 	}
 	cmd.Flags().StringVarP(&f.file, "filename", "f", "", "manifest: a file, a directory, or - for standard input")

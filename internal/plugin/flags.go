@@ -43,6 +43,7 @@ func checkOnce(flags *pflag.FlagSet) (err error) {
 
 // guardFlags guards every flag of a command and of those below it.
 func guardFlags(cmd *cobra.Command) {
+	cmd.InitDefaultHelpFlag()
 	for _, flags := range []*pflag.FlagSet{cmd.Flags(), cmd.PersistentFlags()} {
 		flags.VisitAll(func(f *pflag.Flag) {
 			if _, guarded := f.Value.(*given); !guarded && f.Name != "text" { // any text is one

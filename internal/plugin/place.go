@@ -4,9 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"strings"
+	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
@@ -24,6 +26,10 @@ type place interface {
 	token(ctx context.Context, hook *v1alpha1.HeymarketWebhook) (string, error)
 	// reach returns a client whose requests go to a port of a receiver, whatever host they name, until end is called.
 	reach(ctx context.Context, name string, port int) (client *http.Client, end func(), err error)
+	// report asks a receiver of a webhook for its state.
+	report(ctx context.Context, name string) (contract.Status, error)
+	// list prints the webhooks of the namespace, or of all.
+	list(ctx context.Context, out io.Writer, as output, everywhere bool) error
 	// names are those of all webhooks.
 	names(ctx context.Context) ([]string, error)
 	// flags are those by which a command means this place.
@@ -31,11 +37,11 @@ type place interface {
 }
 
 // open is the place that a person means.
-func (c connection) open() (place, error) {
+func (c *connection) open() (place, error) {
 	if !c.dev {
 		return c.openCluster()
 	}
-	if c.namespace != "" || c.context != "" || c.kubeconfig != "" {
+	if c.chosen() {
 		return nil, errDevAndCluster
 	}
 	file, err := dev.StateFile()
@@ -49,7 +55,7 @@ func (c connection) open() (place, error) {
 	return local{running}, nil
 }
 
-var errDevAndCluster = errors.New("--dev means the webhook on this machine: leave out --namespace, --context and --kubeconfig")
+var errDevAndCluster = errors.New("--dev means the webhook on this machine: leave out --namespace, --context and the other flags of a cluster")
 
 // reasonInMemory is why what dev stores is not durable, which is meant.
 const reasonInMemory = "InMemory"
@@ -61,7 +67,21 @@ func (l local) flags() string { return "--dev" }
 
 func (l local) names(context.Context) ([]string, error) { return []string{l.Webhook.Name}, nil }
 
-// webhook returns the resource with a status that the receiver has just reported.
+func (l local) report(ctx context.Context, _ string) (contract.Status, error) { return l.Status(ctx) }
+
+func (l local) list(ctx context.Context, out io.Writer, as output, _ bool) error {
+	hook, _, err := current(ctx, l, l.Webhook.Name)
+	if err != nil {
+		return err
+	}
+	if as.structured() {
+		return as.print(out, hook)
+	}
+	describe(out, hook, l.flags(), "", time.Now())
+	return nil
+}
+
+// webhook returns the resource with the conditions that the receiver's state amounts to.
 func (l local) webhook(ctx context.Context, name string) (*v1alpha1.HeymarketWebhook, error) {
 	if name != l.Webhook.Name {
 		return nil, fmt.Errorf("`kubectl heymarket dev` runs the webhook %q, not %q", l.Webhook.Name, name)
@@ -76,7 +96,7 @@ func (l local) webhook(ctx context.Context, name string) (*v1alpha1.HeymarketWeb
 	if reported.Redis != contract.RedisOK {
 		ready.Status, ready.Reason = metav1.ConditionFalse, "RedisUnavailable"
 	}
-	durable := metav1.Condition{Type: v1alpha1.ConditionDurable, Status: metav1.ConditionTrue, Reason: "Durable", Message: "Redis keeps what it has confirmed."}
+	durable := metav1.Condition{Type: v1alpha1.ConditionDurable, Status: metav1.ConditionTrue, Reason: "Durable", Message: "Redis is durable: maxmemory-policy is noeviction and the append-only file is on."}
 	if !reported.Durable && len(reported.Problems) > 0 {
 		durable.Status, durable.Reason, durable.Message = metav1.ConditionFalse, string(reported.Problems[0]), reported.Problems[0].Message()
 	}
@@ -84,18 +104,6 @@ func (l local) webhook(ctx context.Context, name string) (*v1alpha1.HeymarketWeb
 		durable.Reason, durable.Message = reasonInMemory, "Events are kept in memory: they are lost when kubectl heymarket dev ends."
 	}
 	hook.Status.Conditions = []metav1.Condition{ready, durable}
-	for _, token := range reported.Tokens {
-		if at := token.LastUsed; !at.IsZero() && (hook.Status.LastEventTime == nil || hook.Status.LastEventTime.Time.Before(at)) {
-			hook.Status.LastEventTime = &metav1.Time{Time: at}
-		}
-	}
-	for _, t := range reported.Targets {
-		status := v1alpha1.TargetStatus{Name: t.Name, Pending: t.Pending, DeadLetters: t.DeadLetters, Circuit: v1alpha1.Circuit(t.Circuit)}
-		if !t.LastDelivered.IsZero() {
-			status.LastDelivered = &metav1.Time{Time: t.LastDelivered}
-		}
-		hook.Status.Targets = append(hook.Status.Targets, status)
-	}
 	return hook, nil
 }
 

@@ -27,11 +27,9 @@ pods/portforward. dev takes none.`,
 	}
 	root.CompletionOptions.HiddenDefaultCmd = true
 	flags := root.PersistentFlags()
-	flags.StringVarP(&to.namespace, "namespace", "n", "", "namespace of the HeymarketWebhook; default: that of the context")
-	flags.StringVar(&to.context, "context", "", "context of the kubeconfig; default: the current one")
-	flags.StringVar(&to.kubeconfig, "kubeconfig", "", "path of the kubeconfig; default: $KUBECONFIG, or ~/.kube/config")
+	to.bind(flags)
 	flags.BoolVar(&to.dev, "dev", false, "the webhook that kubectl heymarket dev runs on this machine, instead of one in a cluster")
-	root.AddCommand(urlCommand(&to), statusCommand(&to), deadCommand(&to), sendCommand(&to), devCommand(&to, version), doctorCommand(&to), pauseCommand(&to), resumeCommand(&to), rotateCommand(&to))
+	root.AddCommand(urlCommand(&to), renewURLCommand(&to), statusCommand(&to), deadCommand(&to), sendCommand(&to), devCommand(&to, version), doctorCommand(&to), pauseCommand(&to), resumeCommand(&to), rotateCommand(&to))
 	completeNames(root, &to)
 	root.SetHelpCommand(helpCommand())
 	root.InitDefaultHelpCmd()
@@ -44,6 +42,14 @@ pods/portforward. dev takes none.`,
 	rejectUnknown(root)
 	guardFlags(root)
 	return root
+}
+
+// oneNameOrNone is for commands that take the name of a HeymarketWebhook, or mean all of them.
+func oneNameOrNone(cmd *cobra.Command, args []string) error {
+	if len(args) == 0 {
+		return nil
+	}
+	return oneName(cmd, args)
 }
 
 // oneName is for commands whose one argument is the name of a HeymarketWebhook.

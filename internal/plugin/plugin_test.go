@@ -149,6 +149,89 @@ func TestStatusOfANewWebhook(t *testing.T) {
 	}
 }
 
+func TestStatusOfSeveral(t *testing.T) {
+	t.Parallel()
+	s, other := newScene(t, "plugin-list"), newScene(t, "plugin-list-other")
+	for _, tc := range []struct {
+		args []string
+		has  []string
+		not  []string
+	}{
+		{[]string{"status"}, []string{"NAME", "READY", "support"}, []string{"NAMESPACE", "IMAGE"}},
+		{[]string{"status", "-o", "wide"}, []string{"READY", "IMAGE"}, []string{"NAMESPACE"}},
+		{[]string{"status", "-A"}, []string{"NAMESPACE", s.namespace, other.namespace}, nil},
+		{[]string{"status", "-o", "name"}, []string{"heymarketwebhook.heymarket.dev/support\n"}, nil},
+		{[]string{"status", "-o", "json"}, []string{`"kind": "HeymarketWebhookList"`, `"kind": "HeymarketWebhook"`, `"namespace": "` + s.namespace}, []string{other.namespace, "managedFields"}},
+		{[]string{"status", "support", "-o", "yaml"}, []string{"kind: HeymarketWebhook\n", "apiVersion: heymarket.dev/v1alpha1", "name: crm"}, []string{"managedFields"}},
+		{[]string{"status", "support", "-o", "name"}, []string{"heymarketwebhook.heymarket.dev/support\n"}, nil},
+	} {
+		out, err := run(t.Context(), s.args(tc.args...)...)
+		if err != nil {
+			t.Errorf("%q: %v", tc.args, err)
+		}
+		for _, word := range tc.has {
+			if !strings.Contains(out, word) {
+				t.Errorf("%q lacks %q:\n%s", tc.args, word, out)
+			}
+		}
+		for _, word := range tc.not {
+			if strings.Contains(out, word) {
+				t.Errorf("%q has %q:\n%s", tc.args, word, out)
+			}
+		}
+	}
+	wantMistake(t, []string{"json, yaml, name or wide"}, s.args("status", "-o", "xml")...)
+	wantMistake(t, []string{"leave out the NAME"}, s.args("status", "support", "-A")...)
+	out, err := run(t.Context(), "status", "--namespace", "plugin-empty", s.flags[2], s.flags[3])
+	if err != nil || out != "No HeymarketWebhooks found in namespace plugin-empty.\n" {
+		t.Errorf("printed %q, %v", out, err)
+	}
+}
+
+// The flags that choose who asks, and whom, are kubectl's, and hints repeat those by which a command reached its cluster.
+func TestFlagsOfKubectl(t *testing.T) {
+	t.Parallel()
+	s := newScene(t, "plugin-flags")
+	wantMistake(t, []string{`User "nobody-knows-me" cannot get`}, s.args("status", "support", "--as", "nobody-knows-me")...)
+	wantMistake(t, []string{"127.0.0.1:1"}, s.args("status", "support", "--server", "https://127.0.0.1:1", "--request-timeout", "5s")...)
+	wantMistake(t, []string{"leave out --namespace"}, "status", "--dev", "--as", "someone")
+	out, err := run(t.Context(), s.args("pause", "support", "--context", "test")...)
+	if err != nil || !strings.Contains(out, "resume support --namespace plugin-flags --context test") {
+		t.Errorf("printed %q, %v", out, err)
+	}
+}
+
+func TestRenewURL(t *testing.T) {
+	t.Parallel()
+	s := newScene(t, "plugin-renew")
+	exposure := func() v1alpha1.Exposure {
+		var hook v1alpha1.HeymarketWebhook
+		if err := s.api.Get(t.Context(), client.ObjectKey{Namespace: s.namespace, Name: "support"}, &hook); err != nil {
+			t.Fatal(err)
+		}
+		return hook.Spec.Exposure
+	}
+	out, err := run(t.Context(), s.args("renew-url", "support")...)
+	if err != nil || !strings.Contains(out, "accepted for 168h") || !strings.Contains(out, "urlRevision: 1 there") {
+		t.Errorf("printed %q, %v", out, err)
+	}
+	if got := exposure(); got.URLRevision != 1 || got.PreviousURLFor != "168h" {
+		t.Errorf("renewed to %+v", got)
+	}
+	wantMistake(t, []string{"--yes"}, s.args("renew-url", "support", "--leaked")...)
+	if got := exposure(); got.URLRevision != 1 {
+		t.Errorf("without confirmation: %+v", got)
+	}
+	out, err = run(t.Context(), s.args("renew-url", "support", "--leaked", "--yes")...)
+	if err != nil || !strings.Contains(out, "rejected within about a minute") {
+		t.Errorf("printed %q, %v", out, err)
+	}
+	if got := exposure(); got.URLRevision != 2 || got.PreviousURLFor != "0s" {
+		t.Errorf("renewed to %+v", got)
+	}
+	wantMistake(t, []string{"--dev"}, "renew-url", "support", "--dev")
+}
+
 func TestSend(t *testing.T) {
 	t.Parallel()
 	s := newScene(t, "plugin-send")

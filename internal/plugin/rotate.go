@@ -113,7 +113,7 @@ func (c *cluster) showRotation(out io.Writer, hook *v1alpha1.HeymarketWebhook, n
 	if hook.Status.Token == nil {
 		fmt.Fprintln(out, "The operator has not reported the use of the tokens yet.")
 	}
-	tellTokens(out, hook.Status.Token, now)
+	showTokens(out, hook.Status.Token, now)
 	return nil
 }
 

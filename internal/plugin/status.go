@@ -1,6 +1,8 @@
 package plugin
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"io"
 	"strings"
@@ -13,32 +15,100 @@ import (
 	"k8s.io/apimachinery/pkg/util/duration"
 
 	"heymarket.dev/operator/api/v1alpha1"
+	"heymarket.dev/operator/internal/contract"
 )
 
 func statusCommand(to *connection) *cobra.Command {
-	return &cobra.Command{
-		Use:   "status NAME",
-		Short: "Tell how it stands: conditions, targets, backlog, tokens",
-		Long: `Tell how it stands: conditions, targets, backlog, tokens. It is what the status of the HeymarketWebhook says, in other words: its
-figures are a minute old at most, and of a number above nine only the first digit is told.`,
-		Example: "  kubectl heymarket status support --namespace staging",
-		Args:    oneName,
+	var output output
+	everywhere := false
+	cmd := &cobra.Command{
+		Use:   "status [NAME]",
+		Short: "Show conditions, targets, backlog and tokens",
+		Long: `Show the conditions, targets, backlog and tokens of a webhook. Counts and times come from a receiver Pod, and from the status of
+the HeymarketWebhook where none answers; the last line says which. Without a NAME, list the HeymarketWebhooks of the namespace.`,
+		Example: `  kubectl heymarket status support --namespace staging
+  kubectl heymarket status --all-namespaces`,
+		Args: oneNameOrNone,
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if everywhere && len(args) > 0 {
+				return errors.New("--all-namespaces lists every HeymarketWebhook: leave out the NAME, or name its --namespace instead")
+			}
 			c, err := to.open()
 			if err != nil {
 				return err
 			}
-			hook, err := c.webhook(cmd.Context(), args[0])
-			if err == nil {
-				tell(cmd.OutOrStdout(), hook, c.flags(), time.Now())
+			if len(args) == 0 {
+				return c.list(cmd.Context(), cmd.OutOrStdout(), output, everywhere)
 			}
-			return err
+			hook, source, err := current(cmd.Context(), c, args[0])
+			if err != nil {
+				return err
+			}
+			if output.structured() {
+				return output.print(cmd.OutOrStdout(), hook)
+			}
+			describe(cmd.OutOrStdout(), hook, c.flags(), source, time.Now())
+			return nil
 		},
+	}
+	output.bind(cmd.Flags())
+	cmd.Flags().BoolVarP(&everywhere, "all-namespaces", "A", false, "list the HeymarketWebhooks of all namespaces")
+	return cmd
+}
+
+// current is a webhook with what a receiver reports at this moment, and a sentence that says where its figures are from.
+func current(ctx context.Context, c place, name string) (hook *v1alpha1.HeymarketWebhook, source string, err error) {
+	if hook, err = c.webhook(ctx, name); err != nil {
+		return nil, "", err
+	}
+	reported, err := c.report(ctx, name)
+	if err != nil {
+		return hook, "Counts are up to a minute old, and rounded down to one significant digit, because no receiver Pod answered: " + printable(err.Error()), nil
+	}
+	merge(&hook.Status, reported)
+	return hook, "", nil
+}
+
+// merge puts what a receiver reports into a status: exact counts over all receivers, and its own view of the rest.
+func merge(status *v1alpha1.HeymarketWebhookStatus, reported contract.Status) {
+	before := map[string]v1alpha1.TargetStatus{}
+	for _, t := range status.Targets {
+		before[t.Name] = t
+	}
+	status.Targets = nil
+	for _, t := range reported.Targets {
+		merged := v1alpha1.TargetStatus{
+			Name: t.Name, Pending: t.Pending, DeadLetters: t.DeadLetters, Circuit: v1alpha1.Circuit(t.Circuit),
+			LastDelivered: later(before[t.Name].LastDelivered, t.LastDelivered), OldestPending: later(nil, t.OldestPending), NextAttempt: later(nil, t.NextAttempt),
+		}
+		if e := t.LastError; e != nil {
+			merged.LastError = &v1alpha1.TargetError{Class: string(e.Class), Since: metav1.NewTime(e.Since)}
+		}
+		status.Targets = append(status.Targets, merged)
+	}
+	for _, token := range reported.Tokens {
+		status.LastEventTime = later(status.LastEventTime, token.LastUsed)
+		if status.Token == nil {
+			continue
+		}
+		if token.Name == contract.TokenPrevious {
+			status.Token.PreviousLastUsed = later(status.Token.PreviousLastUsed, token.LastUsed)
+		} else {
+			status.Token.LastUsed = later(status.Token.LastUsed, token.LastUsed)
+		}
 	}
 }
 
-// tell writes how a webhook stands.
-func tell(out io.Writer, hook *v1alpha1.HeymarketWebhook, flags string, now time.Time) {
+// later is the later of two times, of which each may be missing.
+func later(a *metav1.Time, b time.Time) *metav1.Time {
+	if b.IsZero() || a != nil && a.After(b) {
+		return a
+	}
+	return &metav1.Time{Time: b}
+}
+
+// describe writes the state of a webhook. Source says where its figures are from; "" means that they are exact.
+func describe(out io.Writer, hook *v1alpha1.HeymarketWebhook, flags, source string, now time.Time) {
 	ready := meta.FindStatusCondition(hook.Status.Conditions, v1alpha1.ConditionReady)
 	switch {
 	case !hook.DeletionTimestamp.IsZero():
@@ -48,7 +118,7 @@ func tell(out io.Writer, hook *v1alpha1.HeymarketWebhook, flags string, now time
 		}
 		fmt.Fprintln(out)
 	case ready == nil:
-		fmt.Fprintf(out, "%s in %s has no status yet: is the operator running, and does it look after this namespace?\n", hook.Name, hook.Namespace)
+		fmt.Fprintf(out, "%s in %s has no status yet: is the operator running, and does it watch this namespace?\n", hook.Name, hook.Namespace)
 		return
 	case ready.ObservedGeneration < hook.Generation:
 		fmt.Fprintf(out, "%s in %s was changed, and the operator has not looked at it since. Before the change:\n", hook.Name, hook.Namespace)
@@ -70,12 +140,15 @@ func tell(out io.Writer, hook *v1alpha1.HeymarketWebhook, flags string, now time
 	}
 	fmt.Fprintf(w, "Last event\t%s\n", ago(hook.Status.LastEventTime, now))
 	_ = w.Flush()
-	tellConditions(out, hook.Status.Conditions)
-	tellTargets(out, hook, flags, now)
-	tellTokens(out, hook.Status.Token, now)
+	showConditions(out, hook.Status.Conditions)
+	showTargets(out, hook, flags, source != "", now)
+	showTokens(out, hook.Status.Token, now)
+	if source != "" {
+		fmt.Fprintf(out, "\n%s\n", source)
+	}
 }
 
-func tellConditions(out io.Writer, conditions []metav1.Condition) {
+func showConditions(out io.Writer, conditions []metav1.Condition) {
 	fmt.Fprintln(out)
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(w, "CONDITION\t\tREASON\tMESSAGE")
@@ -91,10 +164,10 @@ func tellConditions(out io.Writer, conditions []metav1.Condition) {
 	_ = w.Flush()
 }
 
-func tellTargets(out io.Writer, hook *v1alpha1.HeymarketWebhook, flags string, now time.Time) {
+func showTargets(out io.Writer, hook *v1alpha1.HeymarketWebhook, flags string, rounded bool, now time.Time) {
 	fmt.Fprintln(out)
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(w, "TARGET\tPENDING\tDEAD LETTERS\tCIRCUIT\tLAST DELIVERED")
+	fmt.Fprintln(w, "TARGET\tPENDING\tOLDEST\tDEAD LETTERS\tCIRCUIT\tLAST DELIVERED\tERROR\tNEXT ATTEMPT")
 	dead := ""
 	for _, target := range hook.Spec.Targets {
 		seen := false
@@ -103,7 +176,16 @@ func tellTargets(out io.Writer, hook *v1alpha1.HeymarketWebhook, flags string, n
 				continue
 			}
 			seen = true
-			fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\n", s.Name, about(s.Pending), about(s.DeadLetters), s.Circuit, ago(s.LastDelivered, now))
+			failing := "-"
+			if s.LastError != nil {
+				failing = fmt.Sprintf("%s for %s", printable(s.LastError.Class), age(&s.LastError.Since, now))
+			}
+			next := "-"
+			if s.NextAttempt != nil {
+				next = "in " + duration.HumanDuration(max(s.NextAttempt.Sub(now), 0))
+			}
+			fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", s.Name, count(s.Pending, rounded), age(s.OldestPending, now),
+				count(s.DeadLetters, rounded), s.Circuit, ago(s.LastDelivered, now), failing, next)
 			if s.DeadLetters > 0 && dead == "" {
 				dead = s.Name
 			}
@@ -118,7 +200,7 @@ func tellTargets(out io.Writer, hook *v1alpha1.HeymarketWebhook, flags string, n
 	}
 }
 
-func tellTokens(out io.Writer, tokens *v1alpha1.TokenStatus, now time.Time) {
+func showTokens(out io.Writer, tokens *v1alpha1.TokenStatus, now time.Time) {
 	if tokens == nil {
 		return
 	}
@@ -134,24 +216,32 @@ func tellTokens(out io.Writer, tokens *v1alpha1.TokenStatus, now time.Time) {
 		return
 	}
 	if tokens.LastUsed != nil && (tokens.PreviousLastUsed == nil || tokens.PreviousLastUsed.Before(tokens.LastUsed)) {
-		fmt.Fprintln(out, "Heymarket uses the current token. Once the previous one has not been used for as long as you care, remove spec.token.previousSecretKeyRef.")
+		fmt.Fprintln(out, "Heymarket uses the current token. Once the previous one has been unused for long enough, remove spec.token.previousSecretKeyRef.")
 	} else {
 		fmt.Fprintln(out, "Heymarket has not used the current token since the previous one: keep spec.token.previousSecretKeyRef.")
 	}
 }
 
-// about writes a figure of the status: above nine only its first digit is known.
-func about(n int64) string {
-	if n < 10 {
+// count writes a number of events. The status of the resource has only the first digit of one above nine.
+func count(n int64, rounded bool) string {
+	if n < 10 || !rounded {
 		return fmt.Sprint(n)
 	}
 	text := fmt.Sprint(n)
 	return "about " + text[:1] + strings.Repeat("0", len(text)-1)
 }
 
+// age is how long ago something was.
+func age(t *metav1.Time, now time.Time) string {
+	if t == nil {
+		return "-"
+	}
+	return duration.HumanDuration(max(now.Sub(t.Time), 0))
+}
+
 func ago(t *metav1.Time, now time.Time) string {
 	if t == nil {
-		return "never seen"
+		return "none yet"
 	}
-	return fmt.Sprintf("%s ago, at %s", duration.HumanDuration(max(now.Sub(t.Time), 0)), t.UTC().Format(time.RFC3339))
+	return age(t, now) + " ago, at " + t.UTC().Format(time.RFC3339)
 }

@@ -9,9 +9,10 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"heymarket.dev/operator/api/v1alpha1"
+	"heymarket.dev/operator/internal/contract"
 )
 
-func TestTell(t *testing.T) {
+func TestDescribe(t *testing.T) {
 	t.Parallel()
 	now := time.Date(2026, 11, 21, 12, 0, 0, 0, time.UTC)
 	before := func(d time.Duration) *metav1.Time { return new(metav1.NewTime(now.Add(-d))) }
@@ -26,7 +27,8 @@ func TestTell(t *testing.T) {
 				{Type: v1alpha1.ConditionExposed, Status: metav1.ConditionFalse, Reason: "AddressPending", Message: "No address."},
 				{Type: v1alpha1.ConditionScaled, Status: metav1.ConditionFalse, Reason: "KEDAMissing", Message: "No KEDA."},
 			},
-			Targets: []v1alpha1.TargetStatus{{Name: "crm", Pending: 4000, DeadLetters: 3, Circuit: v1alpha1.CircuitOpen, LastDelivered: before(time.Minute)}},
+			Targets: []v1alpha1.TargetStatus{{Name: "crm", Pending: 4000, DeadLetters: 3, Circuit: v1alpha1.CircuitOpen, LastDelivered: before(time.Minute),
+				OldestPending: before(2 * time.Hour), LastError: &v1alpha1.TargetError{Class: "Timeout", Since: *before(30 * time.Minute)}, NextAttempt: before(-5 * time.Minute)}},
 			Token: &v1alpha1.TokenStatus{
 				SecretKeyRef: v1alpha1.TokenReference{Name: "new", Key: "token"}, LastUsed: before(time.Hour),
 				PreviousSecretKeyRef: &v1alpha1.TokenReference{Name: "old", Key: "token"}, PreviousLastUsed: before(2 * time.Hour),
@@ -34,7 +36,7 @@ func TestTell(t *testing.T) {
 		},
 	}
 	var out strings.Builder
-	tell(&out, hook, "--namespace staging", now)
+	describe(&out, hook, "--namespace staging", "No receiver Pod answered.", now)
 	want := `support in staging is not Ready.
 It is paused: events are stored, and delivered once spec.paused is false.
 
@@ -48,15 +50,17 @@ Accepted   ok      Accepted        Good.
 Exposed    NOT OK  AddressPending  No address.
 Scaled     NOT OK  KEDAMissing     No KEDA.
 
-TARGET  PENDING     DEAD LETTERS  CIRCUIT  LAST DELIVERED
-crm     about 4000  3             Open     60s ago, at 2026-11-21T11:59:00Z
+TARGET  PENDING     OLDEST  DEAD LETTERS  CIRCUIT  LAST DELIVERED                    ERROR            NEXT ATTEMPT
+crm     about 4000  120m    3             Open     60s ago, at 2026-11-21T11:59:00Z  Timeout for 30m  in 5m
 audit   not reported yet
 Why they were given up: kubectl heymarket dead list support --target crm --namespace staging
 
 TOKEN     SECRET  KEY    LAST USED
 current   new     token  60m ago, at 2026-11-21T11:00:00Z
 previous  old     token  120m ago, at 2026-11-21T10:00:00Z
-Heymarket uses the current token. Once the previous one has not been used for as long as you care, remove spec.token.previousSecretKeyRef.
+Heymarket uses the current token. Once the previous one has been unused for long enough, remove spec.token.previousSecretKeyRef.
+
+No receiver Pod answered.
 `
 	if diff := cmp.Diff(want, out.String()); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
@@ -72,15 +76,49 @@ Heymarket uses the current token. Once the previous one has not been used for as
 			h.DeletionTimestamp, h.Status.Conditions[0].Message = before(time.Minute), "The keys cannot be removed."
 		}, "support in staging is being deleted. The keys cannot be removed.\n"},
 		"no token yet":   {func(h *v1alpha1.HeymarketWebhook) { h.Status.Token.LastUsed = nil }, "keep spec.token.previousSecretKeyRef"},
-		"no event yet":   {func(h *v1alpha1.HeymarketWebhook) { h.Status.LastEventTime = nil }, "Last event  never seen"},
+		"no event yet":   {func(h *v1alpha1.HeymarketWebhook) { h.Status.LastEventTime = nil }, "Last event  none yet"},
 		"nothing at all": {func(h *v1alpha1.HeymarketWebhook) { h.Status = v1alpha1.HeymarketWebhookStatus{} }, "has no status yet"},
 	} {
 		changed := hook.DeepCopy()
 		tc.change(changed)
 		var out strings.Builder
-		tell(&out, changed, "--namespace staging", now)
+		describe(&out, changed, "--namespace staging", "", now)
 		if !strings.Contains(out.String(), tc.says) {
 			t.Errorf("%s: does not say %q:\n%s", name, tc.says, &out)
 		}
+	}
+}
+
+// What a receiver reports at this moment replaces counts, and moves times forward only: another receiver may have seen more.
+func TestMerge(t *testing.T) {
+	t.Parallel()
+	now := time.Date(2026, 11, 21, 12, 0, 0, 0, time.UTC)
+	at := func(d time.Duration) *metav1.Time { return new(metav1.NewTime(now.Add(-d))) }
+	status := v1alpha1.HeymarketWebhookStatus{
+		LastEventTime: at(time.Minute),
+		Targets: []v1alpha1.TargetStatus{
+			{Name: "crm", Pending: 4000, DeadLetters: 20, Circuit: v1alpha1.CircuitOpen, LastDelivered: at(time.Minute), LastError: &v1alpha1.TargetError{Class: "Timeout"}},
+			{Name: "audit", LastDelivered: at(time.Hour)},
+			{Name: "gone"},
+		},
+		Token: &v1alpha1.TokenStatus{LastUsed: at(time.Hour), PreviousLastUsed: at(time.Minute)},
+	}
+	merge(&status, contract.Status{
+		Tokens: []contract.TokenStatus{{Name: contract.TokenCurrent, LastUsed: now}, {Name: contract.TokenPrevious, LastUsed: now.Add(-time.Hour)}},
+		Targets: []contract.TargetStatus{
+			{Name: "crm", Pending: 4321, DeadLetters: 21, Circuit: contract.CircuitClosed, LastDelivered: now.Add(-time.Hour), OldestPending: now.Add(-time.Hour), NextAttempt: now},
+			{Name: "audit", Circuit: contract.CircuitOpen, LastDelivered: now, LastError: &contract.TargetError{Class: contract.ErrorTLS, Since: now}},
+		},
+	})
+	want := v1alpha1.HeymarketWebhookStatus{
+		LastEventTime: at(0),
+		Targets: []v1alpha1.TargetStatus{
+			{Name: "crm", Pending: 4321, DeadLetters: 21, Circuit: v1alpha1.CircuitClosed, LastDelivered: at(time.Minute), OldestPending: at(time.Hour), NextAttempt: at(0)},
+			{Name: "audit", Circuit: v1alpha1.CircuitOpen, LastDelivered: at(0), LastError: &v1alpha1.TargetError{Class: "TLS", Since: *at(0)}},
+		},
+		Token: &v1alpha1.TokenStatus{LastUsed: at(0), PreviousLastUsed: at(time.Minute)},
+	}
+	if diff := cmp.Diff(want, status); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
 	}
 }

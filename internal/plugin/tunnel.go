@@ -2,8 +2,10 @@ package plugin
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"strconv"
@@ -51,6 +53,34 @@ func (c *cluster) reach(ctx context.Context, webhook string, port int) (*http.Cl
 		return nil, nil, err
 	}
 	return way.client(), way.Close, nil
+}
+
+// statusBytes bounds an answer of a receiver, which is untrusted input.
+const statusBytes = 1 << 20
+
+// report asks a receiver Pod for its state.
+func (c *cluster) report(ctx context.Context, webhook string) (s contract.Status, err error) {
+	client, end, err := c.reach(ctx, webhook, contract.OperationsPort)
+	if err != nil {
+		return s, err
+	}
+	defer end()
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://localhost"+contract.StatusPath, http.NoBody)
+	if err != nil {
+		return s, err
+	}
+	response, err := client.Do(request)
+	if err != nil {
+		return s, err
+	}
+	defer response.Body.Close()
+	if response.StatusCode != http.StatusOK {
+		return s, fmt.Errorf("it answered %d", response.StatusCode)
+	}
+	if err := json.NewDecoder(io.LimitReader(response.Body, statusBytes)).Decode(&s); err != nil {
+		return s, fmt.Errorf("read its answer: %w", err)
+	}
+	return s, nil
 }
 
 // receiver is the name of a ready receiver Pod.

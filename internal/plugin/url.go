@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 
+	"github.com/atotto/clipboard"
 	"github.com/spf13/cobra"
 
 	"heymarket.dev/operator/internal/contract"
@@ -11,25 +12,37 @@ import (
 )
 
 func urlCommand(to *connection) *cobra.Command {
-	return &cobra.Command{
+	toClipboard := false
+	cmd := &cobra.Command{
 		Use:   "url NAME",
-		Short: "Print the full URL, to be typed into the Heymarket app",
-		Long: `Print the full URL, to be typed into the Heymarket app. Its last part is a secret: whoever has it can knock at the receiver,
-though without the token nothing comes of it.`,
-		Example: "  kubectl heymarket url support --namespace staging",
-		Args:    oneName,
+		Short: "Print the full URL to enter in the Heymarket app",
+		Long: `Print the full URL to enter in the Heymarket app. Its last part is a secret: anyone with the URL can reach the receiver, but events
+are accepted only with the token.`,
+		Example: `  kubectl heymarket url support --namespace staging
+  kubectl heymarket url support --copy`,
+		Args: oneName,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			c, err := to.open()
 			if err != nil {
 				return err
 			}
 			address, err := c.url(cmd.Context(), args[0])
-			if err == nil {
+			switch {
+			case err != nil:
+				return err
+			case !toClipboard:
 				fmt.Fprintln(cmd.OutOrStdout(), address)
+				return nil
 			}
-			return err
+			if err := clipboard.WriteAll(address); err != nil {
+				return fmt.Errorf("copy the URL: %w; on Linux this needs xclip, xsel or wl-copy, and a graphical session", err)
+			}
+			fmt.Fprintf(cmd.OutOrStdout(), "The URL of %s is in the clipboard.\n", args[0])
+			return nil
 		},
 	}
+	cmd.Flags().BoolVar(&toClipboard, "copy", false, "copy the URL to the clipboard instead of printing it")
+	return cmd
 }
 
 // url is the full URL of a webhook: a secret.
