@@ -51,4 +51,5 @@ go -C test test ./surface/docs -count=1 -run TestConditions -update
 
 # Last, because it compiles what stands above. The page on events shows the samples.
 go test ./internal/controller/desired -count=1 -update
+cp internal/receiver/admin/openapi.json docs/reference/openapi.json
 go test ./internal/fixture -count=1 -run TestEventsPage -update

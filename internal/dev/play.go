@@ -150,7 +150,7 @@ func (r *Running) awaitDelivery(ctx context.Context) error {
 	defer cancel()
 	for {
 		var targets []contract.TargetStatus
-		if err := get(ctx, "http://"+r.Admin+"/targets", &targets); err != nil {
+		if err := get(ctx, "http://"+r.Admin+"/v1/targets", &targets); err != nil {
 			return err
 		}
 		pending := int64(0)

@@ -211,7 +211,7 @@ func introduce(out io.Writer, r *dev.Running) {
 			fmt.Fprintf(w, "Token\t%s (made up: the manifest holds no Secret for %s)\n", r.Token, field)
 		}
 	}
-	fmt.Fprintf(w, "Administration\thttp://%s/targets\n", r.Admin)
+	fmt.Fprintf(w, "Administration\thttp://%s/v1/targets\n", r.Admin)
 	if r.EchoURL != "" {
 		fmt.Fprintf(w, "Received\t%s\n", r.EchoURL)
 	}

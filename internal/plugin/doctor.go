@@ -130,7 +130,7 @@ func (e *examination) targets(ctx context.Context) {
 	}
 	defer end()
 	var targets []contract.TargetStatus
-	err = getJSON(ctx, client, "http://localhost/targets", &targets)
+	err = getJSON(ctx, client, "http://localhost/v1/targets", &targets)
 	if !e.found("Receiver", "answers", err) {
 		return
 	}

@@ -161,7 +161,7 @@ func (l letters) ask(ctx context.Context, path string, query url.Values, answer 
 
 // do sends one request. Where the receiver rejects it the error is its sentence.
 func (l letters) do(ctx context.Context, method, path string, query url.Values) (*http.Response, error) {
-	address := "http://localhost/targets/" + url.PathEscape(l.target) + "/dead-letters" + path
+	address := "http://localhost/v1/targets/" + url.PathEscape(l.target) + "/dead-letters" + path
 	if len(query) > 0 {
 		address += "?" + query.Encode()
 	}

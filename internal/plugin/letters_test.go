@@ -83,7 +83,7 @@ func newLetters(t *testing.T) (letters, *shelf) {
 			DiedAt: time.UnixMilli(int64(i)*1000 + 500),
 		})
 	}
-	server := httptest.NewServer(admin.Handler(s, func() []string { return []string{"crm"} }, nil))
+	server := httptest.NewServer(admin.Handler(admin.Options{DeadLetters: s, Names: func() []string { return []string{"crm"} }}))
 	t.Cleanup(server.Close)
 	return letters{client: &http.Client{Transport: redirected(server.URL)}, target: "crm"}, s
 }

@@ -7,13 +7,29 @@ import (
 
 	"heymarket.dev/operator/internal/receiver/delivery"
 	"heymarket.dev/operator/internal/receiver/forward"
+	"heymarket.dev/operator/internal/receiver/ingest"
+	"heymarket.dev/operator/internal/receiver/metrics"
+	"heymarket.dev/operator/internal/receiver/recent"
 	"heymarket.dev/operator/internal/receiver/retry"
 )
 
-// deliveries is an Observer that notes when each target last took an event and why it does not, and passes everything on to
-// another Observer.
+// requests is an ingest.Observer that counts requests and remembers the latest.
+type requests struct {
+	metrics *metrics.Metrics
+	recent  *recent.Ring
+}
+
+// Answered implements ingest.Observer.
+func (r requests) Answered(report ingest.Report) {
+	r.metrics.Answered(report)
+	r.recent.Answered(report)
+}
+
+// deliveries is a forward.Observer that notes when each target last took an event and why it does not, counts attempts, and remembers
+// the latest.
 type deliveries struct {
-	forward.Observer
+	metrics *metrics.Metrics
+	recent  *recent.Ring
 	errors  targetErrors
 	minutes sync.Map // target → *atomic.Int64, minutes since the epoch
 }
@@ -21,7 +37,7 @@ type deliveries struct {
 // Attempted implements forward.Observer.
 func (d *deliveries) Attempted(target string, o delivery.Outcome, took time.Duration) {
 	d.errors.note(target, o, time.Now())
-	d.Observer.Attempted(target, o, took)
+	d.metrics.Attempted(target, o, took)
 }
 
 // Settled implements forward.Observer.
@@ -29,8 +45,11 @@ func (d *deliveries) Settled(target string, v retry.Verdict, age time.Duration) 
 	if v == retry.Done {
 		d.note(target, time.Now())
 	}
-	d.Observer.Settled(target, v, age)
+	d.metrics.Settled(target, v, age)
 }
+
+// Finished implements forward.Observer.
+func (d *deliveries) Finished(a forward.Attempt) { d.recent.Finished(a) }
 
 // note is called for every delivery, so it writes once a minute.
 func (d *deliveries) note(target string, at time.Time) {

@@ -215,7 +215,7 @@ func TestFiltersDecideAndTheirFailuresAreKept(t *testing.T) {
 	c.Targets[1].Filter = `event.data.text.size() > 0`
 	p.configure(c)
 	applied()
-	req, _ := http.NewRequestWithContext(context.Background(), http.MethodPost, p.admin+"/targets/broken/dead-letters/replay?all=true", nil)
+	req, _ := http.NewRequestWithContext(context.Background(), http.MethodPost, p.admin+"/v1/targets/broken/dead-letters/replay?all=true", nil)
 	resp, err := http.DefaultClient.Do(req)
 	if err != nil || resp.StatusCode >= 300 {
 		t.Fatalf("replay: %v, %v", resp, err)
@@ -405,9 +405,9 @@ func TestHalfASurrogatePairReachesEveryTargetAsItCame(t *testing.T) {
 	}
 	var letters []admin.Letter
 	until(t, "a dead letter", func() bool {
-		return json.Unmarshal([]byte(p.getAdmin("/targets/dead/dead-letters")), &letters) == nil && len(letters) == 1
+		return json.Unmarshal([]byte(p.getAdmin("/v1/targets/dead/dead-letters")), &letters) == nil && len(letters) == 1
 	})
-	if shown := p.getAdmin("/targets/dead/dead-letters/" + letters[0].Entry); !strings.Contains(shown, "cut emoji \ufffd") {
+	if shown := p.getAdmin("/v1/targets/dead/dead-letters/" + letters[0].Entry); !strings.Contains(shown, "cut emoji \ufffd") {
 		t.Errorf("the dead letter is shown as %s", shown)
 	}
 }

@@ -122,7 +122,9 @@ func (r *Receiver) status() contract.Status {
 			*s.Backlog += account.Pending
 			s.BacklogBytes += account.Bytes
 		}
-		s.Targets = append(s.Targets, r.target(t.Name, account, time.Now()))
+		t := r.target(t.Name, account, time.Now())
+		t.OldestPending, t.NextAttempt = t.OldestPending.Truncate(time.Minute), t.NextAttempt.Truncate(time.Minute)
+		s.Targets = append(s.Targets, t)
 	}
 	if s.Backlog != nil {
 		s.BacklogFull = r.quota.reached(s.BacklogBytes, r.quota.bytes(r.store.MaxMemory()))
@@ -130,7 +132,7 @@ func (r *Receiver) status() contract.Status {
 	return s
 }
 
-// target is the state of one target with the given account.
+// target is the state of one target with the given account, its times to the millisecond.
 func (r *Receiver) target(name string, account stream.Account, now time.Time) contract.TargetStatus {
 	s := contract.TargetStatus{
 		Name: name, Pending: account.Pending, DeadLetters: account.DeadLetters, Circuit: r.circuit(name), LastDelivered: r.deliveries.last(name),
@@ -141,7 +143,7 @@ func (r *Receiver) target(name string, account stream.Account, now time.Time) co
 		oldest = max(oldest, age)
 	}
 	if len(account.Oldest) > 0 {
-		s.OldestPending = now.Add(-oldest).UTC().Truncate(time.Minute)
+		s.OldestPending = now.Add(-oldest).UTC().Truncate(time.Millisecond)
 	}
 	if account.NextRetry != nil {
 		next := now.Add(*account.NextRetry)
@@ -150,7 +152,7 @@ func (r *Receiver) target(name string, account stream.Account, now time.Time) co
 				next = held
 			}
 		}
-		s.NextAttempt = next.UTC().Truncate(time.Minute)
+		s.NextAttempt = next.UTC().Truncate(time.Millisecond)
 	}
 	return s
 }

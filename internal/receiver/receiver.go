@@ -1,6 +1,6 @@
 // Package receiver is the process that takes one webhook's events in and hands them on. This file wires the rooms and
-// owns the order of shutdown; the rooms are admin, config, event, ingest, stream, forward, retry and
-// target.
+// owns the order of shutdown; the rooms are admin, config, event, ingest, recent, stream, forward, retry
+// and target.
 package receiver
 
 import (
@@ -24,6 +24,7 @@ import (
 	"heymarket.dev/operator/internal/receiver/ingest"
 	"heymarket.dev/operator/internal/receiver/logs"
 	"heymarket.dev/operator/internal/receiver/metrics"
+	"heymarket.dev/operator/internal/receiver/recent"
 	"heymarket.dev/operator/internal/receiver/stream"
 	"heymarket.dev/operator/internal/receiver/trace"
 )
@@ -83,6 +84,7 @@ const (
 type Receiver struct {
 	Options
 	metrics     *metrics.Metrics
+	recent      *recent.Ring
 	store       *stream.Store
 	events      *ingest.Handler
 	deliveries  *deliveries
@@ -123,6 +125,7 @@ func New(o Options) (*Receiver, error) {
 	r := &Receiver{
 		Options:     o,
 		metrics:     metrics.New(w.Namespace, w.Name, o.Version),
+		recent:      recent.New(o.Consumer),
 		store:       stream.New(w.Namespace, w.Name, o.Consumer),
 		reached:     make(chan struct{}),
 		connections: ingest.NewConnections(cmp.Or(o.MaxConnections, DefaultMaxConnections)),
@@ -130,7 +133,7 @@ func New(o Options) (*Receiver, error) {
 	r.pool = forward.NewPool(r.reached)
 	r.redisChanged = make(chan struct{}, 1)
 	r.redis = &redisHealth{store: r.store, log: o.Log, began: time.Now(), clocksDiffer: r.readClock, begun: make(chan struct{}, 1)}
-	r.deliveries = &deliveries{Observer: r.metrics}
+	r.deliveries = &deliveries{metrics: r.metrics, recent: r.recent}
 	scraped := cached(r.accounts)
 	r.metrics.Report(scraped, func() metrics.State { return r.state(scraped) })
 	r.metrics.Watch(r.connections)
@@ -147,7 +150,7 @@ func New(o Options) (*Receiver, error) {
 			return nil, err
 		}
 	}
-	r.events = ingest.NewHandler(appender{r}, logs.Requests{Log: o.Log, Next: r.metrics}, ingest.Settings{})
+	r.events = ingest.NewHandler(appender{r}, logs.Requests{Log: o.Log, Next: requests{r.metrics, r.recent}}, ingest.Settings{})
 	if err := r.apply(f); err != nil {
 		return nil, fmt.Errorf("%s: %w", o.ConfigFile, err)
 	}
@@ -179,7 +182,7 @@ func (r *Receiver) Run(ctx context.Context) error {
 	probes.Follow(ops)
 	go serve(ops, probes.Listen(r.Ops), stop)
 	adminServer := &http.Server{
-		Handler: admin.Handler(r.store, r.targetNames, r.targets), ReadHeaderTimeout: readHeaderTimeout, IdleTimeout: idleTimeout,
+		Handler: admin.Handler(admin.Options{DeadLetters: r.store, Recent: r.recent, Names: r.targetNames, Targets: r.targets}), ReadHeaderTimeout: readHeaderTimeout, IdleTimeout: idleTimeout,
 		MaxHeaderBytes: maxHeaderBytes, ErrorLog: server.ErrorLog,
 	}
 	if r.Admin != nil {

@@ -12,6 +12,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -23,6 +24,7 @@ import (
 	"heymarket.dev/operator/internal/contract"
 	"heymarket.dev/operator/internal/receiver"
 	"heymarket.dev/operator/internal/receiver/config"
+	"heymarket.dev/operator/internal/receiver/recent"
 	"heymarket.dev/operator/internal/receiver/redistest"
 	"heymarket.dev/operator/internal/receiver/target"
 )
@@ -474,7 +476,7 @@ func TestADeadLetterIsReplayedThoughItIsRemembered(t *testing.T) {
 	p.wantPost(sample(1), http.StatusOK)
 	until(t, "a dead letter", func() bool { _, s := p.get("/status"); return strings.Contains(s, `"deadLetters":1`) })
 	to.answer(nil)
-	resp, err := http.Post(p.admin+"/targets/crm/dead-letters/replay?all=true", "", nil)
+	resp, err := http.Post(p.admin+"/v1/targets/crm/dead-letters/replay?all=true", "", nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -687,5 +689,45 @@ func TestNewNamesWhatIsWrong(t *testing.T) {
 				t.Errorf("New = %v; want an error with %q", err, tc.want)
 			}
 		})
+	}
+}
+
+// What a receiver did shows on the administrative port: requests, attempts, and a filter that dropped an event.
+func TestRecentEvents(t *testing.T) {
+	t.Parallel()
+	redis, to := redistest.Start(t), newSink(t)
+	never := crm(to)
+	never.Name, never.Filter = "never", "false"
+	p := start(t, redis.URL(), newConfig(crm(to), never))
+	p.awaitReady()
+	to.answer(func() int { return http.StatusUnprocessableEntity })
+	p.wantPost(sample(1), http.StatusOK)
+	p.wantPost(strings.Replace(sample(1), token, "wrong", 1), http.StatusUnauthorized)
+	var got struct {
+		Events []recent.Record `json:"events"`
+	}
+	until(t, "a dead letter is recorded", func() bool {
+		if err := json.Unmarshal([]byte(p.getAdmin("/v1/events")), &got); err != nil {
+			t.Fatal(err)
+		}
+		return len(got.Events) == 3
+	})
+	found := map[recent.Outcome]recent.Record{}
+	for _, e := range got.Events {
+		found[e.Outcome] = e
+	}
+	stored, refused, dead := found[recent.Stored], found[recent.Refused], found[recent.DeadLetter]
+	if !slices.Equal(stored.Targets, []string{"crm"}) || !slices.Equal(stored.Filtered, []string{"never"}) || stored.Receiver != p.dir || stored.Status != http.StatusOK || stored.Event == "" {
+		t.Errorf("the request: %+v", stored)
+	}
+	if refused.Reason != "token" || refused.Status != http.StatusUnauthorized || refused.Type != "" {
+		t.Errorf("the refused one: %+v", refused)
+	}
+	if dead.Event != stored.Event || dead.Type != stored.Type || dead.Target != "crm" || dead.Attempt != 1 || dead.Status != http.StatusUnprocessableEntity ||
+		dead.Error != contract.ErrorRejected || dead.Reason != "the target refused it with 422" {
+		t.Errorf("the attempt: %+v", dead)
+	}
+	if stats := p.getAdmin("/v1/stats"); !strings.Contains(stats, `"stored":1`) || !strings.Contains(stats, `"name":"crm","delivered":0,"failed":1,"deadLettered":1`) || !strings.Contains(stats, `"deadLetters":1`) {
+		t.Errorf("the figures: %s", stats)
 	}
 }

@@ -1,4 +1,5 @@
-// Package admin serves to people what waits for each target, and the dead letters: list, show, count, replay, discard. It does not authenticate clients, so its
+// Package admin serves to people what the receiver did last and what it counted, what waits for each target, and the dead letters: list,
+// show, count, replay, discard. It does not authenticate clients, so its
 // listener is bound to localhost of the Pod: kubectl port-forward leads there, and Kubernetes decides who may use that. What
 // a browser on that person's machine could be made to send is rejected, see local.go.
 package admin
@@ -73,39 +74,62 @@ const (
 	writeTimeout = 20 * time.Second
 )
 
-// Handler serves
-//
-//	GET    /targets                                                                      what waits for each target, and why
-//	GET    /targets/{target}/dead-letters            ?type= ?status= ?after= ?limit=     a list, the oldest first
-//	GET    /targets/{target}/dead-letters/count      ?type= ?status= ?after=             how many
-//	GET    /targets/{target}/dead-letters/{entry}                                        one, with its body
-//	POST   /targets/{target}/dead-letters/replay     ?type= ?status= ?limit= or ?all=true  replay those that match
-//	POST   /targets/{target}/dead-letters/{entry}/replay                                 replay one
-//	DELETE /targets/{target}/dead-letters            ?type= ?status= ?limit= or ?all=true  discard those that match
-//	DELETE /targets/{target}/dead-letters/{entry}                                        discard one
+// Options are what a Handler needs.
+type Options struct {
+	DeadLetters DeadLetters
+	Recent      Recent
+	// Names returns the targets that exist, and Targets their states.
+	Names   func() []string
+	Targets func() ([]contract.TargetStatus, error)
+}
+
+// Handler serves the routes that openapi.json describes, all of them under /v1.
 //
 // A replay with a small limit is a canary: the oldest go first, and the rest stay. Replaying or discarding everything takes
-// all=true, exactly. Both answer with one JSON object a line, a Progress, as the work goes on. Names returns the targets
-// that exist, and states their states.
-func Handler(d DeadLetters, names func() []string, states func() ([]contract.TargetStatus, error)) http.Handler {
-	h := handler{d, names, states, make(chan struct{}, atOnce)}
+// all=true, exactly. Both answer with one JSON object a line, a Progress, as the work goes on.
+func Handler(o Options) http.Handler {
+	h := handler{o, make(chan struct{}, atOnce), make(chan struct{}, mostStreams)}
 	mux := http.NewServeMux()
-	mux.HandleFunc("GET /targets", h.answer(h.listTargets))
-	mux.HandleFunc("GET /targets/{target}/dead-letters", h.answer(h.list))
-	mux.HandleFunc("GET /targets/{target}/dead-letters/count", h.answer(h.count))
-	mux.HandleFunc("GET /targets/{target}/dead-letters/{entry}", h.answer(h.show))
-	mux.HandleFunc("POST /targets/{target}/dead-letters/replay", h.answer(h.replay))
-	mux.HandleFunc("POST /targets/{target}/dead-letters/{entry}/replay", h.answer(h.replay))
-	mux.HandleFunc("DELETE /targets/{target}/dead-letters", h.answer(h.discard))
-	mux.HandleFunc("DELETE /targets/{target}/dead-letters/{entry}", h.answer(h.discard))
+	for _, r := range h.routes() {
+		mux.HandleFunc(r.pattern, r.serve)
+	}
 	return local(mux)
 }
 
+// Routes are the methods and paths that a Handler serves, as in "GET /v1/targets".
+func Routes() (all []string) {
+	for _, r := range (handler{}).routes() {
+		all = append(all, r.pattern)
+	}
+	return all
+}
+
+type route struct {
+	pattern string
+	serve   http.HandlerFunc
+}
+
+func (h handler) routes() []route {
+	const letters, letter = "/v1/targets/{target}/dead-letters", "/v1/targets/{target}/dead-letters/{entry}"
+	return []route{
+		{"GET /v1/openapi.json", describe},
+		{"GET /v1/events", h.answer(h.listEvents)},
+		{"GET /v1/events/stream", h.stream},
+		{"GET /v1/stats", h.answer(h.stats)},
+		{"GET /v1/targets", h.answer(h.listTargets)},
+		{"GET " + letters, h.answer(h.list)},
+		{"GET " + letters + "/count", h.answer(h.count)},
+		{"GET " + letter, h.answer(h.show)},
+		{"POST " + letters + "/replay", h.answer(h.replay)},
+		{"POST " + letter + "/replay", h.answer(h.replay)},
+		{"DELETE " + letters, h.answer(h.discard)},
+		{"DELETE " + letter, h.answer(h.discard)},
+	}
+}
+
 type handler struct {
-	letters DeadLetters
-	names   func() []string
-	states  func() ([]contract.TargetStatus, error)
-	places  chan struct{}
+	Options
+	places, streams chan struct{}
 }
 
 // problem is an error that the client can correct.
@@ -131,11 +155,9 @@ func (h handler) answer(f func(http.ResponseWriter, *http.Request) (any, error))
 		if err == nil && v != nil {
 			body, err = json.Marshal(v, anyText)
 		}
-		switch p, isProblem := errors.AsType[problem](err); {
-		case isProblem:
-			http.Error(w, p.text, p.status)
+		switch {
 		case err != nil:
-			http.Error(w, err.Error(), http.StatusServiceUnavailable)
+			explain(w, err)
 		case v != nil:
 			w.Header().Set("Content-Type", "application/json")
 			_, _ = w.Write(append(body, '\n'))
@@ -143,24 +165,42 @@ func (h handler) answer(f func(http.ResponseWriter, *http.Request) (any, error))
 	}
 }
 
+// explain answers with an error.
+func explain(w http.ResponseWriter, err error) {
+	if p, isProblem := errors.AsType[problem](err); isProblem {
+		http.Error(w, p.text, p.status)
+		return
+	}
+	http.Error(w, err.Error(), http.StatusServiceUnavailable)
+}
+
 // anyText lets text pass that is not quite JSON or UTF-8, which a body may be: it is replaced where it stands.
 var anyText = json.JoinOptions(jsontext.AllowInvalidUTF8(true), jsontext.AllowDuplicateNames(true))
 
 func (h handler) checked(f func(http.ResponseWriter, *http.Request) (any, error), w http.ResponseWriter, r *http.Request) (any, error) {
-	if strings.Contains(r.Pattern, "{target}") && !slices.Contains(h.names(), r.PathValue("target")) {
-		return nil, problem{http.StatusNotFound, "There is no such target. The targets are: " + strings.Join(h.names(), ", ")}
+	if strings.Contains(r.Pattern, "{target}") {
+		if err := h.checkTarget(r.PathValue("target"), http.StatusNotFound); err != nil {
+			return nil, err
+		}
 	}
 	if r.ContentLength != 0 {
-		return nil, problem{http.StatusBadRequest, "This request takes no body: put the parameters into the URL, as in ?type=chat_closed&limit=1"}
+		return nil, bad("This request takes no body: put the parameters into the URL, as in ?type=chat_closed&limit=1")
 	}
 	return f(w, r)
+}
+
+func (h handler) checkTarget(name string, otherwise int) error {
+	if names := h.Names(); !slices.Contains(names, name) {
+		return problem{otherwise, "There is no such target. The targets are: " + strings.Join(names, ", ")}
+	}
+	return nil
 }
 
 func (h handler) listTargets(_ http.ResponseWriter, r *http.Request) (any, error) {
 	if _, err := readQuery(r); err != nil {
 		return nil, err
 	}
-	return h.states()
+	return h.Targets()
 }
 
 func (h handler) list(_ http.ResponseWriter, r *http.Request) (any, error) {
@@ -174,7 +214,7 @@ func (h handler) list(_ http.ResponseWriter, r *http.Request) (any, error) {
 	if q.limit == 0 {
 		q.limit = defaultListed
 	}
-	found, err := h.letters.ListDeadLetters(r.Context(), r.PathValue("target"), q.filter, q.limit)
+	found, err := h.DeadLetters.ListDeadLetters(r.Context(), r.PathValue("target"), q.filter, q.limit)
 	letters := make([]Letter, len(found))
 	for i, l := range found {
 		letters[i] = show(l)
@@ -187,7 +227,7 @@ func (h handler) count(_ http.ResponseWriter, r *http.Request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	n, err := h.letters.CountDeadLetters(r.Context(), r.PathValue("target"), q.filter)
+	n, err := h.DeadLetters.CountDeadLetters(r.Context(), r.PathValue("target"), q.filter)
 	return Count{n}, err
 }
 
@@ -196,7 +236,7 @@ func (h handler) show(_ http.ResponseWriter, r *http.Request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	found, ok, err := h.letters.DeadLetter(r.Context(), r.PathValue("target"), q.filter.Entry)
+	found, ok, err := h.DeadLetters.DeadLetter(r.Context(), r.PathValue("target"), q.filter.Entry)
 	switch {
 	case err != nil:
 		return nil, err

@@ -89,37 +89,37 @@ func TestHandler(t *testing.T) {
 		holds, lacks        []string
 		replayed, discarded []string
 	}{
-		{ask: "GET /targets/crm/dead-letters", status: 200, holds: []string{"0-0", "5-0", "refused", "422"}, lacks: []string{"private"}},
-		{ask: "GET /targets/crm/dead-letters?limit=1", status: 200, holds: []string{"0-0"}, lacks: []string{"evt_1"}},
-		{ask: "GET /targets/crm/dead-letters?after=4-0", status: 200, holds: []string{"5-0"}, lacks: []string{"4-0"}},
-		{ask: "GET /targets/crm/dead-letters?status=0", status: 200, holds: []string{"2-0", "5-0"}, lacks: []string{"0-0"}},
-		{ask: "GET /targets/crm/dead-letters/3-0", status: 200, holds: []string{"evt_3", "private"}, lacks: []string{"evt_2"}},
-		{ask: "GET /targets/crm/dead-letters/9-0", status: 404, holds: []string{"no such dead letter"}},
-		{ask: "GET /targets/other/dead-letters", status: 404, holds: []string{"crm"}},
-		{ask: "GET /targets/crm/dead-letters?limit=0", status: 400, holds: []string{"1 to 1000"}},
-		{ask: "GET /targets/crm/dead-letters?status=bad", status: 400, holds: []string{"status"}},
-		{ask: "GET /targets/crm/dead-letters?typ=x", status: 400, holds: []string{`"typ"`, "type"}},
-		{ask: "POST /targets/crm/dead-letters/replay?typ=x", status: 400}, // a slip must not replay everything
-		{ask: "POST /targets/crm/dead-letters/replay?limit=2", status: 200, holds: []string{`{"replayed":2,"finished":true}`}, replayed: []string{"0-0", "1-0"}},
-		{ask: "POST /targets/crm/dead-letters/replay?type=chat_closed&status=500", status: 200, replayed: []string{"1-0"}},
-		{ask: "POST /targets/crm/dead-letters/4-0/replay", status: 200, replayed: []string{"4-0"}},
-		{ask: "POST /targets/crm/dead-letters/replay", status: 400, holds: []string{"all=true"}},
-		{ask: "POST /targets/crm/dead-letters/replay?all=true", status: 200, holds: []string{"{\"replayed\":1}\n", `"replayed":6,"finished":true`}, replayed: []string{"0-0", "1-0", "2-0", "3-0", "4-0", "5-0"}},
-		{ask: "GET /targets/crm/dead-letters/count?status=0", status: 200, holds: []string{`{"count":2}`}},
-		{ask: "GET /targets/crm/dead-letters/count?limit=1", status: 400},
-		{ask: "GET /targets/crm/dead-letters?type=message_sent", status: 200, holds: []string{"0-0"}, lacks: []string{`"1-0"`}},
-		{ask: "DELETE /targets/crm/dead-letters/4-0", status: 200, holds: []string{`{"discarded":1,"finished":true}`}, discarded: []string{"4-0"}},
-		{ask: "DELETE /targets/crm/dead-letters?status=422", status: 200, discarded: []string{"0-0", "3-0"}},
-		{ask: "DELETE /targets/crm/dead-letters", status: 400, holds: []string{"all=true"}},
-		{ask: "DELETE /targets/crm/dead-letters?all=true", status: 200, discarded: []string{"0-0", "1-0", "2-0", "3-0", "4-0", "5-0"}},
-		{ask: "PUT /targets/crm/dead-letters", status: 405},
+		{ask: "GET /v1/targets/crm/dead-letters", status: 200, holds: []string{"0-0", "5-0", "refused", "422"}, lacks: []string{"private"}},
+		{ask: "GET /v1/targets/crm/dead-letters?limit=1", status: 200, holds: []string{"0-0"}, lacks: []string{"evt_1"}},
+		{ask: "GET /v1/targets/crm/dead-letters?after=4-0", status: 200, holds: []string{"5-0"}, lacks: []string{"4-0"}},
+		{ask: "GET /v1/targets/crm/dead-letters?status=0", status: 200, holds: []string{"2-0", "5-0"}, lacks: []string{"0-0"}},
+		{ask: "GET /v1/targets/crm/dead-letters/3-0", status: 200, holds: []string{"evt_3", "private"}, lacks: []string{"evt_2"}},
+		{ask: "GET /v1/targets/crm/dead-letters/9-0", status: 404, holds: []string{"no such dead letter"}},
+		{ask: "GET /v1/targets/other/dead-letters", status: 404, holds: []string{"crm"}},
+		{ask: "GET /v1/targets/crm/dead-letters?limit=0", status: 400, holds: []string{"1 to 1000"}},
+		{ask: "GET /v1/targets/crm/dead-letters?status=bad", status: 400, holds: []string{"status"}},
+		{ask: "GET /v1/targets/crm/dead-letters?typ=x", status: 400, holds: []string{`"typ"`, "type"}},
+		{ask: "POST /v1/targets/crm/dead-letters/replay?typ=x", status: 400}, // a slip must not replay everything
+		{ask: "POST /v1/targets/crm/dead-letters/replay?limit=2", status: 200, holds: []string{`{"replayed":2,"finished":true}`}, replayed: []string{"0-0", "1-0"}},
+		{ask: "POST /v1/targets/crm/dead-letters/replay?type=chat_closed&status=500", status: 200, replayed: []string{"1-0"}},
+		{ask: "POST /v1/targets/crm/dead-letters/4-0/replay", status: 200, replayed: []string{"4-0"}},
+		{ask: "POST /v1/targets/crm/dead-letters/replay", status: 400, holds: []string{"all=true"}},
+		{ask: "POST /v1/targets/crm/dead-letters/replay?all=true", status: 200, holds: []string{"{\"replayed\":1}\n", `"replayed":6,"finished":true`}, replayed: []string{"0-0", "1-0", "2-0", "3-0", "4-0", "5-0"}},
+		{ask: "GET /v1/targets/crm/dead-letters/count?status=0", status: 200, holds: []string{`{"count":2}`}},
+		{ask: "GET /v1/targets/crm/dead-letters/count?limit=1", status: 400},
+		{ask: "GET /v1/targets/crm/dead-letters?type=message_sent", status: 200, holds: []string{"0-0"}, lacks: []string{`"1-0"`}},
+		{ask: "DELETE /v1/targets/crm/dead-letters/4-0", status: 200, holds: []string{`{"discarded":1,"finished":true}`}, discarded: []string{"4-0"}},
+		{ask: "DELETE /v1/targets/crm/dead-letters?status=422", status: 200, discarded: []string{"0-0", "3-0"}},
+		{ask: "DELETE /v1/targets/crm/dead-letters", status: 400, holds: []string{"all=true"}},
+		{ask: "DELETE /v1/targets/crm/dead-letters?all=true", status: 200, discarded: []string{"0-0", "1-0", "2-0", "3-0", "4-0", "5-0"}},
+		{ask: "PUT /v1/targets/crm/dead-letters", status: 405},
 	} {
 		t.Run(tc.ask, func(t *testing.T) {
 			t.Parallel()
 			s := newShelf()
 			method, path, _ := strings.Cut(tc.ask, " ")
 			w := httptest.NewRecorder()
-			admin.Handler(s, func() []string { return []string{"crm"} }, nil).ServeHTTP(w, httptest.NewRequestWithContext(t.Context(), method, "http://localhost:8082"+path, http.NoBody))
+			admin.Handler(admin.Options{DeadLetters: s, Names: func() []string { return []string{"crm"} }}).ServeHTTP(w, httptest.NewRequestWithContext(t.Context(), method, "http://localhost:8082"+path, http.NoBody))
 			if w.Code != tc.status {
 				t.Fatalf("status %d, want %d: %s", w.Code, tc.status, w.Body)
 			}
@@ -144,10 +144,10 @@ func TestErrorsOfTheStoreAreReported(t *testing.T) {
 	t.Parallel()
 	s := newShelf()
 	s.letters, s.err = nil, fmt.Errorf("redis did not confirm")
-	for _, ask := range []string{"GET /targets/crm/dead-letters", "POST /targets/crm/dead-letters/replay?all=true", "DELETE /targets/crm/dead-letters?all=true"} {
+	for _, ask := range []string{"GET /v1/targets/crm/dead-letters", "POST /v1/targets/crm/dead-letters/replay?all=true", "DELETE /v1/targets/crm/dead-letters?all=true"} {
 		method, path, _ := strings.Cut(ask, " ")
 		w := httptest.NewRecorder()
-		admin.Handler(s, func() []string { return []string{"crm"} }, nil).ServeHTTP(w, httptest.NewRequestWithContext(t.Context(), method, "http://localhost"+path, http.NoBody))
+		admin.Handler(admin.Options{DeadLetters: s, Names: func() []string { return []string{"crm"} }}).ServeHTTP(w, httptest.NewRequestWithContext(t.Context(), method, "http://localhost"+path, http.NoBody))
 		if w.Code != http.StatusServiceUnavailable || !strings.Contains(w.Body.String(), "did not confirm") {
 			t.Errorf("%s: %d %s", ask, w.Code, w.Body)
 		}
@@ -165,22 +165,22 @@ func TestUnclearRequestsChangeNothing(t *testing.T) {
 		"?typ=chat_closed", "?Type=chat_closed", "?%74yp=x", "?after=1-0", "?=", "?x", "?limit=1&x=", "?limit=%zz", "?limit=1;all=true", "?status=422;type=x",
 		"?limit=1&type=%zz", "?limit=1&status=422;x", // what remains of these must not be taken for all of it
 	}
-	for _, change := range []string{"POST /targets/crm/dead-letters/replay", "DELETE /targets/crm/dead-letters"} {
+	for _, change := range []string{"POST /v1/targets/crm/dead-letters/replay", "DELETE /v1/targets/crm/dead-letters"} {
 		for _, query := range queries {
 			wantRejected(t, change+query, http.NoBody)
 		}
 		wantRejected(t, change+"?all=true", strings.NewReader("limit=1"))
 	}
 	for _, entry := range []string{"0", "0-0-0", "-", "+", "$", "*", "(0-0", "0-18446744073709551616", "%20", "0-0%20", "x", "%2e%2e%2f"} {
-		for _, change := range []string{"POST /targets/crm/dead-letters/" + entry + "/replay", "DELETE /targets/crm/dead-letters/" + entry, "GET /targets/crm/dead-letters/" + entry} {
+		for _, change := range []string{"POST /v1/targets/crm/dead-letters/" + entry + "/replay", "DELETE /v1/targets/crm/dead-letters/" + entry, "GET /v1/targets/crm/dead-letters/" + entry} {
 			wantRejected(t, change, http.NoBody)
 		}
 	}
 	for _, change := range []string{
-		"POST /targets/crm/dead-letters/0-0/replay?limit=1", "DELETE /targets/crm/dead-letters/0-0?all=true", "DELETE /targets/crm/dead-letters/0-0?x=",
-		"DELETE /targets/crm/dead-letters/?all=true", "DELETE /targets/crm/dead-letters/replay?all=true", "POST /targets/crm/dead-letters//replay",
-		"POST /targets//dead-letters/replay?all=true", "DELETE /targets/crm%20/dead-letters?all=true", "PUT /targets/crm/dead-letters?all=true",
-		"PATCH /targets/crm/dead-letters?all=true", "POST /targets/crm/dead-letters?all=true", "GET /targets/crm/dead-letters/replay?all=true",
+		"POST /v1/targets/crm/dead-letters/0-0/replay?limit=1", "DELETE /v1/targets/crm/dead-letters/0-0?all=true", "DELETE /v1/targets/crm/dead-letters/0-0?x=",
+		"DELETE /v1/targets/crm/dead-letters/?all=true", "DELETE /v1/targets/crm/dead-letters/replay?all=true", "POST /v1/targets/crm/dead-letters//replay",
+		"POST /v1/targets//dead-letters/replay?all=true", "DELETE /v1/targets/crm%20/dead-letters?all=true", "PUT /v1/targets/crm/dead-letters?all=true",
+		"PATCH /v1/targets/crm/dead-letters?all=true", "POST /v1/targets/crm/dead-letters?all=true", "GET /v1/targets/crm/dead-letters/replay?all=true",
 	} {
 		wantRejected(t, change, http.NoBody)
 	}
@@ -191,7 +191,7 @@ func wantRejected(t *testing.T, ask string, body io.Reader) {
 	s := newShelf()
 	method, path, _ := strings.Cut(ask, " ")
 	w := httptest.NewRecorder()
-	admin.Handler(s, func() []string { return []string{"crm"} }, nil).ServeHTTP(w, httptest.NewRequestWithContext(t.Context(), method, "http://localhost"+path, body))
+	admin.Handler(admin.Options{DeadLetters: s, Names: func() []string { return []string{"crm"} }}).ServeHTTP(w, httptest.NewRequestWithContext(t.Context(), method, "http://localhost"+path, body))
 	if w.Code < 300 || len(s.replayed)+len(s.discarded) != 0 {
 		t.Errorf("%s: status %d, replayed %v, discarded %v", ask, w.Code, s.replayed, s.discarded)
 	}
@@ -225,12 +225,12 @@ func TestOnlyLocalProgramsAreServed(t *testing.T) {
 	} {
 		s := newShelf()
 		w := httptest.NewRecorder()
-		r := httptest.NewRequestWithContext(t.Context(), http.MethodDelete, "/targets/crm/dead-letters?all=true", http.NoBody)
+		r := httptest.NewRequestWithContext(t.Context(), http.MethodDelete, "/v1/targets/crm/dead-letters?all=true", http.NoBody)
 		r.Host = tc.host
 		for name, value := range tc.header {
 			r.Header.Set(name, value)
 		}
-		admin.Handler(s, func() []string { return []string{"crm"} }, nil).ServeHTTP(w, r)
+		admin.Handler(admin.Options{DeadLetters: s, Names: func() []string { return []string{"crm"} }}).ServeHTTP(w, r)
 		if w.Code != tc.status || (len(s.discarded) > 0) != (tc.status == 200) {
 			t.Errorf("host %q, %v: status %d, discarded %v; want %d", tc.host, tc.header, w.Code, s.discarded, tc.status)
 		}
@@ -252,8 +252,8 @@ func TestTextOfAnyKindIsShown(t *testing.T) {
 		"/3-0": "[[[",
 	} {
 		w := httptest.NewRecorder()
-		admin.Handler(s, func() []string { return []string{"crm"} }, nil).ServeHTTP(w,
-			httptest.NewRequestWithContext(t.Context(), http.MethodGet, "http://localhost/targets/crm/dead-letters"+path, http.NoBody))
+		admin.Handler(admin.Options{DeadLetters: s, Names: func() []string { return []string{"crm"} }}).ServeHTTP(w,
+			httptest.NewRequestWithContext(t.Context(), http.MethodGet, "http://localhost/v1/targets/crm/dead-letters"+path, http.NoBody))
 		if !json.Valid(w.Body.Bytes()) || !utf8.Valid(w.Body.Bytes()) || !strings.Contains(w.Body.String(), want) {
 			t.Errorf("%q: status %d, no valid answer with %s:\n%.300s", path, w.Code, want, w.Body)
 		}

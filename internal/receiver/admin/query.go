@@ -11,6 +11,7 @@ import (
 
 	"heymarket.dev/operator/internal/receiver/delivery"
 	"heymarket.dev/operator/internal/receiver/event"
+	"heymarket.dev/operator/internal/receiver/recent"
 )
 
 const (
@@ -19,11 +20,15 @@ const (
 	mostTaken     = 1_000_000_000
 )
 
-// query describes the letters that a request is about.
+// query describes the letters or events that a request is about.
 type query struct {
 	filter delivery.DeadLetterFilter
 	limit  int // 0: none
 	all    bool
+	// event, target, outcome and since are of requests for events.
+	event, target string
+	outcome       recent.Outcome
+	since         uint64
 }
 
 // readQuery reads the path and the parameters of a request. These calls destroy or send again, so nothing is guessed: a
@@ -86,6 +91,20 @@ func (q *query) set(name, value string) (err error) {
 		if q.limit, err = strconv.Atoi(value); err != nil || q.limit < 1 || q.limit > mostTaken {
 			return limitProblem(mostTaken)
 		}
+	case "event":
+		if q.event = value; !eventPattern.MatchString(value) {
+			return bad("event is the ID of an event, such as evt_abcdefghijklmnopqrstuvwxyz.")
+		}
+	case "target":
+		q.target = value // the handler knows which there are
+	case "outcome":
+		if q.outcome = recent.Outcome(value); !slices.Contains(recent.Outcomes(), q.outcome) {
+			return bad("outcome is one of %s.", strings.Join(outcomeNames(), ", "))
+		}
+	case "since":
+		if q.since, err = strconv.ParseUint(value, 10, 53); err != nil {
+			return bad("since is the sequence of an event that was listed before.")
+		}
 	case "all":
 		if q.all = value == "true"; !q.all {
 			return bad("all is true or left out.")
@@ -99,6 +118,15 @@ func limitProblem(most int) error { return bad("limit is a number from 1 to %d."
 func bad(format string, args ...any) error {
 	return problem{http.StatusBadRequest, fmt.Sprintf(format, args...)}
 }
+
+func outcomeNames() (names []string) {
+	for _, o := range recent.Outcomes() {
+		names = append(names, string(o))
+	}
+	return names
+}
+
+var eventPattern = regexp.MustCompile(`^evt_[a-z2-7]{26}$`)
 
 var entryPattern = regexp.MustCompile(`^([0-9]{1,20})-([0-9]{1,20})$`)
 

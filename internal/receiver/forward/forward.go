@@ -40,6 +40,23 @@ type Observer interface {
 	Attempted(target string, o delivery.Outcome, took time.Duration)
 	// Settled is called once for each event that leaves its queue, age being counted from when it entered the queue: accepted or replayed.
 	Settled(target string, v retry.Verdict, age time.Duration)
+	// Finished is called when an attempt is settled, or cannot be. It must not block.
+	Finished(Attempt)
+}
+
+// Attempt is one attempt with what was decided after it. It holds nothing that must not be logged.
+type Attempt struct {
+	Target, Event, Type string
+	// Number is from 1; 0: the event was given up without an attempt, and Outcome says nothing.
+	Number  int
+	Outcome delivery.Outcome
+	Took    time.Duration
+	// Decision is what follows. Interrupted means that a shutdown cut the attempt short, so that it does not count.
+	Decision    retry.Decision
+	Interrupted bool
+	// Settled says that the queue has taken the decision; false with a SettleErr, or where somebody else has settled the event.
+	Settled   bool
+	SettleErr error
 }
 
 // Timing of a worker. The poll finds what other receivers have stored or lost; this receiver's own events come by Wake.
@@ -200,7 +217,7 @@ func (w *Worker) deliver(ctx context.Context, l delivery.Lease) {
 	if err := w.check(context.WithoutCancel(ctx), l.Event); err != nil {
 		w.Gate.Return(1)
 		l.Attempt-- // this one was not made
-		w.finish(ctx, l, l.Attempt, delivery.Outcome{}, retry.Decision{Verdict: retry.GiveUp, Reason: err.Error()}, 0)
+		w.finish(ctx, l, l.Attempt, Attempt{Number: l.Attempt, Decision: retry.Decision{Verdict: retry.GiveUp, Reason: err.Error()}})
 		return
 	}
 	e, attempt := l.Event, l.Attempt
@@ -222,7 +239,7 @@ func (w *Worker) deliver(ctx context.Context, l delivery.Lease) {
 		w.Gate.Report(outcome, time.Now())
 		w.Observer.Attempted(w.Target, outcome, took)
 	}
-	w.finish(ctx, l, attempt, outcome, decision, took)
+	w.finish(ctx, l, attempt, Attempt{Number: l.Attempt, Outcome: outcome, Took: took, Decision: decision, Interrupted: interrupted})
 }
 
 // check is Check where there is one, and send is Sender's Send, both with a panic made into a failure: an event that brings
@@ -248,12 +265,14 @@ func (w *Worker) send(ctx context.Context, e event.Event, attempt int) (o delive
 	return w.Sender.Send(ctx, e, attempt)
 }
 
-// finish logs a decision and settles the event by it.
-func (w *Worker) finish(ctx context.Context, l delivery.Lease, attempt int, outcome delivery.Outcome, decision retry.Decision, took time.Duration) {
-	e := l.Event
-	w.logAttempt(e, l.Attempt, outcome, decision, took)
+// finish logs a decision and settles the event by it. Attempt is how many count.
+func (w *Worker) finish(ctx context.Context, l delivery.Lease, attempt int, a Attempt) {
+	e, decision := l.Event, a.Decision
+	w.logAttempt(e, l.Attempt, a.Outcome, decision, a.Took)
 
-	settled, err := w.settle(ctx, l, attempt, outcome, decision)
+	settled, err := w.settle(ctx, l, attempt, a.Outcome, decision)
+	a.Target, a.Event, a.Type, a.Settled, a.SettleErr = w.Target, e.ID, e.Type, settled, err
+	w.Observer.Finished(a)
 	switch {
 	case err != nil:
 		w.Log.Error("cannot acknowledge a delivery attempt; the event will be delivered again with the same ID",

@@ -259,6 +259,7 @@ type account struct {
 	attempted int
 	settled   map[retry.Verdict]int
 	ages      []time.Duration
+	finished  []Attempt
 }
 
 func (a *account) Attempted(string, delivery.Outcome, time.Duration) {
@@ -275,6 +276,12 @@ func (a *account) Settled(_ string, v retry.Verdict, age time.Duration) {
 	}
 	a.settled[v]++
 	a.ages = append(a.ages, age)
+}
+
+func (a *account) Finished(x Attempt) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.finished = append(a.finished, x)
 }
 
 func (a *account) read() (attempted, done, dead int) {

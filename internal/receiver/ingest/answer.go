@@ -58,6 +58,8 @@ type Report struct {
 	EventID string
 	// Targets are those that the event was stored for.
 	Targets []string
+	// Filtered are those whose filter did not want it.
+	Filtered []string
 	// Respelled says that the type came in the corrected spelling of the provider's misspelling.
 	Respelled bool
 	// Token says which token matched: CurrentToken or PreviousToken. It is empty where none did.

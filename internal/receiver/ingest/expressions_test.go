@@ -53,17 +53,17 @@ func TestExpressionsDecide(t *testing.T) {
 			Result: Stored, Judgement: event.New, Targets: []string{"crm", "chats"}, EventID: byProfile.Key("staging", "support").ID(),
 		}},
 		{"one wants it", expressions{wants: map[string]bool{"chats": true}}, Report{
-			Result: Stored, Judgement: event.New, Targets: []string{"chats"}, EventID: byProfile.Key("staging", "support").ID(),
+			Result: Stored, Judgement: event.New, Targets: []string{"chats"}, Filtered: []string{"crm"}, EventID: byProfile.Key("staging", "support").ID(),
 		}},
-		{"nobody wants it", expressions{}, Report{Result: Ignored, EventID: byProfile.Key("staging", "support").ID()}},
+		{"nobody wants it", expressions{}, Report{Result: Ignored, Filtered: []string{"crm", "chats"}, EventID: byProfile.Key("staging", "support").ID()}},
 		{"a filter fails", expressions{fails: map[string]bool{"crm": true}}, Report{
-			Result: Stored, Judgement: event.New, Targets: []string{"crm"}, FilterFailed: []string{"crm"}, EventID: byProfile.Key("staging", "support").ID(),
+			Result: Stored, Judgement: event.New, Targets: []string{"crm"}, FilterFailed: []string{"crm"}, Filtered: []string{"chats"}, EventID: byProfile.Key("staging", "support").ID(),
 		}},
 		{"a key", expressions{key: "k", wants: map[string]bool{"crm": true}}, Report{
-			Result: Stored, Judgement: event.New, Targets: []string{"crm"}, EventID: plain.KeyBy("staging", "support", "k").ID(),
+			Result: Stored, Judgement: event.New, Targets: []string{"crm"}, Filtered: []string{"chats"}, EventID: plain.KeyBy("staging", "support", "k").ID(),
 		}},
 		{"a key that fails", expressions{keyErr: errors.New("no"), wants: map[string]bool{"crm": true}}, Report{
-			Result: Stored, Judgement: event.New, Targets: []string{"crm"}, KeyFailed: true, EventID: byProfile.Key("staging", "support").ID(),
+			Result: Stored, Judgement: event.New, Targets: []string{"crm"}, Filtered: []string{"chats"}, KeyFailed: true, EventID: byProfile.Key("staging", "support").ID(),
 		}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

@@ -167,6 +167,8 @@ func (r *request) judge(ctx context.Context, targets []string) (event.Identity, 
 			out.Targets = append(out.Targets, t)
 		case wanted:
 			out.Targets = append(out.Targets, t)
+		default:
+			out.Filtered = append(out.Filtered, t)
 		}
 	}
 	return id, out

@@ -1,0 +1,176 @@
+package admin
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"net/http"
+	"time"
+
+	"github.com/go-json-experiment/json"
+
+	"heymarket.dev/operator/internal/contract"
+	"heymarket.dev/operator/internal/receiver/recent"
+)
+
+// Recent remembers what the receiver did last.
+type Recent interface {
+	Latest(sequence uint64, f recent.Filter, limit int) recent.Page
+	After(sequence uint64, f recent.Filter, limit int) recent.Page
+	Stats(targets []string) recent.Stats
+}
+
+// Events is the answer with the latest records.
+type Events struct {
+	// Sequence is that of the receiver's latest record, to ask for what comes after it.
+	Sequence uint64 `json:"sequence"`
+	// Gap says that records behind the sequence that was asked for are no longer kept.
+	Gap bool `json:"gap,omitzero"`
+	// Events are the latest first.
+	Events []recent.Record `json:"events"`
+}
+
+// Gap is the data of an event "gap" of a stream: records behind the sequence After are no longer kept.
+type Gap struct {
+	After uint64 `json:"after"`
+}
+
+// GapEvent is the name of that event. The others have none.
+const GapEvent = "gap"
+
+// Stats are the figures of a receiver, with what waits for its targets.
+type Stats struct {
+	recent.Stats
+	// Waiting are the states of all targets, over all receivers; missing where Redis does not answer.
+	Waiting []contract.TargetStatus `json:"waiting,omitempty"`
+	// Error is why they are missing.
+	Error string `json:"error,omitempty"`
+}
+
+const (
+	// mostStreams bounds the streams that are open at the same time.
+	mostStreams = 16
+	// KeepAlive is how often something is written to a stream on which nothing happens.
+	KeepAlive = 15 * time.Second
+	// streamPause lets records gather, so that a stream under load costs little.
+	streamPause = 50 * time.Millisecond
+	// streamPage bounds the records that are written at once.
+	streamPage = 250
+	// streamTimeout is how long a client may take to read them. One that is slower is cut off.
+	streamTimeout = 10 * time.Second
+)
+
+// eventQuery reads the parameters of a request for events.
+func (h handler) eventQuery(r *http.Request, allowed ...string) (query, recent.Filter, error) {
+	q, err := readQuery(r, append(allowed, "event", "type", "target", "outcome", "since")...)
+	if err == nil && q.target != "" {
+		err = h.checkTarget(q.target, http.StatusBadRequest)
+	}
+	return q, recent.Filter{Event: q.event, Type: q.filter.Type, Target: q.target, Outcome: q.outcome}, err
+}
+
+func (h handler) listEvents(_ http.ResponseWriter, r *http.Request) (any, error) {
+	q, filter, err := h.eventQuery(r, "limit")
+	switch {
+	case err != nil:
+		return nil, err
+	case q.limit > recent.Kept:
+		return nil, limitProblem(recent.Kept)
+	case q.limit == 0:
+		q.limit = defaultListed
+	}
+	page := h.Recent.Latest(q.since, filter, q.limit)
+	if page.Records == nil {
+		page.Records = []recent.Record{}
+	}
+	return Events{Sequence: page.Next, Gap: page.Gap, Events: page.Records}, nil
+}
+
+func (h handler) stats(_ http.ResponseWriter, r *http.Request) (any, error) {
+	if _, err := readQuery(r); err != nil {
+		return nil, err
+	}
+	s := Stats{Stats: h.Recent.Stats(h.Names())}
+	var err error
+	if s.Waiting, err = h.Targets(); err != nil {
+		s.Error = err.Error()
+	}
+	return s, nil
+}
+
+// stream writes records as they come, as server-sent events whose IDs are sequences. It begins behind the one of since, or of the
+// header Last-Event-ID, by which a client resumes; without either, with the next record. No record is kept for a client:
+// one that is too slow is cut off, or gets a gap.
+func (h handler) stream(w http.ResponseWriter, r *http.Request) {
+	select {
+	case h.streams <- struct{}{}:
+		defer func() { <-h.streams }()
+	default:
+		http.Error(w, fmt.Sprintf("There are %d streams already. Close one of them.", mostStreams), http.StatusTooManyRequests)
+		return
+	}
+	q, filter, err := h.eventQuery(r)
+	if last := r.Header.Get("Last-Event-ID"); err == nil && last != "" {
+		err = q.set("since", last)
+	}
+	if err == nil && q.since == 0 {
+		q.since = h.Recent.Latest(0, filter, 0).Next
+	}
+	if err != nil {
+		explain(w, err)
+		return
+	}
+	w.Header().Set("Content-Type", "text/event-stream")
+	w.Header().Set("Cache-Control", "no-store")
+	text := bytes.NewBufferString(": open\n\n")
+	for {
+		page := h.Recent.After(q.since, filter, streamPage)
+		if page.Gap {
+			data, _ := json.Marshal(Gap{q.since}) // it can be encoded
+			fmt.Fprintf(text, "event: %s\ndata: %s\n\n", GapEvent, data)
+		}
+		for i := range page.Records {
+			data, _ := json.Marshal(&page.Records[i]) // its text is valid
+			fmt.Fprintf(text, "id: %d\ndata: %s\n\n", page.Records[i].Sequence, data)
+		}
+		q.since = page.Next
+		if text.Len() > 0 && !send(w, text) {
+			return
+		}
+		if !await(r.Context(), page.Changed) {
+			if r.Context().Err() != nil {
+				return
+			}
+			text.WriteString(": keep-alive\n\n")
+		}
+	}
+}
+
+// send writes what a stream has, and reports whether the client has taken it in time.
+func send(w http.ResponseWriter, text *bytes.Buffer) bool {
+	control := http.NewResponseController(w)
+	_ = control.SetWriteDeadline(time.Now().Add(streamTimeout))
+	if _, err := text.WriteTo(w); err != nil {
+		return false
+	}
+	return control.Flush() == nil
+}
+
+// await waits for changed, and then for more to gather. It reports false if nothing has changed for KeepAlive, or ctx has ended.
+func await(ctx context.Context, changed <-chan struct{}) bool {
+	silent := time.NewTimer(KeepAlive)
+	defer silent.Stop()
+	select {
+	case <-changed:
+	case <-silent.C:
+		return false
+	case <-ctx.Done():
+		return false
+	}
+	select {
+	case <-time.After(streamPause):
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
