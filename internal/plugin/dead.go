@@ -37,7 +37,7 @@ type deadFlags struct {
 func deadCommand(to *connection) *cobra.Command {
 	dead := &cobra.Command{
 		Use:   "dead",
-		Short: "List, show, replay and discard dead letters: events that a target did not take",
+		Short: "List, show, replay and discard dead letters: events that a target did not accept",
 	}
 	dead.AddCommand(listCommand(to), showCommand(to), replayCommand(to), discardCommand(to))
 	return dead
@@ -48,7 +48,7 @@ func listCommand(to *connection) *cobra.Command {
 	cmd := f.command(to, &cobra.Command{
 		Use:     "list NAME",
 		Short:   "List dead letters, the oldest first, without their content",
-		Example: "  kubectl heymarket dead list support --status 422",
+		Example: "  kubectl heymarket dead list support --status 422 --since 2h",
 	}, func(cmd *cobra.Command, of []letters) error { return list(cmd, of, f.which) })
 	f.filters(cmd, maxListed)
 	return cmd
@@ -77,7 +77,7 @@ func replayCommand(to *connection) *cobra.Command {
 		Use:   "replay NAME",
 		Short: "Deliver dead letters again",
 		Long: `Deliver dead letters again: they return to the target's queue under their old event IDs, with a fresh set of attempts.
-Choose them by --id, by --type, --status and --limit, or take every one of the target by --all. Begin with a canary: --limit 1
+Choose them by --id, by the flags that list has, or take every one of the target by --all. Begin with a canary: --limit 1
 takes the oldest.`,
 		Example: "  kubectl heymarket dead replay support --limit 1",
 	}, func(cmd *cobra.Command, of []letters) error {
@@ -123,6 +123,10 @@ func (f *deadFlags) command(to *connection, cmd *cobra.Command, run func(*cobra.
 func (f *deadFlags) filters(cmd *cobra.Command, most int) {
 	cmd.Flags().StringVar(&f.which.eventType, "type", "", "only events of this type, such as message_recieved")
 	cmd.Flags().Var(number{&f.which.status, 0, 999}, "status", "only those whose last answer had this HTTP status; 0: those that got no answer")
+	cmd.Flags().StringVar(&f.which.reason, "reason", "", "only those whose reason contains this text")
+	cmd.Flags().StringVar(&f.which.text, "text", "", "only those whose content contains this text")
+	cmd.Flags().Var(moment{&f.which.since}, "since", "only those given up at or after this time: 2h ago as 2h, or a time such as 2026-11-21T12:00:00Z")
+	cmd.Flags().Var(moment{&f.which.until}, "until", "only those given up at or before this time, written in the same way")
 	cmd.Flags().Var(number{&f.which.limit, 1, most}, "limit", "at most this many, the oldest first")
 }
 
@@ -239,7 +243,7 @@ func list(cmd *cobra.Command, of []letters, which choice) error {
 	}
 	_ = w.Flush()
 	if len(full) > 0 {
-		fmt.Fprintf(cmd.ErrOrStderr(), "There may be more of %s: raise --limit (up to %d), or narrow the list by --type and --status.\n",
+		fmt.Fprintf(cmd.ErrOrStderr(), "There may be more of %s: raise --limit (up to %d), or narrow the list, by --type or --since for example.\n",
 			strings.Join(full, ", "), maxListed)
 	}
 	return nil

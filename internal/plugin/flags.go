@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
@@ -46,7 +47,7 @@ func guardFlags(cmd *cobra.Command) {
 	cmd.InitDefaultHelpFlag()
 	for _, flags := range []*pflag.FlagSet{cmd.Flags(), cmd.PersistentFlags()} {
 		flags.VisitAll(func(f *pflag.Flag) {
-			if _, guarded := f.Value.(*given); !guarded && f.Name != "text" { // any text is one
+			if _, guarded := f.Value.(*given); !guarded && !(f.Name == "text" && cmd.Name() == "send") { // any text is one
 				f.Value = &given{Value: f.Value, repeatable: f.Value.Type() == "stringArray"}
 			}
 		})
@@ -77,6 +78,29 @@ func (n number) String() string { return "" }
 
 // Type implements pflag.Value.
 func (n number) Type() string { return "int" }
+
+// moment is a flag that is a time, or a duration before now.
+type moment struct{ at *time.Time }
+
+// Set implements pflag.Value.
+func (m moment) Set(text string) error {
+	if ago, err := time.ParseDuration(text); err == nil && ago >= 0 {
+		*m.at = time.Now().Add(-ago)
+		return nil
+	}
+	at, err := time.Parse(time.RFC3339, text)
+	if err != nil {
+		return errors.New("it must be a duration such as 2h, or a time such as 2026-11-21T12:00:00Z")
+	}
+	*m.at = at
+	return nil
+}
+
+// String implements pflag.Value.
+func (m moment) String() string { return "" }
+
+// Type implements pflag.Value.
+func (m moment) Type() string { return "time" }
 
 // rejectUnknown makes a command that only groups others fail for a name that is none of them, with the nearest one. Cobra
 // would print its help and succeed.

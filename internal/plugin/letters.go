@@ -31,42 +31,58 @@ type choice struct {
 	entry     string // one; the others then say nothing
 	eventType string
 	status    int // the target's last answer, 0 for none; anyStatus: any
-	limit     int // 0: no limit of the person's
-	all       bool
+	// reason and text are contained in the reason and in the body; since and until bound when the letter was given up.
+	reason, text string
+	since, until time.Time
+	limit        int // 0: no limit of the person's
+	all          bool
 }
 
 const anyStatus = -1
 
 // check returns an error unless c names the letters to replay or discard without doubt.
 func (c choice) check() error {
-	narrow := c.eventType != "" || c.status != anyStatus || c.limit > 0
+	narrow := len(c.filter()) > 0 || c.limit > 0
 	switch {
 	case c.entry != "" && (narrow || c.all):
-		return errors.New("--id names one dead letter: leave out --type, --status, --limit and --all, or leave out --id")
+		return errors.New("--id names one dead letter: leave out the other flags that choose, or leave out --id")
 	case c.all && narrow:
-		return errors.New("--all means every dead letter of the target: leave out --type, --status and --limit, or leave out --all")
+		return errors.New("--all means every dead letter of the target: leave out the other flags that choose, or leave out --all")
 	case c.entry == "" && !narrow && !c.all:
-		return errors.New("this would take every dead letter of the target: set --id, --type, --status or --limit, or --all if that is intended")
+		return errors.New("this would take every dead letter of the target: choose by --id, --type, --status, --reason, --text, --since, --until or --limit, or set --all if that is intended")
 	}
 	return nil
 }
 
 func (c choice) query() url.Values {
-	q := url.Values{}
 	if c.entry != "" {
-		return q
+		return url.Values{}
 	}
-	if c.eventType != "" {
-		q.Set("type", c.eventType)
-	}
-	if c.status != anyStatus {
-		q.Set("status", strconv.Itoa(c.status))
-	}
+	q := c.filter()
 	if c.limit > 0 {
 		q.Set("limit", strconv.Itoa(c.limit))
 	}
 	if c.all {
 		q.Set("all", "true")
+	}
+	return q
+}
+
+// filter is the part of a query that describes letters.
+func (c choice) filter() url.Values {
+	q := url.Values{}
+	for name, text := range map[string]string{"type": c.eventType, "reason": c.reason, "text": c.text} {
+		if text != "" {
+			q.Set(name, text)
+		}
+	}
+	for name, at := range map[string]time.Time{"diedSince": c.since, "diedUntil": c.until} {
+		if !at.IsZero() {
+			q.Set(name, at.UTC().Format(time.RFC3339Nano))
+		}
+	}
+	if c.status != anyStatus {
+		q.Set("status", strconv.Itoa(c.status))
 	}
 	return q
 }

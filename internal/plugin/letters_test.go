@@ -23,9 +23,11 @@ import (
 type shelf struct {
 	letters []delivery.DeadLetter
 	err     error
+	asked   delivery.DeadLetterFilter // by the last call
 }
 
 func (s *shelf) ListDeadLetters(_ context.Context, _ string, f delivery.DeadLetterFilter, limit int) (found []delivery.DeadLetter, _ error) {
+	s.asked = f
 	for _, l := range s.letters {
 		if (f.Entry == "" || f.Entry == l.Entry) && (f.Type == "" || f.Type == l.Type) && (f.Status == nil || *f.Status == l.Status) &&
 			(limit == 0 || len(found) < limit) {
@@ -108,6 +110,41 @@ func (s *shelf) left() (entries []string) {
 	return entries
 }
 
+// What the flags say is what the receiver is asked for.
+func TestFlagsThatChoose(t *testing.T) {
+	t.Parallel()
+	noon := time.Date(2026, 11, 21, 12, 0, 0, 0, time.UTC)
+	for flags, want := range map[string]delivery.DeadLetterFilter{
+		"":                                  {},
+		"--type chat_closed --status 0":     {Type: event.ChatClosed, Status: new(0)},
+		"--reason in_time --text 100%&x=1":  {Reason: "in_time", Text: "100%&x=1"},
+		"--since 2026-11-21T12:00:00Z":      {Since: noon},
+		"--until 2026-11-21T13:00:00+01:00": {Until: noon},
+	} {
+		f := &deadFlags{which: choice{status: anyStatus}}
+		cmd := &cobra.Command{}
+		f.filters(cmd, 10)
+		if err := cmd.ParseFlags(strings.Fields(flags)); err != nil {
+			t.Fatal(err)
+		}
+		l, s := newLetters(t)
+		if _, err := l.list(t.Context(), f.which); err != nil {
+			t.Errorf("%q: %v", flags, err)
+		}
+		if diff := cmp.Diff(want, s.asked); diff != "" {
+			t.Errorf("%q asks for (-want +got):\n%s", flags, diff)
+		}
+		if want == (delivery.DeadLetterFilter{}) == (f.which.check() == nil) {
+			t.Errorf("%q: whether it chooses anything: %v", flags, f.which.check())
+		}
+	}
+	var at time.Time
+	before := time.Now()
+	if err := (moment{&at}).Set("2h"); err != nil || at.Before(before.Add(-2*time.Hour)) || at.After(time.Now().Add(-2*time.Hour)) {
+		t.Errorf("two hours ago is %s, %v", at, err)
+	}
+}
+
 func TestReplayAndDiscard(t *testing.T) {
 	t.Parallel()
 	for _, tc := range []struct {
@@ -150,7 +187,7 @@ func TestListAndShow(t *testing.T) {
 	want := `TARGET  ID      TYPE          GIVEN UP              ATTEMPTS  STATUS  REASON
 crm     0000-0  message_sent  1970-01-01T00:00:00Z  1         422     the target refused it
 crm     1000-0  chat_closed   1970-01-01T00:00:01Z  2         422     the target refused it
-There may be more of crm: raise --limit (up to 1000), or narrow the list by --type and --status.
+There may be more of crm: raise --limit (up to 1000), or narrow the list, by --type or --since for example.
 `
 	if diff := cmp.Diff(want, out.String()); diff != "" {
 		t.Errorf("list (-want +got):\n%s", diff)
@@ -249,6 +286,14 @@ func TestUnclearCommandLines(t *testing.T) {
 		{"dead replay support --id 1-0 --all", "leave out"},
 		{"dead discard support --id 1-0 --status 422", "leave out"},
 		{"dead discard support --all --limit 1", "leave out"},
+		{"dead discard support --all --text Hello", "leave out"},
+		{"dead discard support --id 1-0 --since 2h", "leave out"},
+		{"dead discard support --text=", "empty"},
+		{"dead replay support --reason=", "empty"},
+		{"dead replay support --since=", "empty"},
+		{"dead replay support --since yesterday", "2h"},
+		{"dead replay support --since -2h", "2h"},
+		{"dead replay support --until 2026-11-21", "2h"},
 		{"dead discard support --all --all", "once"},
 		{"dead discard support --type=", "empty"},
 		{"dead discard support --type chat_close", "chat_closed"},

@@ -204,7 +204,7 @@ func (h handler) listTargets(_ http.ResponseWriter, r *http.Request) (any, error
 }
 
 func (h handler) list(_ http.ResponseWriter, r *http.Request) (any, error) {
-	q, err := readQuery(r, "type", "status", "after", "limit")
+	q, err := readQuery(r, slices.Concat(filters, []string{"after", "limit"})...)
 	if err != nil {
 		return nil, err
 	}
@@ -223,7 +223,7 @@ func (h handler) list(_ http.ResponseWriter, r *http.Request) (any, error) {
 }
 
 func (h handler) count(_ http.ResponseWriter, r *http.Request) (any, error) {
-	q, err := readQuery(r, "type", "status", "after")
+	q, err := readQuery(r, slices.Concat(filters, []string{"after"})...)
 	if err != nil {
 		return nil, err
 	}

@@ -9,6 +9,7 @@ import (
 	"net/http/httptest"
 	"strings"
 	"testing"
+	"time"
 	"unicode/utf8"
 
 	"github.com/google/go-cmp/cmp"
@@ -20,6 +21,7 @@ import (
 
 // shelf keeps dead letters of one target in memory and notes what is done with them.
 type shelf struct {
+	asked               delivery.DeadLetterFilter // by the last call
 	letters             []delivery.DeadLetter
 	replayed, discarded []string
 	err                 error
@@ -27,6 +29,7 @@ type shelf struct {
 
 func (s *shelf) ListDeadLetters(_ context.Context, _ string, f delivery.DeadLetterFilter, limit int) ([]delivery.DeadLetter, error) {
 	var out []delivery.DeadLetter
+	s.asked = f
 	for _, l := range s.letters {
 		if l.Entry > f.After && (f.Entry == "" || f.Entry == l.Entry) && (f.Type == "" || f.Type == l.Type) &&
 			(f.Status == nil || *f.Status == l.Status) && (limit == 0 || len(out) < limit) {
@@ -140,6 +143,31 @@ func TestHandler(t *testing.T) {
 	}
 }
 
+// Every filter reaches the store, from every request that takes it.
+func TestFilters(t *testing.T) {
+	t.Parallel()
+	const path = "/v1/targets/crm/dead-letters"
+	for query, want := range map[string]delivery.DeadLetterFilter{
+		"type=chat_closed":                 {Type: event.ChatClosed},
+		"status=0":                         {Status: new(0)},
+		"reason=In%20Time":                 {Reason: "In Time"},
+		"text=%25+(a.b)":                   {Text: "% (a.b)"},
+		"diedSince=2026-11-21T12:00:00Z":   {Since: time.Date(2026, 11, 21, 12, 0, 0, 0, time.UTC)},
+		"diedUntil=2026-11-21T12:00:00.5Z": {Until: time.Date(2026, 11, 21, 12, 0, 0, 5e8, time.UTC)},
+		"reason=a&text=b&diedSince=2026-11-21T13:00:00%2B01:00": {Reason: "a", Text: "b", Since: time.Date(2026, 11, 21, 12, 0, 0, 0, time.UTC)},
+	} {
+		for _, request := range []string{"GET " + path + "?", "GET " + path + "/count?", "POST " + path + "/replay?", "DELETE " + path + "?"} {
+			s := newShelf()
+			method, address, _ := strings.Cut(request+query, " ")
+			w := httptest.NewRecorder()
+			admin.Handler(admin.Options{DeadLetters: s, Names: func() []string { return []string{"crm"} }}).ServeHTTP(w, httptest.NewRequestWithContext(t.Context(), method, "http://localhost:8082"+address, http.NoBody))
+			if diff := cmp.Diff(want, s.asked); w.Code != http.StatusOK || diff != "" {
+				t.Errorf("%s%s: %d %s; the store is asked for (-want +got):\n%s", request, query, w.Code, w.Body, diff)
+			}
+		}
+	}
+}
+
 func TestErrorsOfTheStoreAreReported(t *testing.T) {
 	t.Parallel()
 	s := newShelf()
@@ -163,6 +191,8 @@ func TestUnclearRequestsChangeNothing(t *testing.T) {
 		"?status=", "?status=%20422", "?status=-5", "?status=-1", "?status=%2B422", "?status=4.5", "?status=42", "?status=1000", "?status=99999999999999999999", "?status=422&status=500",
 		"?limit=", "?limit=0", "?limit=-1", "?limit=1e3", "?limit=9223372036854775808", "?limit=2000000000", "?limit=1&limit=2",
 		"?typ=chat_closed", "?Type=chat_closed", "?%74yp=x", "?after=1-0", "?=", "?x", "?limit=1&x=", "?limit=%zz", "?limit=1;all=true", "?status=422;type=x",
+		"?reason=", "?reason=%20%09", "?text=%20", "?text=" + strings.Repeat("x", 257), "?reason=a&reason=b",
+		"?diedSince=", "?diedSince=2h", "?diedSince=2026-11-21", "?diedSince=1700000000", "?diedUntil=1960-01-01T00:00:00Z", "?diedUntil=2026-11-21T12:00:00", "?all=true&text=a",
 		"?limit=1&type=%zz", "?limit=1&status=422;x", // what remains of these must not be taken for all of it
 	}
 	for _, change := range []string{"POST /v1/targets/crm/dead-letters/replay", "DELETE /v1/targets/crm/dead-letters"} {

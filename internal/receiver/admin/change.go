@@ -3,6 +3,8 @@ package admin
 import (
 	"context"
 	"net/http"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/go-json-experiment/json"
@@ -28,13 +30,13 @@ func (h handler) discard(w http.ResponseWriter, r *http.Request) (any, error) {
 // change does what a request asks for and writes a line whenever a page is done. Nothing is written before the first page
 // is: until then an error has a status of its own, and after it a line.
 func (h handler) change(w http.ResponseWriter, r *http.Request, do change, line func(delivery.DeadLetterCount) Progress) (any, error) {
-	q, err := readQuery(r, "type", "status", "limit", "all")
+	q, err := readQuery(r, slices.Concat(filters, []string{"limit", "all"})...)
 	if err != nil {
 		return nil, err
 	}
 	one := q.filter.Entry != ""
-	if !one && !q.all && q.filter.Type == "" && q.filter.Status == nil && q.limit == 0 {
-		return nil, problem{http.StatusBadRequest, "This would take every dead letter of the target: set type, status or limit, or all=true if that is intended."}
+	if !q.all && q.limit == 0 && q.filter == (delivery.DeadLetterFilter{}) {
+		return nil, problem{http.StatusBadRequest, "This would take every dead letter of the target: set " + strings.Join(filters, ", ") + " or limit, or all=true if that is intended."}
 	}
 	var last delivery.DeadLetterCount
 	written := false

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"heymarket.dev/operator/internal/receiver/delivery"
 	"heymarket.dev/operator/internal/receiver/event"
@@ -18,7 +19,11 @@ const (
 	defaultListed = 100
 	mostListed    = 1000
 	mostTaken     = 1_000_000_000
+	mostText      = 256
 )
+
+// filters are the parameters that describe dead letters.
+var filters = []string{"type", "status", "reason", "text", "diedSince", "diedUntil"}
 
 // query describes the letters or events that a request is about.
 type query struct {
@@ -82,6 +87,25 @@ func (q *query) set(name, value string) (err error) {
 			return bad("status is an HTTP status such as 422, or 0 for letters that never got an answer.")
 		}
 		q.filter.Status = new(int(status))
+	case "reason", "text":
+		if len(value) > mostText || strings.TrimSpace(value) == "" { // nearly every body contains a space
+			return bad("%s is a text of up to %d bytes, and not only spaces.", name, mostText)
+		}
+		if name == "reason" {
+			q.filter.Reason = value
+		} else {
+			q.filter.Text = value
+		}
+	case "diedSince", "diedUntil":
+		at, err := time.Parse(time.RFC3339, value)
+		if err != nil || at.Unix() < 0 {
+			return bad("%s is a time such as 2026-11-21T12:00:00Z.", name)
+		}
+		if name == "diedSince" {
+			q.filter.Since = at
+		} else {
+			q.filter.Until = at
+		}
 	case "after":
 		q.filter.After = value
 		if !isEntry(value) {

@@ -27,6 +27,10 @@ type DeadLetterFilter struct {
 	Type string
 	// Status is that of the last answer, 0 for none; nil: any.
 	Status *int
+	// Reason and Text, when set, are contained in the reason and in the body. ASCII letter case does not count.
+	Reason, Text string
+	// Since and Until, when set, bound when the letter died, both included, to the millisecond.
+	Since, Until time.Time
 }
 
 // DeadLetterCount is what became of dead letters that were to be replayed or discarded.

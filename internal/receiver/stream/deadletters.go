@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/redis/rueidis"
 
@@ -145,12 +146,17 @@ const mostOfAPage = 1000
 // eachPage runs the script for page after page. Use reads what the script returned beyond where to go on, and returns how
 // many letters of the limit that was.
 func (s *Store) eachPage(ctx context.Context, p letterPages, use func([]rueidis.RedisMessage) (int, error)) error {
-	from, to, status := "-", "", ""
-	switch {
+	from, to, status, until := "-", "", "", ""
+	switch since := p.filter.Since; {
 	case p.filter.Entry != "":
 		from, to = p.filter.Entry, p.filter.Entry
+	case !since.IsZero() && since.After(diedAt(p.filter.After)):
+		from = strconv.FormatInt(max(since.UnixMilli(), 0), 10)
 	case p.filter.After != "":
 		from = "(" + p.filter.After
+	}
+	if !p.filter.Until.IsZero() {
+		until = strconv.FormatInt(p.filter.Until.UnixMilli(), 10)
 	}
 	if p.filter.Status != nil {
 		status = strconv.Itoa(*p.filter.Status)
@@ -163,7 +169,7 @@ func (s *Store) eachPage(ctx context.Context, p letterPages, use func([]rueidis.
 		if p.limit > 0 {
 			most = min(most, left)
 		}
-		args := append([]string{from, to, p.filter.Type, status, strconv.Itoa(most)}, p.args...)
+		args := append([]string{from, to, p.filter.Type, status, strconv.Itoa(most), p.filter.Reason, p.filter.Text, until}, p.args...)
 		reply, err := s.exec(ctx, p.script, p.keys, args)
 		if err != nil {
 			return err
@@ -194,9 +200,14 @@ func decodeDeadLetter(e rueidis.XRangeEntry) delivery.DeadLetter {
 		Reason: validText(e.FieldValues[fieldReason]), Excerpt: validText(e.FieldValues[fieldExcerpt]),
 	}
 	letter.ID, letter.Type = validText(letter.ID), validText(letter.Type)
-	died, _, _ := strings.Cut(e.ID, "-")
-	letter.DiedAt = readTime(died)
+	letter.DiedAt = diedAt(e.ID)
 	return letter
+}
+
+// diedAt is when the dead letter of an entry was written, which its ID says.
+func diedAt(entry string) time.Time {
+	died, _, _ := strings.Cut(entry, "-")
+	return readTime(died)
 }
 
 // validText is text as every reader of JSON takes it: what is not UTF-8, a cut character for example, becomes U+FFFD.

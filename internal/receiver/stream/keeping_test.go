@@ -91,6 +91,68 @@ func TestDeadLettersAreListedReplayedAndDiscarded(t *testing.T) {
 	}
 }
 
+func TestWhichDeadLettersAFilterDescribes(t *testing.T) {
+	t.Parallel()
+	r := redistest.Start(t)
+	s := connect(t, r, "a")
+	at := func(ms int64) time.Time { return time.UnixMilli(ms) }
+	for i, l := range []struct{ entry, kind, status, reason, body string }{
+		{"1000-0", "chat_closed", "422", "the target refused it with 422", `{"text":"Hello Ann"}`},
+		{"2000-0", "chat_closed", "503", "the target refused it with 503", `{"text":"100% (a.b)"}`},
+		{"2000-1", "chat_opened", "0", "The target did not answer in time", `{"text":"hello Bob"}`},
+		{"3000-0", "chat_opened", "422", "the target refused it with 422", `{"text":"Bye"}`},
+	} {
+		r.MustDo("XADD", "hmw:{staging/support}:dead:"+target, l.entry, "id", fmt.Sprintf("evt_%d", i), "type", l.kind, "at", "1", "status", l.status, "reason", l.reason, "body", l.body)
+	}
+	for name, tc := range map[string]struct {
+		filter delivery.DeadLetterFilter
+		want   string
+	}{
+		"all":                           {delivery.DeadLetterFilter{}, "1000-0 2000-0 2000-1 3000-0"},
+		"reason":                        {delivery.DeadLetterFilter{Reason: "refused"}, "1000-0 2000-0 3000-0"},
+		"reason in another case":        {delivery.DeadLetterFilter{Reason: "THE TARGET did"}, "2000-1"},
+		"text in any case":              {delivery.DeadLetterFilter{Text: "HELLO"}, "1000-0 2000-1"},
+		"text that looks like patterns": {delivery.DeadLetterFilter{Text: "100% (a.b)"}, "2000-0"},
+		"a pattern is a text":           {delivery.DeadLetterFilter{Text: "hel.o"}, ""},
+		"a name is no part of the body": {delivery.DeadLetterFilter{Text: "refused"}, ""},
+		"since":                         {delivery.DeadLetterFilter{Since: at(2000)}, "2000-0 2000-1 3000-0"},
+		"since just after":              {delivery.DeadLetterFilter{Since: at(2001)}, "3000-0"},
+		"until":                         {delivery.DeadLetterFilter{Until: at(2000)}, "1000-0 2000-0 2000-1"},
+		"until just before":             {delivery.DeadLetterFilter{Until: at(1999)}, "1000-0"},
+		"a window":                      {delivery.DeadLetterFilter{Since: at(1001), Until: at(2999)}, "2000-0 2000-1"},
+		"an empty window":               {delivery.DeadLetterFilter{Since: at(2500), Until: at(1500)}, ""},
+		"before all":                    {delivery.DeadLetterFilter{Until: at(1)}, ""},
+		"after, since it":               {delivery.DeadLetterFilter{After: "2000-0", Since: at(1000)}, "2000-1 3000-0"},
+		"after, since later":            {delivery.DeadLetterFilter{After: "1000-0", Since: at(2500)}, "3000-0"},
+		"after, of the same time":       {delivery.DeadLetterFilter{After: "2000-0", Since: at(2000)}, "2000-1 3000-0"},
+		"together":                      {delivery.DeadLetterFilter{Type: event.ChatOpened, Status: new(422), Reason: "refused", Text: "bye", Since: at(3000), Until: at(3000)}, "3000-0"},
+		"together, one differs":         {delivery.DeadLetterFilter{Type: event.ChatOpened, Status: new(422), Reason: "refused", Text: "bye", Since: at(3000), Until: at(2999)}, ""},
+	} {
+		found, err := s.ListDeadLetters(t.Context(), target, tc.filter, 10)
+		var entries []string
+		for _, l := range found {
+			entries = append(entries, l.Entry)
+		}
+		if got := strings.Join(entries, " "); err != nil || got != tc.want {
+			t.Errorf("%s: listed %q, %v; want %q", name, got, err, tc.want)
+		}
+		if n, err := s.CountDeadLetters(t.Context(), target, tc.filter); err != nil || n != len(strings.Fields(tc.want)) {
+			t.Errorf("%s: counted %d, %v", name, n, err)
+		}
+	}
+	// What a change takes is what a list shows, and consent is still told from the rest.
+	r.MustDo("XADD", "hmw:{staging/support}:dead:"+target, "4000-0", "id", "evt_c", "type", event.TargetOptOut, "at", "1", "status", "422", "reason", "refused", "body", `{"text":"Bye"}`)
+	if n, err := s.DiscardDeadLetters(t.Context(), target, delivery.DeadLetterFilter{Text: "bob", Since: at(1500)}, 0, nil); err != nil || n.Taken != 1 {
+		t.Errorf("discarded %+v, %v", n, err)
+	}
+	if n, err := s.ReplayDeadLetters(t.Context(), target, delivery.DeadLetterFilter{Text: "bye", Until: at(4000)}, 0, nil); err != nil || n.Taken != 2 {
+		t.Errorf("replayed %+v, %v", n, err)
+	}
+	if got := r.MustDo("XLEN", "hmw:{staging/support}:q:crm:consent") + r.MustDo("XLEN", "hmw:{staging/support}:q:crm:general"); got != "11" {
+		t.Errorf("queues of consent and the rest have %s", got)
+	}
+}
+
 // When the event was accepted is a fact that stays; only what bounds its attempts begins with the replay.
 func TestAReplayKeepsTheTimeOfAcceptance(t *testing.T) {
 	t.Parallel()

@@ -7,7 +7,13 @@
 --          2 the last entry to look at; '' means the youngest at the time of this call
 --          3 type, 4 last status: only letters that have these; '' means any
 --          5 how many to use at most
+--          6 reason, 7 text: only letters whose reason, or body, contains this; '' means any. ASCII case does not count
+--          8 the latest time (ms) at which a letter may have died; '' means any
 -- returns  where to go on, '' at the end; the last entry to look at
+local function contains(whole, part)
+  return part == '' or string.find(string.lower(whole or ''), string.lower(part), 1, true) ~= nil
+end
+
 local function each_letter(use)
   local to, left, entries, bytes = ARGV[2], tonumber(ARGV[5]), 1000, 4 * 1024 * 1024
   if to == '' then
@@ -24,7 +30,7 @@ local function each_letter(use)
   local from = ARGV[1]
   while left > 0 and entries > 0 and bytes > 0 do
     local letter = redis.call('XRANGE', KEYS[1], from, to, 'COUNT', 1)[1]
-    if not letter then
+    if not letter or ARGV[8] ~= '' and tonumber(string.match(letter[1], '^%d+')) > tonumber(ARGV[8]) then
       return '', to
     end
     from = '(' .. letter[1]
@@ -34,7 +40,8 @@ local function each_letter(use)
       names[fields[i]] = fields[i + 1]
       bytes = bytes - #fields[i] - #fields[i + 1]
     end
-    if (ARGV[3] == '' or names.type == ARGV[3]) and (ARGV[4] == '' or (tonumber(names.status) or 0) == tonumber(ARGV[4])) then
+    if (ARGV[3] == '' or names.type == ARGV[3]) and (ARGV[4] == '' or (tonumber(names.status) or 0) == tonumber(ARGV[4]))
+      and contains(names.reason, ARGV[6]) and contains(names.body, ARGV[7]) then
       use(letter[1], fields, names)
       left = left - 1
     end

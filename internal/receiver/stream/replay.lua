@@ -4,14 +4,14 @@
 --
 -- KEYS     1 the dead letters of a target, a stream, 2 the account of the target, 3 its queue of consent, 4 its general queue,
 --          5 the bytes of the webhook
--- ARGV     1..5 as in letters.lua, 6.. the types that are consent
+-- ARGV     1..8 as in letters.lua, 9.. the types that are consent
 -- returns  {where to go on, the last entry to look at, how many were put back, how many are no events and stay}
 -- error    each letter is either counted and in its queue alone, or as it was; the same call again goes on
 local time = redis.call('TIME')
 local now = string.format('%.0f', time[1] * 1000 + math.floor(time[2] / 1000))
 local of_the_end = {attempts = true, status = true, reason = true, excerpt = true, replayed = true}
 local consent = {}
-for i = 6, #ARGV do
+for i = 9, #ARGV do
   consent[ARGV[i]] = true
 end
 local most_fields = 64 -- far more than an event has, and less than Lua can pass on
