@@ -145,12 +145,13 @@ func (m *manager) collected(ctx context.Context) error {
 func (m *manager) until(ctx context.Context, what string, good func(figures) bool) error {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
+	const interval = 250 * time.Millisecond // a scrape costs the manager milliseconds, which it should not have to spend
 	for {
 		// It does not answer while it starts.
 		if f, err := m.figures(ctx); err == nil && good(f) {
 			return nil
 		}
-		if !pause(ctx, 20*time.Millisecond) {
+		if !pause(ctx, interval) {
 			return fmt.Errorf("wait for %s: %w", what, context.Cause(ctx))
 		}
 	}

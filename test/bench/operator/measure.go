@@ -26,7 +26,8 @@ type bench struct {
 
 func measure(ctx context.Context, p plan, binary string) error {
 	b := &bench{plan: p, binary: binary, began: time.Now()}
-	busy, own := machineCPU(), ownCPU()
+	whole := newMeter()
+	b.report.since = whole
 	var failed error
 	for i, n := range p.sizes {
 		if err := b.size(ctx, n, i == 0); err != nil {
@@ -35,7 +36,7 @@ func measure(ctx context.Context, p plan, binary string) error {
 		}
 	}
 	b.report.took = time.Since(b.began).Round(time.Second)
-	b.report.foreign = share(machineCPU()-busy, ownCPU()-own, time.Since(b.began))
+	b.report.foreign = whole.others()
 	table := b.report.markdown()
 	fmt.Print("\n", table)
 	if p.out != "" {
@@ -102,11 +103,15 @@ func (b *bench) size(ctx context.Context, n int, first bool) (err error) {
 
 func (b *bench) raceRows(n int, t turns) {
 	operator, control, ratio := t.medians(effort.speed)
+	goal := 0.60
+	if n >= 5000 { // an API server that holds much is slower itself
+		goal = 0.85
+	}
 	b.report.add(row{
 		what:     fmt.Sprintf("%d resources to all children created", n),
 		measured: fmt.Sprintf("%.0f objects/s", operator),
 		control:  fmt.Sprintf("the same objects created raw, 16 workers, in %d turns with it: %.0f/s", len(t.operator), control),
-		ratio:    fmt.Sprintf("%.2f", ratio), goal: "≥ 0.50", holds: new(ratio >= 0.5),
+		ratio:    fmt.Sprintf("%.2f", ratio), goal: fmt.Sprintf("≥ %.2f", goal), holds: new(ratio >= goal),
 	})
 	operator, control, ratio = t.medians(effort.cpuEach)
 	b.report.add(row{
@@ -152,6 +157,7 @@ func (b *bench) settled(ctx context.Context, r *round, first bool) error {
 	if err != nil {
 		return err
 	}
+	b.debugEvents(ctx, r)
 	wrote := after.since(r.before)
 	p, err := startPods(ctx)
 	if err != nil {
@@ -262,7 +268,7 @@ func (b *bench) memoryRow(ctx context.Context, r *round) (memory, error) {
 		what:     fmt.Sprintf("operator memory for one of %d resources, heap after a collection", n),
 		measured: fmt.Sprintf("%.1f KiB", each),
 		control:  fmt.Sprintf("the resident set grows by %.1f KiB each, from %s to %s", float64(m.resident-r.empty.resident)/float64(n)/1024, mib(r.empty.resident), mib(m.resident)),
-		goal:     "≤ 30 KiB", holds: new(each <= 30),
+		goal:     "≤ 24 KiB", holds: new(each <= 24),
 	})
 	return m, nil
 }

@@ -17,6 +17,8 @@ type row struct {
 	what, measured, control, ratio, goal string
 	// holds is nil where the line is for information only.
 	holds *bool
+	// others is the share of the processors that others used while this was measured.
+	others float64
 }
 
 // report is what a run found.
@@ -25,23 +27,52 @@ type report struct {
 	// foreign is the share of the machine that others used meanwhile.
 	foreign float64
 	rows    []row
+	since   meter
 }
 
-// add keeps the row, and shows it at once: a run takes long.
+// meter measures how much of the machine others use from a moment on.
+type meter struct {
+	began     time.Time
+	busy, own time.Duration
+}
+
+func newMeter() meter { return meter{time.Now(), machineCPU(), familyCPU()} }
+
+func (m meter) others() float64 {
+	used := (machineCPU() - m.busy) - (familyCPU() - m.own)
+	return max(0, float64(used)/float64(time.Since(m.began))/float64(runtime.NumCPU()))
+}
+
+// others says how much others used, marked where a figure is not to be quoted for that.
+func others(share float64) string {
+	text := fmt.Sprintf("%.0f %%", 100*share)
+	if share > 0.05 {
+		text += " (disturbed)"
+	}
+	return text
+}
+
+// add keeps the row, and shows it at once: a run takes long. What others used is counted from the row before; rows that
+// come together were measured together.
 func (r *report) add(x row) {
+	if n := len(r.rows); n > 0 && time.Since(r.since.began) < time.Second {
+		x.others = r.rows[n-1].others
+	} else {
+		x.others, r.since = r.since.others(), newMeter()
+	}
 	r.rows = append(r.rows, x)
 	fmt.Fprintf(os.Stderr, "        %s: %s (%s) %s\n", x.what, x.measured, x.control, x.ratio)
 }
 
 // markdown renders the table, which reads the same on a terminal.
 func (r *report) markdown() string {
-	cells := [][]string{{"what", "measured", "control", "ratio", "goal", "holds"}}
+	cells := [][]string{{"what", "measured", "control", "ratio", "goal", "holds", "others"}}
 	for _, x := range r.rows {
 		mark := ""
 		if x.holds != nil {
 			mark = map[bool]string{true: "yes", false: "NO"}[*x.holds]
 		}
-		cells = append(cells, []string{x.what, x.measured, x.control, x.ratio, x.goal, mark})
+		cells = append(cells, []string{x.what, x.measured, x.control, x.ratio, x.goal, mark, others(x.others)})
 	}
 	width := make([]int, len(cells[0]))
 	for _, line := range cells {
@@ -50,8 +81,8 @@ func (r *report) markdown() string {
 		}
 	}
 	var b strings.Builder
-	fmt.Fprintf(&b, "%s, %s, took %s; others used %.0f%% of the processors meanwhile\n\n",
-		time.Now().Format(time.DateOnly), machine(), r.took, 100*r.foreign)
+	fmt.Fprintf(&b, "%s, %s, took %s; others used %s of the processors meanwhile\n\n",
+		time.Now().Format(time.DateOnly), machine(), r.took, others(r.foreign))
 	for i, line := range cells {
 		for j, c := range line {
 			b.WriteString("| " + c + strings.Repeat(" ", width[j]-utf8.RuneCountInString(c)+1))
@@ -155,9 +186,4 @@ func cpuOf(pid string) (own, children time.Duration) {
 		return time.Duration(n) * time.Second / clockTicks
 	}
 	return ticks(11) + ticks(12), ticks(13) + ticks(14)
-}
-
-// share is the part of all processors that was not used by what was measured.
-func share(busy, own, took time.Duration) float64 {
-	return max(0, float64(busy-own)/float64(took)/float64(runtime.NumCPU()))
 }

@@ -24,13 +24,12 @@ func calm[T any](b *bench, limit float64, f func() (T, error)) (T, error) {
 	var best T
 	least := math.Inf(1)
 	for {
-		begin, busy, own := time.Now(), machineCPU(), b.ownCPU()
+		m := b.meter()
 		v, err := f()
 		if err != nil {
 			return v, err
 		}
-		took := time.Since(begin)
-		foreign := max(0, float64((machineCPU()-busy)-(b.ownCPU()-own))/float64(took)/float64(runtime.NumCPU()))
+		took, foreign := time.Since(m.began), m.others()
 		if foreign < least {
 			best, least = v, foreign
 		}
@@ -41,6 +40,21 @@ func calm[T any](b *bench, limit float64, f func() (T, error)) (T, error) {
 		b.patience -= took + time.Second
 		time.Sleep(time.Second)
 	}
+}
+
+// meter measures how much of the machine others use from a moment on.
+type meter struct {
+	lab       *lab
+	began     time.Time
+	busy, own time.Duration
+}
+
+func (l *lab) meter() meter { return meter{l, time.Now(), machineCPU(), l.ownCPU()} }
+
+// others is the share of all processors that has gone to whom the bench has not started.
+func (m meter) others() float64 {
+	used := (machineCPU() - m.busy) - (m.lab.ownCPU() - m.own)
+	return max(0, float64(used)/float64(time.Since(m.began))/float64(runtime.NumCPU()))
 }
 
 // machineCPU is the time that all processors together have been busy since the machine started.

@@ -38,10 +38,10 @@ func body(id int64) []byte {
 		token, id)
 }
 
-// request is a complete HTTP request as bytes, and where its event's id stands.
+// request is a complete request as bytes, and where its event's id stands in them.
 type request struct {
 	bytes []byte
-	id    int
+	ids   []int
 }
 
 func newRequest(addr string) request {
@@ -50,13 +50,15 @@ func newRequest(addr string) request {
 	fmt.Fprintf(&r, "POST %s HTTP/1.1\r\nHost: %s\r\nUser-Agent: %s\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s",
 		path, addr, userAgent, len(b), b)
 	raw := []byte(r.String())
-	return request{bytes: raw, id: bytes.Index(raw, []byte(eventData)) + len(eventData)}
+	return request{raw, []int{bytes.Index(raw, []byte(eventData)) + len(eventData)}}
 }
 
 // stamp writes a fresh id into b, a copy of the request's bytes, and returns it.
 func (r request) stamp(b []byte) int64 {
 	id := nextID()
-	strconv.AppendInt(b[r.id:r.id], id, 10)
+	for _, at := range r.ids {
+		strconv.AppendInt(b[at:at], id, 10)
+	}
 	return id
 }
 

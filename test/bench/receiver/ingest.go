@@ -29,22 +29,30 @@ func (l *lab) busyTarget() (config.Target, error) {
 // sample is one round of one contender.
 type sample struct {
 	rate, events float64
-	cpu, mallocs float64 // of the product, for one event; cpu in µs
+	cpu, mallocs float64 // of the server, for one event; cpu in µs
 }
 
-// costed measures what the receiver uses while run keeps it busy.
+// closed keeps p busy in a closed loop, and measures the processor time that it uses.
+func closed(p process) func(time.Duration) (sample, error) {
+	return func(d time.Duration) (sample, error) {
+		used := p.cpu()
+		r, err := load{addr: p.addr, request: newRequest(p.addr)}.run(d)
+		events := float64(r.answered)
+		return sample{rate: r.perSecond(), events: events, cpu: float64(p.cpu()-used) / 1e3 / events}, err
+	}
+}
+
+// costed counts what the receiver allocates while run keeps it busy.
 func (r *receiverProcess) costed(run func(time.Duration) (sample, error)) func(time.Duration) (sample, error) {
 	return func(d time.Duration) (sample, error) {
 		before, err := r.metric("go_memstats_mallocs_total")
 		if err != nil {
 			return sample{}, err
 		}
-		used := r.cpu()
 		s, err := run(d)
 		if err != nil {
 			return sample{}, err
 		}
-		s.cpu = float64(r.cpu()-used) / 1e3 / s.events
 		after, err := r.metric("go_memstats_mallocs_total")
 		s.mallocs = (after - before) / s.events
 		return s, err
@@ -86,16 +94,10 @@ func (b *bench) ingest() error {
 		return err
 	}
 
-	closed := func(p process) func(time.Duration) (sample, error) {
-		return func(d time.Duration) (sample, error) {
-			r, err := load{addr: p.addr, request: newRequest(p.addr)}.run(d)
-			return sample{rate: r.perSecond(), events: float64(r.answered)}, err
-		}
-	}
 	contenders := []struct {
-		name string
-		run  func(time.Duration) (sample, error)
-		got  []float64
+		name     string
+		run      func(time.Duration) (sample, error)
+		got, cpu []float64
 	}{
 		{name: "product", run: product.costed(closed(product.process))},
 		{name: "redis-benchmark", run: func(d time.Duration) (sample, error) {
@@ -110,7 +112,7 @@ func (b *bench) ingest() error {
 			return fmt.Errorf("%s: %w", c.name, err)
 		}
 	}
-	var cpu, mallocs []float64
+	var mallocs []float64
 	product.resetPeak()
 	for round := range b.rounds {
 		for i := range contenders {
@@ -120,9 +122,9 @@ func (b *bench) ingest() error {
 			if err != nil {
 				return fmt.Errorf("%s: %w", c.name, err)
 			}
-			c.got = append(c.got, s.rate)
+			c.got, c.cpu = append(c.got, s.rate), append(c.cpu, s.cpu)
 			if c.name == "product" {
-				cpu, mallocs = append(cpu, s.cpu), append(mallocs, s.mallocs)
+				mallocs = append(mallocs, s.mallocs)
 			}
 		}
 	}
@@ -134,9 +136,9 @@ func (b *bench) ingest() error {
 		what, control string
 		ratio         float64
 	}{
-		{"ingest, 64 connections, stored before 200", "the same script by redis-benchmark -c 50 -P 1", 0.60},
-		{"ingest", "bare net/http handler that reads the body", 0.42},
-		{"ingest", "sixty lines on asynq 0.26, TaskID as the key", 1.5},
+		{"ingest, 64 connections, stored before 200", "the same script by redis-benchmark -c 50 -P 1", 0.70},
+		{"ingest", "bare net/http handler that reads the body", 0.45},
+		{"ingest", "sixty lines on asynq 0.26, TaskID as the key", 1.35},
 	} {
 		c := contenders[i+1]
 		control := median(c.got)
@@ -146,9 +148,12 @@ func (b *bench) ingest() error {
 			Figures: map[string][]float64{"product": contenders[0].got, c.name: c.got},
 		})
 	}
+	cpu, bareCPU := contenders[0].cpu, contenders[2].cpu
+	ratio := median(cpu) / median(bareCPU)
 	b.add(row{
-		What: "receiver CPU for one event, ingest side", Measured: fmt.Sprintf("%.1f µs", median(cpu)), Control: "/proc/PID/stat, whole process",
-		Goal: "≤ 25 µs", Holds: new(median(cpu) <= 25), Figures: map[string][]float64{"µs": cpu},
+		What: "receiver CPU for one event, ingest side", Measured: fmt.Sprintf("%.1f µs", median(cpu)),
+		Control: fmt.Sprintf("the bare handler's for a request: %.1f µs", median(bareCPU)), Ratio: fmt.Sprintf("%.2f", ratio),
+		Goal: "≤ 1.80", Holds: new(ratio <= 1.8), Figures: map[string][]float64{"µs": cpu, "bare µs": bareCPU},
 	})
 	b.add(row{
 		What: "allocations for one event, whole process with net/http and logging", Measured: fmt.Sprintf("%.1f", median(mallocs)),
@@ -186,16 +191,21 @@ func (b *bench) openLoop(product *receiverProcess, redis load) error {
 		}
 	}
 	whole, alone := contenders[0], contenders[1]
-	add := func(what string, whole, alone []time.Duration, limit time.Duration) {
-		b.add(row{
-			What: what, Measured: ms(median(whole)), Control: fmt.Sprintf("Redis alone, the same script and rate, %.0f/s, half of the maximum: %s", b.ingestMax/2, ms(median(alone))),
-			Goal: fmt.Sprintf("≤ %d ms", limit.Milliseconds()), Holds: new(median(whole) <= limit),
+	add := func(what string, whole, alone []time.Duration, goal string, holds func(ratio float64) bool) {
+		ratio := float64(median(whole)) / float64(median(alone))
+		r := row{
+			What: what, Measured: ms(median(whole)), Ratio: fmt.Sprintf("%.2f", ratio), Goal: goal,
+			Control: fmt.Sprintf("Redis alone, the same script and rate, %.0f/s, half of the maximum: %s", b.ingestMax/2, ms(median(alone))),
 			Figures: map[string][]float64{"product ms": milliseconds(whole), "Redis ms": milliseconds(alone)},
-		})
+		}
+		if goal != "" {
+			r.Holds = new(holds(ratio))
+		}
+		b.add(r)
 	}
-	b.add(row{What: "ingest p50", Measured: ms(median(whole.p50)), Control: "Redis alone: " + ms(median(alone.p50))})
-	add("ingest p99", whole.p99, alone.p99, 5*time.Millisecond)
-	add("ingest p99.9", whole.p999, alone.p999, 20*time.Millisecond)
+	add("ingest p50", whole.p50, alone.p50, "", nil)
+	add("ingest p99", whole.p99, alone.p99, "≤ 2.50", func(ratio float64) bool { return ratio <= 2.5 })
+	add("ingest p99.9", whole.p999, alone.p999, "≤ 20 ms", func(float64) bool { return median(whole.p999) <= 20*time.Millisecond })
 	return nil
 }
 
@@ -226,7 +236,7 @@ func (b *bench) cost() error {
 	}
 	b.add(row{
 		What: "allocations for one event, ingest side: handler and store", Measured: fmt.Sprintf("%.1f", whole),
-		Control: fmt.Sprintf("handler alone %.1f, in %s", alone, aloneTook.Round(10*time.Nanosecond)), Goal: "≤ 15", Holds: new(whole <= 15),
+		Control: fmt.Sprintf("handler alone %.1f, in %s", alone, aloneTook.Round(10*time.Nanosecond)), Goal: "≤ 13", Holds: new(whole <= 13),
 		Figures: map[string][]float64{"handler": {alone}, "handler and store": {whole}, "handler ns": {float64(aloneTook)}},
 	})
 	return nil

@@ -37,11 +37,12 @@ type bench struct {
 	*lab
 	rounds int
 	quick  bool
+	other  string // the binary of another receiver
 	report report
 
 	// patience is what is left for repeating measurements that others disturbed; foreign what they used in the end.
 	patience time.Duration
-	foreign  []float64
+	foreign  []float64 // of one section
 
 	// What later measurements go by: events a second, 0 until known.
 	ingestMax, deliveryMax float64
@@ -63,6 +64,11 @@ var sections = []section{
 	{name: "latency", run: (*bench).latency},
 	{name: "dead", run: (*bench).deadTarget},
 	{name: "memory", run: (*bench).memory},
+	{name: "remembered", run: (*bench).remembered},
+	{name: "eight", run: (*bench).eightTargets},
+	{name: "cluster", run: (*bench).redisCluster, asked: true},
+	{name: "profile", run: (*bench).profile, asked: true},
+	{name: "against", run: (*bench).against, asked: true},
 	{name: "clients", run: (*bench).clients, asked: true},
 }
 
@@ -74,8 +80,9 @@ func run() error {
 	quick := flag.Bool("quick", false, "one short round of everything, under a minute: to see that it works, not for figures")
 	rounds := flag.Int("rounds", 5, "how many `rounds` the medians are of")
 	patience := flag.Duration("patience", time.Minute, "`time` to spend on repeating measurements while others keep the machine busy")
-	only := flag.String("only", "", "`sections` to run, by comma: "+strings.Join(names, ", ")+" (clients runs only when named)")
+	only := flag.String("only", "", "`sections` to run, by comma: "+strings.Join(names, ", ")+" (cluster, profile, against and clients run only when named)")
 	out := flag.String("out", "", "`file` for the figures as JSON; the table goes beside it as .md (default results/<time>.json)")
+	other := flag.String("against", "", "`binary` of another receiver, which the section against compares this one with")
 	flag.Parse()
 	if flag.NArg() > 0 || *rounds < 1 {
 		flag.Usage()
@@ -114,28 +121,46 @@ func run() error {
 	if err != nil {
 		return err
 	}
-	b := &bench{lab: l, rounds: *rounds, quick: *quick}
+	b := &bench{lab: l, rounds: *rounds, quick: *quick, other: *other}
 	b.report = report{Began: began, Machine: machine(), Quick: *quick, Rounds: *rounds}
 	var failed error
+	whole := l.meter()
 	chosen := slices.DeleteFunc(slices.Clone(sections), func(s section) bool {
 		return (wanted == nil && s.asked) || (wanted != nil && !slices.Contains(wanted, s.name))
 	})
 	for _, s := range chosen {
 		b.patience += *patience / time.Duration(len(chosen)) // what one section does not need the next may use
 		fmt.Fprintf(os.Stderr, "%4.0fs  %s\n", time.Since(began).Seconds(), s.name)
-		mark := l.mark()
-		if err := s.run(b); err != nil {
+		if err := b.measure(s); err != nil {
 			failed = errors.Join(failed, fmt.Errorf("%s: %w", s.name, err)) // the other sections still have something to say
 		}
-		l.release(mark)
 	}
-	b.report.Foreign = fmt.Sprintf("%.0f%%", 100*median(b.foreign))
+	b.report.Others = whole.others()
 	b.report.Took = time.Since(began).Round(time.Second).String()
 	if err := b.report.write(*out); err != nil {
 		return err
 	}
 	fmt.Printf("\n%s\nFigures: %s\n", b.report.markdown(), *out)
 	return failed
+}
+
+// measure runs a section, and notes in its rows how much others used: in the median of its measurements where it has
+// several, else from its beginning to its end.
+func (b *bench) measure(s section) error {
+	mark, rows, clients, m := b.mark(), len(b.report.Rows), len(b.report.Clients), b.meter()
+	b.foreign = nil
+	err := s.run(b)
+	share := m.others()
+	if len(b.foreign) > 0 {
+		share = median(b.foreign)
+	}
+	for _, added := range [][]row{b.report.Rows[rows:], b.report.Clients[clients:]} {
+		for i := range added {
+			added[i].Others = share
+		}
+	}
+	b.release(mark)
+	return err
 }
 
 // short is long in a full run, brief in a quick one.

@@ -19,7 +19,9 @@ import (
 
 	"github.com/redis/rueidis"
 
+	"heymarket.dev/operator/internal/contract"
 	"heymarket.dev/operator/internal/receiver/config"
+	"heymarket.dev/operator/internal/receiver/delivery"
 )
 
 // lab starts everything that is measured, on loopback and with its files in one directory, and ends it all at once.
@@ -139,7 +141,7 @@ type redis struct {
 	client rueidis.Client
 }
 
-func (l *lab) redis(fsync string) (*redis, error) {
+func (l *lab) redis(fsync string, settings ...string) (*redis, error) {
 	addr, err := freeAddress()
 	if err != nil {
 		return nil, err
@@ -149,9 +151,9 @@ func (l *lab) redis(fsync string) (*redis, error) {
 		return nil, err
 	}
 	_, port, _ := net.SplitHostPort(addr)
-	cmd := exec.Command("redis-server", "--bind", "127.0.0.1", "--port", port, "--dir", dir, "--logfile", filepath.Join(dir, "log"),
+	cmd := exec.Command("redis-server", append(settings, "--bind", "127.0.0.1", "--port", port, "--dir", dir, "--logfile", filepath.Join(dir, "log"),
 		"--appendonly", "yes", "--appendfsync", fsync, "--save", "", "--maxmemory-policy", "noeviction",
-		"--auto-aof-rewrite-percentage", "0") // a rewrite in the midst of a round would hit one side only
+		"--auto-aof-rewrite-percentage", "0")...) // a rewrite in the midst of a round would hit one side only
 	if err := l.start(cmd); err != nil {
 		return nil, fmt.Errorf("start redis-server: %w; apt-get install redis-server redis-tools", err)
 	}
@@ -159,7 +161,7 @@ func (l *lab) redis(fsync string) (*redis, error) {
 		return nil, err
 	}
 	r := &redis{process: process{cmd, addr}}
-	r.client, err = rueidis.NewClient(rueidis.ClientOption{InitAddress: []string{addr}, DisableCache: true, PipelineMultiplex: -1})
+	r.client, err = rueidis.NewClient(rueidis.ClientOption{InitAddress: []string{addr}, DisableCache: true, PipelineMultiplex: -1, ForceSingleClient: true})
 	if err != nil {
 		return nil, err
 	}
@@ -175,37 +177,38 @@ func (r *redis) do(args ...string) (rueidis.RedisMessage, error) {
 }
 
 // usedMemory is what the server says that its data take, in bytes.
-func (r *redis) usedMemory() (int64, error) {
-	m, err := r.do("INFO", "memory")
+func (r *redis) usedMemory() (int64, error) { return r.info("used_memory") }
+
+// network is how many bytes the server has received and sent.
+func (r *redis) network() (int64, error) {
+	in, err := r.info("total_net_input_bytes")
+	if err != nil {
+		return 0, err
+	}
+	out, err := r.info("total_net_output_bytes")
+	return in + out, err
+}
+
+// info reads one number of INFO.
+func (r *redis) info(field string) (int64, error) {
+	m, err := r.do("INFO", "everything")
 	if err != nil {
 		return 0, err
 	}
 	text, _ := m.ToString()
-	_, rest, _ := strings.Cut(text, "used_memory:")
+	_, rest, _ := strings.Cut(text, "\n"+field+":")
 	number, _, _ := strings.Cut(rest, "\r")
 	return strconv.ParseInt(number, 10, 64)
 }
 
-// pending returns the length of the general queues of all targets.
+// pending returns the length of the general queue of target. It is asked while deliveries are measured, so it costs the
+// server one look at one key, however many others there are.
 func (r *redis) pending() (int64, error) {
-	keys, err := r.do("KEYS", "hmw:{*}:q:*:general")
+	m, err := r.do("XLEN", contract.RedisPrefix(namespace, name)+"q:"+target+":"+string(delivery.General))
 	if err != nil {
 		return 0, err
 	}
-	names, err := keys.AsStrSlice()
-	if err != nil {
-		return 0, err
-	}
-	var total int64
-	for _, key := range names {
-		m, err := r.do("XLEN", key)
-		if err != nil {
-			return 0, err
-		}
-		n, _ := m.AsInt64()
-		total += n
-	}
-	return total, nil
+	return m.AsInt64()
 }
 
 // receiverProcess is the product.

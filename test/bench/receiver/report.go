@@ -21,6 +21,8 @@ type row struct {
 	Goal     string `json:"goal,omitempty"`
 	// Holds is nil where the line is for information only.
 	Holds *bool `json:"holds,omitempty"`
+	// Others is the share of the processors that others used while this was measured.
+	Others float64 `json:"others"`
 	// Figures are the numbers behind the line: each round's, where there were rounds.
 	Figures map[string][]float64 `json:"figures,omitempty"`
 }
@@ -32,10 +34,10 @@ type report struct {
 	Machine string    `json:"machine"`
 	Quick   bool      `json:"quick,omitempty"`
 	Rounds  int       `json:"rounds"`
-	// Foreign is the share of the machine that others used during the measurements, the median.
-	Foreign string `json:"foreign"`
-	Rows    []row  `json:"rows"`
-	Clients []row  `json:"clients,omitempty"`
+	// Others is the share of the processors that others used during the run.
+	Others  float64 `json:"others"`
+	Rows    []row   `json:"rows"`
+	Clients []row   `json:"clients,omitempty"`
 }
 
 func (r row) mark() string {
@@ -46,6 +48,15 @@ func (r row) mark() string {
 		return "yes"
 	}
 	return "NO"
+}
+
+// others says how much others used, marked where a figure is not to be quoted for that.
+func others(share float64) string {
+	text := fmt.Sprintf("%.0f %%", 100*share)
+	if share > forThroughput {
+		text += " (disturbed)"
+	}
+	return text
 }
 
 // table renders rows for a terminal, or as Markdown, which is the same with bars.
@@ -77,13 +88,13 @@ func table(header []string, rows [][]string) string {
 func (r report) markdown() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "%s, %s, took %s, %d rounds, medians; others used %s of the processors meanwhile\n\n",
-		r.Began.Format(time.DateTime), r.Machine, r.Took, r.Rounds, r.Foreign)
+		r.Began.Format(time.DateTime), r.Machine, r.Took, r.Rounds, others(r.Others))
 	if len(r.Rows) > 0 {
 		var cells [][]string
 		for _, x := range r.Rows {
-			cells = append(cells, []string{x.What, x.Measured, x.Control, x.Ratio, x.Goal, x.mark()})
+			cells = append(cells, []string{x.What, x.Measured, x.Control, x.Ratio, x.Goal, x.mark(), others(x.Others)})
 		}
-		b.WriteString(table([]string{"what", "measured", "control", "ratio", "goal", "holds"}, cells))
+		b.WriteString(table([]string{"what", "measured", "control", "ratio", "goal", "holds", "others"}, cells))
 	}
 	if len(r.Clients) > 0 {
 		var cells [][]string

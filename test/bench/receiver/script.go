@@ -7,13 +7,13 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"os"
 	"os/exec"
-	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
 
+	"heymarket.dev/operator/internal/contract"
 	"heymarket.dev/operator/internal/receiver/event"
 	"heymarket.dev/operator/internal/receiver/stream"
 )
@@ -34,8 +34,15 @@ func (l *lab) store(r *redis) (*stream.Store, error) {
 }
 
 // stored is the event that a receiver makes of body(id).
-func stored(id int64) (event.Identity, event.Event, error) {
-	d, err := event.Decode(body(id))
+func stored(id int64) (event.Identity, event.Event, error) { return decoded(body(id)) }
+
+// subjectless is an event of a type that has no state which could return.
+func subjectless(id int64) (event.Identity, event.Event, error) {
+	return decoded(fmt.Appendf(nil, `{"type":"bench","id":41872,"token":%q,"event_data":{"id":%d}}`, token, id))
+}
+
+func decoded(body []byte) (event.Identity, event.Event, error) {
+	d, err := event.Decode(body)
 	if err != nil {
 		return event.Identity{}, event.Event{}, err
 	}
@@ -47,22 +54,17 @@ func stored(id int64) (event.Identity, event.Event, error) {
 type script struct {
 	source string
 	args   []string // of EVALSHA: the digest, the number of keys, keys, arguments
-	unique int      // where the part of the marker's key begins that differs from event to event
+	unique int      // where the part of the first two keys begins that differs from event to event
 }
+
+// The keys that each event has for itself: its marker, and the memory of its subject.
+const firstOwn, lastOwn = 2, 3
 
 // captureScript listens to what the product's store sends to Redis for one event, so that the controls run the same.
 func (l *lab) captureScript(r *redis) (script, error) {
-	root, err := productRoot()
-	if err != nil {
-		return script{}, err
-	}
-	var source []byte
-	for _, part := range []string{"attempt.lua", "append.lua"} { // as the product puts them together
-		text, err := os.ReadFile(filepath.Join(root, "internal/receiver/stream", part))
-		if err != nil {
-			return script{}, err
-		}
-		source = append(source, text...)
+	sources := map[string]string{}
+	for _, source := range stream.Scripts() {
+		sources[fmt.Sprintf("%x", sha1.Sum([]byte(source)))] = source // as Redis names scripts
 	}
 	s, err := l.store(r)
 	if err != nil {
@@ -82,29 +84,24 @@ func (l *lab) captureScript(r *redis) (script, error) {
 	}
 	in := bufio.NewScanner(monitor)
 	in.Buffer(nil, 1<<20)
-	in.Scan()                                     // +OK
-	digest := fmt.Sprintf("%x", sha1.Sum(source)) // as Redis names scripts
-	var calls [][]string
-	for range 2 {
+	in.Scan() // +OK
+	if err := appendOne(s); err != nil {
+		return script{}, err
+	}
+	for in.Scan() {
+		call := monitored(in.Text())
+		if len(call) <= 1+lastOwn || !strings.EqualFold(call[0], "EVALSHA") || sources[call[1]] == "" {
+			continue
+		}
+		out := script{source: sources[call[1]], args: call[1:], unique: len(contract.RedisPrefix(namespace, name) + "d:")}
+		if !strings.Contains(strings.Join(out.call(firstID), ""), "\x00") { // digests are bytes, and a command line ends at a zero
+			return out, nil
+		}
 		if err := appendOne(s); err != nil {
 			return script{}, err
 		}
-		for in.Scan() {
-			if call := monitored(in.Text()); len(call) > 4 && strings.EqualFold(call[0], "EVALSHA") && call[1] == digest {
-				calls = append(calls, call[1:])
-				break
-			}
-		}
 	}
-	if len(calls) != 2 {
-		return script{}, errors.New("the store did not call append.lua by EVALSHA; the controls in script.go have to follow")
-	}
-	a, b := calls[0][2], calls[1][2]
-	common := 0
-	for common < len(a) && common < len(b) && a[common] == b[common] {
-		common++
-	}
-	return script{source: string(source), args: calls[1], unique: common}, nil
+	return script{}, errors.New("the store did not append by EVALSHA; the controls in script.go have to follow")
 }
 
 func appendOne(s *stream.Store) error {
@@ -138,28 +135,32 @@ func monitored(line string) []string {
 	return out
 }
 
-// call returns the arguments with a marker's key of the same length that nobody else has.
-func (s script) call(id int64) []string {
-	args := append([]string(nil), s.args...)
-	key := strconv.FormatInt(id, 10)
-	room := len(args[2]) - s.unique
-	args[2] = args[2][:s.unique] + key[max(0, len(key)-room):] + strings.Repeat("x", max(0, room-len(key)))
+// own returns the arguments with id in the keys that each event has for itself, as long as these are.
+func (s script) own(id string) []string {
+	args := slices.Clone(s.args)
+	for i := firstOwn; i <= lastOwn; i++ {
+		room := len(args[i]) - s.unique
+		args[i] = args[i][:s.unique] + id[max(0, len(id)-room):] + strings.Repeat("x", max(0, room-len(id)))
+	}
 	return args
 }
 
-// request is the script's call as the generator sends it to Redis itself, each with a marker of its own.
+// call returns the arguments for an event that nobody else has.
+func (s script) call(id int64) []string { return s.own(strconv.FormatInt(id, 10)) }
+
+// request is the script's call as the generator sends it to Redis itself, each for an event of its own.
 func (s script) request() request {
-	args := append([]string{"EVALSHA"}, s.args...)
-	args[3] = s.args[2][:s.unique] + strconv.FormatInt(firstID, 10)
-	out := fmt.Appendf(nil, "*%d\r\n", len(args))
-	id := 0
+	first := strconv.FormatInt(firstID, 10)
+	args := append([]string{"EVALSHA"}, s.own(first)...)
+	out := request{bytes: fmt.Appendf(nil, "*%d\r\n", len(args))}
 	for i, a := range args {
-		out = fmt.Appendf(out, "$%d\r\n%s\r\n", len(a), a)
-		if i == 3 {
-			id = len(out) - len("\r\n") - idDigits
+		out.bytes = fmt.Appendf(out.bytes, "$%d\r\n", len(a))
+		if i-1 >= firstOwn && i-1 <= lastOwn {
+			out.ids = append(out.ids, len(out.bytes)+s.unique)
 		}
+		out.bytes = append(out.bytes, a+"\r\n"...)
 	}
-	return request{out, id}
+	return out
 }
 
 // benchmark runs redis-benchmark with the script for about d and returns its requests a second.
@@ -171,9 +172,7 @@ func (s script) benchmark(r *redis, d time.Duration, guess float64) (float64, er
 	if digest, _ := loaded.ToString(); digest != s.args[0] {
 		return 0, errors.New("append.lua is not the script that the store runs")
 	}
-	args := append([]string(nil), s.args...)
-	const random = "__rand_int__"
-	args[2] = args[2][:s.unique] + random + strings.Repeat("x", max(0, len(args[2])-s.unique-len(random)))
+	args := s.own("__rand_int__")
 	_, port, _ := net.SplitHostPort(r.addr)
 	n := strconv.Itoa(int(guess * d.Seconds()))
 	cmd := exec.Command("redis-benchmark", append([]string{
@@ -193,17 +192,17 @@ func (s script) benchmark(r *redis, d time.Duration, guess float64) (float64, er
 	return strconv.ParseFloat(fields[len(fields)-columns], 64)
 }
 
-// fill puts n events into a store for one target, as receivers do, and returns how long that took.
-func fill(s *stream.Store, n int) error {
+// fill puts n events into a store for the named targets, as receivers do. With none they are only remembered.
+func fill(s *stream.Store, n int, of func(id int64) (event.Identity, event.Event, error), targets ...string) error {
 	const workers = 128
 	errs := make(chan error, workers)
 	for w := range workers {
 		go func() {
 			var err error
 			for i := w; i < n && err == nil; i += workers {
-				key, e, failed := stored(nextID())
+				key, e, failed := of(nextID())
 				if err = failed; err == nil {
-					_, err = s.Append(context.Background(), key, e, []string{target}, limits)
+					_, err = s.Append(context.Background(), key, e, targets, limits)
 				}
 			}
 			errs <- err
