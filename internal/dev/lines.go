@@ -60,13 +60,13 @@ func (l *Lines) Handle(_ context.Context, record slog.Record) error {
 		if reason, ok := of["reason"]; ok {
 			what += ": " + reason.String()
 		}
-		line = columns(record.Time, text("type"), text("event"), "", text("status"), of["took_ms"], what)
+		line = columns(record.Time, text("type"), text("event"), "", text("status"), of["took_us"], what)
 	case of["target"].Kind() == slog.KindString && of["attempt"].Kind() == slog.KindInt64:
 		status := text("status")
 		if status == "0" {
 			status = "-"
 		}
-		line = columns(record.Time, text("type"), text("event"), text("target")+" #"+text("attempt"), status, of["took_ms"], outcome(record.Message, of))
+		line = columns(record.Time, text("type"), text("event"), text("target")+" #"+text("attempt"), status, of["took_us"], outcome(record.Message, of))
 	case record.Level < slog.LevelWarn, text("reason") == string(contract.RedisForgets):
 		return nil // starting, stopping; and what was said when it began
 	default:
@@ -83,8 +83,8 @@ func (l *Lines) Handle(_ context.Context, record slog.Record) error {
 
 func columns(at time.Time, eventType, event, target, status string, took slog.Value, what string) string {
 	ms := "-"
-	if took.Kind() == slog.KindFloat64 {
-		ms = fmt.Sprintf("%.1f", took.Float64())
+	if took.Kind() == slog.KindInt64 {
+		ms = fmt.Sprintf("%.1f", float64(took.Int64())/1000)
 	}
 	return fmt.Sprintf("%-8s  %-28s  %-30s  %-14s  %-6s  %9s  %s\n", at.Format(time.TimeOnly), eventType, event, target, status, ms, what)
 }
@@ -92,7 +92,7 @@ func columns(at time.Time, eventType, event, target, status string, took slog.Va
 // outcome says what became of an attempt and what comes next.
 func outcome(message string, of map[string]slog.Value) string {
 	if again, ok := of["again_in_ms"]; ok {
-		message = "failed, again in " + time.Duration(again.Float64()*float64(time.Millisecond)).Round(100*time.Millisecond).String()
+		message = "failed, again in " + (time.Duration(again.Int64())*time.Millisecond).Round(100*time.Millisecond).String()
 	}
 	for _, key := range []string{"reason", "error"} {
 		if v, ok := of[key]; ok {

@@ -31,12 +31,12 @@ func TestLinesOfAHealthyStart(t *testing.T) {
 		if fields["level"] == "WARN" || fields["level"] == "ERROR" {
 			t.Errorf("at a healthy start: %s", line)
 		}
-		if _, has := fields["took_ms"].(float64); has {
+		if _, has := fields["took_us"].(float64); has {
 			timed++
 		}
 	}
 	if timed != 2 {
-		t.Errorf("%d lines have took_ms, want those of the request and of the attempt:\n%s", timed, p.logs.String())
+		t.Errorf("%d lines have took_us, want those of the request and of the attempt:\n%s", timed, p.logs.String())
 	}
 }
 

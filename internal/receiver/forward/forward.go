@@ -332,15 +332,15 @@ func (w *Worker) logAttempt(e event.Event, attempt int, o delivery.Outcome, d re
 	if !w.Log.Enabled(context.Background(), level) {
 		return
 	}
-	attrs := []slog.Attr{
+	attrs := []slog.Attr{ // no fractions, see Requests in the package logs
 		slog.String("target", w.Target), slog.String("event", e.ID), slog.String("type", e.Type),
-		slog.Int("attempt", attempt), slog.Int("status", o.Status), slog.Float64("took_ms", milliseconds(took)),
+		slog.Int("attempt", attempt), slog.Int("status", o.Status), slog.Int64("took_us", took.Microseconds()),
 	}
 	if o.Err != nil {
 		attrs = append(attrs, slog.String("error", o.Err.Error()))
 	}
 	if d.Verdict == retry.Again {
-		attrs = append(attrs, slog.Float64("again_in_ms", milliseconds(d.Delay)))
+		attrs = append(attrs, slog.Int64("again_in_ms", d.Delay.Milliseconds()))
 	}
 	if d.Reason != "" {
 		attrs = append(attrs, slog.String("reason", d.Reason))
@@ -349,9 +349,6 @@ func (w *Worker) logAttempt(e event.Event, attempt int, o delivery.Outcome, d re
 	line.AddAttrs(attrs...)
 	_ = w.Log.Handler().Handle(context.Background(), line)
 }
-
-// milliseconds is a duration as logs have it, to the microsecond.
-func milliseconds(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }
 
 // sleep waits for d or until ctx ends.
 func sleep(ctx context.Context, d time.Duration) {
