@@ -157,7 +157,6 @@ func (b *bench) settled(ctx context.Context, r *round, first bool) error {
 	if err != nil {
 		return err
 	}
-	b.debugEvents(ctx, r)
 	wrote := after.since(r.before)
 	p, err := startPods(ctx)
 	if err != nil {
