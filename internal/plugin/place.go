@@ -26,6 +26,9 @@ type place interface {
 	token(ctx context.Context, hook *v1alpha1.HeymarketWebhook) (string, error)
 	// reach returns a client whose requests go to a port of a receiver, whatever host they name, until end is called.
 	reach(ctx context.Context, name string, port int) (client *http.Client, end func(), err error)
+	// receivers are the names of those that run, and reachOne is reach for one of them.
+	receivers(ctx context.Context, name string) ([]string, error)
+	reachOne(ctx context.Context, receiver string, port int) (client *http.Client, end func(), err error)
 	// report asks a receiver of a webhook for its state.
 	report(ctx context.Context, name string) (contract.Status, error)
 	// list prints the webhooks of the namespace, or of all.
@@ -116,7 +119,13 @@ func (l local) token(context.Context, *v1alpha1.HeymarketWebhook) (string, error
 	return l.Token, nil
 }
 
-func (l local) reach(_ context.Context, _ string, port int) (*http.Client, func(), error) {
+func (l local) reach(ctx context.Context, _ string, port int) (*http.Client, func(), error) {
+	return l.reachOne(ctx, "", port)
+}
+
+func (l local) receivers(context.Context, string) ([]string, error) { return []string{"dev"}, nil }
+
+func (l local) reachOne(_ context.Context, _ string, port int) (*http.Client, func(), error) {
 	address := l.Admin
 	if port == contract.EventsPort {
 		address = l.Address

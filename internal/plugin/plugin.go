@@ -18,7 +18,7 @@ func Command(version string) *cobra.Command {
 		Long: `Look after HeymarketWebhooks: their URL, their state, their dead letters.
 
 It acts with your own rights in the cluster. status takes the right to read HeymarketWebhooks, and pause, resume
-and rotate to patch them; url and send also that to read Secrets; dead, doctor, and send --via pod, also those to list Pods and to create
+and rotate to patch them; url and send also that to read Secrets; dead, tail, stats, doctor, and send with --wait or --via pod, also those to list Pods and to create
 pods/portforward. dev takes none.`,
 		Annotations:   map[string]string{cobra.CommandDisplayNameAnnotation: "kubectl heymarket"},
 		Version:       version,
@@ -29,7 +29,7 @@ pods/portforward. dev takes none.`,
 	flags := root.PersistentFlags()
 	to.bind(flags)
 	flags.BoolVar(&to.dev, "dev", false, "the webhook that kubectl heymarket dev runs on this machine, instead of one in a cluster")
-	root.AddCommand(urlCommand(&to), renewURLCommand(&to), statusCommand(&to), deadCommand(&to), sendCommand(&to), devCommand(&to, version), doctorCommand(&to), pauseCommand(&to), resumeCommand(&to), rotateCommand(&to))
+	root.AddCommand(urlCommand(&to), renewURLCommand(&to), statusCommand(&to), deadCommand(&to), sendCommand(&to), tailCommand(&to), statsCommand(&to), devCommand(&to, version), doctorCommand(&to), pauseCommand(&to), resumeCommand(&to), rotateCommand(&to))
 	completeNames(root, &to)
 	root.SetHelpCommand(helpCommand())
 	root.InitDefaultHelpCmd()

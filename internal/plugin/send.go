@@ -45,6 +45,8 @@ type sendFlags struct {
 	set                           []string
 	allTypes, duplicate, badToken bool
 	burst                         int
+	wait                          bool
+	timeout                       time.Duration
 }
 
 func sendCommand(to *connection) *cobra.Command {
@@ -59,7 +61,7 @@ well; --via pod goes to a receiver Pod through the API server instead.
 The event is a sample of its type, with an ID and a time of its own so that it is new. To the targets it is an event like any other.`,
 		Example: `  kubectl heymarket send support
   kubectl heymarket send support chat_closed --set event_data.inbox=7 --via pod
-  kubectl heymarket send support --all-types --dev`,
+  kubectl heymarket send support --all-types --wait --dev`,
 		Args: func(cmd *cobra.Command, args []string) error {
 			if len(args) > 2 {
 				return fmt.Errorf("name one HeymarketWebhook and one type, as in `%s support chat_closed`", cmd.CommandPath())
@@ -73,6 +75,9 @@ The event is a sample of its type, with an ID and a time of its own so that it i
 			return completeName(to)(cmd, args, begun)
 		},
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if err := f.checkWait(cmd.Flags().Changed("timeout")); err != nil {
+				return err
+			}
 			events, err := f.events(cmd.InOrStdin(), strings.Join(args[1:], ""), time.Now())
 			if err != nil {
 				return err
@@ -81,7 +86,7 @@ The event is a sample of its type, with an ID and a time of its own so that it i
 			if err != nil {
 				return err
 			}
-			return f.send(cmd.Context(), c, cmd.OutOrStdout(), args[0], events)
+			return f.send(cmd.Context(), c, cmd.OutOrStdout(), cmd.ErrOrStderr(), args[0], events)
 		},
 	}
 	flags := cmd.Flags()
@@ -92,6 +97,8 @@ The event is a sample of its type, with an ID and a time of its own so that it i
 	flags.BoolVar(&f.duplicate, "duplicate", false, "send each event twice, as Heymarket does when an answer is late")
 	flags.BoolVar(&f.badToken, "bad-token", false, "send a wrong token; succeeds if the receiver rejects it")
 	flags.Var(number{&f.burst, 1, maxBurst}, "burst", "send this many events, up to 16 at the same time, and report only totals")
+	flags.BoolVar(&f.wait, "wait", false, "wait until every target that wants the event has it; fails if one does not get it")
+	flags.DurationVar(&f.timeout, "timeout", time.Minute, "with --wait: how long")
 	flags.StringVar(&f.via, "via", viaURL, "url: the way that Heymarket takes; pod: straight to a receiver Pod")
 	return cmd
 }
@@ -166,7 +173,7 @@ type sent struct {
 	took      time.Duration
 }
 
-func (f *sendFlags) send(ctx context.Context, c place, out io.Writer, name string, events [][]byte) error {
+func (f *sendFlags) send(ctx context.Context, c place, out, stderr io.Writer, name string, events [][]byte) error {
 	hook, err := c.webhook(ctx, name)
 	if err != nil {
 		return err
@@ -199,6 +206,15 @@ func (f *sendFlags) send(ctx context.Context, c place, out io.Writer, name strin
 			return err
 		}
 	}
+	report := func(io.Writer, []sent) error { return nil }
+	if f.wait {
+		if hook.Spec.Paused {
+			return fmt.Errorf("%s is paused, so that nothing is delivered: leave out --wait, or `kubectl heymarket resume %s %s` first", name, name, c.flags())
+		}
+		if report, err = f.awaiting(ctx, c, name, stderr); err != nil {
+			return err
+		}
+	}
 	began := time.Now()
 	results, err := sendAll(ctx, client, address, events, f.burst > 0)
 	if err != nil {
@@ -209,7 +225,10 @@ func (f *sendFlags) send(ctx context.Context, c place, out io.Writer, name strin
 	} else {
 		showSent(out, results)
 	}
-	return f.judge(results, hook.Spec.Token.SecretKeyRef.Name, hook.Spec.Token.SecretKeyRef.Key)
+	if err := f.judge(results, hook.Spec.Token.SecretKeyRef.Name, hook.Spec.Token.SecretKeyRef.Key); err != nil {
+		return err
+	}
+	return report(out, results)
 }
 
 // sendAll sends the events one after the other, or several at once, and returns what became of each, in their order.

@@ -29,12 +29,8 @@ type tunnel struct {
 	requests   atomic.Int64
 }
 
-// openTunnel opens a tunnel to a receiver Pod of a webhook.
-func (c *cluster) openTunnel(ctx context.Context, webhook string, port int) (*tunnel, error) {
-	pod, err := c.receiver(ctx, webhook)
-	if err != nil {
-		return nil, err
-	}
+// openTunnel opens a tunnel to a Pod.
+func (c *cluster) openTunnel(pod string, port int) (*tunnel, error) {
 	dialer, err := c.forwarder(pod)
 	if err != nil {
 		return nil, fmt.Errorf("reach Pod %s: %w", pod, err)
@@ -48,7 +44,16 @@ func (c *cluster) openTunnel(ctx context.Context, webhook string, port int) (*tu
 
 // reach opens a tunnel for requests to a port of a receiver Pod.
 func (c *cluster) reach(ctx context.Context, webhook string, port int) (*http.Client, func(), error) {
-	way, err := c.openTunnel(ctx, webhook, port)
+	pod, err := c.receiver(ctx, webhook)
+	if err != nil {
+		return nil, nil, err
+	}
+	return c.reachOne(ctx, pod, port)
+}
+
+// reachOne opens a tunnel for requests to a port of one receiver Pod.
+func (c *cluster) reachOne(_ context.Context, pod string, port int) (*http.Client, func(), error) {
+	way, err := c.openTunnel(pod, port)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -83,12 +88,31 @@ func (c *cluster) report(ctx context.Context, webhook string) (s contract.Status
 	return s, nil
 }
 
+// pods lists the receiver Pods of a webhook.
+func (c *cluster) pods(ctx context.Context, webhook string) (pods corev1.PodList, err error) {
+	err = c.core.Get().Namespace(c.namespace).Resource("pods").Param("labelSelector", labels.FormatLabels(contract.PodLabels(webhook))).Do(ctx).Into(&pods)
+	if err != nil {
+		err = c.explain("list the receiver Pods", err)
+	}
+	return pods, err
+}
+
+// receivers are the names of the receiver Pods that run, also of those that are not ready or about to end: they deliver as well.
+func (c *cluster) receivers(ctx context.Context, webhook string) (names []string, err error) {
+	pods, err := c.pods(ctx, webhook)
+	for _, pod := range pods.Items {
+		if pod.Status.Phase == corev1.PodRunning {
+			names = append(names, pod.Name)
+		}
+	}
+	return names, err
+}
+
 // receiver is the name of a ready receiver Pod.
 func (c *cluster) receiver(ctx context.Context, webhook string) (string, error) {
-	var pods corev1.PodList
-	err := c.core.Get().Namespace(c.namespace).Resource("pods").Param("labelSelector", labels.FormatLabels(contract.PodLabels(webhook))).Do(ctx).Into(&pods)
+	pods, err := c.pods(ctx, webhook)
 	if err != nil {
-		return "", c.explain("list the receiver Pods", err)
+		return "", err
 	}
 	for _, pod := range pods.Items {
 		for _, condition := range pod.Status.Conditions {

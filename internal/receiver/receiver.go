@@ -182,7 +182,7 @@ func (r *Receiver) Run(ctx context.Context) error {
 	probes.Follow(ops)
 	go serve(ops, probes.Listen(r.Ops), stop)
 	adminServer := &http.Server{
-		Handler: admin.Handler(admin.Options{DeadLetters: r.store, Recent: r.recent, Names: r.targetNames, Targets: r.targets}), ReadHeaderTimeout: readHeaderTimeout, IdleTimeout: idleTimeout,
+		Handler: admin.Handler(admin.Options{DeadLetters: r.store, Recent: r.recent, Contents: r.store, Names: r.targetNames, Targets: r.targets}), ReadHeaderTimeout: readHeaderTimeout, IdleTimeout: idleTimeout,
 		MaxHeaderBytes: maxHeaderBytes, ErrorLog: server.ErrorLog,
 	}
 	if r.Admin != nil {

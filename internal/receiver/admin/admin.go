@@ -78,6 +78,7 @@ const (
 type Options struct {
 	DeadLetters DeadLetters
 	Recent      Recent
+	Contents    Contents
 	// Names returns the targets that exist, and Targets their states.
 	Names   func() []string
 	Targets func() ([]contract.TargetStatus, error)
@@ -115,6 +116,7 @@ func (h handler) routes() []route {
 		{"GET /v1/openapi.json", describe},
 		{"GET /v1/events", h.answer(h.listEvents)},
 		{"GET /v1/events/stream", h.stream},
+		{"GET /v1/events/{event}/content", h.answer(h.content)},
 		{"GET /v1/stats", h.answer(h.stats)},
 		{"GET /v1/targets", h.answer(h.listTargets)},
 		{"GET " + letters, h.answer(h.list)},
@@ -244,12 +246,16 @@ func (h handler) show(_ http.ResponseWriter, r *http.Request) (any, error) {
 		return nil, errNoLetter
 	}
 	letter := show(found)
-	if body := jsontext.Value(found.Body); body.IsValid(anyText) {
-		letter.Body = body
-	} else {
-		letter.BodyText = string(found.Body)
-	}
+	letter.Body, letter.BodyText = shownBody(found.Body)
 	return letter, nil
+}
+
+// shownBody is a body as JSON, or as text where it is none.
+func shownBody(body []byte) (jsontext.Value, string) {
+	if value := jsontext.Value(body); value.IsValid(anyText) {
+		return value, ""
+	}
+	return nil, string(body)
 }
 
 var errNoLetter = problem{http.StatusNotFound, "There is no such dead letter. It may have been replayed, discarded or expired."}

@@ -8,8 +8,10 @@ import (
 	"time"
 
 	"github.com/go-json-experiment/json"
+	"github.com/go-json-experiment/json/jsontext"
 
 	"heymarket.dev/operator/internal/contract"
+	"heymarket.dev/operator/internal/receiver/event"
 	"heymarket.dev/operator/internal/receiver/recent"
 )
 
@@ -18,6 +20,21 @@ type Recent interface {
 	Latest(sequence uint64, f recent.Filter, limit int) recent.Page
 	After(sequence uint64, f recent.Filter, limit int) recent.Page
 	Stats(targets []string) recent.Stats
+}
+
+// Contents finds what is still stored of an event.
+type Contents interface {
+	// FindEvent returns an event that waits for one of the targets, or is a dead letter of one; false where there is none.
+	FindEvent(ctx context.Context, targets []string, id string) (event.Event, bool, error)
+}
+
+// Content is what Heymarket sent, without the token.
+type Content struct {
+	Event string         `json:"event"`
+	Type  string         `json:"type"`
+	Body  jsontext.Value `json:"body,omitempty"`
+	// BodyText is a body that is not JSON.
+	BodyText string `json:"bodyText,omitempty"`
 }
 
 // Events is the answer with the latest records.
@@ -84,6 +101,26 @@ func (h handler) listEvents(_ http.ResponseWriter, r *http.Request) (any, error)
 		page.Records = []recent.Record{}
 	}
 	return Events{Sequence: page.Next, Gap: page.Gap, Events: page.Records}, nil
+}
+
+func (h handler) content(_ http.ResponseWriter, r *http.Request) (any, error) {
+	q, err := readQuery(r)
+	if err == nil {
+		err = q.set("event", r.PathValue("event"))
+	}
+	if err != nil {
+		return nil, err
+	}
+	found, ok, err := h.Contents.FindEvent(r.Context(), h.Names(), q.event)
+	switch {
+	case err != nil:
+		return nil, err
+	case !ok:
+		return nil, problem{http.StatusNotFound, "The content of this event is no longer stored: no target waits for it, and it is not a dead letter."}
+	}
+	c := Content{Event: found.ID, Type: found.Type}
+	c.Body, c.BodyText = shownBody(found.Body)
+	return c, nil
 }
 
 func (h handler) stats(_ http.ResponseWriter, r *http.Request) (any, error) {

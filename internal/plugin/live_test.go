@@ -1,0 +1,141 @@
+package plugin_test
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"regexp"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+
+	"heymarket.dev/operator/internal/dev"
+	"heymarket.dev/operator/internal/plugin"
+)
+
+// written is what a command has printed so far.
+type written struct {
+	mu   sync.Mutex
+	text bytes.Buffer
+}
+
+func (w *written) Write(p []byte) (int, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.text.Write(p)
+}
+
+func (w *written) String() string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.text.String()
+}
+
+// A terminal session with the real receiver: one terminal tails, another sends and waits. Not parallel, like TestDevFromTwoTerminals.
+func TestWatchingLive(t *testing.T) {
+	t.Setenv("XDG_CACHE_HOME", t.TempDir())
+	t.Setenv("HOME", t.TempDir())
+	var status atomic.Int64
+	status.Store(http.StatusOK)
+	target := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(int(status.Load())) }))
+	t.Cleanup(target.Close)
+	ctx, stop := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() {
+		_, err := run(ctx, "dev", "-f", quickstart, "--forward", target.URL)
+		ended <- err
+	}()
+	defer stop()
+	file, err := dev.StateFile()
+	if err != nil {
+		t.Fatal(err)
+	}
+	await(t, ended, func() bool { _, err := os.Stat(file); return err == nil })
+
+	say := func(fails string, want string, args ...string) string {
+		t.Helper()
+		out, err := run(t.Context(), append(args, "--dev")...)
+		if (err != nil) != (fails != "") || err != nil && !strings.Contains(err.Error(), fails) {
+			t.Errorf("%q: %v, want %q", args, err, fails)
+		}
+		if !regexp.MustCompile(want).MatchString(out) {
+			t.Errorf("%q printed\n%s, want %s", args, out, want)
+		}
+		return out
+	}
+	tail, live := plugin.Command("test"), &written{}
+	tail.SetOut(live)
+	tail.SetArgs([]string{"tail", "support", "--dev"})
+	tailed := make(chan error, 1)
+	tailing, end := context.WithCancel(t.Context())
+	go func() { tailed <- tail.ExecuteContext(tailing) }()
+	await(t, tailed, func() bool { return strings.Contains(live.String(), "TIME") })
+
+	out := say("", `(?s)stored +200 .*\nevt_\S+ +crm +200 +\d+\.\d +1 +delivered\n$`, "send", "support", "chat_closed", "--wait")
+	event := regexp.MustCompile(`evt_[a-z2-7]+`).FindString(out)
+	if out := say("", `delivered\n$`, "send", "support", "--all-types", "--wait"); strings.Count(out, "  delivered") != 12 {
+		t.Errorf("not every type is delivered:\n%s", out)
+	}
+	say("", `(?s)stored .*duplicate .*\n1? *.*delivered\n$`, "send", "support", "message_sent", "--duplicate", "--wait")
+	status.Store(http.StatusUnprocessableEntity)
+	out = say("1 of 1 deliveries did not succeed", `crm +422 +\d+\.\d +1 +dead letter: the target refused it with 422\n$`, "send", "support", "chat_opened", "--wait")
+	dead := regexp.MustCompile(`evt_[a-z2-7]+`).FindString(out)
+	status.Store(http.StatusServiceUnavailable)
+	say("did not succeed within 300ms", `crm +503 +.* retry at \d\d:\d\d:\d\d: ServerError\n$`, "send", "support", "chat_pending", "--wait", "--timeout", "300ms")
+	wantMistake(t, []string{"--bad-token"}, "send", "support", "--bad-token", "--wait", "--dev")
+	say("", `rejected`, "send", "support", "--bad-token")
+
+	await(t, tailed, func() bool { return strings.Contains(live.String(), "refused: token") })
+	end()
+	if err := <-tailed; err != nil {
+		t.Error(err)
+	}
+	screen := live.String()
+	for _, want := range []string{
+		`\d\d:\d\d:\d\d\.\d\d\d  chat_closed +` + event + ` +200 +\d+\.\d  stored for crm\n`,
+		`chat_closed +` + event + `  crm +1 +200 +\d+\.\d  delivered\n`,
+		`chat_opened +` + dead + `  crm +1 +422 +\d+\.\d  dead letter: the target refused it with 422\n`,
+		`message_sent .*  duplicate\n`, `retry at \d\d:\d\d:\d\d: ServerError`, ` 401 +\d+\.\d  refused: token\n`,
+	} {
+		if !regexp.MustCompile(want).MatchString(screen) {
+			t.Errorf("tail lacks %s:\n%s", want, screen)
+		}
+	}
+	if strings.Contains(screen, "\x1b") || strings.Index(screen, "stored for crm") > strings.Index(screen, "delivered") {
+		t.Errorf("what is no terminal gets colours, or an attempt comes before its request:\n%s", screen)
+	}
+
+	once := func(args ...string) []string { return append([]string{"tail", "support", "--follow=false"}, args...) }
+	if out := say("", `dead letter`, once("--outcome", "dead_letter")...); strings.Count(out, "\n") != 2 {
+		t.Errorf("one dead letter is\n%s", out)
+	}
+	if out := say("", ``, once("--limit", "3")...); strings.Count(out, "\n") != 4 {
+		t.Errorf("three lines are\n%s", out)
+	}
+	if out := say("", ``, once("--since", "1h")...); strings.Count(out, "\n") < 30 {
+		t.Errorf("all lines are\n%s", out)
+	}
+	var record struct{ Event, Target, Outcome string }
+	if out := say("", ``, once("--type", "chat_opened", "--target", "crm", "--outcome", "dead_letter", "-o", "json")...); json.Unmarshal([]byte(out), &record) != nil || record.Event != dead {
+		t.Errorf("as JSON: %s", out)
+	}
+	say("", `(?s)"type": "chat_opened"`, once("--type", "chat_opened", "--show-content")...)
+	say("", `no longer stored`, once("--type", "chat_closed", "--show-content")...)
+
+	say("", `(?s)stored +16 +\d.*TARGET.*crm +14 +\d+\.\d+ +[1-9]\d* .* 1 +\S+ +1 +Closed\n`, "stats", "support", "--watch")
+	say("", `^\[\{"receiver":"dev".*"waiting":\[`, "stats", "support", "-o", "json")
+	wantMistake(t, []string{"--outcome", "dead_letter"}, "tail", "support", "--outcome", "lost", "--dev")
+	wantMistake(t, []string{"no target", "crm"}, "tail", "support", "--target", "cmr", "--dev")
+	wantMistake(t, []string{"--type", "chat_closed"}, "tail", "support", "--type", "chat_close", "--dev")
+	wantMistake(t, []string{"--output"}, "tail", "support", "-o", "yaml", "--dev")
+	wantMistake(t, []string{"--burst"}, "send", "support", "--burst", "3", "--wait", "--dev")
+	wantMistake(t, []string{"--wait"}, "send", "support", "--timeout", "3s", "--dev")
+	stop()
+	if err := <-ended; err != nil {
+		t.Fatal(err)
+	}
+}

@@ -1,0 +1,223 @@
+package plugin
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"text/tabwriter"
+	"time"
+
+	"github.com/go-json-experiment/json"
+	"github.com/spf13/cobra"
+	"k8s.io/apimachinery/pkg/util/duration"
+
+	"heymarket.dev/operator/internal/contract"
+	"heymarket.dev/operator/internal/receiver/admin"
+	"heymarket.dev/operator/internal/receiver/recent"
+)
+
+const (
+	// statsInterval is how often --watch asks.
+	statsInterval = 2 * time.Second
+	// rateMinutes are those over which rates are taken, the one under way included.
+	rateMinutes = 5
+)
+
+func statsCommand(to *connection) *cobra.Command {
+	watch, format := false, ""
+	cmd := &cobra.Command{
+		Use:   "stats NAME",
+		Short: "Show rates, backlog, the oldest event and latencies of a webhook",
+		Long: `Show what the receivers of a webhook counted since they began, with rates and latencies of the last 5 minutes, and what waits for each
+target. A p50 over several Pods is their weighted mean, and a p99 that of the slowest Pod.`,
+		Example: "  kubectl heymarket stats support --watch",
+		Args:    oneName,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if format != "" && format != "json" {
+				return fmt.Errorf("--output %q is not supported here: say json, or leave it out", format)
+			}
+			c, err := to.open()
+			if err != nil {
+				return err
+			}
+			if _, err := c.webhook(cmd.Context(), args[0]); err != nil {
+				return err
+			}
+			return stats(cmd, c, args[0], watch, format == "json")
+		},
+	}
+	cmd.Flags().BoolVarP(&watch, "watch", "w", false, "on a terminal, show the figures again every 2 seconds until Ctrl-C")
+	cmd.Flags().StringVarP(&format, "output", "o", "", "json: the figures of each receiver")
+	return cmd
+}
+
+func stats(cmd *cobra.Command, c place, name string, watch, asJSON bool) error {
+	out := cmd.OutOrStdout()
+	to, live := screen(out)
+	for {
+		all, err := ask(cmd.Context(), c, name)
+		if err != nil {
+			return err
+		}
+		switch {
+		case asJSON:
+			line, err := json.Marshal(all)
+			if err != nil {
+				return err
+			}
+			fmt.Fprintf(out, "%s\n", line)
+		default:
+			if watch && live {
+				fmt.Fprint(to, clearScreen)
+			}
+			showStats(out, name, all, time.Now())
+		}
+		if !watch || !live {
+			return nil
+		}
+		select {
+		case <-cmd.Context().Done():
+			return nil
+		case <-time.After(statsInterval):
+		}
+	}
+}
+
+// ask gets the figures of every receiver.
+func ask(ctx context.Context, c place, name string) ([]admin.Stats, error) {
+	names, err := c.receivers(ctx, name)
+	if err != nil {
+		return nil, err
+	}
+	if len(names) == 0 {
+		return nil, fmt.Errorf("no receiver Pod of %s runs; `kubectl heymarket status %s %s` says why", name, name, c.flags())
+	}
+	all := []admin.Stats{}
+	for _, receiver := range names {
+		var one admin.Stats
+		if err := askOne(ctx, c, receiver, "/v1/stats", &one); err != nil {
+			return nil, fmt.Errorf("ask receiver %s: %w", receiver, err)
+		}
+		one.Receiver = receiver
+		all = append(all, one)
+	}
+	return all, nil
+}
+
+// sums are the figures of several receivers together.
+type sums struct {
+	recent.Requests
+	latency recent.Latency
+	recent  recent.Requests // of the last rateMinutes
+	targets map[string]*targetSums
+	order   []string
+}
+
+type targetSums struct {
+	recent.Counts
+	latency   recent.Latency
+	delivered uint64 // in the last rateMinutes
+}
+
+func addUp(all []admin.Stats, now time.Time) sums {
+	s := sums{targets: map[string]*targetSums{}}
+	begin := now.Truncate(time.Minute).Add(-(rateMinutes - 1) * time.Minute)
+	add := func(to *recent.Requests, stored, duplicate, ignored, refused uint64) {
+		to.Stored, to.Duplicate, to.Ignored, to.Refused = to.Stored+stored, to.Duplicate+duplicate, to.Ignored+ignored, to.Refused+refused
+	}
+	for _, one := range all {
+		add(&s.Requests, one.Requests.Stored, one.Requests.Duplicate, one.Requests.Ignored, one.Requests.Refused)
+		s.latency = together(s.latency, one.Latency)
+		for _, t := range one.Targets {
+			sum := s.targets[t.Name]
+			if sum == nil {
+				sum = &targetSums{}
+				s.targets[t.Name], s.order = sum, append(s.order, t.Name)
+			}
+			sum.Delivered, sum.Failed, sum.DeadLetters = sum.Delivered+t.Delivered, sum.Failed+t.Failed, sum.DeadLetters+t.DeadLetters
+			sum.latency = together(sum.latency, t.Latency)
+		}
+		for _, m := range one.Minutes {
+			if m.At.Before(begin) {
+				continue
+			}
+			add(&s.recent, m.Stored, m.Duplicate, m.Ignored, m.Refused)
+			for name, counts := range m.Targets {
+				if sum := s.targets[name]; sum != nil {
+					sum.delivered += counts.Delivered
+				}
+			}
+		}
+	}
+	return s
+}
+
+// together is the latency of two receivers: percentiles cannot be added.
+func together(a, b recent.Latency) recent.Latency {
+	n := a.Count + b.Count
+	if n == 0 {
+		return recent.Latency{}
+	}
+	return recent.Latency{Count: n, P50MS: (a.P50MS*float64(a.Count) + b.P50MS*float64(b.Count)) / float64(n), P99MS: max(a.P99MS, b.P99MS)}
+}
+
+func showStats(out io.Writer, name string, all []admin.Stats, now time.Time) {
+	s := addUp(all, now)
+	since, waiting, problem := now, map[string]contract.TargetStatus{}, ""
+	for _, one := range all {
+		if one.Since.Before(since) {
+			since = one.Since
+		}
+		for _, t := range one.Waiting {
+			if known, there := waiting[t.Name]; !there || known.Circuit == contract.CircuitClosed {
+				waiting[t.Name] = t
+			}
+		}
+		problem = one.Error
+	}
+	span := max(min(now.Sub(now.Truncate(time.Minute))+(rateMinutes-1)*time.Minute, now.Sub(since)), time.Second)
+	rate := func(n uint64) string { return fmt.Sprintf("%.2f", float64(n)/span.Seconds()) }
+	ms := func(l recent.Latency, value float64) string {
+		if l.Count == 0 {
+			return "-"
+		}
+		return fmt.Sprintf("%.1f", value)
+	}
+	fmt.Fprintf(out, "%s: receivers %d, the oldest for %s. Rates and latencies are of the last %d minutes.\n\n", name, len(all), duration.HumanDuration(now.Sub(since)), rateMinutes)
+	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(w, "REQUESTS\tCOUNT\tPER SECOND\tP50 MS\tP99 MS")
+	for _, row := range []struct {
+		name          string
+		count, recent uint64
+	}{
+		{"stored", s.Stored, s.recent.Stored},
+		{"duplicate", s.Duplicate, s.recent.Duplicate},
+		{"ignored", s.Ignored, s.recent.Ignored},
+		{"refused", s.Refused, s.recent.Refused},
+	} {
+		fmt.Fprintf(w, "%s\t%d\t%s", row.name, row.count, rate(row.recent))
+		if row.name == "stored" {
+			fmt.Fprintf(w, "\t%s\t%s", ms(s.latency, s.latency.P50MS), ms(s.latency, s.latency.P99MS))
+		}
+		fmt.Fprintln(w)
+	}
+	_ = w.Flush()
+	fmt.Fprintln(out)
+	w = tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(w, "TARGET\tDELIVERED\tPER SECOND\tFAILED\tP50 MS\tP99 MS\tPENDING\tOLDEST\tDEAD LETTERS\tCIRCUIT")
+	for _, target := range s.order {
+		t, pending, oldest, dead, circuit := s.targets[target], "?", "?", "?", "?"
+		if state, known := waiting[target]; known {
+			pending, oldest, dead, circuit = fmt.Sprint(state.Pending), "-", fmt.Sprint(state.DeadLetters), string(state.Circuit)
+			if !state.OldestPending.IsZero() {
+				oldest = duration.HumanDuration(max(now.Sub(state.OldestPending), 0))
+			}
+		}
+		fmt.Fprintf(w, "%s\t%d\t%s\t%d\t%s\t%s\t%s\t%s\t%s\t%s\n", printable(target), t.Delivered, rate(t.delivered), t.Failed,
+			ms(t.latency, t.latency.P50MS), ms(t.latency, t.latency.P99MS), pending, oldest, dead, printable(circuit))
+	}
+	_ = w.Flush()
+	if problem != "" {
+		fmt.Fprintf(out, "What waits is not known: %s\n", printable(problem))
+	}
+}
