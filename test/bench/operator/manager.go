@@ -68,7 +68,8 @@ func (m *manager) stop() {
 
 func (m *manager) signal(s syscall.Signal) { _ = m.cmd.Process.Signal(s) }
 
-// figures are the manager's metrics, summed over the labels but result.
+// figures are the manager's metrics, summed over all labels. Reconciles that failed do not count; those that ask to be
+// repeated later do, as each does until there is an address.
 type figures map[string]float64
 
 func (m *manager) figures(ctx context.Context) (figures, error) {
@@ -88,7 +89,7 @@ func (m *manager) figures(ctx context.Context) (figures, error) {
 	out := figures{}
 	for line := range strings.Lines(string(raw)) {
 		for _, metric := range []string{reconciled, depth, active, live, lastGC} {
-			if labels, v, ok := sample(line, metric); ok && (labels["result"] == "" || labels["result"] == "success") {
+			if labels, v, ok := sample(line, metric); ok && labels["result"] != "error" {
 				out[metric] += v
 			}
 		}
