@@ -49,7 +49,7 @@ func (a Account) Unaccounted() int64 {
 
 // Accounts returns the account of each named target, in the same order, all read at one moment.
 func (s *Store) Accounts(ctx context.Context, targets []string) ([]Account, error) {
-	keys := []string{s.bytesKey()}
+	keys := []string{s.bytesKey}
 	for _, t := range targets {
 		keys = append(keys, s.accountKeys(t)...)
 	}

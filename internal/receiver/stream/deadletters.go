@@ -85,7 +85,7 @@ func (s *Store) CountDeadLetters(ctx context.Context, target string, f delivery.
 // target, under their old ids. Those that die during the call are left alone. It calls progress after each page, and returns
 // what was done also with an error.
 func (s *Store) ReplayDeadLetters(ctx context.Context, target string, f delivery.DeadLetterFilter, limit int, progress func(delivery.DeadLetterCount)) (delivery.DeadLetterCount, error) {
-	keys := []string{s.deadKey(target), s.accountKey(target), s.queueKey(target, delivery.Consent), s.queueKey(target, delivery.General), s.bytesKey()}
+	keys := []string{s.deadKey(target), s.accountKey(target), s.queueKey(target, delivery.Consent), s.queueKey(target, delivery.General), s.bytesKey}
 	var consent []string
 	for _, t := range event.Types() {
 		if delivery.LaneOf(t) == delivery.Consent {
@@ -102,7 +102,7 @@ func (s *Store) ReplayDeadLetters(ctx context.Context, target string, f delivery
 // DiscardDeadLetters removes the oldest limit (0: all) of the dead letters that f describes for good, and is otherwise like
 // ReplayDeadLetters.
 func (s *Store) DiscardDeadLetters(ctx context.Context, target string, f delivery.DeadLetterFilter, limit int, progress func(delivery.DeadLetterCount)) (delivery.DeadLetterCount, error) {
-	keys := []string{s.deadKey(target), s.accountKey(target), s.bytesKey()}
+	keys := []string{s.deadKey(target), s.accountKey(target), s.bytesKey}
 	count, err := s.changeDeadLetters(ctx, letterPages{script: discardScript, keys: keys, filter: f, limit: limit}, progress)
 	if err != nil {
 		return count, fmt.Errorf("discard dead letters: %w", err)

@@ -67,7 +67,7 @@ type Queue struct {
 
 // Queue returns the queue of a target and lane.
 func (s *Store) Queue(target string, lane delivery.Lane, o QueueOptions) *Queue {
-	keys := append(s.laneKeys(target, lane), s.accountKey(target), s.deadKey(target), s.prefix+"c:"+target+":"+string(lane), s.bytesKey())
+	keys := append(s.laneKeys(target, lane), s.accountKey(target), s.deadKey(target), s.prefix+"c:"+target+":"+string(lane), s.bytesKey)
 	return &Queue{store: s, options: o, keys: keys}
 }
 
@@ -119,7 +119,7 @@ func (q *Queue) Later(ctx context.Context, l delivery.Lease, attempt int, delay 
 // Dead settles an event by making it a dead letter with the given reason. It reports false where the lease had passed to another
 // consumer, and where there is no room for a dead letter: then another attempt is due after noRoomInterval.
 func (q *Queue) Dead(ctx context.Context, l delivery.Lease, o delivery.Outcome, reason string) (bool, error) {
-	return q.settle(ctx, "settle dead event", deadScript, append(q.keys[:6:6], q.store.bytesKey()), []string{
+	return q.settle(ctx, "settle dead event", deadScript, append(q.keys[:6:6], q.store.bytesKey), []string{
 		group, q.store.consumer, l.Entry, l.Conversation, strconv.Itoa(l.Attempt), strconv.Itoa(o.Status), validText(reason), validText(o.Excerpt),
 		strconv.FormatInt(q.options.DeadLetterLimit, 10), strconv.FormatInt(noRoomInterval.Milliseconds(), 10),
 		strconv.FormatInt(time.Now().UnixMilli(), 10),

@@ -84,7 +84,7 @@ func (q *Queue) done(batch []delivered) ([]int64, error) {
 		args = append(args, d.lease.Entry, d.lease.Conversation, strconv.Itoa(d.lease.Bytes))
 	}
 	// Not one caller's context: the call settles events of all.
-	reply, err := q.store.exec(context.Background(), doneScript, append(q.keys[:5:5], q.store.bytesKey()), args)
+	reply, err := q.store.exec(context.Background(), doneScript, append(q.keys[:5:5], q.store.bytesKey), args)
 	if err != nil {
 		return nil, fmt.Errorf("settle delivered events: %w", err)
 	}

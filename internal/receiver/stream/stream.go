@@ -57,6 +57,7 @@ var ErrQuota = errors.New("the webhook has as many bytes in Redis as it may have
 // first time they return ErrUnavailable.
 type Store struct {
 	prefix   string
+	bytesKey string // see bytes.lua
 	consumer string
 	client   atomic.Pointer[connection]
 	deadlines
@@ -67,6 +68,7 @@ type Store struct {
 	doubted      chan struct{}
 	// maxMemory is what INFO said last, in bytes; 0: no bound, or not asked yet.
 	maxMemory atomic.Int64
+	limits    atomic.Pointer[limitArgs] // of the last Append
 }
 
 type connection struct{ rueidis.Client }
@@ -74,7 +76,8 @@ type connection struct{ rueidis.Client }
 // New returns a Store for the webhook namespace/name that is not connected yet. The consumer's name must be unique among
 // all receivers that ever serve this webhook at the same time.
 func New(namespace, name, consumer string) *Store {
-	return &Store{prefix: contract.RedisPrefix(namespace, name), consumer: consumer, doubted: make(chan struct{}, 1)}
+	prefix := contract.RedisPrefix(namespace, name)
+	return &Store{prefix: prefix, bytesKey: prefix + "bytes", consumer: consumer, doubted: make(chan struct{}, 1)}
 }
 
 // Connect dials the Redis at url, checks that it answers, and uses it from then on in place of an earlier one. On an
@@ -216,6 +219,22 @@ type Limits struct {
 	Bytes int64
 }
 
+// limitArgs are Limits as append.lua takes them. They stay the same from event to event.
+type limitArgs struct {
+	Limits
+	window, consent, retries, backlog, bytes string
+}
+
+func (s *Store) limitArgs(l Limits) *limitArgs {
+	if a := s.limits.Load(); a != nil && a.Limits == l {
+		return a
+	}
+	a := &limitArgs{l, milliseconds(l.Window), milliseconds(max(l.Window, consentMemory)), milliseconds(l.Retries),
+		strconv.FormatInt(l.Backlog, 10), strconv.FormatInt(l.Bytes, 10)}
+	s.limits.Store(a)
+	return a
+}
+
 // consentMemory is for how long at least the last consent of a recipient is remembered. Repeats are recognised for
 // Limits.Window only; the rest is for ids: consent that returns later must not come under an id that targets know.
 const consentMemory = 90 * 24 * time.Hour
@@ -225,24 +244,25 @@ const consentMemory = 90 * 24 * time.Hour
 // stored, and that the same call again is right.
 func (s *Store) Append(ctx context.Context, id event.Identity, e event.Event, targets []string, limits Limits) (Appended, error) {
 	var keyRoom [11]string // on the stack, for up to four targets
-	marker, memory := s.prefix+"d:"+string(id.Key[:]), s.prefix+"s:"+string(id.Subject[:])
-	kept := limits.Window
+	both := s.prefix + "d:" + string(id.Key[:]) + s.prefix + "s:" + string(id.Subject[:]) // one allocation
+	marker, memory := both[:len(both)/2], both[len(both)/2:]
+	bounds := s.limitArgs(limits)
+	kept := bounds.window
 	switch id.Rule {
 	case event.OptOut, event.OptIn:
-		kept = max(kept, consentMemory)
+		kept = bounds.consent
 	case event.Last:
 	case event.Any:
 		memory = marker // a key of the webhook, or a cluster refuses the script
 	}
-	keys := append(keyRoom[:0], marker, memory, s.bytesKey())
+	keys := append(keyRoom[:0], marker, memory, s.bytesKey)
 	lane := delivery.LaneOf(e.Type)
 	for _, t := range targets {
 		keys = append(keys, s.queueKey(t, lane), s.accountKey(t))
 	}
 	var argRoom [8 + maxFields]string
-	args := append(argRoom[:0], milliseconds(limits.Window), strconv.FormatInt(limits.Backlog, 10),
-		string(id.Rule), string(id.State[:]), strconv.FormatInt(id.Updated, 10), milliseconds(limits.Retries), milliseconds(kept),
-		strconv.FormatInt(limits.Bytes, 10))
+	args := append(argRoom[:0], bounds.window, bounds.backlog,
+		string(id.Rule), string(id.State[:]), strconv.FormatInt(id.Updated, 10), bounds.retries, kept, bounds.bytes)
 	args = encodeEvent(args, e)
 	reply, err := s.exec(ctx, appendScript, keys, args)
 	if err != nil {
@@ -297,7 +317,5 @@ func (s *Store) laneKeys(target string, lane delivery.Lane) []string {
 	suffix := target + ":" + string(lane)
 	return []string{s.queueKey(target, lane), s.prefix + "r:" + suffix, s.prefix + "h:" + suffix, s.prefix + "p:" + suffix}
 }
-
-func (s *Store) bytesKey() string { return s.prefix + "bytes" }
 
 func (s *Store) deadKey(target string) string { return s.prefix + "dead:" + target }

@@ -31,7 +31,7 @@ func (s *Store) KeepTargets(ctx context.Context, names []string, grace, keep tim
 	}, names...)
 	var out []Dropped
 	err := s.call(ctx, func(ctx context.Context, c rueidis.Client) error {
-		reply, err := targetsScript.Exec(ctx, c, []string{s.prefix + "targets", s.bytesKey()}, args).ToArray()
+		reply, err := targetsScript.Exec(ctx, c, []string{s.prefix + "targets", s.bytesKey}, args).ToArray()
 		if err != nil {
 			return err
 		}
