@@ -51,19 +51,17 @@ func write(w http.ResponseWriter, status int, text string) {
 // unreachable, because its 503 explains more than a proxy's. It is not ready while it is connected to a node that rejects
 // writes: another receiver may be connected to the right one.
 func (r *Receiver) notReady() string {
-	why := r.redis.current.Load()
+	why, asked := r.redis.Latest()
 	switch {
 	case r.draining.Load():
 		return "shutting down"
-	case !r.connected.Load() && why == nil:
+	case !r.connected.Load() && !asked:
 		return "not connected to Redis yet"
 	case !r.connected.Load():
-		return "not connected to Redis: " + why.problems[0].Message()
-	case why == nil:
-		return ""
-	case slices.Contains(why.problems, contract.RedisReadOnly):
+		return "not connected to Redis: " + why.Problems[0].Message()
+	case slices.Contains(why.Problems, contract.RedisReadOnly):
 		return contract.RedisReadOnly.Message()
-	case slices.Contains(why.problems, contract.RedisNoPrimary):
+	case slices.Contains(why.Problems, contract.RedisNoPrimary):
 		return contract.RedisNoPrimary.Message()
 	}
 	return ""
@@ -71,7 +69,7 @@ func (r *Receiver) notReady() string {
 
 // accounts returns the account of each target in force. A Redis that has just not answered is not waited for again.
 func (r *Receiver) accounts() (map[string]stream.Account, error) {
-	if slices.ContainsFunc(r.redis.verdict().problems, contract.Problem.OfConnection) {
+	if slices.ContainsFunc(r.redis.Verdict().Problems, contract.Problem.OfConnection) {
 		return nil, stream.ErrUnavailable
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), config.StatusTimeout)
@@ -79,7 +77,7 @@ func (r *Receiver) accounts() (map[string]stream.Account, error) {
 	names := r.targetNames()
 	read, err := r.store.Accounts(ctx, names)
 	if err != nil {
-		r.redis.failed(err)
+		r.redis.Failed(err)
 		return nil, err
 	}
 	out := make(map[string]stream.Account, len(names))
@@ -106,7 +104,7 @@ func (r *Receiver) status() contract.Status {
 	if err == nil {
 		s.Backlog = new(int64)
 	}
-	reportRedis(&s, r.redis.verdict())
+	r.redis.Verdict().Report(&s)
 	if digest := r.redisURLDigest.Load(); digest != nil {
 		s.RedisURLDigest = *digest
 	}
@@ -135,8 +133,8 @@ func (r *Receiver) status() contract.Status {
 // target is the state of one target with the given account, its times to the millisecond.
 func (r *Receiver) target(name string, account stream.Account, now time.Time) contract.TargetStatus {
 	s := contract.TargetStatus{
-		Name: name, Pending: account.Pending, DeadLetters: account.DeadLetters, Circuit: r.circuit(name), LastDelivered: r.deliveries.last(name),
-		LastError: r.deliveries.errors.of(name, account.Pending > 0, now),
+		Name: name, Pending: account.Pending, DeadLetters: account.DeadLetters, Circuit: r.circuit(name), LastDelivered: r.deliveries.health.LastDelivered(name),
+		LastError: r.deliveries.health.Error(name, account.Pending > 0, now),
 	}
 	var oldest time.Duration
 	for _, age := range account.Oldest {
@@ -172,18 +170,18 @@ func (r *Receiver) targets() ([]contract.TargetStatus, error) {
 
 // state is what a scrape reports of this receiver itself.
 func (r *Receiver) state(accounts func() (map[string]stream.Account, error)) metrics.State {
-	f, verdict := r.inForce.Load(), r.redis.verdict()
+	f, verdict := r.inForce.Load(), r.redis.Verdict()
 	s := metrics.State{
-		Redis: verdict.accepting(), ClockSkew: r.skew.Load(), BacklogLimit: r.quota.bytes(r.store.MaxMemory()),
+		Redis: verdict.Accepting(), ClockSkew: r.skew.Load(), BacklogLimit: r.quota.bytes(r.store.MaxMemory()),
 		DeadLetterLimit: f.config.Retention.DeadLetterLimit, DeadLetterRetention: f.config.Retention.DeadLetters.Std(), Tokens: len(f.tokens),
 	}
-	if verdict.known {
-		s.Durable = new(verdict.durable())
+	if verdict.Known {
+		s.Durable = new(verdict.Durable())
 	}
 	all, err := accounts()
 	for _, t := range f.config.Targets {
 		target := metrics.TargetState{Name: t.Name, Circuit: r.circuit(t.Name)}
-		if e := r.deliveries.errors.of(t.Name, err != nil || all[t.Name].Pending > 0, time.Now()); e != nil {
+		if e := r.deliveries.health.Error(t.Name, err != nil || all[t.Name].Pending > 0, time.Now()); e != nil {
 			target.Failing = e.Class
 		}
 		s.Targets = append(s.Targets, target)

@@ -6,12 +6,16 @@ import (
 	"heymarket.dev/operator/internal/receiver/config"
 )
 
-// quota bounds what the webhook has in Redis, so that one webhook does not take the room of all others.
+// quota bounds what the webhook has in Redis, so that one webhook does not take the room of all others. Its methods may be
+// called concurrently.
 type quota struct {
-	configured atomic.Int64 // as in the configuration
+	configured atomic.Int64
 	// full is set when an event is rejected for it, and cleared when a tenth is free again: senders repeat at long intervals.
 	full atomic.Bool
 }
+
+// configure sets the bound in bytes; 0 means the default, and a negative number none.
+func (q *quota) configure(bytes int64) { q.configured.Store(bytes) }
 
 // bytes returns the bound for a Redis that may hold maxMemory bytes, 0 for one without a limit; 0 means no bound.
 func (q *quota) bytes(maxMemory int64) int64 {
@@ -25,6 +29,9 @@ func (q *quota) bytes(maxMemory int64) int64 {
 	}
 	return config.DefaultMaxBacklogBytes
 }
+
+// fill records that an event was rejected for the bound.
+func (q *quota) fill() { q.full.Store(true) }
 
 // reached reports whether events are rejected because the webhook has used bytes of its bound.
 func (q *quota) reached(used, bound int64) bool {

@@ -1,6 +1,5 @@
-// Package receiver is the process that takes one webhook's events in and hands them on. This file wires the rooms and
-// owns the order of shutdown; the rooms are admin, config, event, ingest, recent, stream, forward, retry
-// and target.
+// Package receiver is the process that accepts one webhook's events and delivers them. This file wires the packages below this one
+// and owns the order of shutdown: ingest accepts, stream stores, forward delivers, and the others serve these.
 package receiver
 
 import (
@@ -15,7 +14,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"heymarket.dev/operator/internal/contract"
 	"heymarket.dev/operator/internal/receiver/admin"
 	"heymarket.dev/operator/internal/receiver/config"
 	"heymarket.dev/operator/internal/receiver/delivery"
@@ -25,6 +23,7 @@ import (
 	"heymarket.dev/operator/internal/receiver/logs"
 	"heymarket.dev/operator/internal/receiver/metrics"
 	"heymarket.dev/operator/internal/receiver/recent"
+	"heymarket.dev/operator/internal/receiver/redishealth"
 	"heymarket.dev/operator/internal/receiver/stream"
 	"heymarket.dev/operator/internal/receiver/trace"
 )
@@ -98,7 +97,7 @@ type Receiver struct {
 	skew  atomic.Pointer[time.Duration] // by how much the clock of Redis is ahead; nil: not asked yet
 	// malformed is how many entries and members of a target's had been set aside when that was last logged, by its name.
 	malformed sync.Map
-	redis     *redisHealth
+	redis     *redishealth.Monitor
 	// connecting is held while a connection is made and put in use.
 	connecting sync.Mutex
 	// redisChanged receives a value when the files name another Redis.
@@ -132,7 +131,7 @@ func New(o Options) (*Receiver, error) {
 	}
 	r.pool = forward.NewPool(r.reached)
 	r.redisChanged = make(chan struct{}, 1)
-	r.redis = &redisHealth{store: r.store, log: o.Log, began: time.Now(), clocksDiffer: r.readClock, begun: make(chan struct{}, 1)}
+	r.redis = redishealth.New(r.store, o.Log, r.readClock)
 	r.deliveries = &deliveries{metrics: r.metrics, recent: r.recent}
 	scraped := cached(r.accounts)
 	r.metrics.Report(scraped, func() metrics.State { return r.state(scraped) })
@@ -243,35 +242,6 @@ func (r *Receiver) endTracing() {
 	}
 }
 
-// connect dials Redis until it answers. Until then requests are answered 503.
-func (r *Receiver) connect(ctx context.Context) {
-	for ctx.Err() == nil && !r.connectOnce(ctx) {
-		select {
-		case <-ctx.Done():
-		case <-time.After(reconnectDelay):
-		}
-	}
-}
-
-// connectOnce says whether it has put a new connection in use.
-func (r *Receiver) connectOnce(ctx context.Context) bool {
-	r.connecting.Lock()
-	defer r.connecting.Unlock()
-	f := r.inForce.Load()
-	err := r.store.Connect(ctx, f.redisURL, f.redisCA)
-	r.redis.tried(err)
-	if err != nil {
-		return false
-	}
-	digest := contract.RedisURLDigest(f.redisURL)
-	r.redisURLDigest.Store(&digest)
-	if !r.connected.Swap(true) {
-		close(r.reached)
-	}
-	r.Log.Info("connected to Redis")
-	return true
-}
-
 // appender is the store as ingest sees it. It wakes the workers of what it stored.
 type appender struct{ *Receiver }
 
@@ -282,7 +252,7 @@ func (a appender) Append(ctx context.Context, id event.Identity, e event.Event, 
 	appended, err := a.store.Append(ctx, id, e, targets, limits)
 	switch {
 	case errors.Is(err, stream.ErrQuota):
-		a.quota.full.Store(true)
+		a.quota.fill()
 		return "", "", fmt.Errorf("%w: %w", ingest.ErrQuota, err)
 	case errors.Is(err, stream.ErrFull):
 		return "", "", fmt.Errorf("%w: %w", ingest.ErrFull, err)

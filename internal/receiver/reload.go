@@ -106,7 +106,7 @@ func (r *Receiver) apply(f files) error {
 		r.store.Restrict(nil)
 	}
 	retries := cmp.Or(c.Deduplication.RetryHorizon.Std(), config.DefaultRetryHorizon)
-	r.quota.configured.Store(c.MaxBacklogBytes)
+	r.quota.configure(c.MaxBacklogBytes)
 	r.limits.Store(&stream.Limits{Window: c.Deduplication.Window.Std(), Retries: retries, Backlog: c.MaxBacklog})
 	settings := ingest.Settings{
 		Namespace: c.Webhook.Namespace, Name: c.Webhook.Name, Paths: c.Paths, Tokens: f.tokens, WebhookID: c.WebhookID,

@@ -9,6 +9,7 @@ import (
 	"github.com/go-json-experiment/json"
 
 	"heymarket.dev/operator/internal/contract"
+	"heymarket.dev/operator/internal/receiver/redishealth"
 	"heymarket.dev/operator/internal/receiver/stream"
 )
 
@@ -86,7 +87,7 @@ func (r *remover) report(keys int64, err error) {
 		problems = append(problems, p)
 	}
 	r.status.DurabilityProblems = nil
-	reportRedis(&r.status, redisVerdict{known: true, problems: problems})
+	redishealth.Verdict{Known: true, Problems: problems}.Report(&r.status)
 	r.status.Removal = &contract.Removal{Done: err == nil, Keys: r.status.Removal.Keys + keys}
 }
 

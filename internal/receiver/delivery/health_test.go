@@ -1,4 +1,4 @@
-package receiver
+package delivery_test
 
 import (
 	"errors"
@@ -12,7 +12,7 @@ import (
 	"heymarket.dev/operator/internal/receiver/delivery"
 )
 
-func TestTargetErrors(t *testing.T) {
+func TestErrorsOfATarget(t *testing.T) {
 	t.Parallel()
 	begin := time.Date(2026, 11, 28, 1, 2, 3, 0, time.UTC)
 	var (
@@ -44,11 +44,11 @@ func TestTargetErrors(t *testing.T) {
 		"delivered by another":       {[]attempt{{0, unavailable}}, 6 * time.Minute, false, nil},
 		"the same after a long time": {[]attempt{{0, unavailable}, {3 * time.Hour, unavailable}}, 3 * time.Hour, true, since(contract.ErrorServer, 3*time.Hour)},
 	} {
-		var e targetErrors
+		var h delivery.Health
 		for _, a := range tc.attempts {
-			e.note("crm", a.Outcome, begin.Add(a.at))
+			h.Attempted("crm", a.Outcome, begin.Add(a.at))
 		}
-		if diff := cmp.Diff(tc.want, e.of("crm", tc.pending, begin.Add(tc.at))); diff != "" {
+		if diff := cmp.Diff(tc.want, h.Error("crm", tc.pending, begin.Add(tc.at))); diff != "" {
 			t.Errorf("%s (-want +got):\n%s", name, diff)
 		}
 	}
