@@ -43,7 +43,7 @@ func run(args []string) int {
 	configFile := flags.String("config", "", "configuration `file`, as the operator writes it")
 	events := flags.String("listen", port("", contract.EventsPort), "`address` for events")
 	ops := flags.String("ops-listen", port("", contract.OperationsPort), "`address` for /healthz, /readyz, /metrics and /status")
-	admin := flags.String("admin-listen", port("127.0.0.1", contract.AdminPort), "`address` of the dead letters API; anyone who can reach it can read, replay and discard them; empty for none")
+	admin := flags.String("admin-listen", port("127.0.0.1", contract.AdminPort), "`address` of the administrative API; anyone who can reach it can read, replay and discard dead letters; empty for none")
 	connections := flags.Int("max-connections", receiver.DefaultMaxConnections, "how many connections to serve at once; beyond that, the one that has waited longest without a complete request makes room")
 	level := flags.String("log-level", "info", "debug, info, warn or error, unless the configuration sets it")
 	drain := flags.Duration("drain-delay", receiver.DefaultDrainDelay, "how long to keep serving after SIGTERM, until load balancers have removed the Pod")

@@ -6,7 +6,7 @@ const (
 	EventsPort = 8080
 	// OperationsPort answers StatusPath, /readyz, /healthz and /metrics.
 	OperationsPort = 8081
-	// AdminPort serves the dead letters, on the Pod's own localhost alone.
+	// AdminPort serves the administrative API, on the Pod's own localhost alone.
 	AdminPort = 8082
 )
 

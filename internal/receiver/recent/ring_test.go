@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math"
 	"runtime"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -188,7 +189,14 @@ func TestNamesOfTargetsAreBounded(t *testing.T) {
 		attempt.Target = report.Targets[1]
 		r.Answered(report)
 		r.Finished(attempt)
-		latest := r.Latest(0, Filter{}, 2).Records
+		all := r.Latest(0, Filter{}, Kept).Records
+		for _, record := range all {
+			names := append(record.Targets, record.Target)
+			if want := "b" + strings.TrimLeft(record.Event[4:len(record.Event)-1], "0") + record.Event[len(record.Event)-1:]; !slices.Contains(names, want) {
+				t.Fatalf("a record of %s reads %q", want, names)
+			}
+		}
+		latest := all[:2]
 		if latest[0].Target != attempt.Target {
 			t.Fatalf("%s reads as %s", attempt.Target, latest[0].Target)
 		}
