@@ -81,6 +81,10 @@ test: ## Run all tests but e2e, with real servers and the race detector. Install
 e2e: ## Run a user's journeys on a real cluster of their own. Needs root on Debian; minutes. E2E_PREVIOUS=DIR: a checkout to upgrade from.
 	@hack/e2e.sh
 
+.PHONY: e2e-neighbours
+e2e-neighbours: ## Run beside a Gateway, enforced NetworkPolicies and others on a real cluster. Root on Debian; 25 minutes the first time. IF_CHANGED=1: only if needed.
+	@hack/neighbours.sh $(if $(filter 1,$(IF_CHANGED)),--if-changed)
+
 .PHONY: torture
 torture: ## Kill receivers and Redis at random under load for TORTURE_SECONDS (300), then account for every acknowledged event.
 	TORTURE_SECONDS=$(TORTURE_SECONDS) HEYMARKET_REQUIRE_ALL=1 go -C test test ./proof/crash -count=1 -v -timeout=0

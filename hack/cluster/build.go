@@ -37,6 +37,10 @@ var binaries = []binary{
 	{name: "coredns", main: "./coredns"},
 	{name: "traefik", module: "traefik", main: "github.com/traefik/traefik/v3/cmd/traefik", prepare: copyLego},
 	{name: "pause", main: "./pause"},
+
+	// What platform teams run beside the operator, for `make e2e-neighbours`.
+	{name: "network-policies", module: "networkpolicies", main: "sigs.k8s.io/kube-network-policies/cmd"},
+	{name: "dial", main: "./dial"},
 }
 
 // images are what the cluster's own Pods run. Each is named by its contents, so that what is loaded once is never loaded again.
@@ -50,6 +54,32 @@ func findBinary(name string) (binary, bool) {
 	return binaries[i], true
 }
 
+func binaryNames() []string {
+	names := make([]string, 0, len(binaries))
+	for _, b := range binaries {
+		names = append(names, b.name)
+	}
+	return names
+}
+
+// commandArchive builds programs and prints the archive of each one's image.
+func commandArchive(ctx context.Context, out io.Writer, names []string) error {
+	for _, name := range names {
+		if _, ok := findBinary(name); !ok {
+			return fmt.Errorf("%q is no program; there are %s", name, strings.Join(binaryNames(), ", "))
+		}
+	}
+	built, err := compileAll(ctx, names)
+	if err != nil {
+		return err
+	}
+	archives, err := imageArchives(ctx, built, names)
+	for _, archive := range archives {
+		fmt.Fprintln(out, archive)
+	}
+	return err
+}
+
 func commandBuild(ctx context.Context, names []string) error {
 	if len(names) == 0 {
 		names = []string{"kube", "coredns", "traefik", "pause", "redis"}
@@ -59,7 +89,7 @@ func commandBuild(ctx context.Context, names []string) error {
 		if _, ok := findBinary(name); ok {
 			compile = append(compile, name)
 		} else if name != "redis" {
-			return fmt.Errorf("%q is nothing that can be built; there are kube, coredns, traefik, pause and redis", name)
+			return fmt.Errorf("%q is nothing that can be built; there are redis, %s", name, strings.Join(binaryNames(), ", "))
 		}
 	}
 	built, err := compileAll(ctx, compile)
@@ -437,9 +467,9 @@ func sourceDir() (string, error) {
 }
 
 // imageArchives returns an image archive for each of the cluster's own images, after making those that the cache lacks.
-func imageArchives(ctx context.Context, built map[string]string) ([]string, error) {
+func imageArchives(ctx context.Context, built map[string]string, names []string) ([]string, error) {
 	var archives []string
-	for _, name := range images {
+	for _, name := range names {
 		if name == "redis" {
 			archive, err := redisImage(ctx)
 			if err != nil {

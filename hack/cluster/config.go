@@ -50,6 +50,7 @@ func (c cluster) components() []component {
 			"kube-controller-manager", kubeconfig("controller-manager"), "--leader-elect=false", "--use-service-account-credentials=true",
 			"--service-account-private-key-file=" + pki("service-account.key"), "--root-ca-file=" + pki("ca.crt"),
 			"--cluster-signing-cert-file=" + pki("ca.crt"), "--cluster-signing-key-file=" + pki("ca.key"), "--profiling=false",
+			"--horizontal-pod-autoscaler-downscale-stabilization=15s",     // instead of 5 min, which a test would wait for
 			"--flex-volume-plugin-dir=" + c.file("kubelet/volumeplugins"), // it makes the directory, by default below /usr
 		}},
 		{name: "kube-scheduler", wait: api, argv: []string{"kube-scheduler", kubeconfig("scheduler"), "--leader-elect=false", "--profiling=false"}},

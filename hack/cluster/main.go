@@ -25,6 +25,7 @@ const usage = `cluster: a one-node Kubernetes on this machine, in namespaces of 
   cluster snapshot                       print what a cluster could leave behind on the host, standing clusters left out
 
   cluster build [NAME…]                  build into the cache: kube, coredns, traefik, pause, redis (all without a NAME)
+  cluster archive NAME…                  build these programs and print the archives of their images; besides the above: what make e2e-neighbours runs
   cluster assets                         print a directory with etcd, kube-apiserver and kubectl, for KUBEBUILDER_ASSETS
   cluster image -o FILE -t TAG [-e ENTRYPOINT] [-z] [-a ARCH,ARCH] SOURCE=/PATH…
                                          write a container image of files; "{digest}" in TAG becomes its own; for each ARCH one, with it for "{arch}" in SOURCE
@@ -74,6 +75,8 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 	switch args[0] {
 	case "build":
 		return commandBuild(ctx, rest)
+	case "archive":
+		return commandArchive(ctx, out, rest)
 	case "assets":
 		dir, err := assets(ctx)
 		if err == nil {

@@ -35,7 +35,7 @@ func up(ctx context.Context, name string) error {
 	if err != nil {
 		return err
 	}
-	archives, err := imageArchives(ctx, built)
+	archives, err := imageArchives(ctx, built, images)
 	if err != nil {
 		return err
 	}

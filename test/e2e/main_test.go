@@ -1,15 +1,16 @@
-//go:build e2e
+//go:build e2e || neighbours
 
 // Package e2e plays Heymarket against the operator on a real cluster.
 //
-// `make e2e` brings up a cluster of its own, named "e2e", beside whatever stands, and takes it away; that the host is then as it was is a part of the
+// `make e2e` brings up a cluster of its own beside whatever stands, and takes it away; that the host is then as it was is a part of the
 // test. Another cluster is used by these variables:
 //
 //	E2E_KUBECONFIG  its kubeconfig. It needs an ingress controller with a default IngressClass, and a default StorageClass
 //	E2E_CA          the file with the CA that the Ingress's certificate is verified by
 //	E2E_LOAD        a command that loads an image archive, which is put after it: "kind load image-archive", "docker load --input"
 //	E2E_PREVIOUS    a checkout of the previous release, whose image the test of upgrades begins with. Default: what testdata keeps of it
-//	E2E_KEEP=1      leaves the cluster named "e2e" standing, to look at it
+//	E2E_CLUSTER     the name of the own cluster. Default: e2e
+//	E2E_KEEP=1      leaves the own cluster standing, to look at it
 package e2e
 
 import (
@@ -50,7 +51,11 @@ func TestMain(m *testing.M) {
 }
 
 func run(ctx context.Context, m *testing.M) (code int, err error) {
-	if driver, err = quickstart.NewDriver(ctx, "e2e", os.Stderr); err != nil {
+	name := "e2e"
+	if other := os.Getenv("E2E_CLUSTER"); other != "" {
+		name = other
+	}
+	if driver, err = quickstart.NewDriver(ctx, name, os.Stderr); err != nil {
 		return 1, err
 	}
 	image, err := driver.Image(ctx)
