@@ -1,11 +1,11 @@
 -- Finds an event by its ID in a queue or among dead letters, see letters.lua.
 --
 -- KEYS, ARGV  as in letters.lua
--- ARGV        6 the ID of the event
+-- ARGV        9 the ID of the event
 -- returns     {where to go on, the last entry to look at, type, body}, without the last two where it is not on this page
 local reply = {'', ''}
 reply[1], reply[2] = each_letter(function(_, _, names)
-  if names.id == ARGV[6] and not reply[3] then
+  if names.id == ARGV[9] and not reply[3] then
     reply[3], reply[4] = names.type or '', names.body or ''
   end
 end)
