@@ -269,6 +269,7 @@ func TestSend(t *testing.T) {
 	}
 	wantMistake(t, []string{"message_recieved"}, s.args("send", "support", "message_received")...)
 	wantMistake(t, []string{"pod"}, s.args("send", "support", "--via", "post")...)
+	wantMistake(t, []string{"leave out --via pod"}, s.args("send", "support", "--via", "pod", "--resolve", "127.0.0.1")...)
 	wantMistake(t, []string{"no receiver Pod", "status support"}, s.args("send", "support", "--via", "pod")...)
 	receiver.Close()
 	_, err = run(t.Context(), s.args("send", "support")...)

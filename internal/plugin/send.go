@@ -45,6 +45,7 @@ type sendFlags struct {
 	set                           []string
 	allTypes, duplicate, badToken bool
 	burst                         int
+	resolve, caFile               string
 	wait                          bool
 	timeout                       time.Duration
 }
@@ -53,10 +54,10 @@ func sendCommand(to *connection) *cobra.Command {
 	var f sendFlags
 	cmd := &cobra.Command{
 		Use:   "send NAME [TYPE]",
-		Short: "Send a test event, as Heymarket would, and report what became of it",
-		Long: `Send a test event, as Heymarket would, and report what became of it: stored, duplicate, ignored because no target wants it, or
-rejected. It carries the token from its Secret and goes to the webhook's own URL, so that DNS, certificate and Ingress are tried as
-well; --via pod goes to a receiver Pod through the API server instead.
+		Short: "Send a test event as Heymarket would, and report the result",
+		Long: `Send a test event as Heymarket would, and report the result: stored, duplicate, ignored because no target wants it, or rejected.
+It carries the token from its Secret and goes to the webhook's public URL, so it tests DNS, certificate and Ingress as well; --resolve
+and --ca-file help where these are not set up yet, and --via pod sends to a receiver Pod through the API server instead.
 
 The event is a sample of its type, with an ID and a time of its own so that it is new. To the targets it is an event like any other.`,
 		Example: `  kubectl heymarket send support
@@ -99,7 +100,9 @@ The event is a sample of its type, with an ID and a time of its own so that it i
 	flags.Var(number{&f.burst, 1, maxBurst}, "burst", "send this many events, up to 16 at the same time, and report only totals")
 	flags.BoolVar(&f.wait, "wait", false, "wait until every target that wants the event has it; fails if one does not get it")
 	flags.DurationVar(&f.timeout, "timeout", time.Minute, "with --wait: how long")
-	flags.StringVar(&f.via, "via", viaURL, "url: the way that Heymarket takes; pod: straight to a receiver Pod")
+	flags.StringVar(&f.via, "via", viaURL, "url: the public URL, as Heymarket uses it; pod: directly to a receiver Pod")
+	flags.StringVar(&f.resolve, "resolve", "", "connect to this IP address, or IP:port, instead of looking up the URL's host")
+	flags.StringVar(&f.caFile, "ca-file", "", "file of certificate authorities in PEM form to trust for the URL instead of the system's")
 	return cmd
 }
 
@@ -107,7 +110,9 @@ The event is a sample of its type, with an ID and a time of its own so that it i
 func (f *sendFlags) events(stdin io.Reader, eventType string, now time.Time) (events [][]byte, err error) {
 	switch {
 	case f.via != viaURL && f.via != viaPod:
-		return nil, fmt.Errorf("--via is %q; say %s or %s", f.via, viaURL, viaPod)
+		return nil, fmt.Errorf("--via is %q; set %s or %s", f.via, viaURL, viaPod)
+	case f.via == viaPod && (f.resolve != "" || f.caFile != ""):
+		return nil, errors.New("--resolve and --ca-file are for the public URL: leave them out, or leave out --via pod")
 	case f.file != "" && (eventType != "" || f.allTypes || f.burst > 0):
 		return nil, errors.New("--file holds the event: leave out the type, --all-types and --burst, or leave out --file")
 	case f.allTypes && eventType != "":
@@ -194,7 +199,10 @@ func (f *sendFlags) send(ctx context.Context, c place, out, stderr io.Writer, na
 			return err
 		}
 	}
-	client := &http.Client{Timeout: requestLimit, CheckRedirect: noRedirect}
+	client, err := urlClient(f.resolve, f.caFile)
+	if err != nil {
+		return err
+	}
 	if f.via == viaPod {
 		way, end, err := c.reach(ctx, name, contract.EventsPort)
 		if err != nil {
@@ -218,7 +226,8 @@ func (f *sendFlags) send(ctx context.Context, c place, out, stderr io.Writer, na
 	began := time.Now()
 	results, err := sendAll(ctx, client, address, events, f.burst > 0)
 	if err != nil {
-		return fmt.Errorf("the URL does not answer: %w; is its host in DNS, its certificate good, the Ingress served? With --via pod the receiver is tried alone", err)
+		return fmt.Errorf("the URL does not answer: %w; check DNS, certificate and Ingress with `kubectl heymarket doctor %s %s`, or test the receiver alone with --via pod",
+			err, name, c.flags())
 	}
 	if f.burst > 0 {
 		showTotals(out, results, time.Since(began))
