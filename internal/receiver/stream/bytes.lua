@@ -2,10 +2,10 @@
 -- fields for each target, "q:<target>" for its queues and "d:<target>" for its dead letters. Bytes of an entry are those of
 -- its fields, names and values. Receivers of the release before do not count, so a field can be wrong until its target has
 -- little left, see recount in expire_targets.lua; what is below zero counts as zero.
-local function bytes_of(fields)
+local function bytes_of(fields, first)
   local bytes = 0
-  for _, text in ipairs(fields) do
-    bytes = bytes + #text
+  for i = first or 1, #fields do
+    bytes = bytes + #fields[i]
   end
   return bytes
 end
