@@ -158,6 +158,10 @@ func (b *bench) settled(ctx context.Context, r *round, first bool) error {
 		return err
 	}
 	wrote := after.since(r.before)
+	settled, err := r.manager.figures(ctx)
+	if err != nil {
+		return err
+	}
 	p, err := startPods(ctx)
 	if err != nil {
 		return err
@@ -175,6 +179,7 @@ func (b *bench) settled(ctx context.Context, r *round, first bool) error {
 		return err
 	}
 	b.writesRows(r, wrote, toReady.since(after))
+	b.report.add(row{what: "rounds until one has settled", measured: fmt.Sprintf("%.2f", settled[reconciled]/float64(n))})
 	if err := b.restart(ctx, r); err != nil {
 		return err
 	}
