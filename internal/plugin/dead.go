@@ -32,6 +32,7 @@ type deadFlags struct {
 	target string
 	which  choice
 	yes    bool
+	canary canaryFlags
 }
 
 func deadCommand(to *connection) *cobra.Command {
@@ -77,13 +78,20 @@ func replayCommand(to *connection) *cobra.Command {
 		Use:   "replay NAME",
 		Short: "Deliver dead letters again",
 		Long: `Deliver dead letters again: they return to the target's queue under their old event IDs, with a fresh set of attempts.
-Choose them by --id, by the flags that list has, or take every one of the target by --all. Begin with a canary: --limit 1
-takes the oldest.`,
-		Example: "  kubectl heymarket dead replay support --limit 1",
+Choose them by --id, by the flags that list has, or take every one of the target by --all. With --canary 5, the five oldest go
+first, and the rest follow only if the target accepts them.`,
+		Example: `  kubectl heymarket dead replay support --limit 1
+  kubectl heymarket dead replay support --status 422 --since 2h --canary 5`,
 	}, func(cmd *cobra.Command, of []letters) error {
+		if f.canary.count > 0 {
+			if goOn, err := f.tryCanary(cmd, of[0]); err != nil || !goOn {
+				return err
+			}
+		}
 		return f.change(cmd, of[0], verb{"replay", "Replay", "Replayed"}, of[0].replay, func(p admin.Progress) int { return p.Replayed })
 	})
 	f.choice(cmd)
+	f.canary.bind(cmd.Flags())
 	return cmd
 }
 
@@ -153,6 +161,9 @@ func (f *deadFlags) check(cmd *cobra.Command) error {
 	if cmd.Flags().Lookup("all") == nil {
 		return nil
 	}
+	if err := f.canary.check(f.which, cmd.Flags().Changed("timeout")); err != nil {
+		return err
+	}
 	return f.which.check()
 }
 
@@ -195,7 +206,7 @@ func withLetters(cmd *cobra.Command, to *connection, name, target string, many b
 	client.Timeout = 0 // letters bounds each request itself
 	var of []letters
 	for _, t := range targets {
-		of = append(of, letters{client: client, target: t})
+		of = append(of, letters{client: client, target: t, place: c, webhook: name})
 	}
 	return run(cmd, of)
 }

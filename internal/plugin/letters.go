@@ -24,6 +24,9 @@ const maxAnswer = 16 << 20
 type letters struct {
 	client *http.Client
 	target string
+	// place and webhook are where the target belongs.
+	place   place
+	webhook string
 }
 
 // choice says which dead letters are meant.

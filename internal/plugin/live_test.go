@@ -134,6 +134,31 @@ func TestWatchingLive(t *testing.T) {
 	wantMistake(t, []string{"--output"}, "tail", "support", "-o", "yaml", "--dev")
 	wantMistake(t, []string{"--burst"}, "send", "support", "--burst", "3", "--wait", "--dev")
 	wantMistake(t, []string{"--wait"}, "send", "support", "--timeout", "3s", "--dev")
+	// Letters of one type, which a canary goes before.
+	status.Store(http.StatusUnprocessableEntity)
+	for range 4 {
+		_, _ = run(t.Context(), "send", "support", "incoming_call", "--wait", "--dev")
+	}
+	canary := []string{"dead", "replay", "support", "--type", "incoming_call", "--canary", "3"}
+	say("the rest was not replayed: 3 of 3 deliveries", `Replayed 3 dead letters of target crm as a canary`, canary...)
+	if out := say("", ``, "dead", "list", "support", "--type", "incoming_call"); strings.Count(out, "\n") != 5 {
+		t.Errorf("after a canary that failed there are\n%s", out)
+	}
+	status.Store(http.StatusOK)
+	say("", `(?s)as a canary.*delivered.*Replayed 1 dead letter of target crm\.\n$`, canary...)
+	say("nothing to replay", ``, canary...)
+	for range 2 {
+		status.Store(http.StatusUnprocessableEntity)
+		_, _ = run(t.Context(), "send", "support", "incoming_call", "--wait", "--dev")
+		status.Store(http.StatusOK)
+	}
+	if out := say("", `delivered\n$`, canary...); strings.Count(out, "Replayed") != 1 {
+		t.Errorf("a canary that takes all letters leaves nothing to replay:\n%s", out)
+	}
+	wantMistake(t, []string{"leave out --canary"}, "dead", "replay", "support", "--id", "1-0", "--canary", "1", "--dev")
+	wantMistake(t, []string{"--all"}, "dead", "replay", "support", "--canary", "1", "--dev")
+	wantMistake(t, []string{"raise it"}, "dead", "replay", "support", "--limit", "2", "--canary", "2", "--dev")
+	wantMistake(t, []string{"--canary"}, "dead", "replay", "support", "--limit", "2", "--timeout", "2s", "--dev")
 	stop()
 	if err := <-ended; err != nil {
 		t.Fatal(err)
