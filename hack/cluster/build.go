@@ -39,6 +39,7 @@ var binaries = []binary{
 	{name: "pause", main: "./pause"},
 
 	// What platform teams run beside the operator, for `make e2e-neighbours`.
+	{name: "cert-manager", module: "certmanager", main: "./controller"},
 	{name: "network-policies", module: "networkpolicies", main: "sigs.k8s.io/kube-network-policies/cmd"},
 	{name: "dial", main: "./dial"},
 }
