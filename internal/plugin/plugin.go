@@ -14,12 +14,13 @@ func Command(version string) *cobra.Command {
 	var to connection
 	root := &cobra.Command{
 		Use:   "kubectl-heymarket",
-		Short: "Look after HeymarketWebhooks: their URL, their state, their dead letters",
-		Long: `Look after HeymarketWebhooks: their URL, their state, their dead letters.
+		Short: "Inspect and operate HeymarketWebhooks",
+		Long: `Inspect and operate HeymarketWebhooks: URLs, state, live events, test events, dead letters.
 
-It acts with your own rights in the cluster. status takes the right to read HeymarketWebhooks, and pause, resume
-and rotate to patch them; url and send also that to read Secrets; dead, tail, stats, doctor, and send with --wait or --via pod, also those to list Pods and to create
-pods/portforward. dev takes none.`,
+It uses your own rights in the cluster. status needs to read HeymarketWebhooks; pause, resume, rotate and renew-url also to patch them;
+url and send also to read Secrets; dead, tail, stats, doctor, and send with --wait or --via pod also to list Pods and to create
+pods/portforward. dev needs none. The flags that kubectl has for choosing cluster and user, such as --as and --request-timeout, work
+here as well.`,
 		Annotations:   map[string]string{cobra.CommandDisplayNameAnnotation: "kubectl heymarket"},
 		Version:       version,
 		SilenceErrors: true,

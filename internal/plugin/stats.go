@@ -17,8 +17,8 @@ import (
 )
 
 const (
-	// statsInterval is how often --watch asks.
-	statsInterval = 2 * time.Second
+	// watchInterval is how often --watch asks.
+	watchInterval = 2 * time.Second
 	// rateMinutes are those over which rates are taken, the one under way included.
 	rateMinutes = 5
 )
@@ -34,7 +34,7 @@ target. A p50 over several Pods is their weighted mean, and a p99 that of the sl
 		Args:    oneName,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if format != "" && format != "json" {
-				return fmt.Errorf("--output %q is not supported here: say json, or leave it out", format)
+				return fmt.Errorf("--output %q is not supported here: set json, or leave it out", format)
 			}
 			c, err := to.open()
 			if err != nil {
@@ -53,32 +53,39 @@ target. A p50 over several Pods is their weighted mean, and a p99 that of the sl
 
 func stats(cmd *cobra.Command, c place, name string, watch, asJSON bool) error {
 	out := cmd.OutOrStdout()
-	to, live := screen(out)
-	for {
+	return repeated(cmd, watch && !asJSON, func() error {
 		all, err := ask(cmd.Context(), c, name)
 		if err != nil {
 			return err
 		}
-		switch {
-		case asJSON:
-			line, err := json.Marshal(all)
-			if err != nil {
-				return err
-			}
-			fmt.Fprintf(out, "%s\n", line)
-		default:
-			if watch && live {
-				fmt.Fprint(to, clearScreen)
-			}
+		if !asJSON {
 			showStats(out, name, all, time.Now())
-		}
-		if !watch || !live {
 			return nil
+		}
+		line, err := json.Marshal(all)
+		if err != nil {
+			return err
+		}
+		fmt.Fprintf(out, "%s\n", line)
+		return nil
+	})
+}
+
+// repeated calls show once, or on a terminal, if watch is set, every watchInterval on a screen that is cleared before, until the
+// command is interrupted.
+func repeated(cmd *cobra.Command, watch bool, show func() error) error {
+	to, live := screen(cmd.OutOrStdout())
+	for {
+		if watch && live {
+			fmt.Fprint(to, clearScreen)
+		}
+		if err := show(); err != nil || !watch || !live {
+			return err
 		}
 		select {
 		case <-cmd.Context().Done():
 			return nil
-		case <-time.After(statsInterval):
+		case <-time.After(watchInterval):
 		}
 	}
 }

@@ -20,7 +20,7 @@ import (
 
 func statusCommand(to *connection) *cobra.Command {
 	var output output
-	everywhere := false
+	everywhere, watch := false, false
 	cmd := &cobra.Command{
 		Use:   "status [NAME]",
 		Short: "Show conditions, targets, backlog and tokens",
@@ -38,20 +38,23 @@ the HeymarketWebhook where none answers; the last line says which. Without a NAM
 				return err
 			}
 			if len(args) == 0 {
-				return c.list(cmd.Context(), cmd.OutOrStdout(), output, everywhere)
+				return repeated(cmd, watch && !output.structured(), func() error { return c.list(cmd.Context(), cmd.OutOrStdout(), output, everywhere) })
 			}
-			hook, source, err := current(cmd.Context(), c, args[0])
-			if err != nil {
-				return err
-			}
-			if output.structured() {
-				return output.print(cmd.OutOrStdout(), hook)
-			}
-			describe(cmd.OutOrStdout(), hook, c.flags(), source, time.Now())
-			return nil
+			return repeated(cmd, watch && !output.structured(), func() error {
+				hook, source, err := current(cmd.Context(), c, args[0])
+				if err != nil {
+					return err
+				}
+				if output.structured() {
+					return output.print(cmd.OutOrStdout(), hook)
+				}
+				describe(cmd.OutOrStdout(), hook, c.flags(), source, time.Now())
+				return nil
+			})
 		},
 	}
 	output.bind(cmd.Flags())
+	cmd.Flags().BoolVarP(&watch, "watch", "w", false, "on a terminal, show it again every 2 seconds until Ctrl-C")
 	cmd.Flags().BoolVarP(&everywhere, "all-namespaces", "A", false, "list the HeymarketWebhooks of all namespaces")
 	return cmd
 }
