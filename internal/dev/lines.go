@@ -92,7 +92,7 @@ func columns(at time.Time, eventType, event, target, status string, took slog.Va
 // outcome says what became of an attempt and what comes next.
 func outcome(message string, of map[string]slog.Value) string {
 	if again, ok := of["again_in_ms"]; ok {
-		message = "failed, again in " + (time.Duration(again.Int64())*time.Millisecond).Round(100*time.Millisecond).String()
+		message = "failed, again in " + (time.Duration(again.Int64()) * time.Millisecond).Round(100*time.Millisecond).String()
 	}
 	for _, key := range []string{"reason", "error"} {
 		if v, ok := of[key]; ok {

@@ -243,7 +243,7 @@ const consentMemory = 90 * 24 * time.Hour
 // only remembers. A nil error means that Redis has confirmed the write. Any error means that the event may or may not be
 // stored, and that the same call again is right.
 func (s *Store) Append(ctx context.Context, id event.Identity, e event.Event, targets []string, limits Limits) (Appended, error) {
-	var keyRoom [11]string // on the stack, for up to four targets
+	var keyRoom [11]string                                                                // on the stack, for up to four targets
 	both := s.prefix + "d:" + string(id.Key[:]) + s.prefix + "s:" + string(id.Subject[:]) // one allocation
 	marker, memory := both[:len(both)/2], both[len(both)/2:]
 	bounds := s.limitArgs(limits)
