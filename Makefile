@@ -109,7 +109,7 @@ faults: ## Let every write, watch event and cached read of the operator go wrong
 		go -C test test ./proof/faults -count=1 -v -timeout=0
 
 .PHONY: bench
-bench: ## Measure the receiver beside its controls: speed, latency, memory. Needs a quiet machine; six minutes. BENCH=-quick for a look.
+bench: ## Measure the receiver beside its controls: speed, latency, memory. Needs a quiet machine; ten minutes. BENCH=-quick for a look.
 	go -C test/bench/receiver run . $(BENCH)
 
 .PHONY: profile

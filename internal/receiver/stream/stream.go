@@ -229,8 +229,10 @@ func (s *Store) limitArgs(l Limits) *limitArgs {
 	if a := s.limits.Load(); a != nil && a.Limits == l {
 		return a
 	}
-	a := &limitArgs{l, milliseconds(l.Window), milliseconds(max(l.Window, consentMemory)), milliseconds(l.Retries),
-		strconv.FormatInt(l.Backlog, 10), strconv.FormatInt(l.Bytes, 10)}
+	a := &limitArgs{
+		Limits: l, window: milliseconds(l.Window), consent: milliseconds(max(l.Window, consentMemory)), retries: milliseconds(l.Retries),
+		backlog: strconv.FormatInt(l.Backlog, 10), bytes: strconv.FormatInt(l.Bytes, 10),
+	}
 	s.limits.Store(a)
 	return a
 }
