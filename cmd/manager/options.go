@@ -28,6 +28,7 @@ type options struct {
 	redisRotation  time.Duration
 	receiverImage  string
 	receiverUserID userID
+	defaults       controller.ReceiverDefaults
 	hostTemplate   *controller.HostTemplate
 	allowedHosts   controller.AllowedHosts
 	annotations    controller.AllowList
@@ -54,7 +55,7 @@ type options struct {
 // the flag and the remedy.
 func parseOptions(args []string, out io.Writer) (options, error) {
 	var o options
-	var hostTemplate, allowedHosts, annotations, labels, gateways, targets, proxies, namespaces, eventsFrom, operationsFrom, targetsIn, maxBacklog, level string
+	var hostTemplate, allowedHosts, annotations, labels, gateways, targets, proxies, namespaces, eventsFrom, operationsFrom, targetsIn, maxBacklog, defaults, level string
 	var networkPolicies bool
 	o.receiverUserID = controller.DefaultReceiverUserID
 	f := flag.NewFlagSet("manager", flag.ContinueOnError)
@@ -64,6 +65,7 @@ func parseOptions(args []string, out io.Writer) (options, error) {
 	f.StringVar((*string)(&o.redisIsolation), "redis-isolation", string(controller.RedisShared), "`mode`: Shared hands the URL in --redis-url-file to the receivers of every namespace. Managed keeps it to the operator, which creates a Redis user for each namespace that may access only the keys of that namespace; the user in the URL then needs ACL SETUSER. Needs POD_NAMESPACE.")
 	f.DurationVar(&o.redisRotation, "redis-rotation", 30*24*time.Hour, "`age` at which Managed replaces the password of a namespace's Redis user, at least 1h; 0 for never.")
 	f.StringVar(&o.receiverImage, "receiver-image", "", "`image` of the receivers. Default: the image of the Pod that the manager runs in.")
+	f.StringVar(&defaults, "receiver-defaults", "", "`defaults` of spec.receiver for resources that leave these fields out, as a JSON object with resources, nodeSelector, tolerations, priorityClassName and imagePullSecrets, such as {\"imagePullSecrets\":[{\"name\":\"registry\"}]}. Each replaces the built-in default as a whole.")
 	f.Var(&o.receiverUserID, "receiver-user-id", "`ID` of the user, group and fsGroup of receiver Pods whose resource has no podSecurityContext: a number, or Platform to leave them out where the platform assigns them, as OpenShift does.")
 	f.StringVar(&hostTemplate, "host-template", "", "`template` of the host of resources that name none, with {{.Namespace}} and {{.Name}} and nothing else in braces, such as {{.Namespace}}.hooks.example.com. Default: the address that the Ingress gets.")
 	f.StringVar(&allowedHosts, "allowed-hosts", "", "comma separated `list` of the hosts that resources may name, with the same in braces; *. in front means any name below. For example {{.Namespace}}.hooks.example.com,*.{{.Namespace}}.example.com. Default: any host that --host-template does not make for another namespace; set it where namespaces do not trust each other.")
@@ -162,6 +164,9 @@ func parseOptions(args []string, out io.Writer) (options, error) {
 	}
 	if o.allowedHosts, err = controller.ParseAllowedHosts(allowedHosts); err != nil {
 		return o, fmt.Errorf("--allowed-hosts is not usable: %w; set a list such as *.{{.Namespace}}.hooks.example.com", err)
+	}
+	if o.defaults, err = controller.ParseReceiverDefaults(defaults); err != nil {
+		return o, fmt.Errorf("--receiver-defaults is not usable: %w; set an object such as {\"imagePullSecrets\":[{\"name\":\"registry\"}]}", err)
 	}
 	if o.annotations, err = controller.ParseAllowList(annotations, controller.DefaultAnnotations); err != nil {
 		return o, fmt.Errorf("--allowed-annotations is not usable: %w; set a list such as Default,example.com/*", err)

@@ -15,6 +15,7 @@ func (o options) settings(liveness *controller.Liveness) controller.Settings {
 	return controller.Settings{
 		ReceiverImage:         o.receiverImage,
 		ReceiverUserID:        int64(o.receiverUserID),
+		ReceiverDefaults:      o.defaults,
 		HostTemplate:          o.hostTemplate,
 		AllowedHosts:          o.allowedHosts,
 		AllowedAnnotations:    o.annotations,

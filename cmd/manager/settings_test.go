@@ -26,13 +26,14 @@ func TestEveryFlagReachesWhereItActs(t *testing.T) {
 		got  func(options) any
 		want any
 	}{
-		"redis-url-file":   {"f", func(o options) any { return o.redisURLFile }, "f"},
-		"redis-ca-file":    {"ca", func(o options) any { return o.redisCAFile }, "ca"},
-		"redis-isolation":  {"Managed", func(o options) any { return settings(o).RedisIsolation }, controller.RedisManaged},
-		"redis-rotation":   {"2h", func(o options) any { return settings(o).RedisRotation }, 2 * time.Hour},
-		"receiver-image":   {"example.com/receiver:1", func(o options) any { return settings(o).ReceiverImage }, "example.com/receiver:1"},
-		"receiver-user-id": {"1234", func(o options) any { return settings(o).ReceiverUserID }, int64(1234)},
-		"host-template":    {"{{.Name}}.example.com", host, "n.example.com"},
+		"redis-url-file":    {"f", func(o options) any { return o.redisURLFile }, "f"},
+		"redis-ca-file":     {"ca", func(o options) any { return o.redisCAFile }, "ca"},
+		"redis-isolation":   {"Managed", func(o options) any { return settings(o).RedisIsolation }, controller.RedisManaged},
+		"redis-rotation":    {"2h", func(o options) any { return settings(o).RedisRotation }, 2 * time.Hour},
+		"receiver-image":    {"example.com/receiver:1", func(o options) any { return settings(o).ReceiverImage }, "example.com/receiver:1"},
+		"receiver-user-id":  {"1234", func(o options) any { return settings(o).ReceiverUserID }, int64(1234)},
+		"receiver-defaults": {`{"priorityClassName":"messaging"}`, func(o options) any { return settings(o).ReceiverDefaults.PriorityClassName }, "messaging"},
+		"host-template":     {"{{.Name}}.example.com", host, "n.example.com"},
 		"allowed-hosts": {"{{.Namespace}}.example.com", func(o options) any { return settings(o).AllowedHosts }, must(t, func() (any, error) {
 			return controller.ParseAllowedHosts("{{.Namespace}}.example.com")
 		})},

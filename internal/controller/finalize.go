@@ -243,7 +243,7 @@ func (r *Reconciler) startRemoval(ctx context.Context, hook *v1alpha1.HeymarketW
 		return why, err
 	}
 	removal, err := desired.BuildRemoval(desired.Input{
-		Webhook: hook, SharedRedis: r.Redis(), Image: r.Settings.ReceiverImage, UserID: r.Settings.ReceiverUserID,
+		Webhook: hook, SharedRedis: r.Redis(), Image: r.Settings.ReceiverImage, UserID: r.Settings.ReceiverUserID, ReceiverDefaults: r.Settings.ReceiverDefaults,
 		TargetAddresses: r.Settings.TargetAddresses,
 	})
 	if err != nil {

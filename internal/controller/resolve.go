@@ -19,6 +19,9 @@ func (r *Reconciler) resolve(ctx context.Context, hook *v1alpha1.HeymarketWebhoo
 			SharedRedis:   r.Redis(),
 			Image:         r.Settings.ReceiverImage,
 			UserID:        r.Settings.ReceiverUserID,
+
+			ReceiverDefaults: r.Settings.ReceiverDefaults,
+
 			IngressClass:  r.Settings.IngressClass,
 			NetworkPolicy: r.Settings.NetworkPolicy,
 			Gateways:      r.Settings.Gateways,

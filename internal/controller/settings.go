@@ -23,6 +23,8 @@ type Settings struct {
 	ReceiverImage string
 	// ReceiverUserID is the user, group and fsGroup of receiver Pods unless the resource names others; 0 leaves them to the platform.
 	ReceiverUserID int64
+	// ReceiverDefaults are used where resources leave fields of spec.receiver out.
+	ReceiverDefaults ReceiverDefaults
 	// HostTemplate makes the host of resources that name none; nil means that there is no such rule.
 	HostTemplate *HostTemplate
 	// AllowedHosts bound the hosts that resources may name; empty means any but those that HostTemplate makes for other
@@ -69,6 +71,14 @@ type Settings struct {
 	redisDialer *net.Dialer
 	// prober takes the place of a reach.Prober, in tests.
 	prober Prober
+}
+
+// ReceiverDefaults replace built-in defaults of spec.receiver.
+type ReceiverDefaults = desired.ReceiverDefaults
+
+// ParseReceiverDefaults reads them from JSON or YAML; its error says what is wrong with them.
+func ParseReceiverDefaults(text string) (ReceiverDefaults, error) {
+	return desired.ParseReceiverDefaults(text)
 }
 
 // TargetAddresses say where targets may be. The zero value is anywhere.

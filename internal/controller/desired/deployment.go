@@ -118,7 +118,7 @@ func podSecurity(in Input) (security *corev1ac.PodSecurityContextApplyConfigurat
 
 // setScheduling sets where the Pods may run, and how their image is pulled.
 func setScheduling(in Input, spec *corev1ac.PodSpecApplyConfiguration) error {
-	r := in.Webhook.Spec.Receiver
+	r := receiver(in)
 	if len(r.NodeSelector) > 0 {
 		spec.WithNodeSelector(r.NodeSelector)
 	}
@@ -162,7 +162,7 @@ func setScheduling(in Input, spec *corev1ac.PodSpecApplyConfiguration) error {
 }
 
 func container(in Input) *corev1ac.ContainerApplyConfiguration {
-	res := resources(in.Webhook.Spec.Receiver)
+	res := resources(receiver(in))
 	c := corev1ac.Container().
 		WithName(ContainerName).
 		WithImage(in.Image).
@@ -196,13 +196,9 @@ func probe(path string) *corev1ac.ProbeApplyConfiguration {
 func resources(receiver v1alpha1.Receiver) *corev1ac.ResourceRequirementsApplyConfiguration {
 	r := receiver.Resources
 	if r == nil {
-		cpu := "10m"
-		if receiver.Autoscaling != nil {
-			cpu = "100m" // Of less, every stir would be more than the autoscaler's target.
-		}
 		return corev1ac.ResourceRequirements().
 			WithRequests(corev1.ResourceList{
-				corev1.ResourceCPU:    resource.MustParse(cpu),
+				corev1.ResourceCPU:    defaultCPU(receiver),
 				corev1.ResourceMemory: resource.MustParse("32Mi"),
 			}).
 			WithLimits(corev1.ResourceList{corev1.ResourceMemory: resource.MustParse("128Mi")})
@@ -215,6 +211,14 @@ func resources(receiver v1alpha1.Receiver) *corev1ac.ResourceRequirementsApplyCo
 		out.WithLimits(rounded(r.Limits))
 	}
 	return out
+}
+
+// defaultCPU is what a receiver requests.
+func defaultCPU(receiver v1alpha1.Receiver) resource.Quantity {
+	if receiver.Autoscaling != nil {
+		return resource.MustParse("100m") // Of less, every stir would be more than the autoscaler's target.
+	}
+	return resource.MustParse("10m")
 }
 
 // rounded rounds quantities as the API server does for a Pod: 100u becomes 1m. Otherwise the stored object would never

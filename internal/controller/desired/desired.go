@@ -54,6 +54,8 @@ type Input struct {
 	Image string
 	// UserID is the user, group and fsGroup of the Pods unless the resource names others; 0 leaves them to the platform.
 	UserID int64
+	// ReceiverDefaults are used where spec.receiver leaves fields out.
+	ReceiverDefaults ReceiverDefaults
 	// TargetAddresses say where targets may be.
 	TargetAddresses TargetAddresses
 	// TrustedProxies are the networks (CIDR) whose word receivers take for a sender's address.
