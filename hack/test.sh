@@ -5,16 +5,19 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
-if ! command -v redis-server >/dev/null; then
-    echo "test: installing redis-server, which the pipeline tests run against"
+install() { # a command, the Debian package that has it, and what needs it
+    if command -v "$1" >/dev/null; then return; fi
+    echo "test: installing $2, which $3"
     if ! command -v apt-get >/dev/null || [[ $(id -u) != 0 ]]; then
-        echo "test: redis-server is missing and only root on Debian can have it installed here; install it (Debian: apt-get install redis-server) and run again." >&2
+        echo "test: $1 is missing and only root on Debian can have it installed here; install it (Debian: apt-get install $2) and run again." >&2
         exit 1
     fi
-    # The package would start a server of its own; the tests bring theirs.
-    { apt-get update && RUNLEVEL=1 DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends redis-server; } >/tmp/heymarket-apt.log 2>&1 ||
-        { cat /tmp/heymarket-apt.log >&2; echo "test: redis-server could not be installed, see above." >&2; exit 1; }
-fi
+    # A package with a server would start it; the tests bring theirs.
+    { apt-get update && RUNLEVEL=1 DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends "$2"; } >/tmp/heymarket-apt.log 2>&1 ||
+        { cat /tmp/heymarket-apt.log >&2; echo "test: $2 could not be installed, see above." >&2; exit 1; }
+}
+install redis-server redis-server "the pipeline tests run against"
+install chromium chromium "the tests of the console run in"
 
 # kube-apiserver and etcd; the first time they are compiled, which takes minutes and shows its progress.
 KUBEBUILDER_ASSETS=$(go -C hack/cluster run . assets)

@@ -98,15 +98,12 @@ func restClient(config *rest.Config, path string, version schema.GroupVersion, a
 // webhookResource is the name of the resource in paths.
 const webhookResource = "heymarketwebhooks"
 
-func (c *cluster) names(ctx context.Context) (names []string, err error) {
+func (c *cluster) all(ctx context.Context) ([]v1alpha1.HeymarketWebhook, error) {
 	var list v1alpha1.HeymarketWebhookList
 	if err := c.webhooks.Get().Namespace(c.namespace).Resource(webhookResource).Do(ctx).Into(&list); err != nil {
 		return nil, c.explain("list HeymarketWebhooks", err)
 	}
-	for _, hook := range list.Items {
-		names = append(names, hook.Name)
-	}
-	return names, nil
+	return list.Items, nil
 }
 
 func (c *cluster) flags() string {

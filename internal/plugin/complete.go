@@ -20,7 +20,7 @@ func completeName(to *connection) completion {
 		if len(args) > 0 {
 			return nil, cobra.ShellCompDirectiveNoFileComp
 		}
-		return to.ask(cmd, func(ctx context.Context, c place) ([]string, error) { return c.names(ctx) })
+		return to.ask(cmd, names)
 	}
 }
 

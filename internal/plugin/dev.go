@@ -154,12 +154,18 @@ func (f *devFlags) attend(ctx context.Context, out io.Writer, running *dev.Runni
 		return fmt.Errorf("write %s, by which --dev finds this webhook: %w", file, err)
 	}
 	defer remove()
-	introduce(out, running)
+	address, closed, err := serveConsole(ctx, local{running}, running.Webhook.Name)
+	if err != nil {
+		return err
+	}
+	introduce(out, running, address)
 	lines.Show(out)
 	select {
 	case <-ctx.Done():
 		return nil
 	case err := <-running.Ended():
+		return err
+	case err := <-closed:
 		return err
 	}
 }
@@ -201,7 +207,7 @@ func said(body string) string {
 }
 
 // introduce says how to reach what is running.
-func introduce(out io.Writer, r *dev.Running) {
+func introduce(out io.Writer, r *dev.Running, console string) {
 	name := r.Webhook.Name
 	fmt.Fprintf(out, "\n%s is running. Ctrl-C ends it.\n\n", name)
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
@@ -211,6 +217,7 @@ func introduce(out io.Writer, r *dev.Running) {
 			fmt.Fprintf(w, "Token\t%s (made up: the manifest holds no Secret for %s)\n", r.Token, field)
 		}
 	}
+	fmt.Fprintf(w, "Console\t%s (opens once)\n", console)
 	fmt.Fprintf(w, "Administration\thttp://%s/v1/targets\n", r.Admin)
 	if r.EchoURL != "" {
 		fmt.Fprintf(w, "Received\t%s\n", r.EchoURL)

@@ -41,7 +41,7 @@ HeymarketWebhook of the namespace is checked. The exit status is 0 only if every
 				return err
 			}
 			if len(args) == 0 {
-				if args, err = c.names(cmd.Context()); err != nil {
+				if args, err = names(cmd.Context(), c); err != nil {
 					return err
 				}
 				if len(args) == 0 {

@@ -33,10 +33,19 @@ type place interface {
 	report(ctx context.Context, name string) (contract.Status, error)
 	// list prints the webhooks of the namespace, or of all.
 	list(ctx context.Context, out io.Writer, as output, everywhere bool) error
-	// names are those of all webhooks.
-	names(ctx context.Context) ([]string, error)
+	// all are the webhooks of the namespace.
+	all(ctx context.Context) ([]v1alpha1.HeymarketWebhook, error)
 	// flags are those by which a command means this place.
 	flags() string
+}
+
+// names are those of all webhooks of a place.
+func names(ctx context.Context, c place) (names []string, err error) {
+	hooks, err := c.all(ctx)
+	for _, hook := range hooks {
+		names = append(names, hook.Name)
+	}
+	return names, err
 }
 
 // open is the place that a person means.
@@ -68,7 +77,13 @@ type local struct{ *dev.Running }
 
 func (l local) flags() string { return "--dev" }
 
-func (l local) names(context.Context) ([]string, error) { return []string{l.Webhook.Name}, nil }
+func (l local) all(ctx context.Context) ([]v1alpha1.HeymarketWebhook, error) {
+	hook, _, err := current(ctx, l, l.Webhook.Name)
+	if err != nil {
+		hook = l.Webhook // it exists, also where its receiver does not answer
+	}
+	return []v1alpha1.HeymarketWebhook{*hook}, nil
+}
 
 func (l local) report(ctx context.Context, _ string) (contract.Status, error) { return l.Status(ctx) }
 

@@ -18,7 +18,7 @@ func Command(version string) *cobra.Command {
 		Long: `Inspect and operate HeymarketWebhooks: URLs, state, live events, test events, dead letters.
 
 It uses your own rights in the cluster. status needs to read HeymarketWebhooks; pause, resume, rotate and renew-url also to patch them;
-url and send also to read Secrets; dead, tail, stats, doctor, and send with --wait or --via pod also to list Pods and to create
+url and send also to read Secrets; dead, tail, stats, console, doctor, and send with --wait or --via pod also to list Pods and to create
 pods/portforward. dev needs none. The flags that kubectl has for choosing cluster and user, such as --as and --request-timeout, work
 here as well.`,
 		Annotations:   map[string]string{cobra.CommandDisplayNameAnnotation: "kubectl heymarket"},
@@ -30,7 +30,7 @@ here as well.`,
 	flags := root.PersistentFlags()
 	to.bind(flags)
 	flags.BoolVar(&to.dev, "dev", false, "the webhook that kubectl heymarket dev runs on this machine, instead of one in a cluster")
-	root.AddCommand(urlCommand(&to), renewURLCommand(&to), statusCommand(&to), deadCommand(&to), sendCommand(&to), tailCommand(&to), statsCommand(&to), devCommand(&to, version), doctorCommand(&to), pauseCommand(&to), resumeCommand(&to), rotateCommand(&to))
+	root.AddCommand(urlCommand(&to), renewURLCommand(&to), statusCommand(&to), deadCommand(&to), sendCommand(&to), tailCommand(&to), statsCommand(&to), devCommand(&to, version), consoleCommand(&to), doctorCommand(&to), pauseCommand(&to), resumeCommand(&to), rotateCommand(&to))
 	completeNames(root, &to)
 	root.SetHelpCommand(helpCommand())
 	root.InitDefaultHelpCmd()

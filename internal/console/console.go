@@ -1,0 +1,160 @@
+// Package console is a page on a person's own machine that shows webhooks live and acts on their dead letters. It reaches
+// receivers in the way that the plugin does, with that person's rights, and exposes nothing in the cluster.
+package console
+
+import (
+	"context"
+	"embed"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"net/http"
+	"net/url"
+	"sync"
+	"time"
+
+	"heymarket.dev/operator/api/v1alpha1"
+	"heymarket.dev/operator/internal/receiver/admin"
+	"heymarket.dev/operator/internal/receiver/recent"
+)
+
+// Place is where webhooks run: a namespace of a cluster, or this machine. What it returns is untrusted text.
+type Place interface {
+	// Name says which place it is, for the head of each page.
+	Name() string
+	// Webhooks lists the webhooks, and Webhook reads one with what a receiver reports now. Source says where its counts come
+	// from; "" means that they are exact.
+	Webhooks(ctx context.Context) ([]v1alpha1.HeymarketWebhook, error)
+	Webhook(ctx context.Context, name string) (hook *v1alpha1.HeymarketWebhook, source string, err error)
+	// Stats returns the figures of each receiver of a webhook.
+	Stats(ctx context.Context, name string) ([]admin.Stats, error)
+	// Follow calls show with the records that the receivers hold, then with those that come, in order and some at a time, until
+	// ctx ends or an error ends it.
+	Follow(ctx context.Context, name string, show func([]recent.Record)) error
+	// Content returns what is still stored of an event.
+	Content(ctx context.Context, name, event string) (admin.Content, error)
+	// Letters are the dead letters of a target, until end is called.
+	Letters(ctx context.Context, name, target string) (letters Letters, end func(), err error)
+	// Send sends a sample of an event type as Heymarket would: to the public URL, or straight to a receiver.
+	Send(ctx context.Context, name, eventType string, direct bool) (Sent, error)
+}
+
+// Letters are the dead letters of one target. Queries have the parameters of the administrative API.
+type Letters interface {
+	List(ctx context.Context, query url.Values) ([]admin.Letter, error)
+	Count(ctx context.Context, query url.Values) (int, error)
+	Show(ctx context.Context, entry string) (admin.Letter, error)
+	// Replay and Discard change one letter, or where entry is "" those that the query describes. They return what was done
+	// also with an error, and call progress while there is more to do.
+	Replay(ctx context.Context, entry string, query url.Values, progress func(admin.Progress)) (admin.Progress, error)
+	Discard(ctx context.Context, entry string, query url.Values, progress func(admin.Progress)) (admin.Progress, error)
+}
+
+// Sent is what became of a sample that was sent.
+type Sent struct {
+	Type, Event string
+	// Result is stored, duplicate, ignored, rejected or accepted; Sentence says why it was rejected.
+	Result, Sentence string
+	Status           int
+	Took             time.Duration
+}
+
+// Milliseconds is Took, to the microsecond.
+func (s Sent) Milliseconds() float64 { return float64(s.Took.Microseconds()) / 1000 }
+
+// Console serves the pages. Make it with New.
+type Console struct {
+	place Place
+	guard *guard
+	mux   *http.ServeMux
+	// ctx ends with the console, and with it what goes on without a request: watchers and jobs.
+	ctx context.Context
+
+	mu       sync.Mutex
+	watchers map[string]*watcher
+	jobs     jobs
+}
+
+// Listen listens on a free port of loopback.
+func Listen(ctx context.Context) (net.Listener, error) {
+	var config net.ListenConfig
+	return config.Listen(ctx, "tcp", "127.0.0.1:0")
+}
+
+// New returns a console of a place, to be served at a listener's address until ctx ends.
+func New(ctx context.Context, place Place, address net.Addr) *Console {
+	c := &Console{place: place, guard: newGuard(address.String()), mux: http.NewServeMux(), ctx: ctx, watchers: map[string]*watcher{}}
+	get := func(pattern string, serve func(http.ResponseWriter, *http.Request) error) {
+		c.mux.HandleFunc("GET "+pattern, c.answer(serve))
+	}
+	post := func(pattern string, serve func(http.ResponseWriter, *http.Request) error) {
+		c.mux.HandleFunc("POST "+pattern, c.answer(serve))
+	}
+	const hook, dead = "/webhooks/{name}", "/webhooks/{name}/dead/{target}"
+	get("/{$}", c.listWebhooks)
+	get(hook, c.overview)
+	get(hook+"/events", c.events)
+	get(hook+"/events/{event}/content", c.eventContent)
+	get(hook+"/stream", c.stream)
+	get(hook+"/series", c.series)
+	post(hook+"/send", c.send)
+	get(hook+"/dead", c.firstTarget)
+	get(dead, c.deadLetters)
+	get(dead+"/rows", c.deadRows)
+	get(dead+"/groups", c.deadGroups)
+	get(dead+"/count", c.deadCount)
+	get(dead+"/confirm", c.confirm)
+	post(dead+"/change", c.change)
+	get(dead+"/letters/{entry}", c.letter)
+	get(dead+"/letters/{entry}/content", c.letterContent)
+	get("/jobs/{job}", c.showJob)
+	post("/jobs/{job}/stop", c.stopJob)
+	c.mux.HandleFunc("/", c.answer(func(http.ResponseWriter, *http.Request) error { return errNotFound }))
+	return c
+}
+
+// Address is the URL that opens the console, once, at the page of a webhook, or at the list of them for "". Whoever opens it
+// has the console.
+func (c *Console) Address(webhook string) string {
+	address := "http://" + c.guard.host + openPath + c.guard.secret
+	if webhook != "" {
+		address += "?webhook=" + url.QueryEscape(webhook)
+	}
+	return address
+}
+
+// Serve serves the console on a listener until ctx ends.
+func (c *Console) Serve(ctx context.Context, l net.Listener) error {
+	server := &http.Server{
+		Handler: c, ReadHeaderTimeout: 5 * time.Second, IdleTimeout: time.Minute, MaxHeaderBytes: 64 << 10,
+		BaseContext: func(net.Listener) context.Context { return ctx }, // streams end with it
+	}
+	stop := context.AfterFunc(ctx, func() { _ = server.Close() })
+	defer stop()
+	if err := server.Serve(l); !errors.Is(err, http.ErrServerClosed) {
+		return fmt.Errorf("serve the console: %w", err)
+	}
+	return nil
+}
+
+// ServeHTTP implements http.Handler.
+func (c *Console) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	c.guard.protect(w, r, c.mux, assets)
+}
+
+//go:embed assets vendored/*.js vendored/*.css
+var files embed.FS
+
+// assets serves scripts, styles and the icon. They are the same for everyone.
+var assets = func() http.Handler {
+	mux := http.NewServeMux()
+	for _, dir := range []string{"assets", "vendored"} {
+		within, err := fs.Sub(files, dir)
+		if err != nil {
+			panic(err) // the directories are embedded
+		}
+		mux.Handle("GET /"+dir+"/", http.StripPrefix("/"+dir, http.FileServerFS(within)))
+	}
+	return mux
+}()

@@ -1,0 +1,607 @@
+package console_test
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"os"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"heymarket.dev/operator/api/v1alpha1"
+	"heymarket.dev/operator/internal/console"
+	"heymarket.dev/operator/internal/contract"
+	"heymarket.dev/operator/internal/receiver/admin"
+	"heymarket.dev/operator/internal/receiver/recent"
+)
+
+// hostile is text that would be a script, were it not escaped.
+const hostile = `"><script>alert(1)</script><img src=x onerror=alert(1)>`
+
+// body is the content of every event.
+const body = `{"event_data":{"text":"the secret words"}}`
+
+// fake is a place with one webhook, whose texts are hostile.
+type fake struct {
+	mu      sync.Mutex
+	letters int
+	calls   []string
+	records chan []recent.Record
+	step    chan struct{} // of a replay or discard, when set
+}
+
+func (f *fake) called(format string, args ...any) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.calls = append(f.calls, fmt.Sprintf(format, args...))
+}
+
+func (f *fake) all() []string {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return slices.Clone(f.calls)
+}
+
+func (f *fake) Name() string { return "namespace staging" }
+
+func (f *fake) hook() *v1alpha1.HeymarketWebhook {
+	hook := &v1alpha1.HeymarketWebhook{ObjectMeta: metav1.ObjectMeta{Name: "support"}}
+	hook.Spec.Targets = []v1alpha1.Target{{Name: "crm"}, {Name: "warehouse"}}
+	hook.Status.Targets = []v1alpha1.TargetStatus{{Name: "crm", DeadLetters: int64(f.letters)}}
+	hook.Status.Conditions = []metav1.Condition{{Type: v1alpha1.ConditionReady, Status: metav1.ConditionFalse, Reason: "TooBad", Message: hostile}}
+	return hook
+}
+
+func (f *fake) Webhooks(context.Context) ([]v1alpha1.HeymarketWebhook, error) {
+	return []v1alpha1.HeymarketWebhook{*f.hook()}, nil
+}
+
+func (f *fake) Webhook(_ context.Context, name string) (*v1alpha1.HeymarketWebhook, string, error) {
+	if name != "support" {
+		return nil, "", errors.New("there is no HeymarketWebhook " + hostile)
+	}
+	return f.hook(), "", nil
+}
+
+func (f *fake) Stats(context.Context, string) ([]admin.Stats, error) {
+	s := admin.Stats{Waiting: []contract.TargetStatus{{Name: "crm", Pending: 1234, Circuit: hostile, DeadLetters: int64(f.letters)}}}
+	s.Targets = []recent.Target{{Name: "crm"}, {Name: "warehouse"}}
+	s.Requests.Stored = 7
+	return []admin.Stats{s}, nil
+}
+
+func (f *fake) Follow(ctx context.Context, _ string, show func([]recent.Record)) error {
+	show(nil)
+	for {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case records := <-f.records:
+			show(records)
+		}
+	}
+}
+
+func (f *fake) Content(context.Context, string, string) (admin.Content, error) {
+	return admin.Content{Body: []byte(body)}, nil
+}
+
+func (f *fake) Letters(_ context.Context, _, target string) (console.Letters, func(), error) {
+	return fakeLetters{f, target}, func() {}, nil
+}
+
+func (f *fake) Send(_ context.Context, name, eventType string, direct bool) (console.Sent, error) {
+	f.called("send %s %s %t", name, eventType, direct)
+	return console.Sent{Type: eventType, Event: event(1), Result: "stored", Status: 200}, nil
+}
+
+type fakeLetters struct {
+	*fake
+	target string
+}
+
+func (f fakeLetters) List(_ context.Context, query url.Values) (all []admin.Letter, err error) {
+	f.called("list %s %s", f.target, query.Encode())
+	after, _ := strconv.Atoi(strings.TrimSuffix(query.Get("after"), "-0"))
+	limit, _ := strconv.Atoi(query.Get("limit"))
+	for i := after + 1; i <= f.letters && len(all) < limit; i++ {
+		all = append(all, letter(i))
+	}
+	return all, nil
+}
+
+func letter(i int) admin.Letter {
+	return admin.Letter{
+		Entry: fmt.Sprintf("%d-0", i), Event: event(i), Type: "chat_closed", DiedAt: time.Unix(int64(i), 0), Attempts: 3, Status: 422,
+		Reason: fmt.Sprintf("reason %d %s", i%3, hostile), Excerpt: "an answer with personal data",
+	}
+}
+
+func (f fakeLetters) Count(_ context.Context, query url.Values) (int, error) {
+	f.called("count %s %s", f.target, query.Encode())
+	return f.letters, nil
+}
+
+func (f fakeLetters) Show(_ context.Context, entry string) (admin.Letter, error) {
+	i, err := strconv.Atoi(strings.TrimSuffix(entry, "-0"))
+	l := letter(i)
+	l.Body = []byte(body)
+	return l, err
+}
+
+func (f fakeLetters) change(ctx context.Context, name, entry string, query url.Values, progress func(admin.Progress)) (p admin.Progress, err error) {
+	f.called("%s %s %s %s", name, f.target, entry, query.Encode())
+	for f.step != nil {
+		select {
+		case _, more := <-f.step:
+			if !more {
+				return p, nil
+			}
+			p.Replayed += 10
+			progress(p)
+		case <-ctx.Done():
+			return p, ctx.Err()
+		}
+	}
+	return admin.Progress{Replayed: 1, Finished: true}, nil
+}
+
+func (f fakeLetters) Replay(ctx context.Context, entry string, query url.Values, progress func(admin.Progress)) (admin.Progress, error) {
+	return f.change(ctx, "replay", entry, query, progress)
+}
+
+func (f fakeLetters) Discard(ctx context.Context, entry string, query url.Values, progress func(admin.Progress)) (admin.Progress, error) {
+	return f.change(ctx, "discard", entry, query, progress)
+}
+
+func event(i int) string {
+	return "evt_" + strings.Repeat("a", 26-len(fmt.Sprint(i))) + strings.NewReplacer("0", "a", "1", "b", "8", "x", "9", "y").Replace(fmt.Sprint(i))
+}
+
+// visit is a console in front of a fake, as a browser that has opened it sees it.
+type visit struct {
+	testing.TB
+	*fake
+	page    *console.Console
+	server  *httptest.Server
+	address string
+	cookie  *http.Cookie
+	csrf    string
+}
+
+func open(t testing.TB, f *fake) *visit {
+	t.Helper()
+	v := &visit{TB: t, fake: f, server: httptest.NewUnstartedServer(nil)}
+	f.records = make(chan []recent.Record)
+	v.page = console.New(t.Context(), f, v.server.Listener.Addr())
+	v.server.Config.Handler = v.page
+	v.server.Start()
+	t.Cleanup(v.server.CloseClientConnections)
+	v.address = v.page.Address("support")
+	response := v.do(http.MethodGet, v.address, nil)
+	if response.StatusCode != http.StatusSeeOther || response.Header.Get("Location") != "/webhooks/support" || len(response.Cookies()) != 1 {
+		t.Fatalf("the address answers %d to %q", response.StatusCode, response.Header.Get("Location"))
+	}
+	v.cookie = response.Cookies()[0]
+	v.csrf = regexp.MustCompile(`name="csrf" value="([A-Z2-7]{26})"`).FindStringSubmatch(v.get("/webhooks/support"))[1]
+	return v
+}
+
+// do sends a request as a browser would for a page of the console; headers that are given replace its own, "" removes them.
+func (v *visit) do(method, path string, form url.Values, headers ...string) *http.Response {
+	v.Helper()
+	if !strings.HasPrefix(path, "http") {
+		path = v.server.URL + path
+	}
+	request, err := http.NewRequestWithContext(v.Context(), method, path, strings.NewReader(form.Encode()))
+	if err != nil {
+		v.Fatal(err)
+	}
+	if v.cookie != nil {
+		request.AddCookie(v.cookie)
+	}
+	request.Header.Set("Sec-Fetch-Site", "same-origin")
+	if method == http.MethodPost {
+		request.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+		request.Header.Set("Origin", v.server.URL)
+	}
+	for i := 0; i < len(headers); i += 2 {
+		switch {
+		case headers[i] == "Host":
+			request.Host = headers[i+1]
+		case headers[i+1] == "":
+			request.Header.Del(headers[i])
+		default:
+			request.Header.Set(headers[i], headers[i+1])
+		}
+	}
+	response, err := http.DefaultTransport.RoundTrip(request)
+	if err != nil {
+		v.Fatal(err)
+	}
+	v.Cleanup(func() { _ = response.Body.Close() })
+	return response
+}
+
+func (v *visit) read(r *http.Response) string {
+	v.Helper()
+	text, err := io.ReadAll(r.Body)
+	if err != nil {
+		v.Fatal(err)
+	}
+	return string(text)
+}
+
+func (v *visit) get(path string) string {
+	v.Helper()
+	response := v.do(http.MethodGet, path, nil)
+	text := v.read(response)
+	if response.StatusCode != http.StatusOK {
+		v.Fatalf("%s: %d\n%s", path, response.StatusCode, text)
+	}
+	return text
+}
+
+func (v *visit) post(path string, form url.Values, headers ...string) (int, string) {
+	v.Helper()
+	if !form.Has("csrf") {
+		form.Set("csrf", v.csrf)
+	}
+	response := v.do(http.MethodPost, path, form, headers...)
+	return response.StatusCode, v.read(response)
+}
+
+var pages = []string{
+	"/", "/webhooks/support", "/webhooks/support/events", "/webhooks/support/dead/crm", "/webhooks/support/dead/crm/rows", "/webhooks/support/dead/crm/groups",
+	"/webhooks/support/dead/crm/count", "/webhooks/support/dead/crm/confirm?operation=replay", "/webhooks/support/dead/crm/letters/1-0", "/webhooks/support/series",
+	"/webhooks/support/dead/crm/letters/1-0/content", "/webhooks/support/events/" + event(1) + "/content",
+}
+
+func TestTheAddressOpensOnce(t *testing.T) {
+	t.Parallel()
+	v := &visit{TB: t, fake: &fake{}, server: httptest.NewUnstartedServer(nil)}
+	v.page = console.New(t.Context(), v.fake, v.server.Listener.Addr())
+	v.server.Config.Handler = v.page
+	v.server.Start()
+	t.Cleanup(v.server.CloseClientConnections)
+	address := v.page.Address("")
+
+	// What must not spend it: guesses, other methods, other pages' links.
+	for _, c := range []struct {
+		method, address string
+		headers         []string
+	}{
+		{http.MethodGet, address + "A", nil},
+		{http.MethodGet, address[:len(address)-1], nil},
+		{http.MethodHead, address, nil},
+		{http.MethodPost, address, nil},
+		{http.MethodGet, address, []string{"Sec-Fetch-Site", "cross-site"}},
+		{http.MethodGet, address, []string{"Sec-Fetch-Site", "same-site"}},
+		{http.MethodGet, address, []string{"Host", "evil.example.com"}},
+	} {
+		if response := v.do(c.method, c.address, nil, c.headers...); response.StatusCode/100 != 4 || len(response.Cookies()) > 0 {
+			t.Errorf("%s %s %v: %d", c.method, c.address, c.headers, response.StatusCode)
+		}
+	}
+	// A browser that a command starts sends none, an old one nothing.
+	response := v.do(http.MethodGet, address, nil, "Sec-Fetch-Site", "none")
+	if response.StatusCode != http.StatusSeeOther || response.Header.Get("Location") != "/" {
+		t.Fatalf("the address answers %d, to %q", response.StatusCode, response.Header.Get("Location"))
+	}
+	cookie := response.Cookies()[0]
+	if !cookie.HttpOnly || cookie.SameSite != http.SameSiteStrictMode || cookie.Path != "/" || cookie.Domain != "" || strings.Contains(address, cookie.Value) {
+		t.Errorf("the cookie is %s", cookie)
+	}
+	if again := v.do(http.MethodGet, address, nil); again.StatusCode != http.StatusForbidden || len(again.Cookies()) > 0 {
+		t.Errorf("the address opens a second time: %d", again.StatusCode)
+	}
+}
+
+func TestNothingWithoutTheSession(t *testing.T) {
+	t.Parallel()
+	v := open(t, &fake{letters: 3})
+	good := *v.cookie
+	for name, cookie := range map[string]*http.Cookie{"no cookie": nil, "another": {Name: good.Name, Value: strings.ToLower(good.Value)}, "an empty one": {Name: good.Name}} {
+		v.cookie = cookie
+		for _, path := range pages {
+			if response := v.do(http.MethodGet, path, nil); response.StatusCode != http.StatusForbidden {
+				t.Errorf("%s: %s answers %d", name, path, response.StatusCode)
+			}
+		}
+		if status, _ := v.post("/webhooks/support/send", url.Values{"type": {"chat_closed"}}); status != http.StatusForbidden {
+			t.Errorf("%s: a change answers %d", name, status)
+		}
+	}
+	v.cookie = &good
+	for _, c := range [][]string{
+		{"Host", "evil.example.com"}, {"Host", "localhost:" + v.server.URL[strings.LastIndexByte(v.server.URL, ':')+1:]}, {"Host", "127.0.0.1"},
+		{"Sec-Fetch-Site", "cross-site"}, {"Sec-Fetch-Site", "same-site"},
+	} {
+		if response := v.do(http.MethodGet, "/webhooks/support", nil, c...); response.StatusCode/100 != 4 {
+			t.Errorf("%v: answers %d", c, response.StatusCode)
+		}
+	}
+	v.get("/webhooks/support")
+}
+
+func TestChangesComeFromThePagesAlone(t *testing.T) {
+	t.Parallel()
+	v := open(t, &fake{letters: 3})
+	send := func(headers ...string) int {
+		status, _ := v.post("/webhooks/support/send", url.Values{"type": {"chat_closed"}}, headers...)
+		return status
+	}
+	for _, c := range [][]string{
+		{"Origin", "http://evil.example.com"}, {"Origin", "null"}, {"Origin", "http://127.0.0.1:1"}, {"Sec-Fetch-Site", "cross-site"}, {"Sec-Fetch-Site", "same-site"},
+		{"Sec-Fetch-Site", "none"}, {"Origin", "", "Sec-Fetch-Site", ""}, {"Host", "evil.example.com"},
+	} {
+		if status := send(c...); status/100 != 4 {
+			t.Errorf("%v: answers %d", c, status)
+		}
+	}
+	for _, csrf := range []string{"", "wrong", strings.ToLower(v.csrf)} {
+		if status, _ := v.post("/webhooks/support/send", url.Values{"type": {"chat_closed"}, "csrf": {csrf}}); status != http.StatusForbidden {
+			t.Errorf("token %q: answers %d", csrf, status)
+		}
+	}
+	// A token in the address is none: it would stay in histories.
+	if status, _ := v.post("/webhooks/support/send?csrf="+v.csrf, url.Values{"type": {"chat_closed"}, "csrf": {""}}); status != http.StatusForbidden {
+		t.Errorf("a token in the address: answers %d", status)
+	}
+	if calls := v.all(); len(calls) > 0 {
+		t.Errorf("something was done: %q", calls)
+	}
+	for _, headers := range [][]string{nil, {"Origin", ""}, {"Sec-Fetch-Site", ""}} { // one of both is enough
+		if status := send(headers...); status != http.StatusOK {
+			t.Errorf("%v: answers %d", headers, status)
+		}
+	}
+	for _, path := range []string{"/webhooks/support/send", "/webhooks/support/dead/crm/change", "/jobs/x/stop"} {
+		if response := v.do(http.MethodGet, path+"?type=chat_closed&csrf="+v.csrf, nil); response.StatusCode == http.StatusOK {
+			t.Errorf("GET %s changes something", path)
+		}
+	}
+}
+
+func TestEveryPageIsStrict(t *testing.T) {
+	t.Parallel()
+	v := open(t, &fake{letters: 60})
+	v.records <- []recent.Record{
+		{Sequence: 1, Outcome: recent.Stored, Event: event(1), Type: hostile, Targets: []string{hostile}, Status: 200, Time: time.Now()},
+		{Sequence: 2, Outcome: recent.Retry, Event: event(1), Type: hostile, Target: hostile, Attempt: 1, Reason: hostile, Time: time.Now(), RetryAt: time.Now()},
+		{Sequence: 3, Outcome: recent.Refused, Event: hostile, Type: hostile, Reason: hostile, Time: time.Now()},
+	}
+	v.records <- nil // both are taken
+	inline := regexp.MustCompile(`(?i)<script(?:\s[^>]*)?>[^<]|\sstyle\s*=|<style|\son[a-z]+\s*=|javascript:`)
+	for _, path := range append(pages, "/nothing", "/webhooks/other", "/webhooks/support/dead/crm?reason="+url.QueryEscape(hostile), "/webhooks/support/events?type="+url.QueryEscape(hostile)) {
+		response := v.do(http.MethodGet, path, nil)
+		text := v.read(response)
+		if csp := response.Header.Get("Content-Security-Policy"); csp != "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self' data:; frame-ancestors 'none'; form-action 'self'; base-uri 'none'" {
+			t.Errorf("%s: the policy is %q", path, csp)
+		}
+		for name, want := range map[string]string{"X-Content-Type-Options": "nosniff", "Cache-Control": "no-store", "Referrer-Policy": "same-origin"} {
+			if got := response.Header.Get(name); got != want {
+				t.Errorf("%s: %s is %q", path, name, got)
+			}
+		}
+		if found := inline.FindString(strings.ReplaceAll(text, "&gt;&lt;img src=x onerror=alert(1)&gt;", "")); found != "" || strings.Contains(text, "<script>") || strings.Contains(text, "<img src=x") {
+			t.Errorf("%s has something inline, %q", path, found)
+		}
+	}
+}
+
+// The answer of a target may repeat content.
+func TestContentIsAskedFor(t *testing.T) {
+	t.Parallel()
+	v := open(t, &fake{letters: 3})
+	for _, path := range pages {
+		text := v.get(path)
+		for _, secret := range []string{"the secret words", "an answer with personal data"} {
+			if asked := strings.HasSuffix(path, "letters/1-0/content"); strings.Contains(text, secret) && !asked && !strings.HasSuffix(path, "/content") || asked && !strings.Contains(text, secret) {
+				t.Errorf("%s: %q", path, secret)
+			}
+		}
+	}
+}
+
+// next reads server-sent events until one has a name, and returns its data.
+func next(t *testing.T, from io.Reader, name string) string {
+	t.Helper()
+	var text bytes.Buffer
+	piece := make([]byte, 4096)
+	for {
+		n, err := from.Read(piece)
+		text.Write(piece[:n])
+		for message := range strings.SplitSeq(text.String(), "\n\n") {
+			if strings.HasPrefix(message, "event: "+name+"\n") && strings.Contains(text.String(), message+"\n\n") {
+				return message
+			}
+		}
+		if err != nil {
+			t.Fatalf("%v after %s", err, &text)
+		}
+	}
+}
+
+func TestEventsArriveLive(t *testing.T) {
+	t.Parallel()
+	v := open(t, &fake{letters: 3})
+	page := v.get("/webhooks/support/events")
+	if !strings.Contains(page, "No events yet") {
+		t.Errorf("an empty page says not what to do:\n%s", page)
+	}
+	stream := regexp.MustCompile(`sse-connect="([^"]+)"`).FindStringSubmatch(page)[1]
+	live := v.do(http.MethodGet, strings.ReplaceAll(stream, "&amp;", "&"), nil).Body
+	now := time.Now()
+	v.records <- []recent.Record{{Sequence: 1, Outcome: recent.Stored, Event: event(7), Type: "chat_closed", Targets: []string{"crm"}, Status: 200, Time: now}}
+	if added := next(t, live, "added"); !strings.Contains(added, `id="`+event(7)+`"`) || !strings.Contains(added, "queued") {
+		t.Errorf("the event arrives as\n%s", added)
+	}
+	v.records <- []recent.Record{{Sequence: 2, Outcome: recent.Delivered, Event: event(7), Type: "chat_closed", Target: "crm", Attempt: 1, Status: 204, Time: now}}
+	if changed := next(t, live, "changed"); !strings.Contains(changed, `id="state-`+event(7)+`"`) || !strings.Contains(changed, "delivered") || !strings.Contains(changed, "204") {
+		t.Errorf("its attempt arrives as\n%s", changed)
+	}
+	for query, want := range map[string]bool{"": true, "?type=chat_closed": true, "?type=chat_opened": false, "?target=crm": true, "?target=warehouse": false, "?state=delivered": true, "?state=retrying": false, "?event=" + event(8): false} {
+		if got := strings.Contains(v.get("/webhooks/support/events"+query), event(7)+`"`); got != want {
+			t.Errorf("%s shows the event: %t", query, got)
+		}
+	}
+	if figures := next(t, v.do(http.MethodGet, "/webhooks/support/stream?since=0", nil).Body, "figures"); !strings.Contains(figures, `"crm.pending":"1,234"`) {
+		t.Errorf("figures are %s", figures)
+	}
+}
+
+func TestDeadLetters(t *testing.T) {
+	t.Parallel()
+	v := open(t, &fake{letters: 120})
+	const dead = "/webhooks/support/dead/crm"
+	page := v.get(dead)
+	if strings.Count(page, `<tr id="letter-`) != 50 || !strings.Contains(page, `/rows?after=50-0`) {
+		t.Errorf("the first page is\n%s", page)
+	}
+	if rows := v.get(dead + "/rows?after=100-0"); strings.Count(rows, "<tr id=") != 20 || strings.Contains(rows, "Load more") {
+		t.Errorf("the last page is\n%s", rows)
+	}
+	if groups := v.get(dead + "/groups"); strings.Count(groups, "<li>") != 3 || !strings.Contains(groups, ">40<") {
+		t.Errorf("groups are\n%s", groups)
+	}
+	v.get(dead + "?type=chat_closed&status=422&reason=r&text=t&since=2026-11-21T12:00&until=")
+	calls := v.all()
+	if last := calls[len(calls)-1]; !strings.HasPrefix(last, "list crm diedSince=2026-11-2") || !strings.HasSuffix(last, "&limit=50&reason=r&status=422&text=t&type=chat_closed") {
+		t.Errorf("the filter is asked for as %s", last)
+	}
+	if response := v.do(http.MethodGet, dead+"?since=yesterday", nil); response.StatusCode != http.StatusBadRequest {
+		t.Errorf("a wrong time answers %d", response.StatusCode)
+	}
+	if response := v.do(http.MethodGet, "/webhooks/support/dead", nil); response.Header.Get("Location") != dead {
+		t.Errorf("dead letters begin at %s", response.Header.Get("Location"))
+	}
+	v.fake.letters = 0
+	if page := v.get(dead); !strings.Contains(page, "No dead letters") {
+		t.Errorf("an empty page is\n%s", page)
+	}
+}
+
+// What is changed is what was confirmed, and never everything by a mistake.
+func TestChangingDeadLetters(t *testing.T) {
+	t.Parallel()
+	v := open(t, &fake{letters: 120})
+	const dead = "/webhooks/support/dead/crm"
+	asked := v.get(dead + "/confirm?operation=replay&reason=r")
+	if !strings.Contains(asked, `name="limit" value="1"`) || !strings.Contains(asked, `name="limit" value="120"`) || !strings.Contains(asked, `name="reason" value="r"`) {
+		t.Errorf("the question is\n%s", asked)
+	}
+	for _, form := range []url.Values{
+		{}, {"operation": {"replay"}}, {"operation": {"discard"}, "limit": {""}}, {"operation": {"discard"}, "limit": {"0"}}, {"operation": {"discard"}, "limit": {"-1"}},
+		{"operation": {"delete"}, "limit": {"1"}}, {"operation": {"replay"}, "limit": {"1"}, "since": {"x"}},
+	} {
+		if status, text := v.post(dead+"/change", form); status != http.StatusBadRequest {
+			t.Errorf("%v: %d %s", form, status, text)
+		}
+	}
+	v.fake.calls = nil
+	for _, c := range []struct {
+		form url.Values
+		want string
+	}{
+		{url.Values{"operation": {"replay"}, "limit": {"1"}}, "replay crm  limit=1"},
+		{url.Values{"operation": {"replay"}, "limit": {"120"}, "reason": {"r"}}, "replay crm  limit=120&reason=r"},
+		{url.Values{"operation": {"discard"}, "entry": {"7-0"}, "limit": {"1"}}, "discard crm 7-0 "},
+	} {
+		if status, text := v.post(dead+"/change", c.form); status != http.StatusOK || !strings.Contains(text, "hx-get") == strings.Contains(text, "Replaying") {
+			t.Errorf("%v: %d %s", c.form, status, text)
+		}
+		if calls := v.all(); calls[len(calls)-1] != c.want {
+			t.Errorf("%v is done as %q, want %q", c.form, calls[len(calls)-1], c.want)
+		}
+	}
+}
+
+func TestLongWorkShowsProgressAndStops(t *testing.T) {
+	t.Parallel()
+	v := open(t, &fake{letters: 1000, step: make(chan struct{})})
+	begin := func() (job string) {
+		_, text := v.post("/webhooks/support/dead/crm/change", url.Values{"operation": {"replay"}, "limit": {"1000"}})
+		return regexp.MustCompile(`hx-get="(/jobs/[A-Z2-7]+)"`).FindStringSubmatch(text)[1]
+	}
+	job := begin()
+	v.step <- struct{}{}
+	v.step <- struct{}{} // the first one is counted
+	for !strings.Contains(v.get(job), `value="20"`) {
+		<-time.After(time.Millisecond)
+	}
+	if status, _ := v.post(job+"/stop", url.Values{}); status != http.StatusOK {
+		t.Errorf("stopping answers %d", status)
+	}
+	for !strings.Contains(v.get(job), "Stopped") {
+		<-time.After(time.Millisecond)
+	}
+	if text := v.get(job); !strings.Contains(text, `value="20"`) {
+		t.Errorf("what was done before is not shown:\n%s", text)
+	}
+	job = begin()
+	close(v.step)
+	for strings.Contains(v.get(job), "hx-get") {
+		<-time.After(time.Millisecond)
+	}
+	if response := v.do(http.MethodGet, "/jobs/AAAA", nil); response.StatusCode != http.StatusNotFound {
+		t.Errorf("an unknown job answers %d", response.StatusCode)
+	}
+}
+
+func TestListensOnLoopback(t *testing.T) {
+	t.Parallel()
+	l, err := console.Listen(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	if !strings.HasPrefix(l.Addr().String(), "127.0.0.1:") {
+		t.Errorf("it listens on %s", l.Addr())
+	}
+}
+
+// The assets are those of npm, with their licences.
+func TestVendoredAssets(t *testing.T) {
+	t.Parallel()
+	sums, err := os.ReadFile("vendored/SHA256SUMS")
+	if err != nil {
+		t.Fatal(err)
+	}
+	listed := map[string]string{"SHA256SUMS": "", "README.md": ""}
+	for line := range strings.Lines(string(sums)) {
+		sum, name, _ := strings.Cut(strings.TrimSpace(line), "  ")
+		listed[name] = sum
+	}
+	files, err := os.ReadDir("vendored")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(files) != len(listed) {
+		t.Errorf("there are %d files, and %d are listed", len(files), len(listed))
+	}
+	for _, f := range files {
+		text, err := os.ReadFile("vendored/" + f.Name())
+		if err != nil {
+			t.Fatal(err)
+		}
+		sum := sha256.Sum256(text)
+		if want, known := listed[f.Name()]; !known || want != "" && want != hex.EncodeToString(sum[:]) {
+			t.Errorf("%s is not what npm has", f.Name())
+		}
+	}
+}

@@ -1,0 +1,328 @@
+package console
+
+import (
+	"cmp"
+	"html/template"
+	"net/http"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"heymarket.dev/operator/internal/receiver/admin"
+)
+
+const (
+	// pageLetters is how many dead letters are shown at a time, and grouped how many are read to group them by reason.
+	pageLetters = 50
+	grouped     = 1000
+	// mostGroups bounds the groups that are shown.
+	mostGroups = 8
+)
+
+// choice is the filter of a page of dead letters, as its form has it.
+type choice struct{ Type, Status, Reason, Text, Since, Until string }
+
+// form is how browsers write the time of an input.
+const form = "2006-01-02T15:04"
+
+func readChoice(q url.Values) choice {
+	trimmed := func(name string) string { return strings.TrimSpace(q.Get(name)) }
+	return choice{trimmed("type"), trimmed("status"), trimmed("reason"), trimmed("text"), trimmed("since"), trimmed("until")}
+}
+
+// query is the choice in the terms of the administrative API, which checks it.
+func (c choice) query() (url.Values, error) {
+	q := url.Values{}
+	for name, value := range map[string]string{"type": c.Type, "status": c.Status, "reason": c.Reason, "text": c.Text} {
+		if value != "" {
+			q.Set(name, value)
+		}
+	}
+	for name, value := range map[string]string{"diedSince": c.Since, "diedUntil": c.Until} {
+		if value == "" {
+			continue
+		}
+		at, err := time.ParseInLocation(form, value, time.Local)
+		if err != nil {
+			return nil, problem{http.StatusBadRequest, "Write times as 2026-11-21T12:00."}
+		}
+		q.Set(name, at.UTC().Format(time.RFC3339))
+	}
+	return q, nil
+}
+
+// Link is the choice as the parameters of an address, with others added: names and values in turn.
+func (c choice) Link(more ...string) template.URL {
+	q := url.Values{}
+	for name, value := range map[string]string{"type": c.Type, "status": c.Status, "reason": c.Reason, "text": c.Text, "since": c.Since, "until": c.Until} {
+		if value != "" {
+			q.Set(name, value)
+		}
+	}
+	for i := 0; i+1 < len(more); i += 2 {
+		q.Set(more[i], more[i+1])
+	}
+	return template.URL(q.Encode()) //nolint:gosec // Encode has escaped it
+}
+
+// Any reports whether the choice leaves something out.
+func (c choice) Any() bool { return c != choice{} }
+
+// With is the choice with another reason.
+func (c choice) With(reason string) choice {
+	c.Reason = reason
+	return c
+}
+
+// deadPage is what the page of dead letters shows.
+type deadPage struct {
+	Choice  choice
+	Letters []admin.Letter
+	// Next is the last entry, where there may be more behind it.
+	Next    string
+	Targets []string
+}
+
+// firstTarget leads to the dead letters of the target that has most of them.
+func (c *Console) firstTarget(w http.ResponseWriter, r *http.Request) error {
+	name := r.PathValue("name")
+	hook, _, err := c.place.Webhook(r.Context(), name)
+	if err != nil {
+		return err
+	}
+	if len(hook.Spec.Targets) == 0 {
+		return errNotFound
+	}
+	target, most := hook.Spec.Targets[0].Name, int64(0)
+	for _, t := range hook.Status.Targets {
+		if t.DeadLetters > most {
+			target, most = t.Name, t.DeadLetters
+		}
+	}
+	http.Redirect(w, r, deadPath(name, target), http.StatusSeeOther)
+	return nil
+}
+
+// listed reads a page of dead letters.
+func (c *Console) listed(r *http.Request) (found deadPage, err error) {
+	found.Choice = readChoice(r.URL.Query())
+	query, err := found.Choice.query()
+	if err != nil {
+		return found, err
+	}
+	if after := r.URL.Query().Get("after"); after != "" {
+		query.Set("after", after)
+	}
+	query.Set("limit", strconv.Itoa(pageLetters))
+	err = c.withLetters(r, func(l Letters) error {
+		found.Letters, err = l.List(r.Context(), query)
+		return err
+	})
+	if n := len(found.Letters); n == pageLetters {
+		found.Next = found.Letters[n-1].Entry
+	}
+	return found, err
+}
+
+func (c *Console) withLetters(r *http.Request, do func(Letters) error) error {
+	l, end, err := c.place.Letters(r.Context(), r.PathValue("name"), r.PathValue("target"))
+	if err != nil {
+		return err
+	}
+	defer end()
+	return do(l)
+}
+
+func (c *Console) deadLetters(w http.ResponseWriter, r *http.Request) error {
+	p, err := c.of(r, "dead", filter{}, 1)
+	if err != nil {
+		return err
+	}
+	found, err := c.listed(r)
+	if err != nil {
+		return err
+	}
+	p.Target, p.Data = r.PathValue("target"), found
+	return c.render(w, http.StatusOK, "dead", p)
+}
+
+// deadRows are the rows that follow.
+func (c *Console) deadRows(w http.ResponseWriter, r *http.Request) error {
+	found, err := c.listed(r)
+	if err != nil {
+		return err
+	}
+	return c.render(w, http.StatusOK, "rows", page{Name: r.PathValue("name"), Target: r.PathValue("target"), Data: found})
+}
+
+// group is how many letters have one reason.
+type group struct {
+	Reason string
+	Count  int
+	Types  []string
+}
+
+// deadGroups groups the oldest letters by reason: reading all of them would take time by their number.
+func (c *Console) deadGroups(w http.ResponseWriter, r *http.Request) error {
+	chosen := readChoice(r.URL.Query())
+	query, err := chosen.query()
+	if err != nil {
+		return err
+	}
+	query.Set("limit", strconv.Itoa(grouped))
+	var letters []admin.Letter
+	if err := c.withLetters(r, func(l Letters) error {
+		letters, err = l.List(r.Context(), query)
+		return err
+	}); err != nil {
+		return err
+	}
+	return c.render(w, http.StatusOK, "groups", page{Name: r.PathValue("name"), Target: r.PathValue("target"), Data: map[string]any{
+		"Groups": byReason(letters), "Choice": chosen, "Bounded": len(letters) == grouped, "Of": len(letters),
+	}})
+}
+
+func byReason(letters []admin.Letter) []group {
+	found := map[string]*group{}
+	for _, l := range letters {
+		g := found[l.Reason]
+		if g == nil {
+			g = &group{Reason: l.Reason}
+			found[l.Reason] = g
+		}
+		if g.Count++; !slices.Contains(g.Types, l.Type) {
+			g.Types = append(g.Types, l.Type)
+		}
+	}
+	groups := make([]group, 0, len(found))
+	for _, g := range found {
+		groups = append(groups, *g)
+	}
+	slices.SortFunc(groups, func(a, b group) int { return cmp.Or(b.Count-a.Count, strings.Compare(a.Reason, b.Reason)) })
+	return groups[:min(len(groups), mostGroups)]
+}
+
+// counted is how many letters a choice describes.
+func (c *Console) counted(r *http.Request, chosen choice) (n int, err error) {
+	query, err := chosen.query()
+	if err != nil {
+		return 0, err
+	}
+	err = c.withLetters(r, func(l Letters) error {
+		n, err = l.Count(r.Context(), query)
+		return err
+	})
+	return n, err
+}
+
+func (c *Console) deadCount(w http.ResponseWriter, r *http.Request) error {
+	n, err := c.counted(r, readChoice(r.URL.Query()))
+	if err != nil {
+		return err
+	}
+	return c.render(w, http.StatusOK, "count", page{Data: n})
+}
+
+// letter shows one dead letter without its content.
+func (c *Console) letter(w http.ResponseWriter, r *http.Request) error {
+	p, err := c.of(r, "dead", filter{}, 0)
+	if err != nil {
+		return err
+	}
+	found, err := c.oneLetter(r)
+	if err != nil {
+		return err
+	}
+	found.Body, found.BodyText, found.Excerpt = nil, "", ""
+	p.Target, p.Data = r.PathValue("target"), found
+	watched, err := c.watch(r.Context(), p.Name)
+	if err != nil {
+		return err
+	}
+	p.View = watched.since(0, filter{ID: found.Event}, 1)
+	return c.render(w, http.StatusOK, "letter", p)
+}
+
+// letterContent is the content of one, for a person who has asked for it.
+func (c *Console) letterContent(w http.ResponseWriter, r *http.Request) error {
+	found, err := c.oneLetter(r)
+	if err != nil {
+		return err
+	}
+	text := readable(found.Body, found.BodyText)
+	return c.render(w, http.StatusOK, "letter-content", page{Data: map[string]string{"Body": text, "Answer": found.Excerpt}})
+}
+
+func (c *Console) oneLetter(r *http.Request) (found admin.Letter, err error) {
+	err = c.withLetters(r, func(l Letters) error {
+		found, err = l.Show(r.Context(), r.PathValue("entry"))
+		return err
+	})
+	return found, err
+}
+
+// Operations on dead letters.
+const (
+	replay  = "replay"
+	discard = "discard"
+)
+
+// order is what a person is asked to confirm.
+type order struct {
+	Operation, Entry string
+	Choice           choice
+	// Count is how many letters are meant, at the moment of asking. What is given up later is not touched.
+	Count int
+}
+
+// Verb is the operation as a sentence begins with it.
+func (o order) Verb() string { return strings.ToUpper(o.Operation[:1]) + o.Operation[1:] }
+
+func checkOperation(text string) error {
+	if text != replay && text != discard {
+		return problem{http.StatusBadRequest, "The operation is replay or discard."}
+	}
+	return nil
+}
+
+// confirm asks before dead letters are changed.
+func (c *Console) confirm(w http.ResponseWriter, r *http.Request) error {
+	q := r.URL.Query()
+	o := order{Operation: q.Get("operation"), Entry: q.Get("entry"), Choice: readChoice(q), Count: 1}
+	if err := checkOperation(o.Operation); err != nil {
+		return err
+	}
+	if o.Entry == "" {
+		var err error
+		if o.Count, err = c.counted(r, o.Choice); err != nil {
+			return err
+		}
+	}
+	return c.render(w, http.StatusOK, "confirm", page{Name: r.PathValue("name"), Target: r.PathValue("target"), Data: o})
+}
+
+// change begins what was confirmed. The limit keeps it to the letters that were counted: the oldest ones.
+func (c *Console) change(w http.ResponseWriter, r *http.Request) error {
+	o := order{Operation: r.PostFormValue("operation"), Entry: r.PostFormValue("entry"), Choice: readChoice(r.PostForm), Count: 1}
+	if err := checkOperation(o.Operation); err != nil {
+		return err
+	}
+	query := url.Values{}
+	if o.Entry == "" {
+		var err error
+		if o.Count, err = strconv.Atoi(r.PostFormValue("limit")); err != nil || o.Count < 1 {
+			return problem{http.StatusBadRequest, "limit is the number of dead letters to change, from 1."}
+		}
+		if query, err = o.Choice.query(); err != nil {
+			return err
+		}
+		query.Set("limit", strconv.Itoa(o.Count))
+	}
+	j, err := c.begin(r.PathValue("name"), r.PathValue("target"), o, query)
+	if err != nil {
+		return err
+	}
+	return c.render(w, http.StatusOK, "job", page{Name: j.Name, Target: j.Target, Data: j.state()})
+}

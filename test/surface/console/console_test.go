@@ -1,0 +1,361 @@
+// Package console drives the console in a real browser, in front of the real receiver, as `kubectl heymarket dev` runs both.
+package console_test
+
+import (
+	"bytes"
+	"context"
+	_ "embed"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/chromedp/cdproto/emulation"
+	"github.com/chromedp/chromedp"
+
+	"heymarket.dev/operator/internal/plugin"
+)
+
+// screenshotsEnv names a directory for pictures of every page.
+const screenshotsEnv = "HEYMARKET_SCREENSHOTS"
+
+//go:embed testdata/axe.min.js
+var axe string
+
+// output is what a command has printed so far.
+type output struct {
+	mu   sync.Mutex
+	text bytes.Buffer
+}
+
+func (o *output) Write(p []byte) (int, error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.text.Write(p)
+}
+
+func (o *output) String() string {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.text.String()
+}
+
+// session is the console in a browser.
+type session struct {
+	*testing.T
+	browser context.Context
+	// address opens the console, and echo is the base of the target's addresses.
+	address, echo string
+	mu            sync.Mutex
+	complaints    []string
+}
+
+func begin(t *testing.T) *session {
+	t.Helper()
+	chromium := browser(t)
+	t.Setenv("XDG_CACHE_HOME", t.TempDir())
+	t.Setenv("HOME", t.TempDir())
+	ctx, stop := context.WithCancel(t.Context())
+	command, out := plugin.Command("test"), &output{}
+	command.SetOut(out)
+	command.SetErr(out)
+	command.SetArgs([]string{"dev", "-f", "testdata/webhook.yaml", "--echo"})
+	ended := make(chan error, 1)
+	go func() { ended <- command.ExecuteContext(ctx) }()
+	t.Cleanup(func() {
+		stop()
+		if err := <-ended; err != nil {
+			t.Error(err)
+		}
+	})
+	s := &session{T: t}
+	printed := regexp.MustCompile(`(?s)Console +(http://\S+).*Received +(http://\S+)/received`)
+	for s.address == "" {
+		if found := printed.FindStringSubmatch(out.String()); found != nil {
+			s.address, s.echo = found[1], found[2]
+		}
+		select {
+		case err := <-ended:
+			ended <- err
+			t.Fatalf("dev ended: %v\n%s", err, out)
+		case <-time.After(20 * time.Millisecond):
+		}
+	}
+	allocated, release := chromedp.NewExecAllocator(ctx, append(chromedp.DefaultExecAllocatorOptions[:],
+		chromedp.ExecPath(chromium), chromedp.NoSandbox, chromedp.WindowSize(1280, 900), chromedp.UserDataDir(t.TempDir()), chromedp.WSURLReadTimeout(time.Minute))...)
+	t.Cleanup(release)
+	var closed context.CancelFunc
+	s.browser, closed = chromedp.NewContext(allocated)
+	t.Cleanup(closed)
+	messages := chromedp.Console(s.browser)
+	go func() {
+		for m, err := range messages {
+			if err == nil && (m.Type == chromedp.ConsoleError || m.Type == chromedp.ConsoleException) {
+				s.mu.Lock()
+				s.complaints = append(s.complaints, fmt.Sprint(m))
+				s.mu.Unlock()
+			}
+		}
+	}()
+	return s
+}
+
+// browser is the path of a Chromium.
+func browser(t *testing.T) string {
+	t.Helper()
+	for _, name := range []string{"chromium", "chromium-browser", "google-chrome"} {
+		if path, err := exec.LookPath(name); err == nil {
+			return path
+		}
+	}
+	if os.Getenv("HEYMARKET_REQUIRE_ALL") == "1" {
+		t.Fatal("there is no Chromium: install it (Debian: apt-get install chromium)")
+	}
+	t.Skip("there is no Chromium: install it (Debian: apt-get install chromium)")
+	return ""
+}
+
+// do runs actions, each of which waits for what it needs.
+func (s *session) do(what string, actions ...chromedp.Action[chromedp.Void]) {
+	s.Helper()
+	ctx, cancel := context.WithTimeout(s.browser, limit)
+	defer cancel()
+	if err := chromedp.Do(ctx, actions...); err != nil {
+		s.fail(what, err)
+	}
+}
+
+// limit bounds one step, on a loaded machine.
+const limit = time.Minute
+
+func (s *session) fail(what string, err error) {
+	s.Helper()
+	text, _ := chromedp.Run(s.browser, chromedp.Evaluate[string](`document.body.innerText.slice(0, 3000)`))
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.Fatalf("%s: %v\ncomplaints: %q\nthe page shows\n%s", what, err, s.complaints, text)
+}
+
+// value is that of an expression of the page.
+func value[T any](s *session, expression string) T {
+	s.Helper()
+	v, err := chromedp.Run(s.browser, chromedp.Evaluate[T](expression, chromedp.EvalAwaitPromise))
+	if err != nil {
+		s.fail(expression, err)
+	}
+	return v
+}
+
+// shows waits until an expression of the page is true.
+func (s *session) shows(what, expression string) {
+	s.Helper()
+	for end := time.Now().Add(limit); !value[bool](s, "Boolean("+expression+")"); <-time.After(50 * time.Millisecond) {
+		if time.Now().After(end) {
+			s.fail(what, errors.New("it does not become so: "+expression))
+		}
+	}
+}
+
+// program says how the target answers the next requests.
+func (s *session) program(steps string) {
+	s.Helper()
+	response, err := http.Post(s.echo+"/program", "application/json", strings.NewReader(steps))
+	if err != nil || response.StatusCode != http.StatusNoContent {
+		s.Fatal(response, err)
+	}
+}
+
+// received are the bodies that the target got.
+func (s *session) received(target string) (bodies []string) {
+	s.Helper()
+	response, err := http.Get(s.echo + "/received")
+	if err != nil {
+		s.Fatal(err)
+	}
+	defer response.Body.Close()
+	var records []struct{ Path, Body string }
+	if err := json.NewDecoder(response.Body).Decode(&records); err != nil {
+		s.Fatal(err)
+	}
+	for _, r := range records {
+		if r.Path == "/"+target {
+			bodies = append(bodies, r.Body)
+		}
+	}
+	return bodies
+}
+
+// send sends a sample by the form of the overview.
+func (s *session) send(eventType string) {
+	s.Helper()
+	s.do("send "+eventType,
+		chromedp.SetValue(`select[name=type]`, eventType), run(`document.getElementById('sent').replaceChildren()`),
+		chromedp.Click(`form[hx-post$="/send"] button`), chromedp.WaitVisible(`#sent .note.good`))
+}
+
+// run is a script whose value does not matter.
+func run(script string) chromedp.Action[chromedp.Void] {
+	return func(ctx context.Context, t *chromedp.Target) (chromedp.Void, error) {
+		_, err := chromedp.Evaluate[bool](script+"; true")(ctx, t)
+		return chromedp.Void{}, err
+	}
+}
+
+// looks checks a page for faults of accessibility and keeps a picture of it, in light and dark, and narrow.
+func (s *session) looks(name string) {
+	s.Helper()
+	for _, scheme := range []string{"light", "dark"} {
+		for _, width := range []int64{1280, 390} {
+			s.do("choose "+scheme,
+				chromedp.Func(func(ctx context.Context, _ *chromedp.Target) error {
+					_, err := chromedp.Call(ctx, emulation.SetEmulatedMedia, emulation.SetEmulatedMediaParams{Features: []*emulation.MediaFeature{
+						{Name: "prefers-color-scheme", Value: scheme}, {Name: "prefers-reduced-motion", Value: "reduce"},
+					}})
+					return err
+				}),
+				chromedp.EmulateViewport(width, 900),
+				chromedp.Sleep(150*time.Millisecond)) // charts are drawn again a moment after a change of size
+			s.picture(fmt.Sprintf("%s-%s-%d", name, scheme, width))
+			if wide := value[int64](s, `document.documentElement.scrollWidth`); wide > width {
+				s.Errorf("%s is %d pixels wide in a window of %d", name, wide, width)
+			}
+			if width == 1280 {
+				s.accessible(name + ", " + scheme)
+			}
+		}
+	}
+	s.do("back to wide", chromedp.EmulateViewport(1280, 900))
+}
+
+func (s *session) accessible(name string) {
+	s.Helper()
+	s.do("load axe", run(axe))
+	violations := value[[]struct {
+		ID    string `json:"id"`
+		Help  string `json:"help"`
+		Nodes []struct {
+			HTML    string `json:"html"`
+			Failure string `json:"failureSummary"`
+		} `json:"nodes"`
+	}](s, `axe.run(document, {resultTypes: ['violations']}).then(r => r.violations)`)
+	for _, v := range violations {
+		for _, n := range v.Nodes {
+			s.Errorf("%s: %s: %s\n%s\n%s", name, v.ID, v.Help, n.HTML, n.Failure)
+		}
+	}
+}
+
+func (s *session) picture(name string) {
+	s.Helper()
+	dir := os.Getenv(screenshotsEnv)
+	if dir == "" {
+		return
+	}
+	png, err := chromedp.Run(s.browser, chromedp.FullScreenshot(100))
+	if err != nil {
+		s.fail("take a picture", err)
+	}
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		s.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, name+".png"), png, 0o644); err != nil {
+		s.Fatal(err)
+	}
+}
+
+// One visit, from the address that dev prints to a replayed dead letter. Not parallel: dev keeps its state in the home directory.
+func TestAVisit(t *testing.T) {
+	s := begin(t)
+	secret := s.address[strings.LastIndexByte(s.address, '/')+1:]
+
+	// The address opens once, and the secret is gone from it.
+	s.do("open the console", chromedp.Navigate(s.address), chromedp.WaitVisible(`.flow`))
+	secret, _, _ = strings.Cut(secret, "?")
+	if at := value[string](s, `location.href`); strings.Contains(at, secret) || !strings.HasSuffix(at, "/webhooks/support") {
+		t.Errorf("the page is at %s", at)
+	}
+	again, err := http.Get(s.address)
+	if err != nil || again.StatusCode != http.StatusForbidden {
+		t.Errorf("the address opens twice: %v, %v", again, err)
+	}
+	s.shows("the stream is open", `document.querySelector('.live.on')?.textContent === 'Live'`)
+
+	// An event that is sent from the page arrives in its list without a reload, and its figures follow.
+	s.do("mark the page", run(`window.notReloaded = true`))
+	s.send("message_recieved")
+	s.shows("the event arrives live", `document.querySelector('#events .event .type')?.textContent === 'message_recieved'`)
+	s.shows("its state follows", `document.querySelector('#events .event .badge')?.textContent === 'delivered'`)
+	s.shows("figures follow", `document.querySelector('[data-live="accepted"]').textContent === '1' && window.notReloaded`)
+	s.do("open its timeline", chromedp.Click(`#events .event summary`), chromedp.WaitVisible(`#events .timeline .step.good`))
+	if n := len(s.received("crm")); n != 1 {
+		t.Errorf("the target got %d events", n)
+	}
+
+	// What a target refuses for good becomes a dead letter, what it fails at is tried again.
+	s.program(`[{"status": 422}]`)
+	s.send("chat_closed")
+	s.shows("a dead letter arrives live", `[...document.querySelectorAll('#events .badge')].some(b => b.textContent === 'dead letter')`)
+	s.program(`[{"status": 503}]`)
+	s.send("message_sent")
+	s.shows("a retry arrives live", `[...document.querySelectorAll('#events .badge')].some(b => b.textContent === 'retrying')`)
+	s.shows("figures show the dead letter", `document.querySelector('[data-live="crm.dead"]').textContent === '1'`)
+	s.shows("figures show the backlog", `document.querySelector('[data-live="crm.pending"]').textContent === '1'`)
+	s.shows("charts are drawn", `document.querySelectorAll('.chart canvas').length === 3`)
+	s.do("load it again", chromedp.Reload(), chromedp.WaitVisible(`.chart canvas`))
+	s.shows("the stream is open again", `document.querySelector('.live.on')`)
+	s.looks("overview")
+
+	s.do("go to the events", chromedp.Click(`.tabs a[href$="/events"]`), chromedp.WaitVisible(`.filters`))
+	s.shows("three events", `document.querySelectorAll('#events .event').length === 3`)
+	s.do("open all", run(`document.querySelectorAll('details').forEach(d => d.open = true)`))
+	s.looks("events")
+	s.do("filter by state", chromedp.SetValue(`select[name=state]`, "dead letter"), chromedp.Click(`.filters button`), chromedp.WaitVisible(`.filters a.button`))
+	s.shows("one event", `document.querySelectorAll('#events .event').length === 1`)
+
+	// A dead letter's content is no part of its page until it is asked for.
+	s.do("go to the dead letters", chromedp.Click(`.tabs a[href$="/dead"]`), chromedp.WaitVisible(`.letters`))
+	s.shows("grouped by reason", `document.querySelector('.groups a')?.textContent.includes('422')`)
+	s.looks("dead-letters")
+	s.do("open the letter", chromedp.Click(`.letters tbody a`), chromedp.WaitVisible(`.secret button`))
+	if strings.Contains(value[string](s, `document.documentElement.outerHTML`), "event_data") {
+		t.Error("the page has the content before it is asked for")
+	}
+	s.looks("letter")
+	s.do("show the content", chromedp.Click(`.secret button`), chromedp.WaitVisible(`.content`))
+	s.shows("the content", `document.querySelector('.secret .content:last-child').textContent.includes('"event_data"')`)
+	s.looks("content")
+
+	// Replay it: asked first, by the keyboard, and the target gets it.
+	before := len(s.received("crm"))
+	s.do("ask", chromedp.Click(`.actions .primary`), chromedp.WaitVisible(`dialog[open] form`))
+	s.looks("confirm")
+	s.do("cancel", chromedp.KeyEvent("\x1b"))
+	s.shows("the dialog closes", `!document.querySelector('dialog[open]')`)
+	if now := len(s.received("crm")); now != before {
+		t.Errorf("the target got %d requests without a confirmation", now-before)
+	}
+	s.do("ask again", chromedp.Click(`.actions .primary`), chromedp.WaitVisible(`dialog[open] form`), chromedp.Click(`dialog .primary`))
+	s.shows("it is replayed", `document.querySelector('dialog h2').textContent.startsWith('Replayed 1 of 1')`)
+	s.looks("replayed")
+	s.do("finish", chromedp.Click(`dialog a.primary`), chromedp.WaitVisible(`.card.empty`))
+	for len(s.received("crm")) == before {
+		<-time.After(20 * time.Millisecond)
+	}
+	s.looks("no-dead-letters")
+
+	s.do("go to the list", chromedp.Click(`.brand`), chromedp.WaitVisible(`.hooks`))
+	s.looks("webhooks")
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(s.complaints) > 0 {
+		t.Errorf("the browser complains: %q", s.complaints)
+	}
+}
