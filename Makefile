@@ -121,8 +121,8 @@ bench-operator: ## Measure the operator beside its control: 1,000 and 5,000 reso
 	KUBEBUILDER_ASSETS=$$($(CLUSTER) assets) go -C test run ./bench/operator $(BENCH)
 
 .PHONY: picture
-picture: ## Draw the dashboard over a minute of live scrapes of a receiver under load: dist/dashboard.png. Needs redis-server.
-	go -C test/surface/chart/rules run ./picture -o $(CURDIR)/dist/dashboard.png
+picture: ## Draw the dashboards over a minute of live scrapes of a receiver under load and of the operator: dist/*.png. Needs redis-server. Fails if a panel is empty.
+	KUBEBUILDER_ASSETS=$$($(CLUSTER) assets) go -C test/surface/chart/rules run ./picture -o $(CURDIR)/dist
 
 .PHONY: fuzz
 fuzz: ## Run every fuzz target for FUZZ_TIME (60s).

@@ -1,11 +1,14 @@
 package rules
 
 import (
+	"bytes"
+	"encoding/json"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -22,6 +25,17 @@ func needRedis(t *testing.T) {
 			t.Fatal("redis-server is missing; `make test` installs it, or: apt-get install redis-server")
 		}
 		t.Skip("left out: redis-server is missing; `make test` installs it and leaves nothing out")
+	}
+}
+
+func needAPIServer(t *testing.T) {
+	t.Helper()
+	if os.Getenv("KUBEBUILDER_ASSETS") == "" {
+		const sentence = "needs a kube-apiserver and etcd in KUBEBUILDER_ASSETS; `make test` builds and sets them"
+		if os.Getenv("HEYMARKET_REQUIRE_ALL") != "" {
+			t.Fatal(sentence)
+		}
+		t.Skip(sentence)
 	}
 }
 
@@ -46,44 +60,41 @@ func minutes(t *testing.T, e *evaluation, begin time.Time, n int, scrape func(ti
 	return begin, firing
 }
 
-// Whatever is wrong with a real Redis is in the metrics, in /status and in exactly the alerts that are about it, and all of them end with it.
-func TestTroubleWithRedisFiresAlerts(t *testing.T) {
+// Whatever is wrong with a real Redis is in all that reports on it: /status, the metrics, the operator's condition, the receiver's log, both dashboards
+// and exactly the alerts that are about it. Before it begins, none of them has anything.
+func TestTroubleWithRedisIsInEveryReport(t *testing.T) {
 	t.Parallel()
 	needRedis(t)
 	const down, notDurable = "HeymarketRedisDown", "HeymarketRedisNotDurable"
 	// As nothing else is accepted, the objective is missed as well.
 	refusing := []string{"HeymarketAcceptedBudgetBurnsFast", "HeymarketEventsRefused", down}
-	redis := func(args ...string) func(*testing.T, *live.Lab) {
-		return func(t *testing.T, lab *live.Lab) {
-			t.Helper()
-			if err := lab.Redis(t.Context(), args...); err != nil {
-				t.Fatal(err)
-			}
-		}
+	redis := func(args ...string) func(*live.Lab) error {
+		return func(lab *live.Lab) error { return lab.Redis(t.Context(), args...) }
 	}
-	signal := func(s os.Signal) func(*testing.T, *live.Lab) {
-		return func(t *testing.T, lab *live.Lab) {
-			t.Helper()
-			if err := lab.SignalRedis(s); err != nil {
-				t.Fatal(err)
-			}
-		}
+	signal := func(s os.Signal) func(*live.Lab) error {
+		return func(lab *live.Lab) error { return lab.SignalRedis(s) }
 	}
 	receiver := buildReceiver(t)
+	verdict, err := live.Build(t.Context(), filepath.Join(root, "test"), t.TempDir(), "./support/durableverdict")
+	if err != nil {
+		t.Fatal(err)
+	}
 	for name, tc := range map[string]struct {
-		trouble func(*testing.T, *live.Lab)
+		trouble func(*live.Lab) error
 		problem string
 		up      float64
+		reason  string
 		alerts  []string
 	}{
-		"full":             {redis("CONFIG", "SET", "maxmemory", "1"), "OutOfMemory", 0, refusing},
-		"too few replicas": {redis("CONFIG", "SET", "min-replicas-to-write", "1"), "TooFewReplicas", 0, refusing},
-		"evicting":         {redis("CONFIG", "SET", "maxmemory-policy", "allkeys-lru"), "Evicts", 1, []string{notDurable}},
-		"forgetful":        {redis("CONFIG", "SET", "appendonly", "no"), "NoAppendOnlyFile", 1, []string{notDurable}},
-		"demoted":          {redis("REPLICAOF", "127.0.0.1", "1"), "ReadOnly", 0, refusing},
-		"without rights":   {redis("ACL", "SETUSER", "default", "-set"), "NoRights", 0, refusing},
-		"silent":           {signal(syscall.SIGSTOP), "Unreachable", 0, []string{down}},
-		"away":             {signal(syscall.SIGKILL), "Unreachable", 0, refusing},
+		"full":             {redis("CONFIG", "SET", "maxmemory", "1"), "OutOfMemory", 0, "NotDurable", refusing},
+		"too few replicas": {redis("CONFIG", "SET", "min-replicas-to-write", "1"), "TooFewReplicas", 0, "NotDurable", refusing},
+		"evicting":         {redis("CONFIG", "SET", "maxmemory-policy", "allkeys-lru"), "Evicts", 1, "NotDurable", []string{notDurable}},
+		"forgetful":        {redis("CONFIG", "SET", "appendonly", "no"), "NoAppendOnlyFile", 1, "NotDurable", []string{notDurable}},
+		"read-only":        {func(lab *live.Lab) error { return lab.FollowAnother(t.Context()) }, "ReadOnly", 0, "NotDurable", refusing},
+		"demoted":          {redis("REPLICAOF", "127.0.0.1", "1"), "ReadOnly", 0, "NotDurable", refusing},
+		"without rights":   {redis("ACL", "SETUSER", "default", "-set"), "NoRights", 0, "NotDurable", refusing},
+		"silent":           {signal(syscall.SIGSTOP), "Unreachable", 0, "RedisUnreachable", []string{down}},
+		"away":             {signal(syscall.SIGKILL), "Unreachable", 0, "RedisUnreachable", refusing},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -108,25 +119,120 @@ func TestTroubleWithRedisFiresAlerts(t *testing.T) {
 			if len(firing) > 0 {
 				t.Fatalf("without any trouble these fire: %v", firing)
 			}
-			tc.trouble(t, lab)
+			if got := report(t, lab, verdict, now); got != (reports{durable: true, condition: "Durable", safe: 1, reached: 1}) {
+				t.Fatalf("without any trouble: %+v", got)
+			}
+			if err := tc.trouble(lab); err != nil {
+				t.Fatal(err)
+			}
+			want := reports{problem: tc.problem, condition: tc.reason, logged: tc.problem, reached: tc.up}
 			await(t, func() string {
-				problems, durably, err := lab.Problems(t.Context())
-				var scraped live.Scrape
-				if err == nil {
-					scraped, err = lab.Scrape(t.Context(), now)
+				scraped, err := lab.Scrape(t.Context(), now)
+				if err != nil {
+					return err.Error()
 				}
+				last = scraped
+				got := report(t, lab, verdict, now)
 				now = now.Add(time.Second)
-				if err == nil && slices.Contains(problems, tc.problem) && !durably && scraped[durable] == 0 && scraped[up] == tc.up {
-					last = scraped
+				if got == want && scraped[durable] == 0 && scraped[up] == tc.up {
 					return ""
 				}
-				return fmt.Sprintf("/status has %v, durable %t, %v; the scrape %s %v, %s %v; want %s and %v", problems, durably, err, durable, scraped[durable], up, scraped[up], tc.problem, tc.up)
+				return fmt.Sprintf("the reports are %+v, durable %v and redis_up %v; want %+v, 0 and %v", got, scraped[durable], scraped[up], want, tc.up)
 			})
 			if _, firing = minutes(t, e, now, 7, scrape); !slices.Equal(firing, tc.alerts) {
 				t.Errorf("these fire: %v, want %v", firing, tc.alerts)
 			}
 		})
 	}
+}
+
+// reports are what the reports other than metrics and alerts have.
+type reports struct {
+	problem       string // /status: its codes
+	durable       bool   // /status
+	condition     string // the reason of Durable, "" if its message does not name the problem
+	logged        string // the codes of the lines about Redis
+	safe, reached float64
+}
+
+func report(t *testing.T, lab *live.Lab, verdict string, now time.Time) (r reports) {
+	t.Helper()
+	text, err := lab.Status(t.Context())
+	if err != nil {
+		return r // It waits for Redis for longer than this test does.
+	}
+	var status struct {
+		Problems []string
+		Durable  bool
+	}
+	if err := json.Unmarshal(text, &status); err != nil {
+		t.Fatal(err)
+	}
+	r.problem, r.durable = strings.Join(status.Problems, " "), status.Durable
+
+	judge := exec.CommandContext(t.Context(), verdict)
+	judge.Stdin = bytes.NewReader(text)
+	answer, err := judge.Output()
+	var condition struct {
+		OK              bool
+		Reason, Message string
+	}
+	if err != nil || json.Unmarshal(answer, &condition) != nil {
+		t.Fatalf("there is no condition: %v: %s", err, answer)
+	}
+	if condition.OK == status.Durable {
+		r.condition = condition.Reason
+	}
+
+	log, err := lab.Log()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var codes []string
+	for line := range strings.Lines(log) {
+		var entry struct{ Msg, Reason, Problem string }
+		if json.Unmarshal([]byte(line), &entry) == nil && entry.Msg == "Redis has a problem" && strings.Contains(condition.Message, entry.Problem) {
+			codes = append(codes, entry.Reason)
+		}
+	}
+	r.logged = strings.Join(codes, " ")
+	r.safe, r.reached = drawn(t, lab, "Redis safe", now), drawn(t, lab, "Redis reached", now)
+	return r
+}
+
+// drawn is the figure of a panel, which has to be the same on each dashboard that has it.
+func drawn(t *testing.T, lab *live.Lab, title string, now time.Time) (figure float64) {
+	t.Helper()
+	files, err := live.Dashboards(root)
+	if err != nil {
+		t.Fatal(err)
+	}
+	found := 0
+	for _, file := range files {
+		dashboard, err := live.ReadDashboard(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, panel := range dashboard.Panels {
+			if panel.Title != title {
+				continue
+			}
+			matrix, err := lab.Ask(t.Context(), panel.Targets[0].Expr, now, now, live.Step)
+			if err != nil || len(matrix) != 1 {
+				t.Fatalf("%s, panel %q: %v, %v", dashboard.Title, title, matrix, err)
+			}
+			if last := matrix[0].Floats[0].F; found > 0 && last != figure {
+				t.Fatalf("panel %q is %v on %s and %v on another", title, last, dashboard.Title, figure)
+			} else {
+				figure = last
+			}
+			found++
+		}
+	}
+	if found == 0 {
+		t.Fatalf("no dashboard has a panel %q", title)
+	}
+	return figure
 }
 
 const (
@@ -150,35 +256,16 @@ func await(t *testing.T, missing func() string) {
 // With every receiver gone there is nothing left to scrape but the operator.
 func TestReceiversThatAreGoneFireAnAlert(t *testing.T) {
 	t.Parallel()
-	if os.Getenv("KUBEBUILDER_ASSETS") == "" {
-		const sentence = "needs a kube-apiserver and etcd in KUBEBUILDER_ASSETS; `make test` builds and sets them"
-		if os.Getenv("HEYMARKET_REQUIRE_ALL") != "" {
-			t.Fatal(sentence)
-		}
-		t.Skip(sentence)
-	}
+	needAPIServer(t)
 	operator, err := live.OpenOperator(t.Context(), root)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer operator.Close()
-	for _, object := range [][2]string{
-		{"/api/v1/namespaces", `metadata: {name: staging}`},
-		{"/api/v1/namespaces/staging/secrets", "metadata: {name: heymarket}\nstringData: {token: the-token-that-is-in-force}"},
-		{"/apis/heymarket.dev/v1alpha1/namespaces/staging/heymarketwebhooks", `
-apiVersion: heymarket.dev/v1alpha1
-kind: HeymarketWebhook
-metadata: {name: support}
-spec:
-  token: {secretKeyRef: {name: heymarket, key: token}}
-  targets: [{name: crm, url: "http://crm.staging.svc:8080/heymarket"}]`},
-	} {
-		if err := operator.Create(t.Context(), object[0], object[1]); err != nil {
-			t.Fatal(err)
-		}
+	if err := operator.Webhook(t.Context()); err != nil {
+		t.Fatal(err)
 	}
 	e, now := evaluate(t, operator.DB), time.Now()
-	begin := now
 	after := func(ready, n int) (firing []string) {
 		t.Helper()
 		if err := operator.Receivers(t.Context(), "staging", "support", ready); err != nil {
@@ -213,5 +300,4 @@ spec:
 			t.Errorf("with %d receivers ready these fire: %v, want %v", step.ready, firing, step.want)
 		}
 	}
-	showOperator(t, operator, begin, now)
 }

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"os"
+	"path/filepath"
 	"strings"
 	"time"
 
@@ -47,10 +48,15 @@ func ReadDashboard(path string) (Dashboard, error) {
 	return d, nil
 }
 
-// Ask evaluates a panel's query over the scrapes, as Grafana would with everything chosen and this interval of rates.
-func (l *lab) Ask(ctx context.Context, expr string, from, to time.Time, step, rate time.Duration) (promql.Matrix, error) {
-	engine := promql.NewEngine(promql.EngineOpts{MaxSamples: 1e7, Timeout: time.Minute, LookbackDelta: 10 * time.Second})
-	expr = strings.NewReplacer("$__rate_interval", model.Duration(rate).String(), "$namespace", ".*", "$webhook", ".*").Replace(expr)
+// Dashboards are the files of the chart's dashboards. root is the product's checkout.
+func Dashboards(root string) (paths []string, err error) {
+	return filepath.Glob(filepath.Join(root, "charts", "heymarket-operator", "files", "dashboards", "*.json"))
+}
+
+// Ask evaluates a panel's query over scrapes that are a step apart, as Grafana would with everything chosen.
+func (l *lab) Ask(ctx context.Context, expr string, from, to time.Time, step time.Duration) (promql.Matrix, error) {
+	engine := promql.NewEngine(promql.EngineOpts{MaxSamples: 1e7, Timeout: time.Minute})
+	expr = strings.NewReplacer("$__rate_interval", model.Duration(4*step).String(), "$namespace", ".*", "$webhook", ".*").Replace(expr)
 	query, err := engine.NewRangeQuery(ctx, l.DB, nil, expr, from, to, step)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", expr, err)

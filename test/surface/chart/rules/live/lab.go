@@ -4,14 +4,16 @@ package live
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
+	"strings"
 	"sync/atomic"
 	"time"
 )
@@ -23,8 +25,7 @@ type Lab struct {
 	broken      atomic.Bool
 	lastID      int64
 
-	redis     *exec.Cmd
-	redisPort string
+	redis *exec.Cmd
 }
 
 const (
@@ -48,8 +49,9 @@ func Open(ctx context.Context, receiver string) (*Lab, error) {
 }
 
 func (l *Lab) start(ctx context.Context, receiver string) error {
-	redis, err := l.startRedis(ctx)
-	if err != nil {
+	var redis string
+	var err error
+	if l.redis, redis, err = l.startRedis(ctx, "redis"); err != nil {
 		return err
 	}
 	if err := l.configure(redis); err != nil {
@@ -57,28 +59,34 @@ func (l *Lab) start(ctx context.Context, receiver string) error {
 	}
 	events, ops := free(), free()
 	l.events, l.ops = "http://"+events+path, "http://"+ops
-	if err := l.process(exec.CommandContext(ctx, receiver, "--config="+filepath.Join(l.dir, "config.json"), "--listen="+events, "--ops-listen="+ops, "--admin-listen=", "--drain-delay=0s")); err != nil {
+	cmd := exec.CommandContext(ctx, receiver, "--config="+filepath.Join(l.dir, "config.json"), "--listen="+events, "--ops-listen="+ops, "--admin-listen=", "--drain-delay=0s")
+	log, err := os.Create(filepath.Join(l.dir, "receiver.log"))
+	if err != nil {
+		return err
+	}
+	defer log.Close()
+	cmd.Stdout, cmd.Stderr = log, log
+	if err := l.process(cmd); err != nil {
 		return fmt.Errorf("start the receiver: %w", err)
 	}
 	return l.await(ctx, "the receiver is not ready", func() bool { return l.status(ctx, l.ops+"/readyz") == http.StatusOK })
 }
 
-func (l *Lab) startRedis(ctx context.Context) (address string, err error) {
+func (l *Lab) startRedis(ctx context.Context, folder string) (cmd *exec.Cmd, address string, err error) {
 	address = free()
 	_, port, err := net.SplitHostPort(address)
 	if err != nil {
-		return "", err
+		return nil, "", err
 	}
-	data := filepath.Join(l.dir, "redis")
+	data := filepath.Join(l.dir, folder)
 	if err := os.Mkdir(data, 0o700); err != nil {
-		return "", err
+		return nil, "", err
 	}
-	l.redisPort = port
-	l.redis = exec.CommandContext(ctx, "redis-server", "--bind", "127.0.0.1", "--port", port, "--dir", data, "--appendonly", "yes", "--save", "", "--maxmemory-policy", "noeviction")
-	if err := l.process(l.redis); err != nil {
-		return "", fmt.Errorf("start redis-server: %w", err)
+	cmd = exec.CommandContext(ctx, "redis-server", "--bind", "127.0.0.1", "--port", port, "--dir", data, "--appendonly", "yes", "--save", "", "--maxmemory-policy", "noeviction")
+	if err := l.process(cmd); err != nil {
+		return nil, "", fmt.Errorf("start redis-server: %w", err)
 	}
-	return address, l.await(ctx, "redis-server does not answer", func() bool {
+	return cmd, address, l.await(ctx, "redis-server does not answer", func() bool {
 		conn, err := new(net.Dialer).DialContext(ctx, "tcp", address)
 		if err == nil {
 			conn.Close()
@@ -86,6 +94,27 @@ func (l *Lab) startRedis(ctx context.Context) (address string, err error) {
 		return err == nil
 	})
 }
+
+// FollowAnother makes Redis the replica of another one, which is well.
+func (l *Lab) FollowAnother(ctx context.Context) error {
+	_, primary, err := l.startRedis(ctx, "primary")
+	if err != nil {
+		return err
+	}
+	host, port, err := net.SplitHostPort(primary)
+	if err != nil {
+		return err
+	}
+	if err := l.Redis(ctx, "REPLICAOF", host, port); err != nil {
+		return err
+	}
+	return l.await(ctx, "Redis does not follow", func() bool {
+		role, err := exec.CommandContext(ctx, "redis-cli", "-p", l.port(), "INFO", "replication").Output()
+		return err == nil && strings.Contains(string(role), "master_link_status:up")
+	})
+}
+
+func (l *Lab) port() string { return l.redis.Args[slices.Index(l.redis.Args, "--port")+1] }
 
 // configure writes what the operator would: a target that is well, one that breaks for a while, and one that refuses some events for good.
 func (l *Lab) configure(redis string) error {
@@ -132,7 +161,7 @@ func (l *Lab) target(answer func(n int64) int) string {
 
 // Redis runs one command of redis-cli.
 func (l *Lab) Redis(ctx context.Context, args ...string) error {
-	out, err := exec.CommandContext(ctx, "redis-cli", append([]string{"-e", "-p", l.redisPort}, args...)...).CombinedOutput()
+	out, err := exec.CommandContext(ctx, "redis-cli", append([]string{"-e", "-p", l.port()}, args...)...).CombinedOutput()
 	if err != nil {
 		return fmt.Errorf("redis-cli %v: %w: %s", args, err, out)
 	}
@@ -142,23 +171,24 @@ func (l *Lab) Redis(ctx context.Context, args ...string) error {
 // SignalRedis sends the server a signal: SIGSTOP silences it, SIGKILL ends it.
 func (l *Lab) SignalRedis(s os.Signal) error { return l.redis.Process.Signal(s) }
 
-// Problems are the codes of what is wrong with Redis, from the receiver's /status, and whether it reports it as durable.
-func (l *Lab) Problems(ctx context.Context) (problems []string, durable bool, err error) {
+// Status is the receiver's /status as it is sent.
+func (l *Lab) Status(ctx context.Context) ([]byte, error) {
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, l.ops+"/status", nil)
 	if err != nil {
-		return nil, false, err
+		return nil, err
 	}
 	response, err := l.client.Do(request)
 	if err != nil {
-		return nil, false, err
+		return nil, err
 	}
 	defer response.Body.Close()
-	var status struct {
-		Problems []string
-		Durable  bool
-	}
-	err = json.NewDecoder(response.Body).Decode(&status)
-	return status.Problems, status.Durable, err
+	return io.ReadAll(response.Body)
+}
+
+// Log is what the receiver has logged, which are errors alone.
+func (l *Lab) Log() (string, error) {
+	text, err := os.ReadFile(filepath.Join(l.dir, "receiver.log"))
+	return string(text), err
 }
 
 // Event sends a genuine event and returns the answer's status, 0 for none.

@@ -8,39 +8,6 @@ import (
 	"time"
 )
 
-// Run sends events for a time and scrapes the receiver at an interval. In the middle third one of the targets is broken. It returns the first and the last
-// scrape's time.
-func (l *Lab) Run(ctx context.Context, length, interval time.Duration) (from, to time.Time, err error) {
-	loading, stop := context.WithCancel(ctx)
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		l.load(loading)
-	}()
-	defer func() {
-		stop()
-		<-done
-	}()
-	from = time.Now()
-	tick := time.NewTicker(interval)
-	defer tick.Stop()
-	for now := from; ; {
-		share := float64(now.Sub(from)) / float64(length)
-		l.broken.Store(share > 1./3 && share < 2./3)
-		if _, err := l.Scrape(ctx, now); err != nil {
-			return from, now, err
-		}
-		if now.Sub(from) >= length {
-			return from, now, nil
-		}
-		select {
-		case <-ctx.Done():
-			return from, now, ctx.Err()
-		case now = <-tick.C:
-		}
-	}
-}
-
 // load sends what a receiver sees in its life: events, repeats, and what it has to refuse.
 func (l *Lab) load(ctx context.Context) {
 	pace := time.NewTicker(5 * time.Millisecond)

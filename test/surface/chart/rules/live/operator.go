@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/prometheus/prometheus/model/labels"
+	"github.com/prometheus/prometheus/tsdb"
 	"sigs.k8s.io/yaml"
 )
 
@@ -130,13 +131,28 @@ func (o *Operator) connect(kubeconfig string) error {
 	return nil
 }
 
-// Create posts an object, written in YAML, to a path of the API.
-func (o *Operator) Create(ctx context.Context, path, object string) error {
-	body, err := yaml.YAMLToJSON([]byte(object))
-	if err != nil {
-		return err
+// Webhook creates the HeymarketWebhook of the lab's receiver.
+func (o *Operator) Webhook(ctx context.Context) error {
+	for _, object := range [][2]string{
+		{"/api/v1/namespaces", `metadata: {name: staging}`},
+		{"/api/v1/namespaces/staging/secrets", "metadata: {name: heymarket}\nstringData: {token: the-token-that-is-in-force}"},
+		{"/apis/heymarket.dev/v1alpha1/namespaces/staging/heymarketwebhooks", `
+apiVersion: heymarket.dev/v1alpha1
+kind: HeymarketWebhook
+metadata: {name: support}
+spec:
+  token: {secretKeyRef: {name: heymarket, key: token}}
+  targets: [{name: crm, url: "http://crm.staging.svc:8080/heymarket"}]`},
+	} {
+		body, err := yaml.YAMLToJSON([]byte(object[1]))
+		if err != nil {
+			return err
+		}
+		if err := o.request(ctx, http.MethodPost, object[0], "application/json", body); err != nil {
+			return err
+		}
 	}
-	return o.request(ctx, http.MethodPost, path, "application/json", body)
+	return nil
 }
 
 // Receivers waits for the Deployment of a webhook's receivers and writes how many Pods of it are ready, as the Deployment controller would.
@@ -170,7 +186,11 @@ func (o *Operator) request(ctx context.Context, method, path, contentType string
 
 // Scrape reads the manager's metrics into the database as of now. As with the chart's honorLabels, the namespace that a series names stays.
 func (o *Operator) Scrape(ctx context.Context, now time.Time) (Scrape, error) {
-	return o.scrape(ctx, o.metrics, now, func(series labels.Labels) labels.Labels {
+	return o.scrapeInto(ctx, o.DB, now)
+}
+
+func (o *Operator) scrapeInto(ctx context.Context, db *tsdb.DB, now time.Time) (Scrape, error) {
+	return o.scrape(ctx, db, o.metrics, now, func(series labels.Labels) labels.Labels {
 		b := labels.NewBuilder(series).Set("pod", "heymarket-operator-0")
 		if !series.Has("namespace") {
 			b.Set("namespace", "heymarket-system")

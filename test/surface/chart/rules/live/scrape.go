@@ -11,6 +11,7 @@ import (
 	"github.com/prometheus/prometheus/model/labels"
 	"github.com/prometheus/prometheus/model/textparse"
 	"github.com/prometheus/prometheus/model/timestamp"
+	"github.com/prometheus/prometheus/tsdb"
 )
 
 // Scrape holds the values of one scrape by the series, written as its name and labels.
@@ -18,12 +19,12 @@ type Scrape map[string]float64
 
 // Scrape reads the receiver's metrics into the database as of now. The series name their webhook themselves.
 func (l *Lab) Scrape(ctx context.Context, now time.Time) (Scrape, error) {
-	return l.scrape(ctx, l.ops+"/metrics", now, func(series labels.Labels) labels.Labels {
+	return l.scrape(ctx, l.DB, l.ops+"/metrics", now, func(series labels.Labels) labels.Labels {
 		return labels.NewBuilder(series).Set("pod", "support-receiver-0").Labels()
 	})
 }
 
-func (l *lab) scrape(ctx context.Context, url string, now time.Time, relabel func(labels.Labels) labels.Labels) (Scrape, error) {
+func (l *lab) scrape(ctx context.Context, db *tsdb.DB, url string, now time.Time, relabel func(labels.Labels) labels.Labels) (Scrape, error) {
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
 	if err != nil {
 		return nil, err
@@ -38,7 +39,7 @@ func (l *lab) scrape(ctx context.Context, url string, now time.Time, relabel fun
 		return nil, fmt.Errorf("scrape: %w", err)
 	}
 	found := Scrape{}
-	appender := l.DB.Appender(ctx)
+	appender := db.Appender(ctx)
 	for parser := textparse.NewPromParser(text, labels.NewSymbolTable(), false); ; {
 		entry, err := parser.Next()
 		if errors.Is(err, io.EOF) {

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"image/color"
 	"math"
@@ -28,7 +29,9 @@ const (
 	columns    = 24
 )
 
-// lines are series over seconds since the load began.
+var errEmpty = errors.New("it shows nothing")
+
+// lines are series over minutes since the load began.
 type lines []series
 
 type series struct {
@@ -42,7 +45,7 @@ func asLines(matrix promql.Matrix, from time.Time) lines {
 		one := series{labels: s.Metric.Map()}
 		for _, p := range s.Floats {
 			if !math.IsNaN(p.F) && !math.IsInf(p.F, 0) {
-				one.points = append(one.points, plotter.XY{X: time.UnixMilli(p.T).Sub(from).Seconds(), Y: p.F})
+				one.points = append(one.points, plotter.XY{X: time.UnixMilli(p.T).Sub(from).Minutes(), Y: p.F})
 			}
 		}
 		if len(one.points) > 0 {
@@ -104,14 +107,13 @@ func drawStat(area draw.Canvas, p live.Panel, ask func(string) (lines, error)) e
 	if err != nil {
 		return err
 	}
-	says := "no data"
-	if len(answer) > 0 {
-		last := answer[0].points[len(answer[0].points)-1].Y
-		says = fmt.Sprintf("%.4g", last)
-		for _, mapping := range p.FieldConfig.Defaults.Mappings {
-			if word, there := mapping.Options[says]; there {
-				says = word.Text
-			}
+	if len(answer) == 0 {
+		return errEmpty
+	}
+	says := fmt.Sprintf("%.4g", answer[0].points[len(answer[0].points)-1].Y)
+	for _, mapping := range p.FieldConfig.Defaults.Mappings {
+		if word, there := mapping.Options[says]; there {
+			says = word.Text
 		}
 	}
 	middle := vg.Point{X: (area.Min.X + area.Max.X) / 2, Y: (area.Min.Y + area.Max.Y) / 2}
@@ -124,7 +126,7 @@ func drawStat(area draw.Canvas, p live.Panel, ask func(string) (lines, error)) e
 func drawGraph(area draw.Canvas, p live.Panel, ask func(string) (lines, error)) error {
 	chart := plot.New()
 	chart.Title.Text = p.Title
-	chart.X.Label.Text = "seconds"
+	chart.X.Label.Text = "minutes"
 	chart.Y.Label.Text = map[string]string{"reqps": "a second", "s": "seconds"}[p.FieldConfig.Defaults.Unit]
 	chart.Y.Min = 0
 	chart.Legend.Top, chart.Legend.Left = true, true
@@ -135,6 +137,9 @@ func drawGraph(area draw.Canvas, p live.Panel, ask func(string) (lines, error)) 
 		answer, err := ask(query.Expr)
 		if err != nil {
 			return err
+		}
+		if len(answer) == 0 {
+			return fmt.Errorf("%w: %s", errEmpty, query.Expr)
 		}
 		for _, s := range answer {
 			l, err := plotter.NewLine(s.points)

@@ -1,5 +1,5 @@
-// Command picture draws one of the chart's dashboards over live scrapes of a receiver under load, because there is no Grafana here: the same panels and
-// queries, drawn by gonum/plot.
+// Command picture draws the chart's dashboards over live scrapes of a receiver under load and of the operator, because there is no Grafana here: the same
+// panels and queries, drawn by gonum/plot. It fails if a panel is empty.
 package main
 
 import (
@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"gonum.org/v1/plot/vg/vgimg"
@@ -17,21 +18,16 @@ import (
 
 func main() {
 	root := flag.String("root", filepath.Join("..", "..", "..", ".."), "`directory` of the product's checkout")
-	name := flag.String("dashboard", "heymarket-namespace", "`name` of the dashboard's file, without .json")
-	out := flag.String("o", "dashboard.png", "`file` to write")
-	length := flag.Duration("length", time.Minute, "`time` of the load")
+	out := flag.String("o", ".", "`directory` to write into, one PNG a dashboard")
+	scrapes := flag.Int("scrapes", 240, "`number` of scrapes, a quarter of a second apart; on the pictures half a minute")
 	flag.Parse()
-	if err := run(context.Background(), *root, *name, *out, *length); err != nil {
+	if err := run(context.Background(), *root, *out, *scrapes); err != nil {
 		fmt.Fprintf(os.Stderr, "picture: %v\n", err)
 		os.Exit(1)
 	}
 }
 
-func run(ctx context.Context, root, name, out string, length time.Duration) error {
-	board, err := live.ReadDashboard(filepath.Join(root, "charts", "heymarket-operator", "files", "dashboards", name+".json"))
-	if err != nil {
-		return err
-	}
+func run(ctx context.Context, root, out string, scrapes int) error {
 	folder, err := os.MkdirTemp("", "heymarket-picture-")
 	if err != nil {
 		return err
@@ -41,27 +37,46 @@ func run(ctx context.Context, root, name, out string, length time.Duration) erro
 	if err != nil {
 		return err
 	}
-	lab, err := live.Open(ctx, receiver)
+	whole, err := live.OpenWhole(ctx, root, receiver)
 	if err != nil {
 		return err
 	}
-	defer lab.Close()
-	step := length / 240
-	from, to, err := lab.Run(ctx, length, step)
+	defer whole.Close()
+	from, to, err := whole.Run(ctx, scrapes, time.Second/4)
 	if err != nil {
 		return err
 	}
-	canvas, err := drawBoard(board, func(expr string) (lines, error) {
-		matrix, err := lab.Ask(ctx, expr, from, to, step, 20*step)
+	ask := func(expr string) (lines, error) {
+		matrix, err := whole.Ask(ctx, expr, from, to, live.Step)
 		return asLines(matrix, from), err
-	})
+	}
+	files, err := live.Dashboards(root)
 	if err != nil {
 		return err
 	}
-	if err := os.MkdirAll(filepath.Dir(out), 0o755); err != nil {
+	if err := os.MkdirAll(out, 0o755); err != nil {
 		return err
 	}
-	file, err := os.Create(out)
+	for _, file := range files {
+		board, err := live.ReadDashboard(file)
+		if err != nil {
+			return err
+		}
+		canvas, err := drawBoard(board, ask)
+		if err != nil {
+			return err
+		}
+		path := filepath.Join(out, strings.TrimSuffix(filepath.Base(file), ".json")+".png")
+		if err := write(path, canvas); err != nil {
+			return err
+		}
+		fmt.Println(path)
+	}
+	return nil
+}
+
+func write(path string, canvas *vgimg.Canvas) error {
+	file, err := os.Create(path)
 	if err != nil {
 		return err
 	}
