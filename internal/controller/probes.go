@@ -15,7 +15,7 @@ import (
 	"heymarket.dev/operator/internal/contract"
 	"heymarket.dev/operator/internal/controller/condition"
 	"heymarket.dev/operator/internal/controller/desired"
-	"heymarket.dev/operator/internal/controller/reach"
+	"heymarket.dev/operator/internal/reach"
 )
 
 // Prober asks at a webhook's public URL, see reach.Prober.

@@ -17,7 +17,7 @@ import (
 	"heymarket.dev/operator/api/v1alpha1"
 	"heymarket.dev/operator/internal/contract"
 	"heymarket.dev/operator/internal/controller/desired"
-	"heymarket.dev/operator/internal/controller/reach"
+	"heymarket.dev/operator/internal/reach"
 )
 
 // fakeProber finds what it is told to, and notes what it was asked.

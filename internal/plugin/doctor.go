@@ -2,11 +2,9 @@ package plugin
 
 import (
 	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"net/url"
 	"strings"
@@ -19,14 +17,17 @@ import (
 
 	"heymarket.dev/operator/api/v1alpha1"
 	"heymarket.dev/operator/internal/contract"
+	"heymarket.dev/operator/internal/controller/condition"
+	"heymarket.dev/operator/internal/controller/desired"
+	"heymarket.dev/operator/internal/reach"
 )
 
 func doctorCommand(to *connection) *cobra.Command {
 	return &cobra.Command{
 		Use:   "doctor [NAME]",
 		Short: "Check the whole way of an event, and report what is wrong and what to do",
-		Long: `Check the whole way of an event: the resource and its conditions, the Secrets, a receiver Pod, the name and the certificate of the
-URL's host, the route to the receiver, and each target. Nothing is changed and no event is sent. Without a NAME, every
+		Long: `Check the whole way of an event: the resource and its conditions, the Secrets, a receiver Pod, each target, and from this machine the
+name and the certificate of the URL's host and whether this webhook's own receiver answers there. Nothing is changed and no event is sent. Without a NAME, every
 HeymarketWebhook of the namespace is checked. The exit status is 0 only if everything is in order.`,
 		Example: "  kubectl heymarket doctor support",
 		Args: func(cmd *cobra.Command, args []string) error {
@@ -96,7 +97,7 @@ func (e *examination) examine(ctx context.Context) {
 	if !e.found("URL", "the Secret holds it", err) {
 		return
 	}
-	e.route(ctx, address)
+	e.route(ctx, hook, address)
 }
 
 func (e *examination) conditions(hook *v1alpha1.HeymarketWebhook) {
@@ -153,46 +154,48 @@ func (e *examination) targets(ctx context.Context) {
 	}
 }
 
-// route looks the host up, and asks the URL with GET: only the receiver of this very path answers 405 and names POST.
-func (e *examination) route(ctx context.Context, address string) {
+// route asks at the URL what the operator asks for the condition Reachable, as Heymarket would, from this machine.
+func (e *examination) route(ctx context.Context, hook *v1alpha1.HeymarketWebhook, address string) {
 	u, err := url.Parse(address)
 	if err != nil {
+		u = &url.URL{}
+	}
+	result := reach.Prober{OwnMachine: true}.Probe(ctx, address, []string{u.Path[strings.LastIndexByte(u.Path, '/')+1:]})
+	verdict := condition.Reachable(condition.Facts{
+		Now: time.Now(), Webhook: hook, Input: desired.Input{Host: u.Hostname()}, Probes: true, Probe: &result,
+	}, condition.Writes{})
+	if verdict == nil {
 		e.found("Route", "", errors.New("the Secret holds no valid URL: delete the Secret, and the operator writes a new one"))
 		return
 	}
-	addresses, err := net.DefaultResolver.LookupHost(ctx, u.Hostname())
-	if err != nil {
-		err = fmt.Errorf("%s does not resolve here: create a DNS record for the address of the Ingress or Gateway", u.Hostname())
+	switch result.Outcome {
+	case reach.NoName:
+		verdict.Message = fmt.Sprintf("%s does not resolve here: create a DNS record for the address of the Ingress or Gateway", u.Hostname())
+	case reach.NoConnection:
+		verdict.Message = fmt.Sprintf("%s does not accept a connection from here, without a proxy: check the load balancer of the Ingress or Gateway, its firewall and the DNS record", u.Host)
 	}
-	if !e.found("DNS", u.Hostname()+" is "+strings.Join(addresses, ", "), err) {
-		return
-	}
-	ctx, cancel := context.WithTimeout(ctx, requestLimit)
-	defer cancel()
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, address, http.NoBody)
-	if err != nil {
-		e.found("Route", "", withoutURL(err))
-		return
-	}
-	client := &http.Client{CheckRedirect: noRedirect}
-	response, err := client.Do(request)
-	if err != nil {
-		err = withoutURL(err)
-		if verify, ok := errors.AsType[*tls.CertificateVerificationError](err); ok {
-			e.found("Certificate", "", fmt.Errorf("%w: Heymarket needs one that public authorities vouch for", verify))
+	problem := fmt.Errorf("%s: %s", verdict.Reason, verdict.Message)
+	for _, step := range []struct {
+		what, detail string
+		last         reach.Outcome // with which it fails
+	}{
+		{"DNS", u.Hostname() + " resolves", reach.Blocked},
+		{"Connection", u.Host + " accepts one", reach.NoConnection},
+		{"Certificate", fmt.Sprintf("issued by %q, valid until %s", result.Issuer, result.NotAfter.Format(time.DateOnly)), reach.CertificateOfController},
+		{"Route", "the receiver of this webhook answers at the URL", reach.AnsweredByOther},
+	} {
+		certificate := step.what == "Certificate"
+		switch {
+		case result.Outcome <= step.last:
+			e.found(step.what, "", problem)
 			return
+		case certificate && u.Scheme == "http": // dev's
+		case certificate && verdict.Reason == v1alpha1.ReasonCertificateEnding:
+			e.found(step.what, "", problem)
+		default:
+			e.found(step.what, step.detail, nil)
 		}
-		e.found("Route", "", fmt.Errorf("%w: does the Ingress or Gateway serve this host?", err))
-		return
 	}
-	response.Body.Close()
-	if state := response.TLS; state != nil {
-		e.found("Certificate", "valid until "+state.PeerCertificates[0].NotAfter.Format(time.DateOnly), nil)
-	}
-	if response.StatusCode != http.StatusMethodNotAllowed || response.Header.Get("Allow") != http.MethodPost {
-		err = fmt.Errorf("the URL answers %d to GET, which no receiver does: something in front of it serves the host; check the Ingress or HTTPRoute", response.StatusCode)
-	}
-	e.found("Route", "the URL leads to the receiver", err)
 }
 
 func (e *examination) show(out io.Writer) (failed int) {

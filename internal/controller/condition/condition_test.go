@@ -20,7 +20,7 @@ import (
 	"heymarket.dev/operator/api/v1alpha1"
 	"heymarket.dev/operator/internal/contract"
 	"heymarket.dev/operator/internal/controller/desired"
-	"heymarket.dev/operator/internal/controller/reach"
+	"heymarket.dev/operator/internal/reach"
 )
 
 const token = "hunter2-Kf93Tz"

@@ -15,7 +15,7 @@ import (
 	"heymarket.dev/operator/api/v1alpha1"
 	"heymarket.dev/operator/internal/contract"
 	"heymarket.dev/operator/internal/controller/desired"
-	"heymarket.dev/operator/internal/controller/reach"
+	"heymarket.dev/operator/internal/reach"
 )
 
 // Facts are what one reconcile has read. They are not changed once they are complete.

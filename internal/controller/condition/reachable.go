@@ -8,7 +8,7 @@ import (
 
 	"heymarket.dev/operator/api/v1alpha1"
 	"heymarket.dev/operator/internal/controller/desired"
-	"heymarket.dev/operator/internal/controller/reach"
+	"heymarket.dev/operator/internal/reach"
 )
 
 // mostNotice is how long before its end a certificate is worth a warning; it is a sixth of the certificate's whole time if that is

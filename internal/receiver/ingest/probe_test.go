@@ -18,17 +18,20 @@ func TestProbe(t *testing.T) {
 	s.Paths = []string{"/staging/support/" + current, "/staging/support/" + previous, "/staging/other/" + other, "/hook"}
 	store := &fakeStore{}
 	h := NewHandler(store, seen, s)
-	for target, want := range map[string]string{
+	cases := map[string]string{
 		"POST /staging/support/heymarket-probe?nonce=" + nonce:                   contract.ProbeAnswer(current, nonce) + "\n" + contract.ProbeAnswer(previous, nonce) + "\n",
 		"POST /staging/other/heymarket-probe?nonce=" + nonce:                     contract.ProbeAnswer(other, nonce) + "\n",
 		"POST /staging/heymarket-probe?nonce=" + nonce:                           "",
 		"POST /heymarket-probe?nonce=" + nonce:                                   "", // the path beside it is no secret of the operator's
 		"POST /staging/support/heymarket-probe":                                  "",
 		"POST /staging/support/heymarket-probe?nonce=short":                      "",
-		"GET /staging/support/heymarket-probe?nonce=" + nonce:                    "",
 		"POST /staging/support/heymarket-probe/?nonce=" + nonce:                  "",
 		"POST /staging/support/heymarket-probe?nonce=" + strings.Repeat("n", 65): "",
-	} {
+	}
+	for _, method := range []string{"GET", "HEAD", "PUT", "PATCH", "DELETE", "OPTIONS", "QUERY", "post"} {
+		cases[method+" /staging/support/heymarket-probe?nonce="+nonce] = ""
+	}
+	for target, want := range cases {
 		method, url, _ := strings.Cut(target, " ")
 		w := httptest.NewRecorder()
 		h.ServeHTTP(w, httptest.NewRequest(method, url, strings.NewReader(message)))

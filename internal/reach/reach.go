@@ -1,11 +1,13 @@
 // Package reach asks the public URL of a webhook as Heymarket would, through DNS, TLS and the route, and finds out whether the
-// webhook's own receiver answers. The host of the URL is a tenant's word: a probe connects only where the operator's policy for
-// addresses allows, follows no redirect, reads a bounded answer in bounded time, and returns nothing of what was answered.
+// webhook's own receiver answers: for the operator's condition Reachable, and for `kubectl heymarket doctor` on a user's machine. The host of
+// the URL is a tenant's word: the operator's probe connects only where its policy for addresses allows, follows no redirect, reads a
+// bounded answer in bounded time, and returns nothing of what was answered.
 package reach
 
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/rand"
 	"crypto/tls"
@@ -84,6 +86,8 @@ type Result struct {
 type Prober struct {
 	// Policy says where a probe may connect to.
 	Policy address.Policy
+	// OwnMachine means that a user asks on a machine of their own, so that Policy does not apply, and the URL may be http and have a port.
+	OwnMachine bool
 
 	// For tests: authorities instead of the system's, another port than 443, another name server than the system's.
 	roots    *x509.CertPool
@@ -94,12 +98,12 @@ type Prober struct {
 // Probe asks at a webhook's URL. segments are the secret ones that its receiver may have. It makes one request at most.
 func (p Prober) Probe(ctx context.Context, webhook string, segments []string) Result {
 	u, err := url.Parse(webhook)
-	if err != nil || u.Scheme != "https" || u.Hostname() == "" {
+	if err != nil || u.Hostname() == "" || u.Scheme != "https" && (u.Scheme != "http" || !p.OwnMachine) {
 		return Result{}
 	}
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
-	conn, result := p.connect(ctx, u.Hostname())
+	conn, result := p.connect(ctx, u)
 	if conn == nil {
 		return result
 	}
@@ -113,16 +117,19 @@ func (p Prober) Probe(ctx context.Context, webhook string, segments []string) Re
 	return result
 }
 
-// connect returns a connection whose certificate is valid for the host, or how far it came without one.
-func (p Prober) connect(ctx context.Context, host string) (*tls.Conn, Result) {
-	port := p.port
-	if port == "" {
-		port = "443"
-	}
+// connect returns a connection whose certificate is valid for the host of an https URL, or how far it came without one.
+func (p Prober) connect(ctx context.Context, u *url.URL) (net.Conn, Result) {
+	host, port := u.Hostname(), cmp.Or(p.port, "443")
 	dialer := net.Dialer{Control: p.Policy.Control, Resolver: p.resolver}
+	if p.OwnMachine {
+		dialer.Control, port = nil, cmp.Or(u.Port(), map[string]string{"http": "80"}[u.Scheme], port)
+	}
 	raw, err := dialer.DialContext(ctx, "tcp", net.JoinHostPort(host, port))
 	if err != nil {
 		return nil, unconnected(err)
+	}
+	if u.Scheme == "http" {
+		return raw, Result{}
 	}
 	conn := tls.Client(raw, &tls.Config{ServerName: host, RootCAs: p.roots, MinVersion: tls.VersionTLS12})
 	if err := conn.HandshakeContext(ctx); err != nil {
