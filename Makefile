@@ -82,7 +82,7 @@ e2e: ## Run a user's journeys on a real cluster of their own. Needs root on Debi
 	@hack/e2e.sh
 
 .PHONY: e2e-neighbours
-e2e-neighbours: ## Run beside Gateways, enforced NetworkPolicies, cert-manager on a real cluster. Root on Debian; 25 minutes the first time. IF_CHANGED=1: only if needed.
+e2e-neighbours: ## Run beside Gateways, enforced NetworkPolicies, cert-manager, mutating policies on a real cluster. Root on Debian; 25 minutes the first time. IF_CHANGED=1: only if needed.
 	@hack/neighbours.sh $(if $(filter 1,$(IF_CHANGED)),--if-changed)
 
 .PHONY: torture
