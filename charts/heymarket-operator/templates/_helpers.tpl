@@ -16,13 +16,18 @@ it. files/values.yaml is a copy of values.yaml, which templates cannot read.
 {{- end -}}
 {{- end }}
 
+{{- define "heymarket-operator.name" -}}
+{{ .Values.nameOverride | default .Chart.Name }}
+{{- end }}
+
 {{/* The name of the release's objects: the release's own where it already says what it is. */}}
 {{- define "heymarket-operator.fullname" -}}
 {{- $name := .Release.Name -}}
+{{- $chart := include "heymarket-operator.name" . -}}
 {{- if .Values.fullnameOverride -}}
 {{- $name = .Values.fullnameOverride -}}
-{{- else if not (contains .Chart.Name .Release.Name) -}}
-{{- $name = printf "%s-%s" .Release.Name .Chart.Name -}}
+{{- else if not (contains $chart .Release.Name) -}}
+{{- $name = printf "%s-%s" .Release.Name $chart -}}
 {{- end -}}
 {{- /* The name of a Service holds no dot, and begins with a letter. */ -}}
 {{- $name = replace "." "-" $name -}}
@@ -51,7 +56,7 @@ it. files/values.yaml is a copy of values.yaml, which templates cannot read.
 {{- end }}
 
 {{- define "heymarket-operator.selector" -}}
-app.kubernetes.io/name: heymarket-operator
+app.kubernetes.io/name: {{ include "heymarket-operator.name" . | quote }}
 app.kubernetes.io/instance: {{ .Release.Name | quote }}
 {{- end }}
 
@@ -64,7 +69,7 @@ app.kubernetes.io/instance: {{ .Release.Name | quote }}
 {{- define "heymarket-operator.labels" -}}
 {{- $ours := dict
     "helm.sh/chart" (printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | trunc 63 | trimSuffix "-")
-    "app.kubernetes.io/name" "heymarket-operator"
+    "app.kubernetes.io/name" (include "heymarket-operator.name" .)
     "app.kubernetes.io/instance" .Release.Name
     "app.kubernetes.io/version" (.Chart.AppVersion | replace "+" "_" | trunc 63 | trimSuffix "-")
     "app.kubernetes.io/managed-by" .Release.Service -}}
@@ -89,10 +94,37 @@ annotations:
 
 {{- define "heymarket-operator.image" -}}
 {{- with .Values.image -}}
-{{ .repository }}
+{{ with .registry }}{{ . }}/{{ end }}{{ .repository }}
 {{- if or .tag (not .digest) }}:{{ .tag | default $.Chart.AppVersion }}{{ end }}
 {{- if .digest }}@{{ .digest }}{{ end }}
 {{- end }}
+{{- end }}
+
+{{/* The Secrets of all Pods of the release, as a list in YAML; empty without any. */}}
+{{- define "heymarket-operator.imagePullSecrets" -}}
+{{- $all := .Values.imagePullSecrets -}}
+{{- range .Values.global.imagePullSecrets -}}
+{{- $all = append $all (ternary (dict "name" .) . (kindIs "string" .)) -}}
+{{- end -}}
+{{- with $all | uniq }}{{ toYaml . }}{{ end -}}
+{{- end }}
+
+{{/* A map with the changes that a value makes to it: null removes a key. It takes a dict: of, changes. */}}
+{{- define "heymarket-operator.changed" -}}
+{{- $out := mergeOverwrite (dict) .of .changes -}}
+{{- range $key, $value := .changes -}}
+{{- if kindIs "invalid" $value -}}{{- $_ := unset $out $key -}}{{- end -}}
+{{- end -}}
+{{- toYaml $out -}}
+{{- end }}
+
+{{/* The defaults of receivers' Pods, in JSON; empty without any. */}}
+{{- define "heymarket-operator.receiverDefaults" -}}
+{{- $out := dict -}}
+{{- range $name := list "imagePullSecrets" "resources" "nodeSelector" "tolerations" "priorityClassName" -}}
+{{- with get $.Values.receiver $name -}}{{- $_ := set $out $name . -}}{{- end -}}
+{{- end -}}
+{{- with $out }}{{ toJson . }}{{ end -}}
 {{- end }}
 
 {{/* The user, group and fsGroup of Pods; empty where the platform assigns them. */}}
@@ -157,6 +189,9 @@ Not empty where the bundled Redis has a claim. What was chosen at first stays: R
 {{- fail "receiver.networkPolicy.enabled is false, so eventsFrom, operationsFrom and targetNamespaces beside it have no effect: set it, or leave them out" }}
 {{- end }}
 {{- end }}
+{{- if and .Values.podDisruptionBudget.minAvailable (ne (toString .Values.podDisruptionBudget.maxUnavailable) "1") }}
+{{- fail "podDisruptionBudget.minAvailable and maxUnavailable are both set: keep one of the two" }}
+{{- end }}
 {{- if eq (get (urlParse .Values.traces.endpoint) "host" | splitList ":" | last) "4317" }}
 {{- fail "traces.endpoint has port 4317, which is OTLP over gRPC; set the port of OTLP over HTTP, usually 4318" }}
 {{- end }}
@@ -179,16 +214,23 @@ any: true
 {{- end }}
 
 {{/*
+How an endpoint is scraped. It takes a dict: of, the values of the monitor; receivers, for theirs.
+
 Receivers name their webhook in each series. The label is set for those of an older version, which do not, as well; what Prometheus then keeps under
 exported_namespace and exported_webhook is the same once more.
 */}}
-{{- define "heymarket-operator.receiverRelabelings" -}}
-relabelings:
-  - sourceLabels: [__meta_kubernetes_pod_label_app_kubernetes_io_instance]
-    targetLabel: webhook
-metricRelabelings:
-  - action: labeldrop
-    regex: exported_(namespace|webhook)
+{{- define "heymarket-operator.scrape" -}}
+{{- $out := dict -}}
+{{- range $name := list "interval" "scrapeTimeout" -}}
+{{- with get $.of $name -}}{{- $_ := set $out $name . -}}{{- end -}}
+{{- end -}}
+{{- $relabelings := .of.relabelings -}}
+{{- if .receivers -}}
+{{- $relabelings = prepend $relabelings (dict "sourceLabels" (list "__meta_kubernetes_pod_label_app_kubernetes_io_instance") "targetLabel" "webhook") -}}
+{{- $_ := set $out "metricRelabelings" (list (dict "action" "labeldrop" "regex" "exported_(namespace|webhook)")) -}}
+{{- end -}}
+{{- with $relabelings -}}{{- $_ := set $out "relabelings" . -}}{{- end -}}
+{{- with $out }}{{ toYaml . }}{{ end -}}
 {{- end }}
 
 {{/* The groups of files/rules.yaml, with the values of monitoring.prometheusRule. */}}
