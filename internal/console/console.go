@@ -96,6 +96,7 @@ func New(ctx context.Context, place Place, address net.Addr) *Console {
 	get(hook, c.overview)
 	get(hook+"/events", c.events)
 	get(hook+"/events/{event}/content", c.eventContent)
+	get(hook+"/waiting", c.waiting)
 	get(hook+"/stream", c.stream)
 	get(hook+"/series", c.series)
 	post(hook+"/send", c.send)
@@ -122,6 +123,11 @@ func (c *Console) Address(webhook string) string {
 		address += "?webhook=" + url.QueryEscape(webhook)
 	}
 	return address
+}
+
+// Watch begins to keep figures of a webhook, so that its first page has charts.
+func (c *Console) Watch(webhook string) {
+	go func() { _, _ = c.watch(c.ctx, webhook) }() // its page says what is wrong
 }
 
 // Serve serves the console on a listener until ctx ends.

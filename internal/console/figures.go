@@ -156,11 +156,11 @@ func (w *watcher) charts(now time.Time) []chart {
 	return []chart{w.perMinute(now), w.backlog(targets), w.latencies(targets)}
 }
 
-// perMinute is what receivers counted by the minute. The last one is under way.
+// perMinute is what receivers counted by the minute. The minute under way is left out.
 func (w *watcher) perMinute(now time.Time) chart {
 	const minutes = 60
 	c := chart{Title: "Events per minute", Series: []string{"accepted", "delivered", "failed attempts"}, Data: make([][]*float64, 4)}
-	begin := now.Truncate(time.Minute).Add(-(minutes - 1) * time.Minute)
+	begin := now.Truncate(time.Minute).Add(-minutes * time.Minute)
 	for i := range c.Data {
 		c.Data[i] = make([]*float64, minutes)
 		for j := range c.Data[i] {

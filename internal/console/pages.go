@@ -197,19 +197,32 @@ func (c *Console) of(r *http.Request, tab string, f filter, limit int) (p page, 
 }
 
 func (c *Console) overview(w http.ResponseWriter, r *http.Request) error {
-	p, err := c.of(r, "overview", filter{}, pageEvents)
+	p, err := c.of(r, "overview", filter{}, keptEvents)
 	if err != nil {
 		return err
 	}
-	var waiting []*shownEvent
-	for _, e := range p.View.Events {
-		if len(e.Waiting()) > 0 && len(waiting) < overviewEvents {
-			waiting = append(waiting, e)
+	p.Data = waiting(p.View.Events)
+	p.View.Events = p.View.Events[:min(len(p.View.Events), overviewEvents)]
+	return c.render(w, http.StatusOK, "overview", p)
+}
+
+// waiting are the events that are tried again.
+func waiting(events []*shownEvent) (all []*shownEvent) {
+	for _, e := range events {
+		if len(e.Waiting()) > 0 && len(all) < overviewEvents {
+			all = append(all, e)
 		}
 	}
-	p.View.Events = p.View.Events[:min(len(p.View.Events), overviewEvents)]
-	p.Data = waiting
-	return c.render(w, http.StatusOK, "overview", p)
+	return all
+}
+
+func (c *Console) waiting(w http.ResponseWriter, r *http.Request) error {
+	watched, err := c.watch(r.Context(), r.PathValue("name"))
+	if err != nil {
+		return err
+	}
+	v := watched.since(0, filter{State: stateRetrying}, overviewEvents)
+	return c.render(w, http.StatusOK, "waiting", page{Name: r.PathValue("name"), Data: waiting(v.Events)})
 }
 
 func eventFilter(q url.Values) filter {

@@ -67,6 +67,9 @@ func serveConsole(ctx context.Context, c place, name string) (address string, en
 		return "", nil, fmt.Errorf("listen for the console: %w", err)
 	}
 	page := console.New(ctx, consolePlace{c}, listener.Addr())
+	if name != "" {
+		page.Watch(name)
+	}
 	result := make(chan error, 1)
 	go func() { result <- page.Serve(ctx, listener) }()
 	return page.Address(name), result, nil

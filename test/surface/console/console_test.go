@@ -50,7 +50,7 @@ func (o *output) String() string {
 
 // session is the console in a browser.
 type session struct {
-	*testing.T
+	testing.TB
 	browser context.Context
 	// address opens the console, and echo is the base of the target's addresses.
 	address, echo string
@@ -58,16 +58,16 @@ type session struct {
 	complaints    []string
 }
 
-func begin(t *testing.T) *session {
+// start runs dev with further flags.
+func start(t testing.TB, args ...string) *session {
 	t.Helper()
-	chromium := browser(t)
 	t.Setenv("XDG_CACHE_HOME", t.TempDir())
 	t.Setenv("HOME", t.TempDir())
 	ctx, stop := context.WithCancel(t.Context())
 	command, out := plugin.Command("test"), &output{}
 	command.SetOut(out)
 	command.SetErr(out)
-	command.SetArgs([]string{"dev", "-f", "testdata/webhook.yaml", "--echo"})
+	command.SetArgs(append([]string{"dev", "-f", "testdata/webhook.yaml", "--echo"}, args...))
 	ended := make(chan error, 1)
 	go func() { ended <- command.ExecuteContext(ctx) }()
 	t.Cleanup(func() {
@@ -76,7 +76,7 @@ func begin(t *testing.T) *session {
 			t.Error(err)
 		}
 	})
-	s := &session{T: t}
+	s := &session{TB: t}
 	printed := regexp.MustCompile(`(?s)Console +(http://\S+).*Received +(http://\S+)/received`)
 	for s.address == "" {
 		if found := printed.FindStringSubmatch(out.String()); found != nil {
@@ -89,7 +89,15 @@ func begin(t *testing.T) *session {
 		case <-time.After(20 * time.Millisecond):
 		}
 	}
-	allocated, release := chromedp.NewExecAllocator(ctx, append(chromedp.DefaultExecAllocatorOptions[:],
+	return s
+}
+
+// begin is start with a browser.
+func begin(t *testing.T) *session {
+	t.Helper()
+	chromium := browser(t)
+	s := start(t)
+	allocated, release := chromedp.NewExecAllocator(t.Context(), append(chromedp.DefaultExecAllocatorOptions[:],
 		chromedp.ExecPath(chromium), chromedp.NoSandbox, chromedp.WindowSize(1280, 900), chromedp.UserDataDir(t.TempDir()), chromedp.WSURLReadTimeout(time.Minute))...)
 	t.Cleanup(release)
 	var closed context.CancelFunc
@@ -209,27 +217,30 @@ func run(script string) chromedp.Action[chromedp.Void] {
 	}
 }
 
+// prefer chooses a colour scheme, and no motion, so that pictures are still.
+func prefer(scheme string) chromedp.Action[chromedp.Void] {
+	return chromedp.Func(func(ctx context.Context, _ *chromedp.Target) error {
+		_, err := chromedp.Call(ctx, emulation.SetEmulatedMedia, emulation.SetEmulatedMediaParams{Features: []*emulation.MediaFeature{
+			{Name: "prefers-color-scheme", Value: scheme}, {Name: "prefers-reduced-motion", Value: "reduce"},
+		}})
+		return err
+	})
+}
+
 // looks checks a page for faults of accessibility and keeps a picture of it, in light and dark, and narrow.
 func (s *session) looks(name string) {
 	s.Helper()
-	for _, scheme := range []string{"light", "dark"} {
-		for _, width := range []int64{1280, 390} {
-			s.do("choose "+scheme,
-				chromedp.Func(func(ctx context.Context, _ *chromedp.Target) error {
-					_, err := chromedp.Call(ctx, emulation.SetEmulatedMedia, emulation.SetEmulatedMediaParams{Features: []*emulation.MediaFeature{
-						{Name: "prefers-color-scheme", Value: scheme}, {Name: "prefers-reduced-motion", Value: "reduce"},
-					}})
-					return err
-				}),
-				chromedp.EmulateViewport(width, 900),
-				chromedp.Sleep(150*time.Millisecond)) // charts are drawn again a moment after a change of size
-			s.picture(fmt.Sprintf("%s-%s-%d", name, scheme, width))
-			if wide := value[int64](s, `document.documentElement.scrollWidth`); wide > width {
-				s.Errorf("%s is %d pixels wide in a window of %d", name, wide, width)
-			}
-			if width == 1280 {
-				s.accessible(name + ", " + scheme)
-			}
+	for _, form := range []struct {
+		scheme string
+		width  int64
+	}{{"light", 1280}, {"dark", 390}, {"dark", 1280}} {
+		s.do("choose "+form.scheme, prefer(form.scheme), chromedp.EmulateViewport(form.width, 900))
+		s.picture(fmt.Sprintf("%s-%s-%d", name, form.scheme, form.width))
+		if wide := value[int64](s, `document.documentElement.scrollWidth`); wide > form.width {
+			s.Errorf("%s is %d pixels wide in a window of %d", name, wide, form.width)
+		}
+		if form.width == 1280 {
+			s.accessible(name + ", " + form.scheme)
 		}
 	}
 	s.do("back to wide", chromedp.EmulateViewport(1280, 900))
@@ -237,7 +248,9 @@ func (s *session) looks(name string) {
 
 func (s *session) accessible(name string) {
 	s.Helper()
-	s.do("load axe", run(axe))
+	if !value[bool](s, `'axe' in window`) {
+		s.do("load axe", run(axe))
+	}
 	violations := value[[]struct {
 		ID    string `json:"id"`
 		Help  string `json:"help"`
@@ -259,6 +272,7 @@ func (s *session) picture(name string) {
 	if dir == "" {
 		return
 	}
+	<-time.After(200 * time.Millisecond) // charts are drawn again a moment after a change of size
 	png, err := chromedp.Run(s.browser, chromedp.FullScreenshot(100))
 	if err != nil {
 		s.fail("take a picture", err)

@@ -1,0 +1,92 @@
+package plugin_test
+
+import (
+	"context"
+	"io"
+	"net/http"
+	"net/http/cookiejar"
+	"net/url"
+	"os"
+	"regexp"
+	"strings"
+	"testing"
+
+	"heymarket.dev/operator/internal/dev"
+	"heymarket.dev/operator/internal/plugin"
+)
+
+// The console of a second terminal reaches what dev runs; test/surface/console looks at it in a browser. Not parallel, like
+// TestDevFromTwoTerminals.
+func TestConsole(t *testing.T) {
+	t.Setenv("XDG_CACHE_HOME", t.TempDir())
+	t.Setenv("HOME", t.TempDir())
+	begin := func(ctx context.Context, args ...string) (*written, <-chan error) {
+		command, out, ended := plugin.Command("test"), &written{}, make(chan error, 1)
+		command.SetOut(out)
+		command.SetErr(out)
+		command.SetArgs(args)
+		go func() { ended <- command.ExecuteContext(ctx) }()
+		return out, ended
+	}
+	ctx, stop := context.WithCancel(t.Context())
+	defer stop()
+	_, devEnded := begin(ctx, "dev", "-f", quickstart, "--echo")
+	file, err := dev.StateFile()
+	if err != nil {
+		t.Fatal(err)
+	}
+	await(t, devEnded, func() bool { _, err := os.Stat(file); return err == nil })
+	wantMistake(t, []string{`"sales"`}, "console", "sales", "--dev", "--no-open")
+
+	opened, end := context.WithCancel(t.Context())
+	defer end()
+	out, ended := begin(opened, "console", "--dev", "--no-open")
+	var address string
+	await(t, ended, func() bool {
+		address = regexp.MustCompile(`http://127\.0\.0\.1:\d+/open/[A-Z2-7]{26}\n`).FindString(out.String())
+		return address != ""
+	})
+	jar, err := cookiejar.New(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	client := &http.Client{Jar: jar}
+	read := func(response *http.Response, err error) string {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer response.Body.Close()
+		text, err := io.ReadAll(response.Body)
+		if err != nil || response.StatusCode != http.StatusOK {
+			t.Fatal(response.Status, err, string(text))
+		}
+		return string(text)
+	}
+	if list := read(client.Get(strings.TrimSpace(address))); !strings.Contains(list, `href="/webhooks/support"`) || !strings.Contains(list, "InMemory") {
+		t.Errorf("the list is\n%s", list)
+	}
+	base, _, _ := strings.Cut(address, "/open/")
+	page := read(client.Get(base + "/webhooks/support"))
+	for _, direct := range []string{"", "1"} {
+		form := url.Values{"csrf": {regexp.MustCompile(`name="csrf" value="([^"]+)"`).FindStringSubmatch(page)[1]}, "type": {"chat_closed"}, "direct": {direct}}
+		request, err := http.NewRequestWithContext(t.Context(), http.MethodPost, base+"/webhooks/support/send", strings.NewReader(form.Encode()))
+		if err != nil {
+			t.Fatal(err)
+		}
+		request.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+		request.Header.Set("Origin", base)
+		if sent := read(client.Do(request)); !strings.Contains(sent, "<b>stored</b>") {
+			t.Errorf("sending says\n%s", sent)
+		}
+	}
+	await(t, ended, func() bool { return strings.Count(read(client.Get(base+"/webhooks/support/events?type=chat_closed")), `good">delivered<`) == 2 })
+	end()
+	if err := <-ended; err != nil {
+		t.Error(err)
+	}
+	stop()
+	if err := <-devEnded; err != nil {
+		t.Error(err)
+	}
+}
