@@ -94,6 +94,29 @@ func TestBytesOfAWebhookAreBounded(t *testing.T) {
 	}
 }
 
+// A webhook's bound counts an event once for each target that wants it, to the byte.
+func TestTheBoundCountsEveryTarget(t *testing.T) {
+	t.Parallel()
+	r := redistest.Start(t, "--appendonly", "no")
+	s := connect(t, r, "a")
+	appendTo(t, s, 1, target, "audit")
+	var each int64
+	if _, err := fmt.Sscan(r.MustDo("HGET", prefix+"bytes", "q:audit"), &each); err != nil || each == 0 {
+		t.Fatal(each, err)
+	}
+	for _, tc := range []struct {
+		bytes int64
+		full  bool
+	}{{4*each - 1, true}, {4 * each, false}} {
+		bounded := limits
+		bounded.Bytes = tc.bytes
+		key, e := newEvent(2) // as long as the first
+		if _, err := s.Append(t.Context(), key, e, []string{target, "audit"}, bounded); errors.Is(err, stream.ErrQuota) != tc.full {
+			t.Errorf("two events of %d bytes for two targets, bound %d: %v", each, tc.bytes, err)
+		}
+	}
+}
+
 // Dead letters that expire make room too.
 func TestExpiredDeadLettersAreNotCounted(t *testing.T) {
 	t.Parallel()

@@ -59,7 +59,7 @@ func script(t *testing.T, r *redistest.Server, files []string, keys, args []stri
 		if err != nil {
 			t.Fatal(err)
 		}
-		source.Write(text)
+		source.WriteString(patched(name, string(text)))
 	}
 	return r.MustDo(append(append([]string{"EVAL", source.String(), strconv.Itoa(len(keys))}, keys...), args...)...)
 }

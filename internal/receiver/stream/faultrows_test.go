@@ -1,6 +1,7 @@
 package stream_test
 
 import (
+	cmpor "cmp"
 	"fmt"
 	"testing"
 	"time"
@@ -14,7 +15,7 @@ import (
 // queueRows are the scripts that lend, settle, and keep dead letters.
 func queueRows() []scriptRow {
 	return []scriptRow{
-		deadRow("dead.lua", 1000), deadRow("dead.lua at the limit", 0), replayRow(), discardRow(), laterRow(), takeRow(), targetsRow(),
+		deadRow("dead.lua", 1000), deadRow("dead.lua at the limit", 0), replayRow(), discardRow(), laterRow(), takeRow(), targetsRow(), expiryRow(),
 		groupRow(), extendRow(), tidyRow(),
 	}
 }
@@ -206,6 +207,33 @@ func targetsRow() scriptRow {
 			}
 			return after.exactly(0, 3)
 		},
+	}
+}
+
+func expiryRow() scriptRow {
+	return scriptRow{
+		name:  "expire_targets.lua of old letters",
+		files: []string{"expire_targets.lua", "bytes.lua", "attempt.lua"},
+		keys:  []string{"targets", "bytes", "dead:crm", "account:crm"},
+		prepare: func(t *testing.T, s *stream.Store) {
+			t.Helper()
+			giveUp(t, s)
+			if _, err := s.KeepTargets(t.Context(), []string{target}, time.Hour, time.Hour); err != nil {
+				t.Fatal(err)
+			}
+		},
+		run: func(t *testing.T, s *stream.Store) error {
+			t.Helper()
+			_, err := s.KeepTargets(t.Context(), []string{target}, time.Hour, -time.Hour) // as if all were older than they are kept
+			return err
+		},
+		promise: func(_, after state, _ error) string {
+			if l, gone := after.entries("dead:crm"), after.count(target, "discarded"); fmt.Sprint(3-l) != cmpor.Or(gone, "0") {
+				return fmt.Sprintf("%d dead letters are left, and %s are counted as gone", l, gone)
+			}
+			return ""
+		},
+		finally: func(_, after state) string { return after.exactly(0, 0) },
 	}
 }
 

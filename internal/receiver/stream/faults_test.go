@@ -264,7 +264,7 @@ func doneRow() scriptRow {
 	var held []delivery.Lease
 	return scriptRow{
 		files: []string{"done.lua", "bytes.lua", "promote.lua", "entry.lua", "attempt.lua"},
-		keys:  []string{"q:crm:general", "r:crm:general", "h:crm:general", "p:crm:general", "account:crm"},
+		keys:  []string{"q:crm:general", "r:crm:general", "h:crm:general", "p:crm:general", "account:crm", "bytes"},
 		prepare: func(t *testing.T, s *stream.Store) {
 			t.Helper()
 			for n := range 3 {

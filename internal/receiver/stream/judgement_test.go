@@ -130,9 +130,15 @@ func TestRepeatOrNews(t *testing.T) {
 // Once the sender's retries must be over, an opt-in that returns is an opt-in.
 func TestAnOptInReturnsAfterTheRetryHorizon(t *testing.T) {
 	t.Parallel()
-	d := desk{t, connect(t, redistest.Start(t), "a"), stream.Limits{Window: time.Hour, Retries: over, Backlog: 1000}}
+	r := redistest.Start(t)
+	d := desk{t, connect(t, r, "a"), stream.Limits{Window: time.Hour, Retries: over, Backlog: 1000}}
 	in, out := `{"type":"target_opt_in","event_data":{"target":"+1"}}`, `{"type":"target_opt_out","event_data":{"target":"+1"}}`
 	first := d.deliver(in)
+	var number, at int64
+	marker := r.MustDo("EVAL", "return redis.call('GET', redis.call('KEYS', '*}:d:*')[1])", "0")
+	if _, err := fmt.Sscan(marker, &number, &at); err != nil || number != 1 || time.Since(time.UnixMilli(at)).Abs() > time.Minute {
+		t.Errorf("the marker is %q, want the first of its recipient and the time in milliseconds: %v", marker, err)
+	}
 	d.deliver(out)
 	for deadline := time.Now().Add(10 * time.Second); ; {
 		if got := d.deliver(in); got.Judgement == event.Returned {
@@ -154,6 +160,9 @@ func TestConsentAfterTheWindowHasAnIDOfItsOwn(t *testing.T) {
 	d := desk{t, connect(t, r, "a"), limits}
 	out := `{"type":"target_opt_out","event_data":{"target":"+1"}}`
 	first := d.deliver(out)
+	if ttl := r.MustDo("EVAL", "return redis.call('PTTL', redis.call('KEYS', '*}:s:*')[1])", "0"); len(ttl) < len("7776000000")-1 || len(ttl) > len("7776000000") {
+		t.Errorf("the recipient is remembered for %s ms, want 90 days", ttl)
+	}
 	r.MustDo("EVAL", "for _, k in ipairs(redis.call('KEYS', '*}:d:*')) do redis.call('DEL', k) end", "0")
 	if got := d.deliver(out); got.Judgement != event.New || got.ID == first.ID {
 		t.Errorf("got %+v after %+v; want a new event with an id of its own", got, first)

@@ -109,6 +109,8 @@ func TestWhichDeadLettersAFilterDescribes(t *testing.T) {
 		want   string
 	}{
 		"all":                           {delivery.DeadLetterFilter{}, "1000-0 2000-0 2000-1 3000-0"},
+		"type":                          {delivery.DeadLetterFilter{Type: event.ChatClosed}, "1000-0 2000-0"},
+		"status":                        {delivery.DeadLetterFilter{Status: new(503)}, "2000-0"},
 		"reason":                        {delivery.DeadLetterFilter{Reason: "refused"}, "1000-0 2000-0 3000-0"},
 		"reason in another case":        {delivery.DeadLetterFilter{Reason: "THE TARGET did"}, "2000-1"},
 		"text in any case":              {delivery.DeadLetterFilter{Text: "HELLO"}, "1000-0 2000-1"},

@@ -68,6 +68,7 @@ func TestGarbageInRedisStopsNoDelivery(t *testing.T) {
 			if expected := !strings.HasPrefix(name, "no ") && !strings.HasPrefix(name, "notes") && !strings.HasSuffix(name, "not there") && !strings.HasPrefix(name, "a head beyond") && !strings.HasPrefix(name, "a parked event beyond"); expected && all[0].Malformed == 0 {
 				t.Error("what was set aside is not counted")
 			}
+			wantCounted(t, r, "everything is settled")
 			if strings.HasPrefix(name, "an entry") && all[0].DeadLetters != 1 {
 				t.Errorf("%d dead letters, want the entry that was set aside", all[0].DeadLetters)
 			}

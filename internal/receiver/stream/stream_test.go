@@ -66,6 +66,14 @@ func take(t *testing.T, q *stream.Queue, limit int, lease time.Duration) []deliv
 	return leases
 }
 
+// wantLent holds how many events of the general queue are lent.
+func wantLent(t *testing.T, r *redistest.Server, n int) {
+	t.Helper()
+	if got, _, _ := strings.Cut(r.MustDo("XPENDING", "hmw:{staging/support}:q:crm:general", "receivers"), "\n"); got != fmt.Sprint(n) {
+		t.Errorf("%s events are lent, want %d", got, n)
+	}
+}
+
 // takeEventually takes until something comes: for what depends on the clock of Redis.
 func takeEventually(t *testing.T, q *stream.Queue, lease time.Duration) delivery.Lease {
 	t.Helper()
@@ -207,7 +215,8 @@ func TestConsentTravelsInALaneOfItsOwn(t *testing.T) {
 
 func TestDoneLeavesNothingBehind(t *testing.T) {
 	t.Parallel()
-	s := connect(t, redistest.Start(t), "a")
+	r := redistest.Start(t)
+	s := connect(t, r, "a")
 	q := s.Queue(target, delivery.General, unordered)
 	for n := range 20 {
 		appendTo(t, s, n, target)
@@ -219,6 +228,7 @@ func TestDoneLeavesNothingBehind(t *testing.T) {
 			}
 		}
 	}
+	wantLent(t, r, 0)
 	wantBacklog(t, s, backlog{})
 }
 
@@ -245,6 +255,9 @@ func TestLaterComesBackWithItsAttempt(t *testing.T) {
 	again := takeEventually(t, q, 0)
 	if again.ID != l2.ID || again.Attempt != 7 {
 		t.Errorf("came back as %s, attempt %d; want %s, attempt 7", again.ID, again.Attempt, l2.ID)
+	}
+	if twice := take(t, q, 1, 0); len(twice) != 0 {
+		t.Errorf("it is lent a second time: %v", twice)
 	}
 }
 
@@ -318,6 +331,9 @@ func TestAGroupThatIsGoneIsMadeAgain(t *testing.T) {
 	if got := take(t, q, 10, 0); len(got) != 3 {
 		t.Errorf("took %d events after the group was lost, want all 3", len(got))
 	}
+	if n := r.MustDo("EXISTS", "hmw:{staging/support}:r:crm:general"); n != "0" {
+		t.Error("the retry of the lost group is still noted: its event would come twice")
+	}
 }
 
 // Every crash test needs --appendfsync always, see redistest.
@@ -371,6 +387,9 @@ func TestTidyRemovesOnlyWhoHoldsNothing(t *testing.T) {
 	q := me.Queue(target, delivery.General, unordered)
 	consumers := func() string {
 		return r.MustDo("XINFO", "CONSUMERS", "hmw:{staging/support}:q:crm:general", "receivers")
+	}
+	if err := q.Tidy(t.Context(), time.Hour); err != nil || !strings.Contains(consumers(), "name\nidle") {
+		t.Errorf("a consumer that was there just now is gone, %v:\n%s", err, consumers())
 	}
 	for deadline := time.Now().Add(5 * time.Second); strings.Contains(consumers(), "name\nidle"); {
 		if err := q.Tidy(t.Context(), time.Millisecond); err != nil {
