@@ -328,8 +328,11 @@ func TestNothingWithoutTheSession(t *testing.T) {
 	}
 	v.cookie = &good
 	for _, c := range [][]string{
-		{"Host", "evil.example.com"}, {"Host", "localhost:" + v.server.URL[strings.LastIndexByte(v.server.URL, ':')+1:]}, {"Host", "127.0.0.1"},
-		{"Sec-Fetch-Site", "cross-site"}, {"Sec-Fetch-Site", "same-site"},
+		{"Host", "evil.example.com"},
+		{"Host", "localhost:" + v.server.URL[strings.LastIndexByte(v.server.URL, ':')+1:]},
+		{"Host", "127.0.0.1"},
+		{"Sec-Fetch-Site", "cross-site"},
+		{"Sec-Fetch-Site", "same-site"},
 	} {
 		if response := v.do(http.MethodGet, "/webhooks/support", nil, c...); response.StatusCode/100 != 4 {
 			t.Errorf("%v: answers %d", c, response.StatusCode)
@@ -346,8 +349,14 @@ func TestChangesComeFromThePagesAlone(t *testing.T) {
 		return status
 	}
 	for _, c := range [][]string{
-		{"Origin", "http://evil.example.com"}, {"Origin", "null"}, {"Origin", "http://127.0.0.1:1"}, {"Sec-Fetch-Site", "cross-site"}, {"Sec-Fetch-Site", "same-site"},
-		{"Sec-Fetch-Site", "none"}, {"Origin", "", "Sec-Fetch-Site", ""}, {"Host", "evil.example.com"},
+		{"Origin", "http://evil.example.com"},
+		{"Origin", "null"},
+		{"Origin", "http://127.0.0.1:1"},
+		{"Sec-Fetch-Site", "cross-site"},
+		{"Sec-Fetch-Site", "same-site"},
+		{"Sec-Fetch-Site", "none"},
+		{"Origin", "", "Sec-Fetch-Site", ""},
+		{"Host", "evil.example.com"},
 	} {
 		if status := send(c...); status/100 != 4 {
 			t.Errorf("%v: answers %d", c, status)
@@ -506,8 +515,13 @@ func TestChangingDeadLetters(t *testing.T) {
 		t.Errorf("the question is\n%s", asked)
 	}
 	for _, form := range []url.Values{
-		{}, {"operation": {"replay"}}, {"operation": {"discard"}, "limit": {""}}, {"operation": {"discard"}, "limit": {"0"}}, {"operation": {"discard"}, "limit": {"-1"}},
-		{"operation": {"delete"}, "limit": {"1"}}, {"operation": {"replay"}, "limit": {"1"}, "since": {"x"}},
+		{},
+		{"operation": {"replay"}},
+		{"operation": {"discard"}, "limit": {""}},
+		{"operation": {"discard"}, "limit": {"0"}},
+		{"operation": {"discard"}, "limit": {"-1"}},
+		{"operation": {"delete"}, "limit": {"1"}},
+		{"operation": {"replay"}, "limit": {"1"}, "since": {"x"}},
 	} {
 		if status, text := v.post(dead+"/change", form); status != http.StatusBadRequest {
 			t.Errorf("%v: %d %s", form, status, text)

@@ -15,10 +15,10 @@ func (r *Reconciler) resolve(ctx context.Context, hook *v1alpha1.HeymarketWebhoo
 	f := condition.Facts{
 		Now: time.Now(), Webhook: hook, FinalizerErr: finalizerErr,
 		Input: desired.Input{
-			Webhook:       hook,
-			SharedRedis:   r.Redis(),
-			Image:         r.Settings.ReceiverImage,
-			UserID:        r.Settings.ReceiverUserID,
+			Webhook:     hook,
+			SharedRedis: r.Redis(),
+			Image:       r.Settings.ReceiverImage,
+			UserID:      r.Settings.ReceiverUserID,
 
 			ReceiverDefaults: r.Settings.ReceiverDefaults,
 

@@ -80,7 +80,9 @@ func TestConsole(t *testing.T) {
 			t.Errorf("sending says\n%s", sent)
 		}
 	}
-	await(t, ended, func() bool { return strings.Count(read(client.Get(base+"/webhooks/support/events?type=chat_closed")), `good">delivered<`) == 2 })
+	await(t, ended, func() bool {
+		return strings.Count(read(client.Get(base+"/webhooks/support/events?type=chat_closed")), `good">delivered<`) == 2
+	})
 	end()
 	if err := <-ended; err != nil {
 		t.Error(err)

@@ -27,8 +27,10 @@ func TestDescribe(t *testing.T) {
 				{Type: v1alpha1.ConditionExposed, Status: metav1.ConditionFalse, Reason: "AddressPending", Message: "No address."},
 				{Type: v1alpha1.ConditionScaled, Status: metav1.ConditionFalse, Reason: "KEDAMissing", Message: "No KEDA."},
 			},
-			Targets: []v1alpha1.TargetStatus{{Name: "crm", Pending: 4000, DeadLetters: 3, Circuit: v1alpha1.CircuitOpen, LastDelivered: before(time.Minute),
-				OldestPending: before(2 * time.Hour), LastError: &v1alpha1.TargetError{Class: "Timeout", Since: *before(30 * time.Minute)}, NextAttempt: before(-5 * time.Minute)}},
+			Targets: []v1alpha1.TargetStatus{{
+				Name: "crm", Pending: 4000, DeadLetters: 3, Circuit: v1alpha1.CircuitOpen, LastDelivered: before(time.Minute),
+				OldestPending: before(2 * time.Hour), LastError: &v1alpha1.TargetError{Class: "Timeout", Since: *before(30 * time.Minute)}, NextAttempt: before(-5 * time.Minute),
+			}},
 			Token: &v1alpha1.TokenStatus{
 				SecretKeyRef: v1alpha1.TokenReference{Name: "new", Key: "token"}, LastUsed: before(time.Hour),
 				PreviousSecretKeyRef: &v1alpha1.TokenReference{Name: "old", Key: "token"}, PreviousLastUsed: before(2 * time.Hour),

@@ -191,7 +191,7 @@ func TestNamesOfTargetsAreBounded(t *testing.T) {
 		r.Finished(attempt)
 		all := r.Latest(0, Filter{}, Kept).Records
 		for _, record := range all {
-			names := append(record.Targets, record.Target)
+			names := slices.Concat(record.Targets, []string{record.Target})
 			if want := "b" + strings.TrimLeft(record.Event[4:len(record.Event)-1], "0") + record.Event[len(record.Event)-1:]; !slices.Contains(names, want) {
 				t.Fatalf("a record of %s reads %q", want, names)
 			}

@@ -95,7 +95,7 @@ func TestWhichDeadLettersAFilterDescribes(t *testing.T) {
 	t.Parallel()
 	r := redistest.Start(t)
 	s := connect(t, r, "a")
-	at := func(ms int64) time.Time { return time.UnixMilli(ms) }
+	at := time.UnixMilli
 	for i, l := range []struct{ entry, kind, status, reason, body string }{
 		{"1000-0", "chat_closed", "422", "the target refused it with 422", `{"text":"Hello Ann"}`},
 		{"2000-0", "chat_closed", "503", "the target refused it with 503", `{"text":"100% (a.b)"}`},

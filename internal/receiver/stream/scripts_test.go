@@ -12,11 +12,24 @@ func PatchScripts(old, replacement string) (n int) {
 		variable **rueidis.Lua
 		own      string // what its source ends with
 	}{
-		{&accountsScript, accountsSource}, {&appendScript, appendSource}, {&clockScript, clockSource}, {&countScript, countSource},
-		{&deadScript, deadSource}, {&discardScript, discardSource}, {&doneScript, doneSource}, {&extendScript, extendSource},
-		{&findScript, findSource}, {&groupScript, groupSource}, {&laterScript, laterSource}, {&listScript, listSource},
-		{&probeScript, probeSource}, {&removeScript, removeSource}, {&replayScript, replaySource}, {&takeScript, takeSource},
-		{&targetsScript, targetsSource}, {&tidyScript, tidySource},
+		{&accountsScript, accountsSource},
+		{&appendScript, appendSource},
+		{&clockScript, clockSource},
+		{&countScript, countSource},
+		{&deadScript, deadSource},
+		{&discardScript, discardSource},
+		{&doneScript, doneSource},
+		{&extendScript, extendSource},
+		{&findScript, findSource},
+		{&groupScript, groupSource},
+		{&laterScript, laterSource},
+		{&listScript, listSource},
+		{&probeScript, probeSource},
+		{&removeScript, removeSource},
+		{&replayScript, replaySource},
+		{&takeScript, takeSource},
+		{&targetsScript, targetsSource},
+		{&tidyScript, tidySource},
 	} {
 		for _, source := range Scripts() {
 			if strings.HasSuffix(source, script.own) && strings.Contains(source, old) {
