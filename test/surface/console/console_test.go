@@ -4,7 +4,9 @@ package console_test
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
 	_ "embed"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -282,6 +284,21 @@ func (s *session) picture(name string) {
 	}
 	if err := os.WriteFile(filepath.Join(dir, name+".png"), png, 0o644); err != nil {
 		s.Fatal(err)
+	}
+}
+
+// axe-core 4.14.1 is as npm has it.
+func TestVendoredAxe(t *testing.T) {
+	sums, err := os.ReadFile("testdata/SHA256SUMS")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for line := range strings.Lines(string(sums)) {
+		want, name, _ := strings.Cut(strings.TrimSpace(line), "  ")
+		text, err := os.ReadFile(filepath.Join("testdata", name))
+		if sum := sha256.Sum256(text); err != nil || hex.EncodeToString(sum[:]) != want {
+			t.Errorf("%s is not what npm has (%v)", name, err)
+		}
 	}
 }
 
