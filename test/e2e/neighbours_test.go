@@ -93,7 +93,7 @@ func addArgs(t *testing.T, namespace, deployment string, args ...string) {
 	}
 	const path = "/spec/template/spec/containers/0/args"
 	before := strings.Fields(strings.Trim(kubectl(t, "", "get", "deployment", deployment, "--namespace="+namespace, "-o", `jsonpath={.spec.template.spec.containers[0].args[*]}`), " "))
-	set([]map[string]any{{"op": "replace", "path": path, "value": append(before[:len(before):len(before)], args...)}})
+	set([]map[string]any{{"op": "replace", "path": path, "value": append(slices.Clip(before), args...)}})
 	t.Cleanup(func() { set([]map[string]any{{"op": "replace", "path": path, "value": before}}) })
 }
 

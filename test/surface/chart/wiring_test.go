@@ -244,8 +244,8 @@ func wired(t *testing.T, values string) string {
 func TestSecurityContextsCanBeReduced(t *testing.T) {
 	t.Parallel()
 	text := wired(t, "podSecurityContext: {runAsUser: null, runAsGroup: null, fsGroup: null}\ncontainerSecurityContext: {runAsNonRoot: null}")
-	deployment := text[strings.Index(text, "kind: Deployment"):]
-	deployment = deployment[:strings.Index(deployment, "\n---")]
+	_, deployment, _ := strings.Cut(text, "kind: Deployment")
+	deployment, _, _ = strings.Cut(deployment, "\n---")
 	for _, gone := range []string{"runAsUser", "runAsGroup", "fsGroup", "null"} {
 		if strings.Contains(deployment, gone) {
 			t.Errorf("%s is still there:\n%s", gone, deployment)

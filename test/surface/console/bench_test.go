@@ -43,7 +43,8 @@ func BenchmarkDeadLetters(b *testing.B) {
 		return string(text)
 	}
 	get(s.address)
-	base := s.address[:strings.Index(s.address, "/open/")] + "/webhooks/support/dead/crm"
+	root, _, _ := strings.Cut(s.address, "/open/")
+	base := root + "/webhooks/support/dead/crm"
 	for !strings.Contains(get(base), ">100,000<") {
 		<-time.After(time.Second)
 	}
