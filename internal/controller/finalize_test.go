@@ -90,6 +90,9 @@ func TestDeletionTakesTheKeysAlong(t *testing.T) {
 	t.Parallel()
 	w := deleting(t, "")
 	pod := w.pod()
+	stranger := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: w.namespace, Name: "of-another", Labels: contract.PodLabels("other")}, Spec: pod.Spec}
+	stranger.Spec.NodeName = ""
+	w.do(w.person.Create(t.Context(), stranger)) // which stays, and holds nothing up
 	w.writes.take()
 
 	// First nothing comes in any more, and the receivers end; meanwhile nothing else is written.

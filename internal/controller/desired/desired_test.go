@@ -6,6 +6,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -437,5 +438,33 @@ func TestResourcesAreRounded(t *testing.T) {
 	requests := *build(t, in).Deployment.Spec.Template.Spec.Containers[0].Resources.Requests
 	if cpu, memory := requests.Cpu().String(), requests.Memory().String(); cpu != "1m" || memory != "32Mi" {
 		t.Errorf("cpu %s, memory %s", cpu, memory)
+	}
+}
+
+// What removes the keys from a Redis of the resource's own is given its URL and its certificate authority, and no other Secret.
+func TestRemovalReachesItsOwnRedis(t *testing.T) {
+	t.Parallel()
+	removal, err := BuildRemoval(input(t, "own-redis", Input{}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var mounted []string
+	for _, volume := range removal.Deployment.Spec.Template.Spec.Volumes {
+		if volume.Projected == nil {
+			continue
+		}
+		for _, source := range volume.Projected.Sources {
+			for _, item := range source.Secret.Items {
+				mounted = append(mounted, *source.Secret.Name+"/"+*item.Key+" at "+*item.Path)
+			}
+		}
+	}
+	slices.Sort(mounted)
+	if diff := cmp.Diff([]string{"redis/ca.crt at redis/ca.crt", "redis/url at redis/url"}, mounted); diff != "" {
+		t.Errorf("what is mounted (-want +got):\n%s", diff)
+	}
+	c, err := config.Decode(removal.ConfigSecret.Data[KeyConfig])
+	if err != nil || !strings.HasSuffix(c.RedisURLFile, "/redis/url") || !strings.HasSuffix(c.RedisCAFile, "/redis/ca.crt") || !c.RestrictRedis {
+		t.Errorf("the configuration leads to %q by %q, restricted %t: %v", c.RedisURLFile, c.RedisCAFile, c.RestrictRedis, err)
 	}
 }

@@ -2,6 +2,7 @@ package address_test
 
 import (
 	"net/netip"
+	"slices"
 	"strings"
 	"testing"
 
@@ -128,11 +129,33 @@ func TestCheckAllows(t *testing.T) {
 	for _, text := range []string{"fd00::1", "fc00::1", "fd00:ec2::255", "fd00:ec2:1::254", "fec0::1"} {
 		check(address.Policy{}, text)
 	}
+	for _, text := range []string{ // each a bit beside a form that carries an IPv4 address
+		"2606:4700::100:5efe:7f00:1", "2606:4700::1:5efe:7f00:1", "2606:4700::5ffe:7f00:1", "2606:4700::5eff:7f00:1", "64:ff9b:1::e000:101",
+	} {
+		check(address.Policy{}, text)
+	}
 	for _, text := range []string{"127.0.0.1", "127.0.0.53", "::1", "::ffff:127.0.0.1", "::1%lo"} {
 		check(address.Policy{AllowLoopback: true}, text)
 		check(address.Policy{AllowLoopback: true, DenyPrivate: true}, text)
 	}
 	t.Logf("%d spellings", checked)
+}
+
+// What a NetworkPolicy shuts off is what no policy lets events go to.
+func TestNeverDialed(t *testing.T) {
+	t.Parallel()
+	networks := address.NeverDialed()
+	for _, text := range []string{"169.254.169.254", "fe80::1", "168.63.129.16", "100.100.100.200", "192.0.0.192", "fd00:ec2::254", "fd00:ec2::23", "fd00:c1::a9fe:a9fe", "fd00:42::42", "fd20:ce::254"} {
+		a := netip.MustParseAddr(text)
+		if !slices.ContainsFunc(networks, func(n netip.Prefix) bool { return n.Contains(a) }) {
+			t.Errorf("%s is in none of %v", text, networks)
+		}
+	}
+	for _, n := range networks {
+		if (address.Policy{AllowLoopback: true}).Check(n.Addr()) == nil {
+			t.Errorf("%s is shut off, and may be dialed", n)
+		}
+	}
 }
 
 // TestAllowedNetworksOpenNothingElse checks that AllowNetworks is an exception to DenyPrivate alone, however wide the networks

@@ -2,8 +2,41 @@ package event
 
 import (
 	"slices"
+	"strings"
 	"testing"
+	"time"
 )
+
+func TestWhichJudgementsAreStored(t *testing.T) {
+	t.Parallel()
+	for j, want := range map[Judgement]bool{New: true, Returned: true, Repeat: false, LateRepeat: false, OptInWithheld: false} {
+		if j.Stored() != want {
+			t.Errorf("%s is stored: %t", j, j.Stored())
+		}
+	}
+}
+
+func TestAnEventIsQueuedWhenItIsAcceptedOrReplayed(t *testing.T) {
+	t.Parallel()
+	at := time.UnixMilli(1_700_000_000_000)
+	for replayed, want := range map[time.Time]time.Time{{}: at, at.Add(time.Hour): at.Add(time.Hour), at.Add(-time.Hour): at} {
+		if got := (Event{AcceptedAt: at, ReplayedAt: replayed}).QueuedAt(); !got.Equal(want) {
+			t.Errorf("replayed at %s, it was queued at %s, want %s", replayed, got, want)
+		}
+	}
+}
+
+func TestTypeNames(t *testing.T) {
+	t.Parallel()
+	for name, want := range map[string]bool{
+		"azAZ09_-.": true, "": false, "@": false, "[": false, "`": false, "{": false, "/": false, ":": false, "a b": false, "é": false,
+		strings.Repeat("a", 64): true, strings.Repeat("a", 65): false,
+	} {
+		if IsTypeName(name) != want {
+			t.Errorf("%q can be a type: %t", name, !want)
+		}
+	}
+}
 
 func TestTypes(t *testing.T) {
 	t.Parallel()

@@ -31,6 +31,21 @@ func TestPlaceholdersIdentifyNothing(t *testing.T) {
 			t.Errorf("conversation %q of a message in one with the id %s, %v", d.Conversation(), id, err)
 		}
 	}
+	for body, want := range map[string]string{
+		`{"type":"chat_closed","event_data":{"id":77}}`:                                 "77",
+		`{"type":"message_sent","event_data":{"id":1,"conversation":{"id":77}}}`:        "77",
+		`{"type":"message_sent","event_data":{"id":1,"conversation":77}}`:               "",
+		`{"type":"target_opt_out","event_data":{"id":77,"conversation":{"id":77}}}`:     "",
+		`{"type":"incoming_call","event_data":{"id":77,"conversation":{"id":77}}}`:      "",
+		`{"type":"message_recieved","event_data":{"conversation":{"id":77,"x":[1]}}}`:   "77",
+		`{"type":"message_recieved","event_data":{"conversation":{"id":7.5,"x":[1]}}}`:  "",
+		`{"type":"message_recieved","event_data":{"conversation":{"id":"77","x":[1]}}}`: "",
+	} {
+		d, err := Decode([]byte(body))
+		if err != nil || d.Conversation() != want {
+			t.Errorf("conversation %q of %s, %v; want %q", d.Conversation(), body, err, want)
+		}
+	}
 	for _, updated := range []string{
 		`null`, `""`, `" "`, `0`, `-1`, `0.0`, `false`, `"0"`, `"0001-01-01T00:00:00Z"`, `"0001-01-01T00:00:00.000Z"`, `"0001-01-01T00:00:00"`,
 		`"0001-01-01 00:00:00"`, `"0001-01-01T00:00:00+00:00"`, `"0000-00-00 00:00:00"`, `"1970-01-01T00:00:00Z"`, `"1970-01-01"`,

@@ -22,6 +22,9 @@ func TestParseTrace(t *testing.T) {
 		{"upper case", strings.ToUpper(valid), ""},
 		{"no trace id", "00-00000000000000000000000000000000-00f067aa0ba902b7-01", ""},
 		{"no parent id", "00-4bf92f3577b34da6a3ce929d0e0e4736-0000000000000000-01", ""},
+		{"another separator after the version", valid[:2] + "_" + valid[3:], ""},
+		{"another separator after the trace id", valid[:35] + "_" + valid[36:], ""},
+		{"another separator before the flags", valid[:52] + "_" + valid[53:], ""},
 		{"other separators", strings.ReplaceAll(valid, "-", "_"), ""},
 		{"a line break", valid[:54] + "\n", ""},
 	} {

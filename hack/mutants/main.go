@@ -1,0 +1,225 @@
+// Command mutants makes small mistakes in packages of the product, one at a time, and finds out which of them no test notices.
+//
+// All mistakes of a package are compiled into one test binary, each behind its number, and the number in the environment chooses one: so a mistake costs
+// a run of the tests and no build. Of the testers for Go, gremlins (0.6) copies the module and builds for each mistake, and takes every condition of a
+// switch for one that no test reaches, of which this code is full; the others are no longer kept, or cannot be had.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"os/signal"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+)
+
+// also are packages whose tests notice as well, beside the package's own.
+var also = map[string][]string{
+	"internal/receiver/config":      {"internal/receiver"},
+	"internal/controller/condition": {"internal/controller"},
+	"internal/controller/source":    {"internal/controller"},
+}
+
+func main() {
+	root := flag.String("root", "..", "`directory` of the product's checkout")
+	limit := flag.Duration("time", 10*time.Minute, "`time` for each package; what is not tried by then is not counted")
+	seed := flag.Uint64("seed", 1, "`number` of the order in which mistakes are tried")
+	page := flag.String("page", "", "`file` whose table gets a row for each package; empty: none")
+	flag.Parse()
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	defer stop()
+	if err := run(ctx, *root, *page, *limit, *seed, flag.Args()); err != nil {
+		fmt.Fprintf(os.Stderr, "mutants: %v\n", err)
+		os.Exit(1)
+	}
+}
+
+func run(ctx context.Context, root, page string, limit time.Duration, seed uint64, packages []string) error {
+	if len(packages) == 0 {
+		return errors.New("name packages, such as internal/receiver/retry")
+	}
+	root, err := filepath.Abs(root)
+	if err != nil {
+		return err
+	}
+	for _, name := range packages {
+		r, err := try(ctx, root, strings.TrimPrefix(name, "./"), limit, seed)
+		if err != nil {
+			return fmt.Errorf("%s: %w", name, err)
+		}
+		fmt.Println(r)
+		if page != "" {
+			if err := write(page, root, r); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// result is what became of the mistakes in a package.
+type result struct {
+	pkg                        string
+	all, tried, killed, unseen int // unseen: no test runs the place; they are among those that live
+}
+
+func (r result) String() string {
+	return fmt.Sprintf("%s: %d of %d tried, %d killed (%.1f %%), %d at places that no test runs", r.pkg, r.tried, r.all, r.killed, r.score(), r.unseen)
+}
+
+func (r result) score() float64 { return 100 * float64(r.killed) / float64(max(r.tried, 1)) }
+
+// try makes the mistakes in a package, in an order of chance, until all are made or the time is up.
+func try(ctx context.Context, root, pkg string, limit time.Duration, seed uint64) (result, error) {
+	dir, err := os.MkdirTemp("", "heymarket-mutants-")
+	if err != nil {
+		return result{}, err
+	}
+	defer os.RemoveAll(dir)
+	mistakes, overlay, err := instrument(ctx, root, pkg, dir)
+	if err != nil {
+		return result{}, err
+	}
+	var suites []*suite
+	for i, of := range append([]string{pkg}, also[pkg]...) {
+		s := &suite{dir: filepath.Join(root, of), binary: filepath.Join(dir, fmt.Sprintf("tests%d", i))}
+		if err := s.build(ctx, root, of, overlay); err != nil {
+			return result{}, err
+		}
+		if err := s.measure(ctx, filepath.Join(dir, "ran")); err != nil {
+			return result{}, err
+		}
+		suites = append(suites, s)
+	}
+	r := result{pkg: pkg, all: len(mistakes)}
+	end := time.Now().Add(limit)
+	for _, i := range rand.New(rand.NewPCG(seed, 0)).Perm(len(mistakes)) {
+		if time.Now().After(end) || ctx.Err() != nil {
+			break
+		}
+		killed, ran := false, false
+		for _, s := range suites {
+			if !killed && s.ran[i+1] {
+				ran, killed = true, s.notices(ctx, i+1)
+			}
+		}
+		if ctx.Err() != nil {
+			break
+		}
+		r.tried++
+		switch {
+		case killed:
+			r.killed++
+		case ran:
+			fmt.Printf("lives   %s\n", mistakes[i])
+		default:
+			r.unseen++
+			fmt.Printf("unseen  %s\n", mistakes[i])
+		}
+	}
+	return r, nil
+}
+
+// suite is the test binary of one package.
+type suite struct {
+	dir, binary string
+	skip        []string // tests that fail without any mistake, because of what is compiled in
+	ran         map[int]bool
+	took        time.Duration
+}
+
+func (s *suite) build(ctx context.Context, root, pkg, overlay string) error {
+	cmd := exec.CommandContext(ctx, "go", "test", "-c", "-vet=off", "-overlay", overlay, "-o", s.binary, "./"+pkg)
+	cmd.Dir, cmd.Env = root, append(os.Environ(), "GOWORK=off")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return fmt.Errorf("build the tests of %s: %w: %s", pkg, err, out)
+	}
+	return nil
+}
+
+// measure runs the tests without a mistake: which places they run, how long they take, and which of them fail.
+func (s *suite) measure(ctx context.Context, ran string) error {
+	out, err := s.run(ctx, 0, ran, 20*time.Minute)
+	for line := range strings.Lines(out) {
+		if name, failed := strings.CutPrefix(line, "--- FAIL: "); failed {
+			s.skip = append(s.skip, "^"+strings.Fields(name)[0]+"$")
+		}
+	}
+	if err != nil && len(s.skip) == 0 {
+		return fmt.Errorf("without a mistake: %w: %s", err, out)
+	}
+	began := time.Now()
+	if out, err := s.run(ctx, 0, ran, 20*time.Minute); err != nil {
+		return fmt.Errorf("without a mistake, and without %v: %w: %s", s.skip, err, out)
+	}
+	s.took = time.Since(began)
+	s.ran = map[int]bool{}
+	text, err := os.ReadFile(ran)
+	for line := range strings.Lines(string(text)) {
+		var number int
+		if _, err := fmt.Sscan(line, &number); err == nil {
+			s.ran[number] = true
+		}
+	}
+	return err
+}
+
+// notices reports whether a test fails, or does not end, with a mistake.
+func (s *suite) notices(ctx context.Context, number int) bool {
+	_, err := s.run(ctx, number, "", 5*s.took+20*time.Second)
+	return err != nil
+}
+
+func (s *suite) run(ctx context.Context, number int, ran string, limit time.Duration) (string, error) {
+	ctx, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, s.binary, "-test.failfast="+fmt.Sprint(number > 0), "-test.timeout=0", "-test.skip="+strings.Join(s.skip, "|"))
+	cmd.Dir = s.dir
+	cmd.Env = append(os.Environ(), fmt.Sprintf("%s=%d", chosenVariable, number), ranVariable+"="+ran)
+	cmd.WaitDelay = time.Second
+	out, err := cmd.CombinedOutput()
+	return string(out), err
+}
+
+// write puts a row into the table of a page, in place of the package's last one.
+func write(page, root string, r result) error {
+	text, err := os.ReadFile(page)
+	if err != nil {
+		return err
+	}
+	commit, err := exec.Command("git", "-C", root, "rev-parse", "--short", "HEAD").Output()
+	if err != nil {
+		return fmt.Errorf("ask git for the commit: %w", err)
+	}
+	row := fmt.Sprintf("| `%s` | %d | %d | %d | %d | %.1f %% | %s | %s |",
+		r.pkg, r.all, r.tried, r.killed, r.tried-r.killed, r.score(), strings.TrimSpace(string(commit)), time.Now().UTC().Format(time.DateOnly))
+	var head, rows, tail []string
+	for line := range strings.Lines(string(text)) {
+		line = strings.TrimSuffix(line, "\n")
+		switch {
+		case strings.HasPrefix(line, "| `"):
+			if !strings.HasPrefix(line, "| `"+r.pkg+"` ") {
+				rows = append(rows, line)
+			}
+		case len(rows) == 0 && len(tail) == 0 && !tableEnds(line, head):
+			head = append(head, line)
+		default:
+			tail = append(tail, line)
+		}
+	}
+	rows = append(rows, row)
+	slices.Sort(rows)
+	return os.WriteFile(page, []byte(strings.Join(slices.Concat(head, rows, tail), "\n")+"\n"), 0o644)
+}
+
+// tableEnds reports whether a line is the first after a table that has no rows yet.
+func tableEnds(line string, before []string) bool {
+	return len(before) > 0 && strings.HasPrefix(before[len(before)-1], "|-") && !strings.HasPrefix(line, "|")
+}
