@@ -241,6 +241,34 @@ func TestDeletionDeadlineBeginsWithTheOperator(t *testing.T) {
 	w.condition(v1alpha1.ConditionReady, false, v1alpha1.ReasonReceiverEnding)
 }
 
+// The five minutes count from when the status reports that the deletion waits, and why; not from the deletion, and not from an older condition.
+func TestSinceWhenADeletionWaits(t *testing.T) {
+	t.Parallel()
+	deleted := metav1.NewTime(time.Now().Add(-2 * time.Hour).Truncate(time.Second))
+	before, after := metav1.NewTime(deleted.Add(-time.Hour)), metav1.NewTime(deleted.Add(time.Hour))
+	for name, tc := range map[string]struct {
+		reason string
+		at     metav1.Time
+		known  bool
+		waits  string
+	}{
+		"receivers end":                      {v1alpha1.ReasonReceiverEnding, after, true, "why"},
+		"receivers do not end":               {v1alpha1.ReasonReceiverNotEnded, after, true, "why"},
+		"keys are left":                      {v1alpha1.ReasonRedisKeysLeft, after, true, "why"},
+		"a rollout":                          {v1alpha1.ReasonRolloutInProgress, after, false, ""},
+		"the finalizer is refused since":     {v1alpha1.ReasonFinalizerRefused, after, true, ""},
+		"the finalizer was refused before":   {v1alpha1.ReasonFinalizerRefused, before, false, ""},
+		"the finalizer is refused just then": {v1alpha1.ReasonFinalizerRefused, deleted, true, ""},
+	} {
+		hook := &v1alpha1.HeymarketWebhook{ObjectMeta: metav1.ObjectMeta{DeletionTimestamp: &deleted}}
+		hook.Status.Conditions = []metav1.Condition{{Type: v1alpha1.ConditionReady, Status: metav1.ConditionFalse, Reason: tc.reason, Message: "why", LastTransitionTime: tc.at}}
+		begun, waits, known := removalBegun(hook)
+		if known != tc.known || waits != tc.waits || known && !begun.Equal(tc.at.Time) {
+			t.Errorf("%s: since %v, waits for %q, known %t; want %v, %q, %t", name, begun, waits, known, tc.at, tc.waits, tc.known)
+		}
+	}
+}
+
 // In a namespace that is being deleted no Pod can start any more.
 func TestDeletionWithItsNamespace(t *testing.T) {
 	t.Parallel()

@@ -26,6 +26,20 @@ func TestAnEventIsQueuedWhenItIsAcceptedOrReplayed(t *testing.T) {
 	}
 }
 
+func TestWhatATypeIs(t *testing.T) {
+	t.Parallel()
+	for name, consents := range map[string]bool{TargetOptOut: true, TargetDoubleOptIn: true, MessageReceived: false, "fax": false} {
+		if IsConsent(name) != consents {
+			t.Errorf("%s is consent: %t", name, !consents)
+		}
+	}
+	for name, wire := range map[string]string{"message_received": "message_recieved", "message_recieved": "message_recieved", "message_sent": "message_sent"} {
+		if got := WireType(name); got != wire {
+			t.Errorf("%s is %s on the wire, want %s", name, got, wire)
+		}
+	}
+}
+
 func TestTypeNames(t *testing.T) {
 	t.Parallel()
 	for name, want := range map[string]bool{

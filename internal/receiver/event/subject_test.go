@@ -80,6 +80,7 @@ func TestSubject(t *testing.T) {
 		{"a recipient by phone", `{"type":"target_opt_out","event_data":{"phone":"1","target":""}}`, `{"type":"target_opt_in","event_data":{"phone":"1"}}`, true, OptOut},
 		{"recipients of no name that is known", `{"type":"target_opt_out","event_data":{"who":"1"}}`, `{"type":"target_opt_in","event_data":{"who":"2"}}`, true, OptOut},
 		{"the statuses of a message", `{"type":"message_sent","event_data":{"id":1,"status":"sent"}}`, `{"type":"message_sent","event_data":{"id":1,"status":"failed"}}`, true, Last},
+		{"a message sent and one received", `{"type":"message_sent","event_data":{"id":1}}`, `{"type":"message_recieved","event_data":{"id":1}}`, false, Last},
 		{"another message", `{"type":"message_sent","event_data":{"id":1}}`, `{"type":"message_sent","event_data":{"id":2}}`, false, Last},
 		{"a chat at one time", `{"type":"chat_closed","event_data":{"id":1,"updated":"2026-01-02T03:04:05Z"}}`, `{"type":"chat_opened","event_data":{"id":1,"updated":"2026-01-02T03:04:05Z"}}`, true, Last},
 		{"a chat at two times", `{"type":"chat_closed","event_data":{"id":1,"updated":"2026-01-02T03:04:05Z"}}`, `{"type":"chat_closed","event_data":{"id":1,"updated":"2026-01-02T03:04:06Z"}}`, false, Last},
@@ -92,6 +93,9 @@ func TestSubject(t *testing.T) {
 			a, b := identityOf(t, tc.a), identityOf(t, tc.b)
 			if (a.Subject == b.Subject) != tc.same || a.Rule != tc.rule {
 				t.Errorf("one subject: %t, want %t; rule %s, want %s", a.Subject == b.Subject, tc.same, a.Rule, tc.rule)
+			}
+			if message := strings.Contains(tc.a, "message_sent"); message && a.State != a.Key || a.State == (Key{}) {
+				t.Errorf("the state of %s is %x, and its key %x", tc.a, a.State, a.Key)
 			}
 		})
 	}

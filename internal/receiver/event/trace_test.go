@@ -14,6 +14,8 @@ func TestParseTrace(t *testing.T) {
 		{"not sampled", valid[:53] + "00", valid[:53] + "00"},
 		{"a later version with more", "01" + valid[2:] + "-what-comes", valid},
 		{"a later version, other flags", "cc" + valid[2:53] + "02", valid[:53] + "00"},
+		{"a later version, flags by a letter", "cc" + valid[2:53] + "0a", valid[:53] + "00"},
+		{"a later version, sampled by a letter", "cc" + valid[2:53] + "0b", valid},
 		{"empty", "", ""},
 		{"too short", valid[:54], ""},
 		{"version 00 with more", valid + "-x", ""},
