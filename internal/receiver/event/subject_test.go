@@ -1,6 +1,9 @@
 package event
 
-import "testing"
+import (
+	"strings"
+	"testing"
+)
 
 func identityOf(t *testing.T, body string) Identity {
 	t.Helper()
