@@ -132,13 +132,13 @@ fuzz: ## Run every fuzz target for FUZZ_TIME (60s).
 readers: ## Hold the envelopes that a receiver accepts against seven other JSON readers, READERS_BODIES (1000000) mutants of them.
 	READERS_BODIES=$(READERS_BODIES) go -C test/proof/jsonparity test -count=1 -v -timeout=0 .
 
-# What has to hold above all comes first. Packages whose tests take minutes want more MUTANTS_TIME.
+# What has to hold above all comes first. Packages whose tests take minutes want more MUTANTS_TIME; MUTANTS_ALONE=1 asks the tests of each package itself alone.
 MUTANTS ?= $(addprefix internal/,$(addprefix receiver/,address retry event ingest forward delivery stream) contract controller/condition)
 MUTANTS_TIME ?= 10m
 
 .PHONY: mutants
 mutants: ## Make small mistakes in MUTANTS, packages, for MUTANTS_TIME (10m) each, and see which no test notices: docs/reference/mutants.md.
-	@KUBEBUILDER_ASSETS=$$($(CLUSTER) assets) HEYMARKET_REQUIRE_ALL=1 nice -n 15 go -C hack run ./mutants -time $(MUTANTS_TIME) -page $(CURDIR)/docs/reference/mutants.md $(MUTANTS)
+	@KUBEBUILDER_ASSETS=$$($(CLUSTER) assets) HEYMARKET_REQUIRE_ALL=1 nice -n 15 go -C hack run ./mutants $(if $(filter 1,$(MUTANTS_ALONE)),-alone) -time $(MUTANTS_TIME) -page $(CURDIR)/docs/reference/mutants.md $(MUTANTS)
 
 .PHONY: campaign
 campaign: ## Run what CI does not run each time, or PART of it, and keep each result in test/proof/campaign.md. Hours.

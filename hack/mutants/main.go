@@ -31,8 +31,12 @@ func main() {
 	root := flag.String("root", "..", "`directory` of the product's checkout")
 	limit := flag.Duration("time", 10*time.Minute, "`time` for each package; what is not tried by then is not counted")
 	seed := flag.Uint64("seed", 1, "`number` of the order in which mistakes are tried")
+	alone := flag.Bool("alone", false, "ask the tests of each package itself, and not those of others that notice as well, which may take minutes each time")
 	page := flag.String("page", "", "`file` whose table gets a row for each package; empty: none")
 	flag.Parse()
+	if *alone {
+		clear(also)
+	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
 	if err := run(ctx, *root, *page, *limit, *seed, flag.Args()); err != nil {
