@@ -280,8 +280,8 @@ func (m *mutator) insert(at token.Pos, text string) {
 func (m *mutator) insertBefore(at token.Pos, text string) {
 	offset := m.offset(at)
 	i := len(m.edits)
-	for j := len(m.edits) - 1; j >= 0; j-- {
-		if m.edits[j].at == offset && strings.HasSuffix(m.edits[j].text, "}") || m.edits[j].at == offset && strings.HasSuffix(m.edits[j].text, "}()") {
+	for j, e := range slices.Backward(m.edits) {
+		if e.at == offset && (strings.HasSuffix(e.text, "}") || strings.HasSuffix(e.text, "}()")) {
 			i = j
 		}
 	}

@@ -38,8 +38,9 @@ func main() {
 		clear(also)
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
-	defer stop()
-	if err := run(ctx, *root, *page, *limit, *seed, flag.Args()); err != nil {
+	err := run(ctx, *root, *page, *limit, *seed, flag.Args())
+	stop()
+	if err != nil {
 		fmt.Fprintf(os.Stderr, "mutants: %v\n", err)
 		os.Exit(1)
 	}
@@ -60,7 +61,7 @@ func run(ctx context.Context, root, page string, limit time.Duration, seed uint6
 		}
 		fmt.Println(r)
 		if page != "" {
-			if err := write(page, root, r); err != nil {
+			if err := write(ctx, page, root, r); err != nil {
 				return err
 			}
 		}
@@ -86,7 +87,7 @@ func try(ctx context.Context, root, pkg string, limit time.Duration, seed uint64
 	if err != nil {
 		return result{}, err
 	}
-	defer os.RemoveAll(dir)
+	defer func() { _ = os.RemoveAll(dir) }()
 	mistakes, overlay, err := instrument(ctx, root, pkg, dir)
 	if err != nil {
 		return result{}, err
@@ -193,12 +194,12 @@ func (s *suite) run(ctx context.Context, number int, ran string, limit time.Dura
 }
 
 // write puts a row into the table of a page, in place of the package's last one.
-func write(page, root string, r result) error {
+func write(ctx context.Context, page, root string, r result) error {
 	text, err := os.ReadFile(page)
 	if err != nil {
 		return err
 	}
-	commit, err := exec.Command("git", "-C", root, "rev-parse", "--short", "HEAD").Output()
+	commit, err := exec.CommandContext(ctx, "git", "-C", root, "rev-parse", "--short", "HEAD").Output()
 	if err != nil {
 		return fmt.Errorf("ask git for the commit: %w", err)
 	}
