@@ -414,3 +414,17 @@ func BenchmarkDecode(b *testing.B) {
 		}
 	}
 }
+
+// Some readers take these names for event_data, so that they would see other data than receivers do.
+func TestNamesThatOthersTakeForEventData(t *testing.T) {
+	t.Parallel()
+	for name, refused := range map[string]bool{
+		"eventData": true, "EVENTDATA": true, "e-v-e-n-t-d-a-t-a": true, "E_v_e_n_t_D_a_t_a": true, "event-data": true,
+		"e-v-e-n-t-d-a-t-a-": false, "eventDat": false, "eventdatas": false, "eventdataeventdataeventdata": false, "ev.entdata": false,
+	} {
+		_, err := Decode([]byte(`{"type":"message_sent","event_data":{},"` + name + `":{}}`))
+		if (err != nil) != refused {
+			t.Errorf("%s: %v, want it refused: %t", name, err, refused)
+		}
+	}
+}

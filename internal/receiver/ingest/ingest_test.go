@@ -898,3 +898,50 @@ func TestPreferResult(t *testing.T) {
 		}
 	}
 }
+
+// events remembers whole events.
+type events struct{ all []event.Event }
+
+func (s *events) Append(_ context.Context, _ event.Identity, e event.Event, _ []string) (event.Judgement, string, error) {
+	s.all = append(s.all, e)
+	return event.New, e.ID, nil
+}
+
+// A conversation is stored with an event if a target that wants the event wants an order: to find it costs a second look at the body.
+func TestTheConversationIsStoredWhereATargetWantsOrder(t *testing.T) {
+	t.Parallel()
+	for name, tc := range map[string]struct {
+		targets []Target
+		body    string
+		want    string
+	}{
+		"no target does":              {[]Target{{Name: "crm"}}, closed, ""},
+		"a target does":               {[]Target{{Name: "crm"}, {Name: "chats", Ordered: true}}, closed, "7"},
+		"the first does":              {[]Target{{Name: "chats", Ordered: true}, {Name: "crm"}}, closed, "7"},
+		"one that gets other events":  {[]Target{{Name: "crm"}, {Name: "chats", EventTypes: []string{"chat_opened"}, Ordered: true}}, closed, ""},
+		"an event of no conversation": {[]Target{{Name: "chats", Ordered: true}}, optOut, ""},
+	} {
+		s, store := settings(), &events{}
+		s.Targets = tc.targets
+		if resp, report := serve(t, s, store, post(tc.body)); resp.StatusCode != http.StatusOK || len(store.all) != 1 || store.all[0].Conversation != tc.want {
+			t.Errorf("%s: %d %+v, stored %+v; want conversation %q", name, resp.StatusCode, report, store.all, tc.want)
+		}
+	}
+}
+
+// What is answered while the receiver drains ends its connection, so that the sender's next request goes to another one; the event is stored.
+func TestAnAnswerWhileDrainingEndsTheConnection(t *testing.T) {
+	t.Parallel()
+	for _, draining := range []bool{false, true} {
+		store := &fakeStore{}
+		h := NewHandler(store, make(reports, 1), settings())
+		if draining {
+			store.during = func(context.Context) { h.Drain() } // the request has begun before
+		}
+		w := httptest.NewRecorder()
+		h.ServeHTTP(w, post(message))
+		if ends := w.Header().Get("Connection") == "close"; w.Code != http.StatusOK || ends != draining || len(store.all()) != 1 {
+			t.Errorf("draining %t: %d, Connection %q, %d stored", draining, w.Code, w.Header().Get("Connection"), len(store.all()))
+		}
+	}
+}
