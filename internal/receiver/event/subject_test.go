@@ -115,3 +115,12 @@ func TestAnExpressionHasNoSubject(t *testing.T) {
 		t.Errorf("identity %+v", got)
 	}
 }
+
+func TestNames(t *testing.T) {
+	t.Parallel()
+	for value, want := range map[string]bool{`"a"`: true, `""`: false, `" "`: false, `null`: false, `0`: false, `15`: true, `{}`: false, `true`: false} {
+		if names([]byte(value)) != want {
+			t.Errorf("%s names something: %t", value, !want)
+		}
+	}
+}
