@@ -1,14 +1,39 @@
 package plugin
 
 import (
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
 	"encoding/pem"
+	"math/big"
 	"net/http"
 	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 )
+
+// anotherAuthority writes the certificate of an authority that has signed nothing.
+func anotherAuthority(t *testing.T) (file string) {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := &x509.Certificate{SerialNumber: big.NewInt(1), NotAfter: time.Now().Add(time.Hour), IsCA: true, BasicConstraintsValid: true}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	file = filepath.Join(t.TempDir(), "other.pem")
+	if err := os.WriteFile(file, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return file
+}
 
 func TestURLClient(t *testing.T) {
 	t.Parallel()
@@ -44,12 +69,18 @@ func TestURLClient(t *testing.T) {
 	} else {
 		_ = resp.Body.Close()
 	}
-	if client, err = urlClient(address, ""); err != nil {
+	if client, err = urlClient(address, anotherAuthority(t)); err != nil {
 		t.Fatal(err)
 	}
 	if resp, err := client.Get("https://example.com/hook"); err == nil {
 		_ = resp.Body.Close()
-		t.Error("a certificate of an unknown authority is trusted without --ca-file")
+		t.Error("a certificate of an authority that is not in --ca-file is trusted")
+	}
+	if client, err = urlClient(address, ""); err != nil {
+		t.Fatal(err)
+	}
+	if c := client.Transport.(*http.Transport).TLSClientConfig; c != nil && (c.InsecureSkipVerify || c.RootCAs != nil) {
+		t.Error("without --ca-file, others than the system's authorities are trusted")
 	}
 	empty := filepath.Join(t.TempDir(), "empty.pem")
 	if err := os.WriteFile(empty, []byte("no certificate"), 0o600); err != nil {
