@@ -2,6 +2,7 @@ package metrics
 
 import (
 	"fmt"
+	"net/http"
 	"net/http/httptest"
 	"strings"
 	"testing"
@@ -16,7 +17,7 @@ func TestEveryCounterBeginsAtZero(t *testing.T) {
 	m := New("staging", "support", "v1.2.3")
 	m.Begin("crm")
 	w := httptest.NewRecorder()
-	m.Handler().ServeHTTP(w, httptest.NewRequest("GET", "/metrics", nil))
+	m.Handler().ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/metrics", nil))
 	scrape := w.Body.String()
 	wants := func(name, value string, labels ...string) {
 		t.Helper()
