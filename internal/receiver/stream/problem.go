@@ -32,8 +32,8 @@ var codes = map[string]contract.Problem{
 // Scripts pass the code on somewhere in their own error.
 var code = regexp.MustCompile(`\b(OOM|MISCONF|NOREPLICAS|NOPERM|READONLY|MASTERDOWN|CLUSTERDOWN|LOADING|NOAUTH|WRONGPASS)\b`)
 
-// noRights are the words of Redis 7 about a command in a script, which it gives no code.
-var noRights = regexp.MustCompile(`(?i)user executing the script can't`)
+// noRights are the words about a command in a script, to which no code is given: those of Redis 7.0, and those of Redis 8 and Valkey.
+var noRights = regexp.MustCompile(`(?i)user executing the script can't|ACL failure in script`)
 
 // Problem says what an error of this package means for the webhook; "" for none.
 func Problem(err error) contract.Problem {
