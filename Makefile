@@ -143,6 +143,7 @@ mutants: ## Make small mistakes in MUTANTS, packages, for MUTANTS_TIME (10m) eac
 .PHONY: campaign
 campaign: ## Run what CI does not run each time, or PART of it, and keep each result in test/proof/campaign.md. Hours.
 	@hack/campaign.sh $(PART)
+
 .PHONY: redis-versions
 redis-versions: ## Run the tests of scripts and users against each version of Redis and Valkey that Debian has. Root on Debian; twenty minutes.
 	@hack/redis-versions.sh

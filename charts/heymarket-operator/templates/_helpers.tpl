@@ -23,11 +23,10 @@ it. files/values.yaml is a copy of values.yaml, which templates cannot read.
 {{/* The name of the release's objects: the release's own where it already says what it is. */}}
 {{- define "heymarket-operator.fullname" -}}
 {{- $name := .Release.Name -}}
-{{- $chart := include "heymarket-operator.name" . -}}
 {{- if .Values.fullnameOverride -}}
 {{- $name = .Values.fullnameOverride -}}
-{{- else if not (contains $chart .Release.Name) -}}
-{{- $name = printf "%s-%s" .Release.Name $chart -}}
+{{- else if not (contains (include "heymarket-operator.name" .) .Release.Name) -}}
+{{- $name = printf "%s-%s" .Release.Name (include "heymarket-operator.name" .) -}}
 {{- end -}}
 {{- /* The name of a Service holds no dot, and begins with a letter. */ -}}
 {{- $name = replace "." "-" $name -}}
@@ -94,37 +93,11 @@ annotations:
 
 {{- define "heymarket-operator.image" -}}
 {{- with .Values.image -}}
-{{ with .registry }}{{ . }}/{{ end }}{{ .repository }}
+{{- /* As image names are read everywhere: a host has a dot or a port. */ -}}
+{{- if and .registry (not (regexMatch "^(localhost|[^/]*[.:][^/]*)/" .repository)) }}{{ .registry }}/{{ end }}{{ .repository }}
 {{- if or .tag (not .digest) }}:{{ .tag | default $.Chart.AppVersion }}{{ end }}
 {{- if .digest }}@{{ .digest }}{{ end }}
 {{- end }}
-{{- end }}
-
-{{/* The Secrets of all Pods of the release, as a list in YAML; empty without any. */}}
-{{- define "heymarket-operator.imagePullSecrets" -}}
-{{- $all := .Values.imagePullSecrets -}}
-{{- range .Values.global.imagePullSecrets -}}
-{{- $all = append $all (ternary (dict "name" .) . (kindIs "string" .)) -}}
-{{- end -}}
-{{- with $all | uniq }}{{ toYaml . }}{{ end -}}
-{{- end }}
-
-{{/* A map with the changes that a value makes to it: null removes a key. It takes a dict: of, changes. */}}
-{{- define "heymarket-operator.changed" -}}
-{{- $out := mergeOverwrite (dict) .of .changes -}}
-{{- range $key, $value := .changes -}}
-{{- if kindIs "invalid" $value -}}{{- $_ := unset $out $key -}}{{- end -}}
-{{- end -}}
-{{- toYaml $out -}}
-{{- end }}
-
-{{/* The defaults of receivers' Pods, in JSON; empty without any. */}}
-{{- define "heymarket-operator.receiverDefaults" -}}
-{{- $out := dict -}}
-{{- range $name := list "imagePullSecrets" "resources" "nodeSelector" "tolerations" "priorityClassName" -}}
-{{- with get $.Values.receiver $name -}}{{- $_ := set $out $name . -}}{{- end -}}
-{{- end -}}
-{{- with $out }}{{ toJson . }}{{ end -}}
 {{- end }}
 
 {{/* The user, group and fsGroup of Pods; empty where the platform assigns them. */}}
@@ -133,9 +106,49 @@ annotations:
 {{- if not $platform }}{{ ternary 65532 .Values.userID (eq (toString .Values.userID) "Auto") | int64 }}{{ end }}
 {{- end }}
 
+{{/* Fields of a dict's "ours" with those of "theirs" over them, of which null removes one. */}}
+{{- define "heymarket-operator.override" -}}
+{{- $fields := .ours -}}
+{{- range $name, $value := .theirs -}}
+{{- if kindIs "invalid" $value }}{{ $_ := unset $fields $name }}{{ else }}{{ $_ := set $fields $name $value }}{{ end -}}
+{{- end -}}
+{{ toYaml $fields }}
+{{- end }}
+
+{{- define "heymarket-operator.podSecurityContext" -}}
+{{- $ours := dict "runAsNonRoot" true "seccompProfile" (dict "type" "RuntimeDefault") -}}
+{{- with include "heymarket-operator.userID" . -}}
+{{- $ours = merge $ours (dict "runAsUser" (int64 .) "runAsGroup" (int64 .) "fsGroup" (int64 .)) -}}
+{{- end -}}
+{{ include "heymarket-operator.override" (dict "ours" $ours "theirs" .Values.podSecurityContext) }}
+{{- end }}
+
+{{- define "heymarket-operator.containerSecurityContext" -}}
+{{- $ours := dict "allowPrivilegeEscalation" false "readOnlyRootFilesystem" true "runAsNonRoot" true "capabilities" (dict "drop" (list "ALL")) -}}
+{{ include "heymarket-operator.override" (dict "ours" $ours "theirs" .Values.containerSecurityContext) }}
+{{- end }}
+
 {{/* Of mounted Secrets: without an fsGroup they belong to root. */}}
 {{- define "heymarket-operator.secretMode" -}}
-{{ ternary "0440" "0444" (ne (include "heymarket-operator.userID" .) "") }}
+{{ ternary "0440" "0444" (hasKey (include "heymarket-operator.podSecurityContext" . | fromYaml) "fsGroup") }}
+{{- end }}
+
+{{/* A list in YAML, or nothing. */}}
+{{- define "heymarket-operator.pullSecrets" -}}
+{{- $secrets := .Values.imagePullSecrets -}}
+{{- range .Values.global.imagePullSecrets -}}
+{{- $secrets = append $secrets (ternary (dict "name" .) . (kindIs "string" .)) -}}
+{{- end -}}
+{{- with uniq $secrets }}{{ toYaml . }}{{ end -}}
+{{- end }}
+
+{{/* Defaults of spec.receiver as JSON, or nothing. */}}
+{{- define "heymarket-operator.receiverDefaults" -}}
+{{- $set := dict -}}
+{{- range $name := list "imagePullSecrets" "nodeSelector" "tolerations" "priorityClassName" "resources" -}}
+{{- with get $.Values.receiver $name }}{{ $_ := set $set $name . }}{{ end -}}
+{{- end -}}
+{{- with $set }}{{ toJson . }}{{ end -}}
 {{- end }}
 
 {{/* Not empty where the chart brings its own Redis. */}}
@@ -189,14 +202,17 @@ Not empty where the bundled Redis has a claim. What was chosen at first stays: R
 {{- fail "receiver.networkPolicy.enabled is false, so eventsFrom, operationsFrom and targetNamespaces beside it have no effect: set it, or leave them out" }}
 {{- end }}
 {{- end }}
-{{- if and .Values.podDisruptionBudget.minAvailable (ne (toString .Values.podDisruptionBudget.maxUnavailable) "1") }}
-{{- fail "podDisruptionBudget.minAvailable and maxUnavailable are both set: keep one of the two" }}
-{{- end }}
 {{- if eq (get (urlParse .Values.traces.endpoint) "host" | splitList ":" | last) "4317" }}
 {{- fail "traces.endpoint has port 4317, which is OTLP over gRPC; set the port of OTLP over HTTP, usually 4318" }}
 {{- end }}
 {{- if not (or .Values.serviceAccount.create .Values.serviceAccount.name) }}
 {{- fail "serviceAccount.create is false and serviceAccount.name is empty: name the ServiceAccount that the manager is to use" }}
+{{- end }}
+{{- if and (ne (toString .Values.podDisruptionBudget.minAvailable) "") (ne (toString .Values.podDisruptionBudget.maxUnavailable) "") }}
+{{- fail "podDisruptionBudget.minAvailable and podDisruptionBudget.maxUnavailable are both set: keep one of the two" }}
+{{- end }}
+{{- if and (eq .Values.dnsPolicy "None") (not .Values.dnsConfig.nameservers) }}
+{{- fail "dnsPolicy is None and dnsConfig.nameservers is empty: name the servers, or choose another policy" }}
 {{- end }}
 {{- if and .Values.redis.bundled.persistence.storageClass (eq .Values.redis.bundled.persistence.mode "Never") }}
 {{- fail "redis.bundled.persistence.mode is Never and redis.bundled.persistence.storageClass is set: keep one of the two" }}
@@ -213,24 +229,30 @@ any: true
 {{- end }}
 {{- end }}
 
-{{/*
-How an endpoint is scraped. It takes a dict: of, the values of the monitor; receivers, for theirs.
-
-Receivers name their webhook in each series. The label is set for those of an older version, which do not, as well; what Prometheus then keeps under
-exported_namespace and exported_webhook is the same once more.
-*/}}
+{{/* How a monitor, which is the context, scrapes. */}}
 {{- define "heymarket-operator.scrape" -}}
-{{- $out := dict -}}
-{{- range $name := list "interval" "scrapeTimeout" -}}
-{{- with get $.of $name -}}{{- $_ := set $out $name . -}}{{- end -}}
-{{- end -}}
-{{- $relabelings := .of.relabelings -}}
-{{- if .receivers -}}
-{{- $relabelings = prepend $relabelings (dict "sourceLabels" (list "__meta_kubernetes_pod_label_app_kubernetes_io_instance") "targetLabel" "webhook") -}}
-{{- $_ := set $out "metricRelabelings" (list (dict "action" "labeldrop" "regex" "exported_(namespace|webhook)")) -}}
-{{- end -}}
-{{- with $relabelings -}}{{- $_ := set $out "relabelings" . -}}{{- end -}}
-{{- with $out }}{{ toYaml . }}{{ end -}}
+{{- with .interval }}
+interval: {{ . | quote }}
+{{- end }}
+{{- with .scrapeTimeout }}
+scrapeTimeout: {{ . | quote }}
+{{- end }}
+{{- end }}
+
+{{/*
+Receivers name their webhook in each series. The label is set for those of an older version, which do not, as well; what Prometheus then keeps under
+exported_namespace and exported_webhook is the same once more. The context is the monitor.
+*/}}
+{{- define "heymarket-operator.receiverRelabelings" -}}
+relabelings:
+  - sourceLabels: [__meta_kubernetes_pod_label_app_kubernetes_io_instance]
+    targetLabel: webhook
+  {{- with .relabelings }}
+  {{- toYaml . | nindent 2 }}
+  {{- end }}
+metricRelabelings:
+  - action: labeldrop
+    regex: exported_(namespace|webhook)
 {{- end }}
 
 {{/* The groups of files/rules.yaml, with the values of monitoring.prometheusRule. */}}

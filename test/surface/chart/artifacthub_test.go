@@ -1,6 +1,9 @@
 package chart
 
 import (
+	"encoding/base64"
+	"encoding/xml"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -75,6 +78,43 @@ func TestArtifactHub(t *testing.T) {
 		u.SetNamespace("default")
 		if err := c.Create(t.Context(), u, client.DryRunAll, client.FieldValidation(metav1.FieldValidationStrict)); err != nil {
 			t.Errorf("the example %s cannot be applied: %v", u.GetName(), err)
+		}
+	}
+}
+
+// Whoever has only the package finds the rest: links are whole, those to our own pages lead to a page, and the icon needs no server.
+func TestLinksHoldWhenTheChartIsPackaged(t *testing.T) {
+	t.Parallel()
+	var about struct {
+		Home, Icon, Description string
+		Sources                 []string
+		Maintainers             []struct{ Name, URL string }
+	}
+	if err := yaml.Unmarshal([]byte(file(t, chartDir, "Chart.yaml")), &about); err != nil {
+		t.Fatal(err)
+	}
+	if about.Home == "" || len(about.Sources) == 0 || len(about.Maintainers) == 0 || about.Maintainers[0].URL == "" {
+		t.Errorf("home, sources or maintainers are missing: %+v", about)
+	}
+	encoded, _ := strings.CutPrefix(about.Icon, "data:image/svg+xml;base64,")
+	if drawing, err := base64.StdEncoding.DecodeString(encoded); err != nil || xml.Unmarshal(drawing, new(struct {
+		XMLName xml.Name `xml:"svg"`
+	})) != nil {
+		t.Errorf("the icon is no drawing in itself: %v", err)
+	}
+	readme := file(t, chartDir, "README.md")
+	for _, link := range regexp.MustCompile(`\]\(([^)]*)\)`).FindAllStringSubmatch(readme, -1) {
+		if !strings.HasPrefix(link[1], "https://") && !strings.HasPrefix(link[1], "#") {
+			t.Errorf("README.md links to %s, which is not in the package", link[1])
+		}
+	}
+	for _, text := range []string{readme, file(t, chartDir, "values.yaml"), strings.ReplaceAll(file(t, chartDir, "templates", "NOTES.txt"), "{{ .Chart.Home }}", about.Home)} {
+		for _, link := range regexp.MustCompile(regexp.QuoteMeta(about.Home)+`/([a-z0-9/.-]+)(?:#([a-z0-9-]+))?`).FindAllStringSubmatch(text, -1) {
+			page := file(t, root, link[1])
+			heading := regexp.MustCompile(`(?m)^#+ ` + strings.ReplaceAll(link[2], "-", "[ -]") + `$`)
+			if link[2] != "" && !heading.MatchString(strings.ToLower(page)) {
+				t.Errorf("%s has no heading #%s", link[1], link[2])
+			}
 		}
 	}
 }

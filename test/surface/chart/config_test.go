@@ -22,6 +22,9 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/kustomize/api/krusty"
 	"sigs.k8s.io/kustomize/kyaml/filesys"
+	"sigs.k8s.io/yaml"
+
+	"heymarket.dev/operator/internal/controller/desired"
 )
 
 // kustomized are the objects of a folder of config/, built by kustomize itself. Components are other folders of it.
@@ -274,6 +277,25 @@ func TestEveryFlagHasAValue(t *testing.T) {
 			t.Errorf("--%s of cmd/manager has no value: give it one in values.yaml, values.schema.json, templates/deployment.yaml and the values of a golden in testdata, or a reason here", name)
 		}
 	}
+}
+
+// The manager understands the defaults for receivers as they are written in the values.
+func TestReceiverDefaultsArrive(t *testing.T) {
+	t.Parallel()
+	args := find[*appsv1.Deployment](t, rendered(t, file(t, "testdata/rich.values.yaml")), "").Spec.Template.Spec.Containers[0].Args
+	i := slices.IndexFunc(args, func(arg string) bool { return strings.HasPrefix(arg, "--receiver-defaults=") })
+	if i < 0 {
+		t.Fatalf("no --receiver-defaults in %q", args)
+	}
+	got, err := desired.ParseReceiverDefaults(strings.TrimPrefix(args[i], "--receiver-defaults="))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var values struct{ Receiver desired.ReceiverDefaults }
+	if err := yaml.Unmarshal([]byte(file(t, "testdata/rich.values.yaml")), &values); err != nil {
+		t.Fatal(err)
+	}
+	same(t, "the defaults of receivers", values.Receiver, got)
 }
 
 // managerFlags reads the names out of cmd/manager/options.go: calls such as f.StringVar(&o.x, "name", …).

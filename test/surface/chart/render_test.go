@@ -71,12 +71,28 @@ var copied = regexp.MustCompile(`(?m)(^  heymarket-[a-z]+\.json: \|\n)(?:(?:    
 var choices = [][]string{
 	{"", "replicas: 3", "replicas: 0", "leaderElection: {enabled: false}"},
 	{
-		"", "image: {tag: 1.2.3}", "image: {repository: 'registry.example.com:5000/team/heymarket', pullPolicy: Always}",
+		"", "image: {tag: 1.2.3}", "image: {registry: 'mirror.example.com:5000/cache'}", "image: {repository: 'registry.example.com:5000/team/heymarket', pullPolicy: Always}",
 		"image: {digest: 'sha256:" + strings.Repeat("ab", 32) + "'}",
 	},
-	{"", "imagePullSecrets: [{name: registry}]"},
-	{"", "receiver: {image: 'registry.example.com/heymarket@sha256:" + strings.Repeat("cd", 32) + "'}"},
+	{"", "imagePullSecrets: [{name: registry}]", "imagePullSecrets: [{name: registry}]\nglobal: {imagePullSecrets: [registry, {name: more}], other: 1}"},
+	{
+		"", "receiver: {image: 'registry.example.com/heymarket@sha256:" + strings.Repeat("cd", 32) + "'}",
+		"receiver: {imagePullSecrets: [{name: registry}], nodeSelector: {pool: hooks}, tolerations: [{operator: Exists}], priorityClassName: messaging, resources: {limits: {memory: 256Mi}}}",
+	},
 	{"", "userID: Platform", "userID: 1000660000"},
+	{"", "podSecurityContext: {runAsUser: null, runAsGroup: null, fsGroup: null}", "podSecurityContext: {supplementalGroups: [4], fsGroupChangePolicy: Always}"},
+	{"", "containerSecurityContext: {runAsNonRoot: null, runAsUser: 4711, seccompProfile: {type: RuntimeDefault}}"},
+	{"", "deploymentAnnotations: {example.com/reload: 'true'}"},
+	{"", "strategy: {type: Recreate}", "strategy: {type: RollingUpdate, rollingUpdate: {maxSurge: 1, maxUnavailable: 50%}}"},
+	{"", "revisionHistoryLimit: 0\nterminationGracePeriodSeconds: 0", "livenessProbe: {initialDelaySeconds: null, failureThreshold: 6}"},
+	{"", "hostAliases: [{ip: 10.0.0.5, hostnames: [redis.example.com]}]"},
+	{"", "dnsPolicy: None\ndnsConfig: {nameservers: [10.0.0.53], options: [{name: ndots, value: '2'}]}"},
+	{"", "extraArgs: [--log-level=warn]\nextraEnv: [{name: A, value: b}, {name: C, valueFrom: {secretKeyRef: {name: a, key: b}}}]"},
+	{"", "extraVolumes: [{name: more, emptyDir: {}}]\nextraVolumeMounts: [{name: more, mountPath: /more, readOnly: true}]"},
+	{
+		"", "extraObjects: [{apiVersion: v1, kind: ConfigMap, metadata: {name: more, namespace: '{{ .Release.Namespace }}'}}]",
+		"extraObjects:\n- |\n  apiVersion: v1\n  kind: Secret\n  metadata: {name: more, namespace: heymarket-system}\n  data: {a: {{ b64enc .Release.Name }}}",
+	},
 	{"", "namespaces: [staging]", "namespaces: [staging, production, heymarket-system]"},
 	{"", "hostTemplate: '{{.Namespace}}.hooks.example.com'", "hostTemplate: '{{.Name}}-{{ .Namespace }}.example.com'"},
 	{"", "allowedHosts: ['{{.Namespace}}.example.com']", "allowedHosts: [hooks.example.com, '*.{{.Namespace}}.example.com']"},
@@ -91,7 +107,7 @@ var choices = [][]string{
 	},
 	{"", "crds: {enabled: false}", "crds: {keep: false}"},
 	{"", "rbac: {create: false}", "rbac: {aggregate: false}"},
-	{"", "serviceAccount: {create: false, name: ours}", "serviceAccount: {name: other, annotations: {example.com/role: arn}}"},
+	{"", "serviceAccount: {create: false, name: ours}", "serviceAccount: {name: other, annotations: {example.com/role: arn}, labels: {tier: platform}, automount: false}"},
 	{"", "resources: {}", "resources: {limits: {memory: 1Gi, cpu: 2}, requests: {memory: 1.5e8, ephemeral-storage: 1Gi}}", "resources: {limits: {cpu: 500m}}"},
 	{"", "priorityClassName: system-cluster-critical"},
 	{"", "nodeSelector: {kubernetes.io/os: linux}"},
@@ -104,14 +120,16 @@ var choices = [][]string{
 	{"", "topologySpreadConstraints: [{maxSkew: 1, topologyKey: zone, whenUnsatisfiable: ScheduleAnyway, labelSelector: {matchLabels: {a: b}}}]"},
 	{"", "podLabels: {team: messaging}", "podLabels: {app.kubernetes.io/name: stolen}"},
 	{"", "podAnnotations: {example.com/scrape: 'true'}"},
-	{"", "podDisruptionBudget: {enabled: true}", "podDisruptionBudget: {enabled: true, maxUnavailable: 50%}"},
+	{"", "podDisruptionBudget: {enabled: true}", "podDisruptionBudget: {enabled: true, maxUnavailable: 50%}", "podDisruptionBudget: {enabled: true, minAvailable: 1}"},
 	{
 		"", "monitoring: {podMonitor: {enabled: true}}", "monitoring: {podMonitor: {enabled: true, labels: {release: prometheus}, interval: 1m30s}, prometheusRule: {enabled: true}}",
 		"monitoring: {serviceMonitor: {enabled: true, interval: 30s}}", "monitoring: {podMonitor: {enabled: true}, serviceMonitor: {enabled: true, labels: {release: prometheus}}}",
+		"monitoring: {podMonitor: {enabled: true, scrapeTimeout: 10s, namespace: staging, relabelings: [{action: labeldrop, regex: pod}]}, prometheusRule: {enabled: true, namespace: staging}}",
 		"monitoring: {prometheusRule: {enabled: true, labels: {release: prometheus}}, dashboard: {enabled: true, annotations: {folder: Messaging}}}",
 	},
 	{"", "networkPolicy: {enabled: true}", "networkPolicy: {enabled: true, metricsFrom: [{namespaceSelector: {matchLabels: {name: monitoring}}}, {ipBlock: {cidr: 10.0.0.0/8}}]}"},
 	{"", "tests: {enabled: false}"},
+	{"", "nameOverride: hooks"},
 	{"", "fullnameOverride: hm", "fullnameOverride: a-name-that-is-as-long-as-a-name-here-may-be"},
 	{"", "commonLabels: {team: messaging}", "commonLabels: {app.kubernetes.io/name: stolen, app.kubernetes.io/managed-by: stolen}"},
 	{"", "commonAnnotations: {example.com/owner: messaging, helm.sh/resource-policy: delete}"},
@@ -474,10 +492,11 @@ func TestNotesSayTheNextCommand(t *testing.T) {
 	t.Parallel()
 	helmPath := needHelm(t)
 	for values, want := range map[string][]string{
-		"": {"rollout status deployment/heymarket-operator", "helm test heymarket-operator --namespace heymarket-system", "create namespace staging", "secret generic heymarket", "kind: HeymarketWebhook", "EVALUATION REDIS", "emptyDir", "redis.url"},
-		"redis: {bundled: {persistence: {mode: Always}}}": {"EVALUATION REDIS", "PersistentVolumeClaim heymarket-operator-redis"},
+		"": {"rollout status deployment/heymarket-operator", "helm test heymarket-operator --namespace heymarket-system", "create namespace staging", "secret generic heymarket", "kind: HeymarketWebhook", "EVALUATION REDIS", "emptyDir", "redis.url", "NO HOST: ", "NO CERTIFICATE: ", "wait --for=condition=Ready", "describe heymarketwebhook support"},
+		"hostTemplate: '{{.Namespace}}.hooks.example.com'\ngateways: [gateways/public]": {"namespace staging apply"},
+		"redis: {bundled: {persistence: {mode: Always}}}":                               {"EVALUATION REDIS", "PersistentVolumeClaim heymarket-operator-redis"},
 		"namespaces: [production]\nredis: {existingSecret: {name: r, key: k}}": {
-			"for production", "--namespace heymarket-system create secret generic r --from-file=k=/dev/stdin", "--namespace production apply", "crm.production.svc",
+			"for production", "NO HOST: ", "--namespace heymarket-system create secret generic r --from-file=k=/dev/stdin", "--namespace production apply", "crm.production.svc",
 		},
 	} {
 		text, err := helm(t.Context(), helmPath, t.TempDir(), values, "install", release, chartDir, "--namespace", namespace, "--values", "-", "--dry-run=client")
@@ -495,6 +514,14 @@ func TestNotesSayTheNextCommand(t *testing.T) {
 		}
 		if strings.Contains(values, "existingSecret") && strings.Contains(notes, "EVALUATION") {
 			t.Errorf("the notes warn of a Redis that is not there:\n%s", notes)
+		}
+		// Warnings are for those whom they concern; what is needed at last stands last.
+		if settled := strings.Contains(values, "hostTemplate"); settled == strings.Contains(notes, "NO HOST") || settled == strings.Contains(notes, "NO CERTIFICATE") {
+			t.Errorf("%s: the notes warn of the host or the certificate: %t\n%s", values, !settled, notes)
+		}
+		lines := strings.Split(strings.TrimSpace(notes), "\n")
+		if last := lines[len(lines)-1]; !strings.HasSuffix(last, "get secret support-url --template '{{.data.url | base64decode}}'") {
+			t.Errorf("%s: the last line is %q, not the URL", values, last)
 		}
 		// The manifest between the two marks is one that can be applied as it is.
 		_, manifest, _ := strings.Cut(notes, "<<END\n")

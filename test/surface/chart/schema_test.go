@@ -31,16 +31,28 @@ func TestWrongValuesAreRefused(t *testing.T) {
 		"affinity: {nodeAffinity: {requiredDuringSchedulingIgnoredDuringExecution: {nodeSelectorTerms: [{matchExpression: []}]}}}": {
 			"at '/affinity/nodeAffinity/requiredDuringSchedulingIgnoredDuringExecution/nodeSelectorTerms/0'", "'matchExpression' not allowed",
 		},
+		"podSecurityContext: {runAsUsr: 1}":                      {"at '/podSecurityContext'", "'runAsUsr' not allowed"},
+		"containerSecurityContext: {fsGroup: 1}":                 {"at '/containerSecurityContext'", "'fsGroup' not allowed"},
+		"strategy: {maxSurge: 1}":                                {"at '/strategy'", "'maxSurge' not allowed"},
+		"livenessProbe: {httpGet: {}}":                           {"at '/livenessProbe'", "'httpGet' not allowed"},
+		"extraEnv: [{name: A, valu: b}]":                         {"at '/extraEnv/0'", "'valu' not allowed"},
+		"extraVolumeMounts: [{name: a, path: /b}]":               {"at '/extraVolumeMounts/0'", "'mountPath'"},
+		"monitoring: {podMonitor: {relabelings: [{source: a}]}}": {"at '/monitoring/podMonitor/relabelings/0'", "'source' not allowed"},
+		"receiver: {resources: {limit: {}}}":                     {"at '/receiver/resources'", "'limit' not allowed"},
 		// Wrong types.
-		"replicas: two":                {"at '/replicas'", "want integer"},
-		"replicas: 1.5":                {"at '/replicas'", "want integer"},
-		"namespaces: staging":          {"at '/namespaces'", "want array"},
-		"crds: {enabled: 'yes'}":       {"at '/crds/enabled'", "want boolean"},
-		"crds: true":                   {"at '/crds'", "want object"},
-		"commonLabels: {a: 1}":         {"at '/commonLabels/a'", "want string"},
-		"podAnnotations: {a: true}":    {"at '/podAnnotations/a'", "want string"},
-		"imagePullSecrets: [registry]": {"at '/imagePullSecrets/0'", "want object"},
-		"hostTemplate: 5":              {"at '/hostTemplate'", "want string"},
+		"global: {imagePullSecrets: registry}":  {"at '/global/imagePullSecrets'", "want array"},
+		"podSecurityContext: {runAsUser: root}": {"at '/podSecurityContext/runAsUser'", "want null or integer"},
+		"extraArgs: [log-level]":                {"at '/extraArgs/0'", "does not match"},
+		"extraObjects: [{kind: ConfigMap}]":     {"at '/extraObjects/0'", "'apiVersion'"},
+		"replicas: two":                         {"at '/replicas'", "want integer"},
+		"replicas: 1.5":                         {"at '/replicas'", "want integer"},
+		"namespaces: staging":                   {"at '/namespaces'", "want array"},
+		"crds: {enabled: 'yes'}":                {"at '/crds/enabled'", "want boolean"},
+		"crds: true":                            {"at '/crds'", "want object"},
+		"commonLabels: {a: 1}":                  {"at '/commonLabels/a'", "want string"},
+		"podAnnotations: {a: true}":             {"at '/podAnnotations/a'", "want string"},
+		"imagePullSecrets: [registry]":          {"at '/imagePullSecrets/0'", "want object"},
+		"hostTemplate: 5":                       {"at '/hostTemplate'", "want string"},
 		// Values out of their range.
 		"replicas: -1":                                                {"at '/replicas'", "minimum"},
 		"image: {pullPolicy: Sometimes}":                              {"at '/image/pullPolicy'", "'Always', 'IfNotPresent', 'Never'"},
@@ -77,16 +89,19 @@ func TestWrongValuesAreRefused(t *testing.T) {
 		"tolerations: [{effect: NoRun}]":                              {"at '/tolerations/0/effect'", "'NoSchedule'"},
 		"topologySpreadConstraints: [{maxSkew: 1}]":                   {"at '/topologySpreadConstraints/0'", "'topologyKey'"},
 		// What a schema could only say by a riddle.
-		"redis: {url: 'redis://a:1', existingSecret: {name: b}}":          {"redis.url", "redis.existingSecret.name", "keep the one"},
-		"redis: {caSecret: {name: ca}}":                                   {"redis.caSecret.name", "the bundled Redis has no TLS", "redis.existingSecret.name"},
-		"traces: {endpoint: 'http://collector:4317'}":                     {"traces.endpoint has port 4317", "OTLP over gRPC", "usually 4318"},
-		"traces: {endpoint: 'https://[::1]:4317/v1/traces'}":              {"traces.endpoint has port 4317"},
-		"redis: {url: 'redis://a:1', caSecret: {name: ca}}":               {"redis.caSecret.name", "begins with redis://", "begin it with rediss://"},
-		"replicas: 2\nleaderElection: {enabled: false}":                   {"replicas is 2", "leaderElection.enabled"},
-		"receiver: {networkPolicy: {eventsFrom: [traefik]}}":              {"receiver.networkPolicy.enabled", "eventsFrom"},
-		"targetAddresses: [10.0.0.0/8]":                                   {"targetAddresses is [10.0.0.0/8]", "[Public]"},
-		"targetAddresses: [Any, Public]":                                  {"targetAddresses is [Any, Public]", "[Any]"},
-		"serviceAccount: {create: false}":                                 {"serviceAccount.create", "serviceAccount.name"},
+		"redis: {url: 'redis://a:1', existingSecret: {name: b}}":    {"redis.url", "redis.existingSecret.name", "keep the one"},
+		"redis: {caSecret: {name: ca}}":                             {"redis.caSecret.name", "the bundled Redis has no TLS", "redis.existingSecret.name"},
+		"traces: {endpoint: 'http://collector:4317'}":               {"traces.endpoint has port 4317", "OTLP over gRPC", "usually 4318"},
+		"traces: {endpoint: 'https://[::1]:4317/v1/traces'}":        {"traces.endpoint has port 4317"},
+		"redis: {url: 'redis://a:1', caSecret: {name: ca}}":         {"redis.caSecret.name", "begins with redis://", "begin it with rediss://"},
+		"replicas: 2\nleaderElection: {enabled: false}":             {"replicas is 2", "leaderElection.enabled"},
+		"receiver: {networkPolicy: {eventsFrom: [traefik]}}":        {"receiver.networkPolicy.enabled", "eventsFrom"},
+		"targetAddresses: [10.0.0.0/8]":                             {"targetAddresses is [10.0.0.0/8]", "[Public]"},
+		"targetAddresses: [Any, Public]":                            {"targetAddresses is [Any, Public]", "[Any]"},
+		"podDisruptionBudget: {minAvailable: 1, maxUnavailable: 0}": {"podDisruptionBudget.minAvailable", "keep one"},
+		"dnsPolicy: None":                 {"dnsPolicy is None", "dnsConfig.nameservers"},
+		"extraObjects: ['- a']":           {"extraObjects has what is no manifest"},
+		"serviceAccount: {create: false}": {"serviceAccount.create", "serviceAccount.name"},
 		"redis: {bundled: {persistence: {mode: Never, storageClass: s}}}": {"redis.bundled.persistence.mode", "redis.bundled.persistence.storageClass"},
 	} {
 		t.Run(values, func(t *testing.T) {
@@ -154,7 +169,7 @@ func TestSchemaAndValuesKnowTheSameNames(t *testing.T) {
 	compare = func(path string, s schema, values map[string]any) {
 		properties, _ := s["properties"].(schema)
 		for name := range properties {
-			if _, there := values[name]; !there && path+name != "global" && path+name != "enabled" {
+			if _, there := values[name]; !there && path+name != "enabled" {
 				t.Errorf("%s%s is in values.schema.json and not in values.yaml", path, name)
 			}
 		}
