@@ -218,6 +218,7 @@ func (v *visit) do(method, path string, form url.Values, headers ...string) *htt
 	if method == http.MethodPost {
 		request.Header.Set("Content-Type", "application/x-www-form-urlencoded")
 		request.Header.Set("Origin", v.server.URL)
+		request.Header.Set("HX-Request", "true")
 	}
 	for i := 0; i < len(headers); i += 2 {
 		switch {
@@ -574,6 +575,16 @@ func TestLongWorkShowsProgressAndStops(t *testing.T) {
 	}
 	if response := v.do(http.MethodGet, "/jobs/AAAA", nil); response.StatusCode != http.StatusNotFound {
 		t.Errorf("an unknown job answers %d", response.StatusCode)
+	}
+}
+
+// A form that is sent before htmx is ready leads back to a whole page.
+func TestAFormWithoutHTMX(t *testing.T) {
+	t.Parallel()
+	v := open(t, &fake{letters: 3})
+	response := v.do(http.MethodPost, "/webhooks/support/dead/crm/change", url.Values{"operation": {"replay"}, "limit": {"1"}, "csrf": {v.csrf}}, "HX-Request", "")
+	if to := response.Header.Get("Location"); response.StatusCode != http.StatusSeeOther || to != "/webhooks/support/dead/crm" {
+		t.Errorf("it is answered %d and leads to %q", response.StatusCode, to)
 	}
 }
 

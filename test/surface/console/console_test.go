@@ -237,6 +237,9 @@ func (s *session) looks(name string) {
 		width  int64
 	}{{"light", 1280}, {"dark", 390}, {"dark", 1280}} {
 		s.do("choose "+form.scheme, prefer(form.scheme), chromedp.EmulateViewport(form.width, 900))
+		// The browser switches after it has answered: until the page is drawn, axe would see colours of both schemes.
+		s.shows("the colours of "+form.scheme, `matchMedia('(prefers-color-scheme: `+form.scheme+`)').matches`)
+		value[bool](s, `new Promise(drawn => requestAnimationFrame(() => requestAnimationFrame(() => drawn(true))))`)
 		s.picture(fmt.Sprintf("%s-%s-%d", name, form.scheme, form.width))
 		if wide := value[int64](s, `document.documentElement.scrollWidth`); wide > form.width {
 			s.Errorf("%s is %d pixels wide in a window of %d", name, wide, form.width)
@@ -373,8 +376,10 @@ func TestAVisit(t *testing.T) {
 	if now := len(s.received("crm")); now != before {
 		t.Errorf("the target got %d requests without a confirmation", now-before)
 	}
-	s.do("ask again", chromedp.Click(`.actions .primary`), chromedp.WaitVisible(`dialog[open] form`), chromedp.Click(`dialog .primary`))
-	s.shows("it is replayed", `document.querySelector('dialog h2')?.textContent.startsWith('Replayed 1 of 1')`)
+	s.do("ask again", chromedp.Click(`.actions .primary`), chromedp.WaitVisible(`dialog[open] form`))
+	s.shows("htmx is ready", `document.querySelector('dialog[open] form')?.['htmx-internal-data']`)
+	s.do("confirm", chromedp.Click(`dialog .primary`))
+	s.shows("it is replayed", `document.querySelector('dialog[open] h2')?.textContent.startsWith('Replayed 1 of 1')`)
 	s.looks("replayed")
 	s.do("finish", chromedp.Click(`dialog a.primary`), chromedp.WaitVisible(`.card.empty`))
 	for len(s.received("crm")) == before {
