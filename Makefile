@@ -64,7 +64,7 @@ image: build ## Pack manager and receiver into the image archive dist/image.tar,
 		$(ROOTS)=/etc/ssl/certs/ca-certificates.crt
 
 .PHONY: release
-release: ## Make a release of the commit in dist/release: binaries, image for amd64 and arm64, SBOM, chart, checksums; twice, and compare. RELEASE_CACHE=shared is quicker.
+release: ## Make a release of the commit in dist/release: binaries, image, SBOM, chart, plugin, checksums; twice, and compare. RELEASE_CACHE=shared is quicker.
 	@hack/release.sh
 
 .PHONY: clean
@@ -151,6 +151,7 @@ redis-versions: ## Run the tests of scripts and users against each version of Re
 .PHONY: lint
 lint: ## Lint with golangci-lint, the arrows between packages included. Its first run compiles it: minutes.
 	@hack/prose.sh
+	@go -C hack tool actionlint $(wildcard $(CURDIR)/.github/workflows/*.yaml)
 	@for module in . test test/bench/receiver test/proof/jsonparity test/surface/chart/rules hack; do echo "golangci-lint run in $$module"; (cd $$module && go tool -modfile=$(CURDIR)/hack/tools/go.mod golangci-lint run ./...) || exit 1; done
 
 .PHONY: verify

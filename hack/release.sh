@@ -1,9 +1,11 @@
 #!/usr/bin/env bash
 # Makes a release of the commit that is checked out, in dist/release: static binaries, the image for amd64 and arm64, its bill of materials, the packaged chart,
-# install.yaml, and the checksums of them all. It needs Go and git, no Docker and no registry, and it pushes nothing.
+# install.yaml, the plugin for six platforms with a manifest for krew, and the checksums of them all. It needs Go and git, no Docker and no registry, and it
+# pushes nothing: hack/publish.sh does. IMAGE names the image, which the chart and install.yaml then name by its digest; REPOSITORY is the URL of the releases' repository.
 #
 # Everything is made twice, from two clones in two places; a release that is not the same both times is none. RELEASE_CACHE=shared lets the second build use
-# what the first one compiled, which is quicker and proves less: that paths, times and order leave no trace, but not what the compiler does.
+# what the first one compiled, which is quicker and proves less: that paths, times and order leave no trace, but not what the compiler does. RELEASE_TRIAL=1 makes
+# everything once and for amd64 alone, for a test, in the folder that RELEASE_DIR names.
 #
 # The image is made by hack/cluster/image and not by ko, which was tried (0.19.1). ko puts one binary into an image, below /ko-app, on top of a base image that it
 # fetches from a registry: neither an OCI layout nor its own cache will do. This image is /manager and /receiver, which the chart and the operator name, and what
@@ -21,7 +23,10 @@ commit=$(git rev-parse HEAD)
 epoch=$(git log -1 --format=%ct)
 architectures=(amd64 arm64)
 commands=(manager receiver)
-if [[ -d cmd/kubectl-heymarket ]]; then commands+=(kubectl-heymarket); fi
+platforms=({linux,darwin,windows}-{amd64,arm64})
+if [[ ${RELEASE_TRIAL:-} == 1 ]]; then architectures=(amd64) platforms=(linux-amd64); fi
+repository=${REPOSITORY:-https://github.com/heymarket/heymarket-operator}
+out=${RELEASE_DIR:-dist/release}
 
 scratch=$(mktemp -d "${TMPDIR:-/tmp}/heymarket-release.XXXXXX")
 # Go's module files are read-only.
@@ -42,16 +47,69 @@ done
 # With cgo or without as everywhere else, so that it is found compiled.
 helm=$(unset GOOS CGO_ENABLED && cd "$scratch/first/here" && go tool -n -modfile=hack/tools/go.mod helm)
 
+compile() { # a clone's directory, a platform, a command, and where to write
+    (cd "$1" && GOOS=${2%-*} GOARCH=${2#*-} go build -trimpath -ldflags "-s -w -X main.version=$version" -o "$4" "./cmd/$3")
+}
+
+pack() { # a clone's directory, a folder to pack, and the archive
+    cp "$1/LICENSE" "$2/"
+    tar --create --sort=name --mtime="@$epoch" --owner=0 --group=0 --numeric-owner --directory="$2" . | gzip --no-name --best >"$3"
+}
+
+plugin() { # a clone's directory, and where to write: archives, and the manifest that krew installs from
+    local here=$1 out=$2 platform archive bin
+    cat >"$out/krew.yaml" <<END
+apiVersion: krew.googlecontainertools.github.com/v1alpha2
+kind: Plugin
+metadata:
+  name: heymarket
+spec:
+  version: v$version
+  homepage: $repository
+  shortDescription: Inspect and operate Heymarket webhooks
+  description: |
+    Shows the URL and the status of HeymarketWebhooks, sends test events, watches
+    deliveries live, and lists and replays dead letters.
+  platforms:
+END
+    for platform in "${platforms[@]}"; do
+        bin=kubectl-heymarket
+        if [[ $platform == windows-* ]]; then bin+=.exe; fi
+        archive=kubectl-heymarket_${version}_${platform/-/_}.tar.gz
+        compile "$here" "$platform" kubectl-heymarket "dist/plugin/$platform/$bin"
+        pack "$here" "$here/dist/plugin/$platform" "$out/$archive"
+        cat >>"$out/krew.yaml" <<END
+    - selector:
+        matchLabels:
+          os: ${platform%-*}
+          arch: ${platform#*-}
+      uri: $repository/releases/download/v$version/$archive
+      sha256: $(sha256sum "$out/$archive" | cut -d ' ' -f 1)
+      bin: $bin
+END
+    done
+}
+
+chart() { # a clone's directory, where to write, and the image's digest: the chart of a release names the image that belongs to it
+    local here=$1/charts/heymarket-operator name=${image%:*}
+    sed -i -e "/^image:/,/^  pullPolicy:/{s|^  registry: .*|  registry: ${name%%/*}|;s|^  repository: .*|  repository: ${name#*/}|;s|^  digest: .*|  digest: $3|}" \
+        "$here/values.yaml" "$here/files/values.yaml"
+    # shellcheck disable=SC2016 # marks of Markdown
+    sed -i -e 's|^\(. `image.registry` . `\)[^`]*|\1'"${name%%/*}|" -e 's|^\(. `image.repository` . `\)[^`]*|\1'"${name#*/}|" -e 's|^\(. `image.digest` . `\)[^`]*|\1'"$3|" \
+        "$here/README.md"
+    # Helm keeps the files' times, and writes the present one where there is none to keep.
+    find "$1/charts" -exec touch --no-dereference --date="@$epoch" {} +
+    SOURCE_DATE_EPOCH=$epoch "$helm" package "$here" --destination "$2" >/dev/null
+}
+
 make_all() { # a clone's directory, and where to write
     local here=$1 out=$2 arch command files=()
     mkdir -p "$out" "$here/dist"
     for arch in "${architectures[@]}"; do
         for command in "${commands[@]}"; do
-            (cd "$here" && GOARCH=$arch go build -trimpath -ldflags "-s -w -X main.version=$version" -o "dist/$arch/$command" "./cmd/$command")
+            compile "$here" "linux-$arch" "$command" "dist/$arch/$command"
         done
-        cp "$here/LICENSE" "$here/dist/$arch/"
-        tar --create --sort=name --mtime="@$epoch" --owner=0 --group=0 --numeric-owner --directory="$here/dist/$arch" . |
-            gzip --no-name --best >"$out/heymarket-operator_${version}_linux_$arch.tar.gz"
+        pack "$here" "$here/dist/$arch" "$out/heymarket-operator_${version}_linux_$arch.tar.gz"
     done
     for command in manager receiver; do files+=("$here/dist/{arch}/$command=/$command"); done
     # Targets with https:// URLs are verified by the roots that the building machine trusts; the second build has the same.
@@ -61,23 +119,23 @@ make_all() { # a clone's directory, and where to write
     for arch in "${architectures[@]}"; do
         "$scratch/sbom" "$version" "$here/dist/$arch/manager" "$here/dist/$arch/receiver" >"$out/heymarket-operator_${version}_linux_$arch.cdx.json"
     done
-    # Helm keeps the files' times, and writes the present one where there is none to keep.
-    find "$here/charts" -exec touch --no-dereference --date="@$epoch" {} +
-    SOURCE_DATE_EPOCH=$epoch "$helm" package "$here/charts/heymarket-operator" --destination "$out" >/dev/null
+    chart "$here" "$out" "$(cat "$out/image.digest")"
+    plugin "$here" "$out"
     "$scratch/manifest" "$here/config/default" "${image%:*}@$(cat "$out/image.digest")" >"$out/install.yaml"
     (cd "$out" && sha256sum -- * >SHA256SUMS)
 }
 
 make_all "$scratch/first/here" "$scratch/one"
-if [[ ${RELEASE_CACHE:-} != shared ]]; then export GOCACHE=$scratch/cache; fi
-make_all "$scratch/second/and/further/down" "$scratch/two"
-
-if ! diff "$scratch/one/SHA256SUMS" "$scratch/two/SHA256SUMS"; then
-    echo "release: two builds of $commit differ, see above: this is no release." >&2
-    exit 1
+if [[ ${RELEASE_TRIAL:-} != 1 ]]; then
+    if [[ ${RELEASE_CACHE:-} != shared ]]; then export GOCACHE=$scratch/cache; fi
+    make_all "$scratch/second/and/further/down" "$scratch/two"
+    if ! diff "$scratch/one/SHA256SUMS" "$scratch/two/SHA256SUMS"; then
+        echo "release: two builds of $commit differ, see above: this is no release." >&2
+        exit 1
+    fi
 fi
-rm -rf dist/release
-mkdir -p dist
-cp -r "$scratch/one" dist/release
-echo "release: two builds, one result. The image is ${image%:*}@$(cat dist/release/image.digest)"
-(cd dist/release && ls -l)
+rm -rf "$out"
+mkdir -p "$(dirname "$out")"
+cp -r "$scratch/one" "$out"
+echo "release: the image is ${image%:*}@$(cat "$out/image.digest")"
+ls -l "$out"
