@@ -12,7 +12,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"log"
+	"log/slog"
 	"net/http/httptest"
 	"os"
 	"os/exec"
@@ -45,7 +45,7 @@ func TestAReleaseIsInstalledFromARegistry(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	server := httptest.NewServer(registry.New(registry.Logger(log.New(io.Discard, "", 0))))
+	server := httptest.NewServer(registry.New(registry.Logger(slog.NewLogLogger(slog.DiscardHandler, slog.LevelInfo))))
 	t.Cleanup(server.Close)
 	host, dir := strings.TrimPrefix(server.URL, "http://"), filepath.Join(t.TempDir(), "release")
 	version := match(t, filepath.Join(root, "charts", "heymarket-operator", "Chart.yaml"), `(?m)^version: (.*)$`)
