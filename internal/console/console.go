@@ -85,32 +85,29 @@ func Listen(ctx context.Context) (net.Listener, error) {
 // New returns a console of a place, to be served at a listener's address until ctx ends.
 func New(ctx context.Context, place Place, address net.Addr) *Console {
 	c := &Console{place: place, guard: newGuard(address.String()), mux: http.NewServeMux(), ctx: ctx, watchers: map[string]*watcher{}}
-	get := func(pattern string, serve func(http.ResponseWriter, *http.Request) error) {
-		c.mux.HandleFunc("GET "+pattern, c.answer(serve))
-	}
-	post := func(pattern string, serve func(http.ResponseWriter, *http.Request) error) {
-		c.mux.HandleFunc("POST "+pattern, c.answer(serve))
+	handle := func(method, path string, serve func(http.ResponseWriter, *http.Request) error) {
+		c.mux.HandleFunc(method+" "+path, c.answer(serve))
 	}
 	const hook, dead = "/webhooks/{name}", "/webhooks/{name}/dead/{target}"
-	get("/{$}", c.listWebhooks)
-	get(hook, c.overview)
-	get(hook+"/events", c.events)
-	get(hook+"/events/{event}/content", c.eventContent)
-	get(hook+"/waiting", c.waiting)
-	get(hook+"/stream", c.stream)
-	get(hook+"/series", c.series)
-	post(hook+"/send", c.send)
-	get(hook+"/dead", c.firstTarget)
-	get(dead, c.deadLetters)
-	get(dead+"/rows", c.deadRows)
-	get(dead+"/groups", c.deadGroups)
-	get(dead+"/count", c.deadCount)
-	get(dead+"/confirm", c.confirm)
-	post(dead+"/change", c.change)
-	get(dead+"/letters/{entry}", c.letter)
-	get(dead+"/letters/{entry}/content", c.letterContent)
-	get("/jobs/{job}", c.showJob)
-	post("/jobs/{job}/stop", c.stopJob)
+	handle(http.MethodGet, "/{$}", c.listWebhooks)
+	handle(http.MethodGet, hook, c.overview)
+	handle(http.MethodGet, hook+"/events", c.events)
+	handle(http.MethodGet, hook+"/events/{event}/content", c.eventContent)
+	handle(http.MethodGet, hook+"/waiting", c.waiting)
+	handle(http.MethodGet, hook+"/stream", c.stream)
+	handle(http.MethodGet, hook+"/series", c.series)
+	handle(http.MethodPost, hook+"/send", c.send)
+	handle(http.MethodGet, hook+"/dead", c.firstTarget)
+	handle(http.MethodGet, dead, c.deadLetters)
+	handle(http.MethodGet, dead+"/rows", c.deadRows)
+	handle(http.MethodGet, dead+"/groups", c.deadGroups)
+	handle(http.MethodGet, dead+"/count", c.deadCount)
+	handle(http.MethodGet, dead+"/confirm", c.confirm)
+	handle(http.MethodPost, dead+"/change", c.change)
+	handle(http.MethodGet, dead+"/letters/{entry}", c.letter)
+	handle(http.MethodGet, dead+"/letters/{entry}/content", c.letterContent)
+	handle(http.MethodGet, "/jobs/{job}", c.showJob)
+	handle(http.MethodPost, "/jobs/{job}/stop", c.stopJob)
 	c.mux.HandleFunc("/", c.answer(func(http.ResponseWriter, *http.Request) error { return errNotFound }))
 	return c
 }

@@ -38,11 +38,11 @@ func (w *watcher) sample(stats []admin.Stats, now time.Time) {
 	s := sample{at: now, targets: map[string]targetSample{}}
 	for _, one := range stats {
 		s.accepted += one.Requests.Stored
-		s.latency = together(s.latency, one.Latency)
+		s.latency = s.latency.With(one.Latency)
 		for _, t := range one.Targets {
 			sum := s.targets[t.Name]
-			sum.Delivered, sum.Failed, sum.DeadLetters = sum.Delivered+t.Delivered, sum.Failed+t.Failed, sum.DeadLetters+t.DeadLetters
-			sum.latency = together(sum.latency, t.Latency)
+			sum.Counts = sum.Counts.With(t.Counts)
+			sum.latency = sum.latency.With(t.Latency)
 			s.targets[t.Name] = sum
 		}
 		for _, t := range one.Waiting {
@@ -61,15 +61,6 @@ func (w *watcher) sample(stats []admin.Stats, now time.Time) {
 		w.samples = slices.Delete(w.samples, 0, old)
 	}
 	w.change()
-}
-
-// together is the latency of two receivers: percentiles cannot be added, so p50 is their weighted mean and p99 the slower one's.
-func together(a, b recent.Latency) recent.Latency {
-	n := a.Count + b.Count
-	if n == 0 {
-		return recent.Latency{}
-	}
-	return recent.Latency{Count: n, P50MS: (a.P50MS*float64(a.Count) + b.P50MS*float64(b.Count)) / float64(n), P99MS: max(a.P99MS, b.P99MS)}
 }
 
 // figures are texts by name, as pages show them and streams renew them: "accepted", or "crm.pending" of a target.

@@ -325,7 +325,7 @@ func (c *Console) change(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	if r.Header.Get("HX-Request") == "" { // sent before htmx was ready: what is rendered here is no whole page
-		http.Redirect(w, r, (&url.URL{Path: "/webhooks/" + j.Name + "/dead/" + j.Target}).String(), http.StatusSeeOther)
+		http.Redirect(w, r, deadPath(j.Name, j.Target), http.StatusSeeOther)
 		return nil
 	}
 	return c.render(w, http.StatusOK, "job", page{Name: j.Name, Target: j.Target, Data: j.state()})

@@ -1,7 +1,6 @@
 package plugin
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"time"
@@ -10,7 +9,6 @@ import (
 	"github.com/spf13/pflag"
 
 	"heymarket.dev/operator/internal/receiver/admin"
-	"heymarket.dev/operator/internal/receiver/recent"
 )
 
 // maxCanary bounds --canary: these letters are replayed one by one and watched.
@@ -53,9 +51,7 @@ func (f *deadFlags) tryCanary(cmd *cobra.Command, of letters) (goOn bool, err er
 	if len(found) == 0 {
 		return false, fmt.Errorf("no dead letter of target %s matches: nothing to replay", of.target)
 	}
-	from := newFeed(of.place, of.webhook, nil, func(format string, args ...any) {
-		fmt.Fprintln(cmd.ErrOrStderr(), printable(fmt.Sprintf(format, args...)))
-	})
+	from := newFeed(of.place, of.webhook, nil, cmd.ErrOrStderr())
 	if _, err := from.history(cmd.Context(), 0); err != nil {
 		return false, err
 	}
@@ -67,14 +63,7 @@ func (f *deadFlags) tryCanary(cmd *cobra.Command, of letters) (goOn bool, err er
 		d.order, d.targets[l.Event] = append(d.order, l.Event), []string{of.target}
 	}
 	fmt.Fprintf(cmd.OutOrStdout(), "Replayed %s of target %s as a canary.\n", deadLetters(len(found)), of.target)
-	ctx, cancel := context.WithTimeout(cmd.Context(), f.canary.timeout)
-	defer cancel()
-	from.follow(ctx, func(records []recent.Record) bool {
-		for _, r := range records {
-			d.note(r)
-		}
-		return !d.settled()
-	})
+	d.await(cmd.Context(), from, f.canary.timeout)
 	if err := d.show(cmd.OutOrStdout(), f.canary.timeout); err != nil {
 		return false, fmt.Errorf("the canary failed, so the rest was not replayed: %w", err)
 	}

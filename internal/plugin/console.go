@@ -3,6 +3,7 @@ package plugin
 import (
 	"context"
 	"fmt"
+	"io"
 	"net/http"
 	"net/url"
 	"os/exec"
@@ -10,7 +11,6 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
-	"k8s.io/utils/ptr"
 
 	"heymarket.dev/operator/api/v1alpha1"
 	"heymarket.dev/operator/internal/console"
@@ -108,7 +108,7 @@ func (c consolePlace) Webhooks(ctx context.Context) ([]v1alpha1.HeymarketWebhook
 
 // Webhook implements console.Place.
 func (c consolePlace) Webhook(ctx context.Context, name string) (*v1alpha1.HeymarketWebhook, string, error) {
-	return current(ctx, c.place, name)
+	return c.current(ctx, name)
 }
 
 // Stats implements console.Place.
@@ -118,7 +118,7 @@ func (c consolePlace) Stats(ctx context.Context, name string) ([]admin.Stats, er
 
 // Follow implements console.Place.
 func (c consolePlace) Follow(ctx context.Context, name string, show func([]recent.Record)) error {
-	from := newFeed(c.place, name, nil, func(string, ...any) {}) // Stats reports a receiver that does not answer
+	from := newFeed(c.place, name, nil, io.Discard) // Stats reports a receiver that does not answer
 	records, err := from.history(ctx, recent.Kept)
 	if err != nil {
 		return err
@@ -138,7 +138,7 @@ func (c consolePlace) Content(ctx context.Context, name, event string) (content 
 		return content, err
 	}
 	defer end()
-	return content, getJSON(ctx, client, "http://localhost/v1/events/"+url.PathEscape(event)+"/content", &content)
+	return content, getJSON(ctx, client, "http://localhost/v1/events/"+url.PathEscape(event)+"/content", maxAnswer, &content)
 }
 
 // Letters implements console.Place.
@@ -157,36 +157,19 @@ func (c consolePlace) Send(ctx context.Context, name, eventType string, direct b
 	if direct {
 		f.via = viaPod
 	}
-	hook, err := c.webhook(ctx, name)
+	to, err := f.sender(ctx, c.place, name)
 	if err != nil {
 		return console.Sent{}, err
 	}
-	address, err := c.url(ctx, name)
-	if err != nil {
-		return console.Sent{}, err
-	}
-	token, err := c.token(ctx, hook)
-	if err != nil {
-		return console.Sent{}, err
-	}
+	defer to.end()
 	body, err := fixture.Fresh(eventType, time.Now())
 	if err == nil {
-		body, err = fixture.For(body, token, ptr.Deref(hook.Spec.WebhookID, fixture.WebhookID))
+		body, err = to.complete(body)
 	}
 	if err != nil {
 		return console.Sent{}, err
 	}
-	client, end := &http.Client{Timeout: requestLimit, CheckRedirect: noRedirect}, func() {}
-	if direct {
-		if address, err = inPlainHTTP(address); err == nil {
-			client, end, err = c.reach(ctx, name, contract.EventsPort)
-		}
-		if err != nil {
-			return console.Sent{}, err
-		}
-	}
-	defer end()
-	s, err := sendOne(ctx, client, address, body)
+	s, err := sendOne(ctx, to.client, to.address, body)
 	if err != nil {
 		return console.Sent{}, fmt.Errorf("the URL does not answer: %w; send straight to a receiver to leave out DNS, certificate and Ingress", err)
 	}
@@ -221,11 +204,4 @@ func (l consoleLetters) Replay(ctx context.Context, entry string, query url.Valu
 // Discard implements console.Letters.
 func (l consoleLetters) Discard(ctx context.Context, entry string, query url.Values, progress func(admin.Progress)) (admin.Progress, error) {
 	return l.change(ctx, http.MethodDelete, entryPath(entry), query, progress)
-}
-
-func entryPath(entry string) string {
-	if entry == "" {
-		return ""
-	}
-	return "/" + url.PathEscape(entry)
 }

@@ -131,7 +131,7 @@ func (e *examination) targets(ctx context.Context) {
 	}
 	defer end()
 	var targets []contract.TargetStatus
-	err = getJSON(ctx, client, "http://localhost/v1/targets", &targets)
+	err = getJSON(ctx, client, "http://localhost/v1/targets", maxAnswer, &targets)
 	if !e.found("Receiver", "answers", err) {
 		return
 	}
@@ -212,8 +212,8 @@ func (e *examination) show(out io.Writer) (failed int) {
 	return failed
 }
 
-// getJSON decodes the answer to a GET.
-func getJSON(ctx context.Context, client *http.Client, address string, into any) error {
+// getJSON decodes the answer to a GET, of which it reads up to most bytes: receivers are untrusted.
+func getJSON(ctx context.Context, client *http.Client, address string, most int64, into any) error {
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, address, http.NoBody)
 	if err != nil {
 		return err
@@ -223,7 +223,7 @@ func getJSON(ctx context.Context, client *http.Client, address string, into any)
 		return withoutURL(err)
 	}
 	defer response.Body.Close()
-	text, err := io.ReadAll(io.LimitReader(response.Body, maxAnswer))
+	text, err := io.ReadAll(io.LimitReader(response.Body, most))
 	switch {
 	case err != nil:
 		return err

@@ -35,8 +35,7 @@ type feed struct {
 	place   place
 	webhook string
 	query   url.Values
-	// note prints what a person should know about the feed itself.
-	note func(format string, args ...any)
+	notes   io.Writer // what a person should know about the feed itself
 
 	mu     sync.Mutex
 	behind map[string]uint64 // sequence by receiver
@@ -44,18 +43,19 @@ type feed struct {
 	came   chan recent.Record
 }
 
-func newFeed(c place, webhook string, query url.Values, note func(string, ...any)) *feed {
-	return &feed{place: c, webhook: webhook, query: query, note: note, behind: map[string]uint64{}, active: map[string]bool{}, came: make(chan recent.Record, 100)}
+func newFeed(c place, webhook string, query url.Values, notes io.Writer) *feed {
+	return &feed{place: c, webhook: webhook, query: query, notes: notes, behind: map[string]uint64{}, active: map[string]bool{}, came: make(chan recent.Record, 100)}
+}
+
+func (f *feed) note(format string, args ...any) {
+	fmt.Fprintln(f.notes, printable(fmt.Sprintf(format, args...)))
 }
 
 // history returns up to limit records that there are, the oldest first. What comes after them is followed.
 func (f *feed) history(ctx context.Context, limit int) ([]recent.Record, error) {
-	names, err := f.place.receivers(ctx, f.webhook)
+	names, err := running(ctx, f.place, f.webhook)
 	if err != nil {
 		return nil, err
-	}
-	if len(names) == 0 {
-		return nil, fmt.Errorf("no receiver Pod of %s runs; `kubectl heymarket status %s %s` says why", f.webhook, f.webhook, f.place.flags())
 	}
 	query := url.Values{"limit": {strconv.Itoa(max(limit, 1))}}
 	maps.Copy(query, f.query)
@@ -72,6 +72,15 @@ func (f *feed) history(ctx context.Context, limit int) ([]recent.Record, error) 
 	return all[max(len(all)-limit, 0):], nil
 }
 
+// running are the names of the receivers of a webhook; none is an error.
+func running(ctx context.Context, c place, webhook string) ([]string, error) {
+	names, err := c.receivers(ctx, webhook)
+	if err == nil && len(names) == 0 {
+		err = fmt.Errorf("no receiver Pod of %s runs; `kubectl heymarket status %s %s` says why", webhook, webhook, c.flags())
+	}
+	return names, err
+}
+
 // askOne decodes what one receiver answers.
 func askOne(ctx context.Context, c place, receiver, path string, into any) error {
 	client, end, err := c.reachOne(ctx, receiver, contract.AdminPort)
@@ -79,7 +88,7 @@ func askOne(ctx context.Context, c place, receiver, path string, into any) error
 		return err
 	}
 	defer end()
-	return getJSON(ctx, client, "http://localhost"+path, into)
+	return getJSON(ctx, client, "http://localhost"+path, maxAnswer, into)
 }
 
 // follow calls show with the records that come, some at a time and in order, until ctx ends or show returns false.

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -98,7 +99,7 @@ func TestAFeedIsOfAllReceivers(t *testing.T) {
 	p := newPods()
 	first, second := p.start("a"), p.start("b")
 	first.Answered(stored("evt_history"))
-	f := newFeed(p, "support", nil, func(string, ...any) {})
+	f := newFeed(p, "support", nil, io.Discard)
 	history, err := f.history(t.Context(), 10)
 	if err != nil || len(history) != 1 || history[0].Event != "evt_history" {
 		t.Fatalf("%+v, %v", history, err)
@@ -208,7 +209,7 @@ func TestStatsOfSeveralReceivers(t *testing.T) {
 	if s.Stored != 4 || s.recent.Stored != 4 || crm.Delivered != 1 || crm.delivered != 1 || crm.Failed != 1 || crm.latency != (recent.Latency{Count: 2, P50MS: 2, P99MS: 2}) {
 		t.Errorf("%+v, %+v", s, crm)
 	}
-	if got := together(recent.Latency{Count: 3, P50MS: 1, P99MS: 9}, recent.Latency{Count: 1, P50MS: 5, P99MS: 6}); got != (recent.Latency{Count: 4, P50MS: 2, P99MS: 9}) {
+	if got := (recent.Latency{Count: 3, P50MS: 1, P99MS: 9}).With(recent.Latency{Count: 1, P50MS: 5, P99MS: 6}); got != (recent.Latency{Count: 4, P50MS: 2, P99MS: 9}) {
 		t.Errorf("together: %+v", got)
 	}
 	var out bytes.Buffer

@@ -101,25 +101,25 @@ func (l letters) count(ctx context.Context) (int, error) {
 }
 
 func (l letters) show(ctx context.Context, entry string) (letter admin.Letter, err error) {
-	return letter, l.ask(ctx, "/"+url.PathEscape(entry), nil, &letter)
+	return letter, l.ask(ctx, entryPath(entry), nil, &letter)
 }
 
 // replay puts letters back into the target's queue, and discard removes them for good. Both return what was done, also with
 // an error, and call progress while there is more to do.
 func (l letters) replay(ctx context.Context, c choice, progress func(admin.Progress)) (admin.Progress, error) {
-	path := "/replay"
-	if c.entry != "" {
-		path = "/" + url.PathEscape(c.entry) + path
-	}
-	return l.change(ctx, http.MethodPost, path, c.query(), progress)
+	return l.change(ctx, http.MethodPost, entryPath(c.entry)+"/replay", c.query(), progress)
 }
 
 func (l letters) discard(ctx context.Context, c choice, progress func(admin.Progress)) (admin.Progress, error) {
-	path := ""
-	if c.entry != "" {
-		path = "/" + url.PathEscape(c.entry)
+	return l.change(ctx, http.MethodDelete, entryPath(c.entry), c.query(), progress)
+}
+
+// entryPath is the path of one letter, or that of all for "".
+func entryPath(entry string) string {
+	if entry == "" {
+		return ""
 	}
-	return l.change(ctx, http.MethodDelete, path, c.query(), progress)
+	return "/" + url.PathEscape(entry)
 }
 
 // change reads an answer that comes line by line. The work may take long, so the bound is on the time between two lines.

@@ -29,8 +29,8 @@ type place interface {
 	// receivers are the names of those that run, and reachOne is reach for one of them.
 	receivers(ctx context.Context, name string) ([]string, error)
 	reachOne(ctx context.Context, receiver string, port int) (client *http.Client, end func(), err error)
-	// report asks a receiver of a webhook for its state.
-	report(ctx context.Context, name string) (contract.Status, error)
+	// current reads a resource with what a receiver reports at this moment. Source says why its counts are not exact; "": they are.
+	current(ctx context.Context, name string) (hook *v1alpha1.HeymarketWebhook, source string, err error)
 	// list prints the webhooks of the namespace, or of all.
 	list(ctx context.Context, out io.Writer, as output, everywhere bool) error
 	// all are the webhooks of the namespace.
@@ -69,6 +69,16 @@ func (c *connection) open() (place, error) {
 
 var errDevAndCluster = errors.New("--dev means the webhook on this machine: leave out --namespace, --context and the other flags of a cluster")
 
+var errChangesCluster = errors.New("this changes a resource in a cluster: leave out --dev")
+
+// openToChange is the cluster in which a command changes a resource.
+func (c *connection) openToChange() (*cluster, error) {
+	if c.dev {
+		return nil, errChangesCluster
+	}
+	return c.openCluster()
+}
+
 // reasonInMemory is why what dev stores is not durable, which is meant.
 const reasonInMemory = "InMemory"
 
@@ -78,17 +88,15 @@ type local struct{ *dev.Running }
 func (l local) flags() string { return "--dev" }
 
 func (l local) all(ctx context.Context) ([]v1alpha1.HeymarketWebhook, error) {
-	hook, _, err := current(ctx, l, l.Webhook.Name)
+	hook, err := l.webhook(ctx, l.Webhook.Name)
 	if err != nil {
 		hook = l.Webhook // it exists, also where its receiver does not answer
 	}
 	return []v1alpha1.HeymarketWebhook{*hook}, nil
 }
 
-func (l local) report(ctx context.Context, _ string) (contract.Status, error) { return l.Status(ctx) }
-
 func (l local) list(ctx context.Context, out io.Writer, as output, _ bool) error {
-	hook, _, err := current(ctx, l, l.Webhook.Name)
+	hook, err := l.webhook(ctx, l.Webhook.Name)
 	if err != nil {
 		return err
 	}
@@ -99,7 +107,12 @@ func (l local) list(ctx context.Context, out io.Writer, as output, _ bool) error
 	return nil
 }
 
-// webhook returns the resource with the conditions that the receiver's state amounts to.
+func (l local) current(ctx context.Context, name string) (*v1alpha1.HeymarketWebhook, string, error) {
+	hook, err := l.webhook(ctx, name)
+	return hook, "", err
+}
+
+// webhook returns the resource with the status that the receiver's state amounts to.
 func (l local) webhook(ctx context.Context, name string) (*v1alpha1.HeymarketWebhook, error) {
 	if name != l.Webhook.Name {
 		return nil, fmt.Errorf("`kubectl heymarket dev` runs the webhook %q, not %q", l.Webhook.Name, name)
@@ -122,6 +135,7 @@ func (l local) webhook(ctx context.Context, name string) (*v1alpha1.HeymarketWeb
 		durable.Reason, durable.Message = reasonInMemory, "Events are kept in memory: they are lost when kubectl heymarket dev ends."
 	}
 	hook.Status.Conditions = []metav1.Condition{ready, durable}
+	merge(&hook.Status, reported)
 	return hook, nil
 }
 

@@ -22,10 +22,7 @@ previous URL is rejected within about a minute, and so is every event until the 
   kubectl heymarket renew-url support --leaked`,
 		Args: oneName,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if to.dev {
-				return errors.New("this changes a resource in a cluster: leave out --dev")
-			}
-			c, err := to.openCluster()
+			c, err := to.openToChange()
 			if err != nil {
 				return err
 			}

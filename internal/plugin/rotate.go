@@ -33,13 +33,10 @@ token, and refuses while it may still be in use.`,
   kubectl heymarket rotate support --finish`,
 		Args: oneName,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if to.dev {
-				return errors.New("this changes a resource in a cluster: leave out --dev")
-			}
 			if f.to != "" && f.finish {
 				return errors.New("--to begins a rotation and --finish ends one: leave out one of them")
 			}
-			c, err := to.openCluster()
+			c, err := to.openToChange()
 			if err != nil {
 				return err
 			}

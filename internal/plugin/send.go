@@ -19,6 +19,7 @@ import (
 	"github.com/spf13/cobra"
 	"k8s.io/utils/ptr"
 
+	"heymarket.dev/operator/api/v1alpha1"
 	"heymarket.dev/operator/internal/contract"
 	"heymarket.dev/operator/internal/fixture"
 	"heymarket.dev/operator/internal/receiver/event"
@@ -179,44 +180,22 @@ type sent struct {
 }
 
 func (f *sendFlags) send(ctx context.Context, c place, out, stderr io.Writer, name string, events [][]byte) error {
-	hook, err := c.webhook(ctx, name)
+	to, err := f.sender(ctx, c, name)
 	if err != nil {
 		return err
 	}
-	address, err := c.url(ctx, name)
-	if err != nil {
-		return err
-	}
-	token, err := c.token(ctx, hook)
-	if err != nil {
-		return err
-	}
+	defer to.end()
 	if f.badToken {
-		token = "not-" + token
+		to.token = "not-" + to.token
 	}
 	for i := range events {
-		if events[i], err = fixture.For(events[i], token, ptr.Deref(hook.Spec.WebhookID, fixture.WebhookID)); err != nil {
-			return err
-		}
-	}
-	client, err := urlClient(f.resolve, f.caFile)
-	if err != nil {
-		return err
-	}
-	if f.via == viaPod {
-		way, end, err := c.reach(ctx, name, contract.EventsPort)
-		if err != nil {
-			return err
-		}
-		defer end()
-		client = way
-		if address, err = inPlainHTTP(address); err != nil {
+		if events[i], err = to.complete(events[i]); err != nil {
 			return err
 		}
 	}
 	report := func(io.Writer, []sent) error { return nil }
 	if f.wait {
-		if hook.Spec.Paused {
+		if to.hook.Spec.Paused {
 			return fmt.Errorf("%s is paused, so that nothing is delivered: leave out --wait, or `kubectl heymarket resume %s %s` first", name, name, c.flags())
 		}
 		if report, err = f.awaiting(ctx, c, name, stderr); err != nil {
@@ -224,7 +203,7 @@ func (f *sendFlags) send(ctx context.Context, c place, out, stderr io.Writer, na
 		}
 	}
 	began := time.Now()
-	results, err := sendAll(ctx, client, address, events, f.burst > 0)
+	results, err := sendAll(ctx, to.client, to.address, events, f.burst > 0)
 	if err != nil {
 		return fmt.Errorf("the URL does not answer: %w; check DNS, certificate and Ingress with `kubectl heymarket doctor %s %s`, or test the receiver alone with --via pod",
 			err, name, c.flags())
@@ -234,10 +213,47 @@ func (f *sendFlags) send(ctx context.Context, c place, out, stderr io.Writer, na
 	} else {
 		showSent(out, results)
 	}
-	if err := f.judge(results, hook.Spec.Token.SecretKeyRef.Name, hook.Spec.Token.SecretKeyRef.Key); err != nil {
+	if err := f.judge(results, to.hook.Spec.Token.SecretKeyRef.Name, to.hook.Spec.Token.SecretKeyRef.Key); err != nil {
 		return err
 	}
 	return report(out, results)
+}
+
+// sender is what it takes to send events to one webhook, until end is called.
+type sender struct {
+	hook           *v1alpha1.HeymarketWebhook
+	token, address string
+	client         *http.Client
+	end            func()
+}
+
+// sender finds out where and how events of a webhook are sent.
+func (f *sendFlags) sender(ctx context.Context, c place, name string) (to sender, err error) {
+	to.end = func() {}
+	if to.hook, err = c.webhook(ctx, name); err != nil {
+		return to, err
+	}
+	if to.address, err = c.url(ctx, name); err != nil {
+		return to, err
+	}
+	if to.token, err = c.token(ctx, to.hook); err != nil {
+		return to, err
+	}
+	if f.via != viaPod {
+		if to.client, err = urlClient(f.resolve, f.caFile); err == nil {
+			to.end = to.client.CloseIdleConnections
+		}
+		return to, err
+	}
+	if to.address, err = inPlainHTTP(to.address); err == nil {
+		to.client, to.end, err = c.reach(ctx, name, contract.EventsPort)
+	}
+	return to, err
+}
+
+// complete returns an event as Heymarket would send it to this webhook: with its token and ID.
+func (to sender) complete(body []byte) ([]byte, error) {
+	return fixture.For(body, to.token, ptr.Deref(to.hook.Spec.WebhookID, fixture.WebhookID))
 }
 
 // sendAll sends the events one after the other, or several at once, and returns what became of each, in their order.

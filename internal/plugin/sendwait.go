@@ -68,6 +68,18 @@ func (d *deliveries) settled() bool {
 	return true
 }
 
+// await follows a feed until everything is settled or the time is up.
+func (d *deliveries) await(ctx context.Context, from *feed, timeout time.Duration) {
+	ctx, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	from.follow(ctx, func(records []recent.Record) bool {
+		for _, r := range records {
+			d.note(r)
+		}
+		return !d.settled()
+	})
+}
+
 // show prints what became of each event, and returns an error unless every target has it.
 func (d *deliveries) show(out io.Writer, timeout time.Duration) error {
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
@@ -103,25 +115,16 @@ func (d *deliveries) show(out io.Writer, timeout time.Duration) error {
 // awaiting begins to listen before the events are sent. The function that it returns waits until every target has them, and prints what
 // became of each.
 func (f *sendFlags) awaiting(ctx context.Context, c place, name string, stderr io.Writer) (func(out io.Writer, results []sent) error, error) {
-	from := newFeed(c, name, nil, func(format string, args ...any) {
-		fmt.Fprintln(stderr, printable(fmt.Sprintf(format, args...)))
-	})
+	from := newFeed(c, name, nil, stderr)
 	if _, err := from.history(ctx, 0); err != nil {
 		return nil, err
 	}
 	return func(out io.Writer, results []sent) error {
-		ctx, cancel := context.WithTimeout(ctx, f.timeout)
-		defer cancel()
 		d := awaited(results)
 		if len(d.order) == 0 {
 			return nil
 		}
-		from.follow(ctx, func(records []recent.Record) bool {
-			for _, r := range records {
-				d.note(r)
-			}
-			return !d.settled()
-		})
+		d.await(ctx, from, f.timeout)
 		fmt.Fprintln(out)
 		return d.show(out, f.timeout)
 	}, nil

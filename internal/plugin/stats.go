@@ -92,12 +92,9 @@ func repeated(cmd *cobra.Command, watch bool, show func() error) error {
 
 // ask gets the figures of every receiver.
 func ask(ctx context.Context, c place, name string) ([]admin.Stats, error) {
-	names, err := c.receivers(ctx, name)
+	names, err := running(ctx, c, name)
 	if err != nil {
 		return nil, err
-	}
-	if len(names) == 0 {
-		return nil, fmt.Errorf("no receiver Pod of %s runs; `kubectl heymarket status %s %s` says why", name, name, c.flags())
 	}
 	all := []admin.Stats{}
 	for _, receiver := range names {
@@ -134,15 +131,15 @@ func addUp(all []admin.Stats, now time.Time) sums {
 	}
 	for _, one := range all {
 		add(&s.Requests, one.Requests.Stored, one.Requests.Duplicate, one.Requests.Ignored, one.Requests.Refused)
-		s.latency = together(s.latency, one.Latency)
+		s.latency = s.latency.With(one.Latency)
 		for _, t := range one.Targets {
 			sum := s.targets[t.Name]
 			if sum == nil {
 				sum = &targetSums{}
 				s.targets[t.Name], s.order = sum, append(s.order, t.Name)
 			}
-			sum.Delivered, sum.Failed, sum.DeadLetters = sum.Delivered+t.Delivered, sum.Failed+t.Failed, sum.DeadLetters+t.DeadLetters
-			sum.latency = together(sum.latency, t.Latency)
+			sum.Counts = sum.Counts.With(t.Counts)
+			sum.latency = sum.latency.With(t.Latency)
 		}
 		for _, m := range one.Minutes {
 			if m.At.Before(begin) {
@@ -157,15 +154,6 @@ func addUp(all []admin.Stats, now time.Time) sums {
 		}
 	}
 	return s
-}
-
-// together is the latency of two receivers: percentiles cannot be added.
-func together(a, b recent.Latency) recent.Latency {
-	n := a.Count + b.Count
-	if n == 0 {
-		return recent.Latency{}
-	}
-	return recent.Latency{Count: n, P50MS: (a.P50MS*float64(a.Count) + b.P50MS*float64(b.Count)) / float64(n), P99MS: max(a.P99MS, b.P99MS)}
 }
 
 func showStats(out io.Writer, name string, all []admin.Stats, now time.Time) {

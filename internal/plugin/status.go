@@ -1,7 +1,6 @@
 package plugin
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -41,7 +40,7 @@ the HeymarketWebhook where none answers; the last line says which. Without a NAM
 				return repeated(cmd, watch && !output.structured(), func() error { return c.list(cmd.Context(), cmd.OutOrStdout(), output, everywhere) })
 			}
 			return repeated(cmd, watch && !output.structured(), func() error {
-				hook, source, err := current(cmd.Context(), c, args[0])
+				hook, source, err := c.current(cmd.Context(), args[0])
 				if err != nil {
 					return err
 				}
@@ -57,19 +56,6 @@ the HeymarketWebhook where none answers; the last line says which. Without a NAM
 	cmd.Flags().BoolVarP(&watch, "watch", "w", false, "on a terminal, show it again every 2 seconds until Ctrl-C")
 	cmd.Flags().BoolVarP(&everywhere, "all-namespaces", "A", false, "list the HeymarketWebhooks of all namespaces")
 	return cmd
-}
-
-// current is a webhook with what a receiver reports at this moment, and a sentence that says where its figures are from.
-func current(ctx context.Context, c place, name string) (hook *v1alpha1.HeymarketWebhook, source string, err error) {
-	if hook, err = c.webhook(ctx, name); err != nil {
-		return nil, "", err
-	}
-	reported, err := c.report(ctx, name)
-	if err != nil {
-		return hook, "Counts are up to a minute old, and rounded down to one significant digit, because no receiver Pod answered: " + printable(err.Error()), nil
-	}
-	merge(&hook.Status, reported)
-	return hook, "", nil
 }
 
 // merge puts what a receiver reports into a status: exact counts over all receivers, and its own view of the rest.

@@ -89,9 +89,9 @@ func outcomeNames() (names []string) {
 func (f *tailFlags) check() error {
 	switch {
 	case f.outcome != "" && !slices.Contains(outcomeNames(), f.outcome):
-		return fmt.Errorf("--outcome %q is none: say %s", f.outcome, strings.Join(outcomeNames(), ", "))
+		return fmt.Errorf("--outcome %q is not an outcome: set %s", f.outcome, strings.Join(outcomeNames(), ", "))
 	case f.format != "" && f.format != "json":
-		return fmt.Errorf("--output %q is not supported here: say json, or leave it out", f.format)
+		return fmt.Errorf("--output %q is not supported here: set json, or leave it out", f.format)
 	case f.format != "" && f.content:
 		return errors.New("--show-content is for people: leave out --output, or ask the API for the content of an event")
 	case f.since < 0:
@@ -108,9 +108,7 @@ func (f *tailFlags) tail(cmd *cobra.Command, c place, name string) error {
 			query.Set(parameter, value)
 		}
 	}
-	from := newFeed(c, name, query, func(format string, args ...any) {
-		fmt.Fprintln(cmd.ErrOrStderr(), printable(fmt.Sprintf(format, args...)))
-	})
+	from := newFeed(c, name, query, cmd.ErrOrStderr())
 	records, err := from.history(ctx, f.limit)
 	if err != nil {
 		return err

@@ -2,10 +2,8 @@ package plugin
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"net"
 	"net/http"
 	"strconv"
@@ -18,6 +16,7 @@ import (
 	"k8s.io/client-go/transport/spdy"
 	"k8s.io/streaming/pkg/httpstream"
 
+	"heymarket.dev/operator/api/v1alpha1"
 	"heymarket.dev/operator/internal/contract"
 )
 
@@ -63,6 +62,19 @@ func (c *cluster) reachOne(_ context.Context, pod string, port int) (*http.Clien
 // statusBytes bounds an answer of a receiver, which is untrusted input.
 const statusBytes = 1 << 20
 
+// current implements place.
+func (c *cluster) current(ctx context.Context, name string) (hook *v1alpha1.HeymarketWebhook, source string, err error) {
+	if hook, err = c.webhook(ctx, name); err != nil {
+		return nil, "", err
+	}
+	reported, err := c.report(ctx, name)
+	if err != nil {
+		return hook, "Counts are up to a minute old, and rounded down to one significant digit, because no receiver Pod answered: " + printable(err.Error()), nil
+	}
+	merge(&hook.Status, reported)
+	return hook, "", nil
+}
+
 // report asks a receiver Pod for its state.
 func (c *cluster) report(ctx context.Context, webhook string) (s contract.Status, err error) {
 	client, end, err := c.reach(ctx, webhook, contract.OperationsPort)
@@ -70,22 +82,8 @@ func (c *cluster) report(ctx context.Context, webhook string) (s contract.Status
 		return s, err
 	}
 	defer end()
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://localhost"+contract.StatusPath, http.NoBody)
-	if err != nil {
-		return s, err
-	}
-	response, err := client.Do(request)
-	if err != nil {
-		return s, err
-	}
-	defer response.Body.Close()
-	if response.StatusCode != http.StatusOK {
-		return s, fmt.Errorf("it answered %d", response.StatusCode)
-	}
-	if err := json.NewDecoder(io.LimitReader(response.Body, statusBytes)).Decode(&s); err != nil {
-		return s, fmt.Errorf("read its answer: %w", err)
-	}
-	return s, nil
+	err = getJSON(ctx, client, "http://localhost"+contract.StatusPath, statusBytes, &s)
+	return s, err
 }
 
 // pods lists the receiver Pods of a webhook.

@@ -44,6 +44,18 @@ type Latency struct {
 	P99MS float64 `json:"p99Ms"`
 }
 
+// With is the latency of two receivers together: percentiles cannot be added, so the p50 is their weighted mean and the p99 that of
+// the slower one.
+func (l Latency) With(other Latency) Latency {
+	n := l.Count + other.Count
+	if n == 0 {
+		return Latency{}
+	}
+	return Latency{
+		Count: n, P50MS: (l.P50MS*float64(l.Count) + other.P50MS*float64(other.Count)) / float64(n), P99MS: max(l.P99MS, other.P99MS),
+	}
+}
+
 // Target is what one target was sent.
 type Target struct {
 	Name string `json:"name"`
@@ -57,6 +69,11 @@ type Counts struct {
 	Delivered   uint64 `json:"delivered"`
 	Failed      uint64 `json:"failed"`
 	DeadLetters uint64 `json:"deadLettered"`
+}
+
+// With adds the counts of another receiver.
+func (c Counts) With(other Counts) Counts {
+	return Counts{c.Delivered + other.Delivered, c.Failed + other.Failed, c.DeadLetters + other.DeadLetters}
 }
 
 // Minute is what happened in one minute.
