@@ -97,7 +97,7 @@ chart() { # a clone's directory, where to write, and the image's digest: the cha
     # shellcheck disable=SC2016 # marks of Markdown
     sed -i -e 's|^\(. `image.registry` . `\)[^`]*|\1'"${name%%/*}|" -e 's|^\(. `image.repository` . `\)[^`]*|\1'"${name#*/}|" -e 's|^\(. `image.digest` . `\)[^`]*|\1'"$3|" \
         "$here/README.md"
-    # Helm keeps the files' times, and writes the present one where there is none to keep.
+    # Helm keeps the times of files, and uses the current time where a file has none.
     find "$1/charts" -exec touch --no-dereference --date="@$epoch" {} +
     SOURCE_DATE_EPOCH=$epoch "$helm" package "$here" --destination "$2" >/dev/null
 }

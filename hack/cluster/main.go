@@ -25,7 +25,7 @@ const usage = `cluster: a one-node Kubernetes on this machine, in namespaces of 
   cluster snapshot                       print what a cluster could leave behind on the host, standing clusters left out
 
   cluster build [NAME…]                  build into the cache: kube, coredns, traefik, pause, redis (all without a NAME)
-  cluster archive NAME…                  build these programs and print the archives of their images; besides the above: what make e2e-neighbours runs
+  cluster archive NAME…                  build these programs and print the archives of their images; also those that only make e2e-neighbours runs
   cluster assets                         print a directory with etcd, kube-apiserver and kubectl, for KUBEBUILDER_ASSETS
   cluster image -o FILE -t TAG [-e ENTRYPOINT] [-z] [-a ARCH,ARCH] SOURCE=/PATH…
                                          write a container image of files; "{digest}" in TAG becomes its own; for each ARCH one, with it for "{arch}" in SOURCE

@@ -19,7 +19,7 @@ import (
 	"strings"
 )
 
-// The variables by which a test binary is told which mistake to make, and where to write which places it ran.
+// The environment variables of a test binary: which mistake to make, and the file for the places that it ran.
 const (
 	chosenVariable = "HEYMARKET_MUTANT"
 	ranVariable    = "HEYMARKET_MUTANTS_RAN"

@@ -9,7 +9,7 @@ import (
 	"time"
 )
 
-// What a test notices is killed, what none notices lives, and a place that none runs is told apart.
+// A mistake that a test notices is killed, one that no test notices lives, and a place that no test runs is reported separately.
 func TestMutants(t *testing.T) {
 	t.Parallel()
 	root := t.TempDir()

@@ -54,7 +54,7 @@ type Letters interface {
 // Sent is what became of a sample that was sent.
 type Sent struct {
 	Type, Event string
-	// Result is stored, duplicate, ignored, rejected or accepted; Sentence says why it was rejected.
+	// Result is stored, duplicate, ignored, rejected or accepted; Sentence is the reason of a rejection.
 	Result, Sentence string
 	Status           int
 	Took             time.Duration
@@ -112,7 +112,7 @@ func New(ctx context.Context, place Place, address net.Addr) *Console {
 	return c
 }
 
-// Address is the URL that opens the console, once, at the page of a webhook, or at the list of them for "". Whoever opens it
+// Address is the URL that opens the console, once, at the page of a webhook, or at the list of them for "". The browser that opens it
 // has the console.
 func (c *Console) Address(webhook string) string {
 	address := "http://" + c.guard.host + openPath + c.guard.secret
@@ -124,7 +124,7 @@ func (c *Console) Address(webhook string) string {
 
 // Watch begins to keep figures of a webhook, so that its first page has charts.
 func (c *Console) Watch(webhook string) {
-	go func() { _, _ = c.watch(c.ctx, webhook) }() // its page says what is wrong
+	go func() { _, _ = c.watch(c.ctx, webhook) }() // its page reports errors
 }
 
 // Serve serves the console on a listener until ctx ends.

@@ -368,7 +368,7 @@ func TestChangesComeFromThePagesAlone(t *testing.T) {
 			t.Errorf("token %q: answers %d", csrf, status)
 		}
 	}
-	// A token in the address is none: it would stay in histories.
+	// A token in the address is not accepted: browsers would keep it in their history.
 	if response := v.do(http.MethodPost, "/webhooks/support/send?csrf="+v.csrf, url.Values{"type": {"chat_closed"}}); response.StatusCode != http.StatusForbidden {
 		t.Errorf("a token in the address: answers %d", response.StatusCode)
 	}

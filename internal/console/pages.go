@@ -47,7 +47,7 @@ type page struct {
 	// Name is the webhook, Tab the chosen tab, and Target the chosen target; each may be "".
 	Name, Tab, Target string
 	Hook              *v1alpha1.HeymarketWebhook
-	// Source says why counts are not exact, and Problem why what is shown may be old.
+	// Source is the reason why counts are not exact, and Problem why the page may be out of date.
 	Source, Problem string
 	View            view
 	Filter          filter

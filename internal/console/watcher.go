@@ -183,7 +183,7 @@ type view struct {
 	number uint64
 	// Figures are in force at that moment.
 	Figures figures
-	// Problem says why what is shown may be old; "" where it is not.
+	// Problem is the reason why the events and figures may be out of date; "" if they are current.
 	Problem string
 	changed <-chan struct{}
 }

@@ -19,7 +19,7 @@ func TestClassesOfStatuses(t *testing.T) {
 	}
 }
 
-// Each problem says what to do, and is of the kinds that decide what is done about it.
+// Each problem has a remedy, and the kinds that decide how receivers handle it.
 func TestProblems(t *testing.T) {
 	t.Parallel()
 	for p, kinds := range map[Problem]string{
@@ -65,7 +65,7 @@ func TestProbeAnswer(t *testing.T) {
 	}
 }
 
-// The digest of a URL helps to guess no password, and tells two URLs apart.
+// The digest of a URL does not help to guess the password, and differs between URLs.
 func TestRedisURLDigest(t *testing.T) {
 	t.Parallel()
 	long := strings.Repeat("p", 32)

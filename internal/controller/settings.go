@@ -76,7 +76,7 @@ type Settings struct {
 // ReceiverDefaults replace built-in defaults of spec.receiver.
 type ReceiverDefaults = desired.ReceiverDefaults
 
-// ParseReceiverDefaults reads them from JSON or YAML; its error says what is wrong with them.
+// ParseReceiverDefaults reads them from JSON or YAML; its error names the field and the fault.
 func ParseReceiverDefaults(text string) (ReceiverDefaults, error) {
 	return desired.ParseReceiverDefaults(text)
 }

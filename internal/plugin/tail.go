@@ -59,14 +59,14 @@ event, with what comes next. It begins with the latest of what the receivers rem
 	flags := cmd.Flags()
 	flags.StringVar(&f.eventType, "type", "", "only events of this type, such as message_recieved")
 	flags.StringVar(&f.target, "target", "", "only attempts at this target, and events for it")
-	flags.StringVar(&f.outcome, "outcome", "", "only this outcome: "+strings.Join(outcomeNames(), ", "))
+	flags.StringVar(&f.outcome, "outcome", "", "only this outcome: "+strings.Join(recent.OutcomeNames(), ", "))
 	flags.DurationVar(&f.since, "since", 0, "begin with what is not older than this, such as 10m")
 	flags.Var(number{&f.limit, 0, recent.Kept}, "limit", "begin with at most this many; default: 20, or all with --since")
 	flags.BoolVar(&f.follow, "follow", true, "go on with what comes; --follow=false ends after the beginning")
 	flags.BoolVar(&f.content, "show-content", false, "show the content of events, which may be personal data, while it is stored")
 	flags.StringVarP(&f.format, "output", "o", "", "json: one JSON object per line")
 	_ = cmd.RegisterFlagCompletionFunc("outcome", func(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
-		return outcomeNames(), cobra.ShellCompDirectiveNoFileComp
+		return recent.OutcomeNames(), cobra.ShellCompDirectiveNoFileComp
 	})
 	cmd.PreRun = func(cmd *cobra.Command, _ []string) {
 		if f.since > 0 && !cmd.Flags().Changed("limit") {
@@ -79,17 +79,10 @@ event, with what comes next. It begins with the latest of what the receivers rem
 // defaultHistory is how many records are shown first.
 const defaultHistory = 20
 
-func outcomeNames() (names []string) {
-	for _, o := range recent.Outcomes() {
-		names = append(names, string(o))
-	}
-	return names
-}
-
 func (f *tailFlags) check() error {
 	switch {
-	case f.outcome != "" && !slices.Contains(outcomeNames(), f.outcome):
-		return fmt.Errorf("--outcome %q is not an outcome: set %s", f.outcome, strings.Join(outcomeNames(), ", "))
+	case f.outcome != "" && !slices.Contains(recent.OutcomeNames(), f.outcome):
+		return fmt.Errorf("--outcome %q is not an outcome: set %s", f.outcome, strings.Join(recent.OutcomeNames(), ", "))
 	case f.format != "" && f.format != "json":
 		return fmt.Errorf("--output %q is not supported here: set json, or leave it out", f.format)
 	case f.format != "" && f.content:

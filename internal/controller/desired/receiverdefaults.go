@@ -57,7 +57,7 @@ func ParseReceiverDefaults(text string) (d ReceiverDefaults, err error) {
 		case t.Operator == corev1.TolerationOpExists && t.Value != "", t.Operator != corev1.TolerationOpExists && t.Key == "":
 			errs = append(errs, errors.New("tolerations: Exists takes no value, and Equal takes a key"))
 		case !slices.Contains([]corev1.TaintEffect{"", corev1.TaintEffectNoSchedule, corev1.TaintEffectPreferNoSchedule, corev1.TaintEffectNoExecute}, t.Effect):
-			errs = append(errs, fmt.Errorf("tolerations: effect %q is none of NoSchedule, PreferNoSchedule and NoExecute", t.Effect))
+			errs = append(errs, fmt.Errorf("tolerations: effect %q is not NoSchedule, PreferNoSchedule or NoExecute", t.Effect))
 		}
 	}
 	if r := d.Resources; r != nil {

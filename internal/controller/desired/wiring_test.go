@@ -203,7 +203,7 @@ func fill(v reflect.Value) {
 	}
 }
 
-// A field that is validated, defaulted and never handed on breaks no test but a golden, which a regeneration mends. So each field is taken from the
+// A field that is validated and defaulted but never used breaks only a golden, which a regeneration hides. So each field is taken from the
 // resource to what is applied for it, and a new field without a row fails.
 func TestEveryFieldReachesWhereItActs(t *testing.T) {
 	t.Parallel()

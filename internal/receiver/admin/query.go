@@ -123,7 +123,7 @@ func (q *query) set(name, value string) (err error) {
 		q.target = value // the handler knows which there are
 	case "outcome":
 		if q.outcome = recent.Outcome(value); !slices.Contains(recent.Outcomes(), q.outcome) {
-			return bad("outcome is one of %s.", strings.Join(outcomeNames(), ", "))
+			return bad("outcome is one of %s.", strings.Join(recent.OutcomeNames(), ", "))
 		}
 	case "since":
 		if q.since, err = strconv.ParseUint(value, 10, 53); err != nil {
@@ -141,13 +141,6 @@ func limitProblem(most int) error { return bad("limit is a number from 1 to %d."
 
 func bad(format string, args ...any) error {
 	return problem{http.StatusBadRequest, fmt.Sprintf(format, args...)}
-}
-
-func outcomeNames() (names []string) {
-	for _, o := range recent.Outcomes() {
-		names = append(names, string(o))
-	}
-	return names
 }
 
 var eventPattern = regexp.MustCompile(`^evt_[a-z2-7]{26}$`)

@@ -35,6 +35,14 @@ func Outcomes() []Outcome {
 	return []Outcome{Stored, Duplicate, Ignored, Refused, Delivered, Retry, DeadLetter, Interrupted, Unsettled, Superseded}
 }
 
+// OutcomeNames are all outcomes as texts.
+func OutcomeNames() (names []string) {
+	for _, o := range Outcomes() {
+		names = append(names, string(o))
+	}
+	return names
+}
+
 // OfRequest reports whether the outcome is one of a request; the others are of attempts.
 func (o Outcome) OfRequest() bool {
 	return o == Stored || o == Duplicate || o == Ignored || o == Refused

@@ -1,5 +1,5 @@
 // Command controller is cert-manager's controller with the issuers that need nothing outside of a cluster, CA and SelfSigned. Upstream's own command is a
-// module that no proxy serves; what it does besides, leader election, metrics and ACME, a cluster of one node does without.
+// module that no proxy serves; a one-node cluster needs none of its other features: leader election, metrics, ACME.
 package main
 
 import (
