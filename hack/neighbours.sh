@@ -7,7 +7,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 # What other controllers see of the operator, and the tests themselves.
 covered=(api charts cmd config examples/quickstart go.mod hack/cluster hack/demo/overlay hack/neighbours.sh
-    internal/contract internal/controller internal/echo internal/receiver/metrics internal/receiver/ops.go test/e2e test/go.mod test/support/quickstart)
+    internal/contract internal/controller internal/echo internal/reach internal/receiver/metrics internal/receiver/ops.go test/e2e test/go.mod test/support/quickstart)
 for path in "${covered[@]}"; do
     [[ -e $path ]] || { echo "neighbours: $path, which this script names, does not exist" >&2; exit 1; }
 done
