@@ -228,9 +228,14 @@ func age(t *metav1.Time, now time.Time) string {
 	return duration.HumanDuration(max(now.Sub(t.Time), 0))
 }
 
+// ago says when something was, which receivers report to the minute.
 func ago(t *metav1.Time, now time.Time) string {
 	if t == nil {
 		return "none yet"
 	}
-	return age(t, now) + " ago, at " + t.UTC().Format(time.RFC3339)
+	since := "less than a minute"
+	if now.Sub(t.Time) >= time.Minute {
+		since = age(t, now)
+	}
+	return since + " ago, at " + t.UTC().Format(time.RFC3339)
 }

@@ -78,6 +78,7 @@ No receiver Pod answered.
 			h.DeletionTimestamp, h.Status.Conditions[0].Message = before(time.Minute), "The keys cannot be removed."
 		}, "support in staging is being deleted. The keys cannot be removed.\n"},
 		"no token yet":   {func(h *v1alpha1.HeymarketWebhook) { h.Status.Token.LastUsed = nil }, "keep spec.token.previousSecretKeyRef"},
+		"an event now":   {func(h *v1alpha1.HeymarketWebhook) { h.Status.LastEventTime = before(59 * time.Second) }, "Last event  less than a minute ago, at 2026-11-21T11:59:01Z"},
 		"no event yet":   {func(h *v1alpha1.HeymarketWebhook) { h.Status.LastEventTime = nil }, "Last event  none yet"},
 		"nothing at all": {func(h *v1alpha1.HeymarketWebhook) { h.Status = v1alpha1.HeymarketWebhookStatus{} }, "has no status yet"},
 	} {
