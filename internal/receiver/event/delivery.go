@@ -12,49 +12,49 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 )
 
-// Delivery is one request body of the provider, read once into what the receiver needs.
+// Delivery is one request body of the provider, decoded once into the fields that the receiver needs.
 type Delivery struct {
-	// Type is the event type; a corrected spelling of the provider's own has been turned into the one on the wire.
+	// Type is the event type in its wire spelling; the corrected spelling of a misspelled type is converted to it.
 	Type string
-	// Respelled says that the type came in its corrected spelling.
+	// Respelled reports that the type arrived in its corrected spelling.
 	Respelled bool
-	// WebhookID is the provider's webhook configuration, valid where HasWebhookID says so. It is no event id.
+	// WebhookID is the provider's webhook configuration, valid if HasWebhookID is set. It is not an event ID.
 	WebhookID    int64
 	HasWebhookID bool
-	// OddWebhookID reports that the member "id" holds the number in another way than as a plain 64-bit integer: as a
-	// string, or as 7.0. It identifies no webhook then.
+	// OddWebhookID reports that the member "id" is not a plain 64-bit integer but a string or a number such as 7.0. It then
+	// identifies no webhook.
 	OddWebhookID bool
-	// Token is the verification token as it came; empty when missing or no string. It is valid until Body is changed.
+	// Token is the verification token as received; empty if missing or not a string. It is valid until Body is changed.
 	Token []byte
-	// Body is the request body, byte for byte, less a leading byte order mark and the member that holds the token.
+	// Body is the request body, byte for byte, without a leading byte order mark and without the member that holds the token.
 	Body []byte
 
 	identity identity
 }
 
-// Malformed is the error of a body that is not an event. Its text is meant for the sender and repeats nothing of the body.
+// Malformed is the error for a body that is not an event. Its text is meant for the sender and quotes nothing from the body.
 type Malformed string
 
 func (m Malformed) Error() string { return string(m) }
 
-// What can be wrong with a body.
+// The reasons why a body is malformed.
 const (
 	NotJSON          Malformed = "the body is not one JSON object in valid UTF-8 without duplicate members"
 	NoType           Malformed = `the member "type" is missing or not a name of 1 to 64 letters, digits, '_', '-' and '.'`
 	NoEventData      Malformed = `the member "event_data" is missing or not an object`
 	BadID            Malformed = `the member "id" is not a 64-bit integer`
 	AmbiguousMembers Malformed = `a member's name differs from "type", "id", "token" or "event_data" in letter case, '_' or '-' only`
-	// AmbiguousName is about names at any depth: readers that end a string at U+0000, or that replace half a surrogate pair,
-	// see another name.
+	// AmbiguousName applies to names at any depth: readers that end a string at U+0000, or that replace half a surrogate
+	// pair, see a different name.
 	AmbiguousName Malformed = "a member's name contains U+0000 or half of a surrogate pair"
-	// AmbiguousEventData leaves a foreign spelling that stands alone to pass: the fields of some types are not published.
+	// AmbiguousEventData allows a variant spelling that occurs alone: the fields of some types are not published.
 	AmbiguousEventData Malformed = `two members of "event_data" are both "id", "status" or "updated" but for letter case`
 )
 
-// maxTypeLength bounds the type, which travels on in headers and log lines. The longest documented one has 28 characters.
+// maxTypeLength bounds the type, which is passed on in headers and log lines. The longest documented one has 28 characters.
 const maxTypeLength = 64
 
-// decoder is what one Decode needs and the next can use again.
+// decoder is the state of one Decode call, pooled for reuse.
 type decoder struct {
 	buf  bytes.Buffer
 	json jsontext.Decoder
@@ -62,17 +62,17 @@ type decoder struct {
 
 var decoders = sync.Pool{New: func() any { return new(decoder) }}
 
-// byteOrderMark may stand before a document (RFC 8259, section 8.1). It is no part of it, and many readers refuse it, so
-// it is not passed on.
+// byteOrderMark may precede a document (RFC 8259, section 8.1). It is not part of the document, and many readers reject it,
+// so it is not passed on.
 const byteOrderMark = "\ufeff"
 
-// lenient accepts half a surrogate pair, written as an escape: the grammar of JSON allows it. Readers keep it or replace
-// it by U+FFFD, which makes no difference in text; where it would, in names, type and token, Decode refuses it. Bytes that
-// are not UTF-8 are refused before.
+// lenient accepts an escaped half of a surrogate pair, which the JSON grammar allows. Readers keep it or replace it with
+// U+FFFD, which makes no difference in text. In names, type and token it would make one, so Decode refuses it there. Bytes
+// that are not UTF-8 have been refused before.
 var lenient = jsontext.AllowInvalidUTF8(true)
 
-// Decode reads one request body. It refuses, as a Malformed error, everything that two readers could take for two
-// different events: names that differ in case only, duplicate names at any depth, names that readers cut or replace,
+// Decode reads one request body. It refuses, as a Malformed error, everything that two readers could interpret as two
+// different events: names that differ in case only, duplicate names at any depth, names that readers truncate or replace,
 // invalid UTF-8, trailing data, and ids that do not fit 64 bits. The Delivery refers to body.
 func Decode(body []byte) (Delivery, error) {
 	body = bytes.TrimPrefix(body, []byte(byteOrderMark))
@@ -91,8 +91,8 @@ func Decode(body []byte) (Delivery, error) {
 	var (
 		out      Delivery
 		hasData  bool
-		cut      span // the token's member, to be left out of Body
-		firstCut bool // the token is the first member: what follows it decides where the cut ends
+		cut      span // the token's member, omitted from Body
+		firstCut bool // the token is the first member: the member that follows decides where the cut ends
 		end      int  // where the previous member's value ended
 	)
 	if tok, err := d.json.ReadToken(); err != nil || tok.Kind() != '{' {
@@ -165,7 +165,7 @@ func Decode(body []byte) (Delivery, error) {
 	return out, nil
 }
 
-// whiteSpace is what JSON allows between tokens.
+// whiteSpace is the white space that JSON allows between tokens.
 const whiteSpace = " \t\r\n"
 
 // span is a range of the body, start inclusive, end exclusive.
@@ -176,8 +176,8 @@ var (
 	identityNames = [][]byte{[]byte("id"), []byte("status"), []byte("updated")}
 )
 
-// memberName returns the name that raw, a JSON string, stands for, valid until the next read. It allocates only for a
-// name with escapes.
+// memberName returns the decoded name of raw, a JSON string, valid until the next read. It allocates only for a name with
+// escapes.
 func memberName(raw jsontext.Value) []byte {
 	if bytes.IndexByte(raw, '\\') < 0 {
 		return raw[1 : len(raw)-1]
@@ -189,12 +189,12 @@ func memberName(raw jsontext.Value) []byte {
 	return name
 }
 
-// foldedIndex returns the index of the name that equals name but for letter case, or -1.
+// foldedIndex returns the index of the name that equals name under case folding, or -1.
 func foldedIndex(names [][]byte, name []byte) int {
 	return slices.IndexFunc(names, func(known []byte) bool { return bytes.EqualFold(name, known) })
 }
 
-// isCamelEventData says whether name is event_data but for letter case, '_' and '-', which some readers do not look at.
+// isCamelEventData reports whether name is event_data when letter case, '_' and '-' are ignored, as some readers do.
 func isCamelEventData(name []byte) bool {
 	const short, long = len("eventdata"), len("e-v-e-n-t-d-a-t-a")
 	if len(name) < short || len(name) > long {
@@ -250,7 +250,8 @@ func isTypeName(name []byte) bool {
 	return true
 }
 
-// readWebhookID reads the number of a webhook. What holds it in another way is good enough where nothing is compared with it.
+// readWebhookID reads the webhook's number. Another notation is accepted here, because it matters only if the webhook ID is
+// checked.
 func (d *decoder) readWebhookID(out *Delivery) error {
 	raw, err := d.json.ReadValue()
 	if err != nil {
@@ -270,15 +271,15 @@ func (d *decoder) readWebhookID(out *Delivery) error {
 	return nil
 }
 
-// isText reports whether raw is a string that every reader takes for the same.
+// isText reports whether raw is a string that every reader decodes to the same value.
 func isText(raw jsontext.Value) bool {
 	return raw.Kind() == '"' && !isAmbiguous(raw)
 }
 
-// isWhole reports whether raw is a number with a fraction or an exponent, such as 7.0, whose value every reader takes for
-// the same integer.
+// isWhole reports whether raw is a number with a fraction or an exponent, such as 7.0, that every reader decodes to the same
+// integer.
 func isWhole(raw jsontext.Value) bool {
-	const exact = 1 << 53 // from here on a double does not hold every integer
+	const exact = 1 << 53 // from here on a double cannot represent every integer
 	if raw.Kind() != '0' || !bytes.ContainsAny(raw, ".eE") {
 		return false
 	}
@@ -326,7 +327,7 @@ func integer(raw jsontext.Value) (int64, error) {
 	return strconv.ParseInt(string(raw), 10, 64)
 }
 
-// readToken returns the token, or nothing where it is no string: such a token is wrong, not malformed.
+// readToken returns the token, or nil if it is not a string: such a token is wrong, not malformed.
 func (d *decoder) readToken(body []byte) ([]byte, error) {
 	raw, err := d.json.ReadValue()
 	if err != nil {

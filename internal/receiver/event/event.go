@@ -1,10 +1,10 @@
-// Package event models what Heymarket sends: the envelope, its twelve types, and when two deliveries are the same event.
-// It is a leaf: it imports no other package of the receiver.
+// Package event models Heymarket's events: the envelope, the twelve types, and the rules by which two deliveries are the
+// same event. It is a leaf: it imports no other package of the receiver.
 package event
 
 import "time"
 
-// The twelve event types that Heymarket documents, in their spelling on the wire.
+// The twelve event types that Heymarket documents, in their wire spelling.
 const (
 	MessageSent               = "message_sent"
 	MessageReceived           = "message_recieved" // Heymarket's own spelling
@@ -20,8 +20,8 @@ const (
 	IncomingCall              = "incoming_call"
 )
 
-// messageReceivedCorrected is how the provider's type would read without its misspelling. It is taken as MessageReceived,
-// so that a correction at their end does not lose a single message at ours.
+// messageReceivedCorrected is the provider's misspelled type without the misspelling. It is accepted as MessageReceived,
+// so that no message is lost if the provider corrects it.
 const messageReceivedCorrected = "message_received"
 
 // Types are the documented types, in the order of the provider's reference.
@@ -34,7 +34,7 @@ func Types() []string {
 	}
 }
 
-// WireType returns a type in its spelling on the wire.
+// WireType returns a type in its wire spelling.
 func WireType(eventType string) string {
 	if eventType == messageReceivedCorrected {
 		return MessageReceived
@@ -42,7 +42,7 @@ func WireType(eventType string) string {
 	return eventType
 }
 
-// subject is what the event_data of a type describes; it decides how repeats are recognized.
+// subject is the kind of object that the event_data of a type describes; it decides how repeats are recognized.
 type subject int
 
 const (
@@ -64,20 +64,20 @@ func subjectOf(eventType string) subject {
 	return undocumented
 }
 
-// IsConsent reports whether a type says that a person withdraws or gives consent to messages.
+// IsConsent reports whether a type records that a person gives or withdraws consent to messages.
 func IsConsent(eventType string) bool { return subjectOf(eventType) == consent }
 
 // Event is an accepted delivery on its way to the targets.
 type Event struct {
-	// ID is "evt_" and 26 characters: stable over the provider's retries, ours, and replays.
+	// ID is "evt_" and 26 characters: stable across the provider's retries, the receiver's, and replays.
 	ID string
 	// Type is the type in its wire spelling.
 	Type string
-	// AcceptedAt is when the receiver took the event in, to the millisecond.
+	// AcceptedAt is when the receiver accepted the event, to the millisecond.
 	AcceptedAt time.Time
 	// ReplayedAt is when a person last put the event back into its queue, or zero.
 	ReplayedAt time.Time
-	// Body is what the provider sent, byte for byte, less the member that holds the token.
+	// Body is the provider's request body, byte for byte, without the member that holds the token.
 	Body []byte
 	// Conversation identifies the conversation that the event belongs to, or is empty.
 	Conversation string
@@ -87,7 +87,7 @@ type Event struct {
 	TraceState, Baggage string
 }
 
-// QueuedAt is when the event last entered its queue: accepted, or replayed. Attempts are bounded in time from here on.
+// QueuedAt returns when the event last entered its queue: accepted or replayed. The time limit for attempts starts here.
 func (e Event) QueuedAt() time.Time {
 	if e.ReplayedAt.After(e.AcceptedAt) {
 		return e.ReplayedAt

@@ -2,16 +2,16 @@ package event
 
 import "crypto/sha256"
 
-// byExpression is the profile of a key that an expression of the user made.
+// byExpression is the profile of a key that a user's expression computes.
 const byExpression = "expression"
 
-// IdentityBy returns what the event is compared by where an expression of the user makes its key: that key alone.
+// IdentityBy returns the identity of an event whose key a user's expression computes: that key alone.
 func (d *Delivery) IdentityBy(namespace, name, value string) Identity {
 	return Identity{Key: d.KeyBy(namespace, name, value), Rule: Any}
 }
 
-// KeyBy returns the identity of the event that d delivers to the webhook called namespace/name, where value, not the
-// profile of its type, says which event of that type it is.
+// KeyBy returns the identity of the event that d delivers to the webhook called namespace/name, where value instead
+// of the profile of its type distinguishes events of that type.
 func (d *Delivery) KeyBy(namespace, name, value string) Key {
 	buf := make([]byte, 0, 256)
 	for _, part := range [...]string{namespace, name, d.Type, byExpression, value} {

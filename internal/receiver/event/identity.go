@@ -12,19 +12,19 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 )
 
-// identity is what a body says about which event it is.
+// identity is the part of a body that identifies the event.
 type identity struct {
-	// id is event_data.id, valid where hasID says so.
+	// id is event_data.id, valid if hasID is set.
 	id    int64
 	hasID bool
 	// status and updated are the raw JSON values of those members of event_data, empty when absent or null.
 	status, updated jsontext.Value
-	// data is event_data as it came.
+	// data is event_data as received.
 	data jsontext.Value
 }
 
-// set takes the value of the member of event_data called name. An id that is no positive 64-bit integer identifies nothing:
-// 0 and -1 are what software writes where there is none, and readers round larger ones in different ways.
+// set stores the value of the member of event_data called name. An id that is not a positive 64-bit integer identifies nothing:
+// software writes 0 and -1 for a missing ID, and readers round larger numbers differently.
 func (i *identity) set(name string, value jsontext.Value) {
 	switch kind := value.Kind(); {
 	case name == "id":
@@ -38,8 +38,8 @@ func (i *identity) set(name string, value jsontext.Value) {
 	}
 }
 
-// Key is 128 bits of SHA-256 over what makes an event the same event. Two deliveries with one key are one event, unless
-// its subject had another state in between, see Identity.
+// Key is 128 bits of SHA-256 over the values that identify an event. Two deliveries with the same key are one event, unless the
+// subject had another state in between, see Identity.
 type Key [16]byte
 
 var lowerBase32 = base32.NewEncoding("abcdefghijklmnopqrstuvwxyz234567").WithPadding(base32.NoPadding)
@@ -52,7 +52,7 @@ func (k Key) ID() string {
 	return string(id[:])
 }
 
-// ParseID is the inverse of Key.ID; ok is false for anything that Key.ID does not write.
+// ParseID is the inverse of Key.ID; ok is false for anything that Key.ID does not produce.
 func ParseID(id string) (k Key, ok bool) {
 	text, found := strings.CutPrefix(id, "evt_")
 	if !found || len(text) != lowerBase32.EncodedLen(len(k)) {
@@ -64,15 +64,15 @@ func ParseID(id string) (k Key, ok bool) {
 	return k, true
 }
 
-// The profiles by which repeats are recognized; part of the key, so that keys of two profiles never collide.
+// The profiles by which repeats are recognized. They are part of the key, so keys of two profiles never collide.
 const (
-	byMessage      = "message"      // id, and the status when present: a status that moves on is news
+	byMessage      = "message"      // id, and the status when present: a changed status is a new event
 	byConversation = "conversation" // id and updated: the same chat is closed on Monday and again on Friday
 	byDigest       = "digest"       // a canonical form of the whole event_data
 )
 
-// Key returns the identity of the event that d delivers to the webhook called namespace/name. The envelope's id takes
-// no part in it: that one names the webhook configuration and is the same in every delivery.
+// Key returns the identity of the event that d delivers to the webhook called namespace/name. The envelope's id is not part of
+// it: it names the webhook configuration and is the same in every delivery.
 func (d *Delivery) Key(namespace, name string) Key {
 	profile, part := d.identity.profile(subjectOf(d.Type))
 	buf := make([]byte, 0, 256)
@@ -87,8 +87,8 @@ func (d *Delivery) Key(namespace, name string) Key {
 	return Key(sum[:16])
 }
 
-// Conversation returns what identifies the conversation of the event, or "" where it has none: for a message the id of
-// its conversation, for a conversation its own id. Events of other types belong to no conversation that is documented.
+// Conversation returns the ID of the event's conversation, or "" if it has none: for a message the ID of its conversation, for a
+// conversation its own ID. No conversation is documented for events of other types.
 func (d *Delivery) Conversation() string {
 	switch subjectOf(d.Type) {
 	case conversation:
@@ -96,7 +96,7 @@ func (d *Delivery) Conversation() string {
 			return strconv.FormatInt(d.identity.id, 10)
 		}
 	case message:
-		// Only targets that want an order ask, so the body of most events is not read a second time.
+		// Called only for ordered targets, so the body of most events is not parsed a second time.
 		var data struct {
 			Conversation struct {
 				ID jsontext.Value `json:"id"`
@@ -112,7 +112,7 @@ func (d *Delivery) Conversation() string {
 	return ""
 }
 
-// profile returns the profile to go by, and what it asks for besides the id.
+// profile returns the profile to use, and the value that it adds to the ID.
 func (i *identity) profile(s subject) (string, []byte) {
 	switch {
 	case s == message && i.hasID:
@@ -125,20 +125,20 @@ func (i *identity) profile(s subject) (string, []byte) {
 	return byDigest, canonical(i.data)
 }
 
-// appendPart writes part behind its length, so that no two lists of parts read the same.
+// appendPart appends part with its length as a prefix, so that no two lists of parts encode to the same bytes.
 func appendPart[T string | []byte](buf []byte, part T) []byte {
 	return append(binary.AppendUvarint(buf, uint64(len(part))), part...)
 }
 
 func canonicalText(raw jsontext.Value) []byte {
 	if len(raw) == 0 || (raw[0] == '"' && bytes.IndexByte(raw, '\\') < 0) {
-		return raw // nothing to normalise, which is the rule
+		return raw // nothing to normalise, the common case
 	}
 	return canonical(raw)
 }
 
-// canonical returns valid JSON in the form of RFC 8785, with one difference: integers keep all their digits. The RFC
-// rounds them to doubles, and two events that differ in a 64-bit id only would become one. Half a surrogate pair becomes U+FFFD.
+// canonical returns valid JSON in the form of RFC 8785, with one difference: integers keep all their digits. The RFC rounds them
+// to doubles, which would merge two events that differ only in a 64-bit ID. Half a surrogate pair becomes U+FFFD.
 func canonical(raw jsontext.Value) []byte {
 	out, err := jsontext.AppendFormat(make([]byte, 0, len(raw)), raw, lenient,
 		jsontext.ReorderRawObjects(true),
@@ -147,7 +147,7 @@ func canonical(raw jsontext.Value) []byte {
 		jsontext.PreserveRawStrings(false),
 		jsontext.SpaceAfterColon(false), jsontext.SpaceAfterComma(false), jsontext.Multiline(false))
 	if err != nil {
-		return raw // it has been decoded before, so this is out of reach; the raw bytes are an honest key, too
+		return raw // unreachable, since it has been decoded before; the raw bytes are a valid key as well
 	}
 	return out
 }

@@ -7,8 +7,8 @@ import (
 	"strings"
 )
 
-// Panicked makes an error of what recover returned. It says where it was, and only what the Go runtime says of it: the
-// value of another panic may hold anything, and errors are logged.
+// Panicked returns an error for a recovered value. It contains the location and, for a runtime error, the runtime's
+// message: any other panic value may hold sensitive data, and errors are logged.
 func Panicked(recovered any) error {
 	what := "panic"
 	if err, ok := recovered.(runtime.Error); ok {
@@ -17,7 +17,8 @@ func Panicked(recovered any) error {
 	return fmt.Errorf("%s at %s", what, whereItPanicked())
 }
 
-// whereItPanicked is the innermost line that is not the runtime's, of those below the deferred function that recovers.
+// whereItPanicked returns the innermost line outside the runtime, among the frames below the deferred function that
+// recovers.
 func whereItPanicked() string {
 	callers := make([]uintptr, 64)
 	frames := runtime.CallersFrames(callers[:runtime.Callers(2, callers)])

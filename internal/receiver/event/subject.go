@@ -12,36 +12,37 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 )
 
-// Identity is what a delivery is compared by.
+// Identity holds the values by which deliveries are compared.
 type Identity struct {
-	// Key identifies the event, and is where its id comes from.
+	// Key identifies the event, and its ID is derived from it.
 	Key
-	// Rule says when a delivery whose Key is remembered is a repeat.
+	// Rule decides when a delivery whose Key is remembered is a repeat.
 	Rule Rule
 	// Subject is what the event is about: a message, a conversation, the consent of one recipient. It is zero with Any.
 	Subject Key
-	// State is what the event reports of its subject. Two deliveries in a row with one State are one event.
+	// State is the state that the event reports of its subject. Two consecutive deliveries with the same State are one
+	// event.
 	State Key
 	// Updated is when the subject changed, in microseconds since 1970, by the sender's clock; 0: unknown.
 	Updated int64
 }
 
-// Rule says when a delivery whose key is remembered is a repeat, and not a state that has returned.
+// Rule decides when a delivery whose key is remembered is a repeat, and not a state that has returned.
 type Rule string
 
 // The rules.
 const (
-	// Any: always. The event has no subject that is known.
+	// Any: always. The event has no known subject.
 	Any Rule = "any"
 	// Last: when its state is the last of its subject, or when it is older than the last.
 	Last Rule = "last"
 	// OptOut: when its state is the last of its subject.
 	OptOut Rule = "opt-out"
-	// OptIn: as OptOut, and for as long as the sender may retry, when the opt-in it equals came before an opt-out.
+	// OptIn: as OptOut; also, while the sender may still be retrying, when it equals an opt-in from before an opt-out.
 	OptIn Rule = "opt-in"
 )
 
-// Judgement is how a delivery was judged by what is remembered.
+// Judgement is the result of comparing a delivery with the remembered ones.
 type Judgement string
 
 // The judgements. New and Returned are stored, the others are not.
@@ -49,7 +50,7 @@ const (
 	New Judgement = "new"
 	// Returned: the same event was stored before, and its subject had another state in between.
 	Returned Judgement = "returned"
-	// Repeat: the delivery repeats the last event of its subject, or any where there is no subject.
+	// Repeat: the delivery repeats the last event of its subject, or any event if there is no subject.
 	Repeat Judgement = "repeat"
 	// LateRepeat: the delivery repeats an event of its subject that is older than the last.
 	LateRepeat Judgement = "late_repeat"
@@ -57,17 +58,17 @@ const (
 	OptInWithheld Judgement = "opt_in_withheld"
 )
 
-// Stored reports whether a delivery that is judged so is stored.
+// Stored reports whether a delivery with this judgement is stored.
 func (j Judgement) Stored() bool { return j == New || j == Returned }
 
-// What a subject is, as a part of its hash.
+// The kinds of subject, as a part of the hash.
 const (
 	ofMessage      = "message subject"
 	ofConversation = "conversation subject"
 	ofConsent      = "consent subject"
 )
 
-// Identity returns what the event that d delivers to the webhook called namespace/name is compared by.
+// Identity returns the identity of the event that d delivers to the webhook called namespace/name.
 func (d *Delivery) Identity(namespace, name string) Identity {
 	out := Identity{Key: d.Key(namespace, name), Rule: Any}
 	out.State = out.Key
@@ -96,8 +97,9 @@ func (d *Delivery) Identity(namespace, name string) Identity {
 	return out
 }
 
-// recipient returns whose consent it is about. The fields of these events are not published; where none that is known
-// names a recipient, all of the webhook are taken for one, so that no opt-out passes for a repeat of an older one.
+// recipient returns whose consent the event is about. The fields of these events are not published; if no known field
+// names a recipient, all such events of the webhook share one recipient, so that no opt-out is mistaken for a repeat of
+// an older one.
 func (i *identity) recipient() (recipient, inbox []byte, id int64) {
 	var data struct {
 		Target jsontext.Value `json:"target"`
@@ -117,7 +119,7 @@ func (i *identity) recipient() (recipient, inbox []byte, id int64) {
 	return nil, nil, 0
 }
 
-// names reports whether a value can be the name of something: not null, not empty, not zero.
+// names reports whether a value can name something: not null, not empty, not zero.
 func names(value jsontext.Value) bool {
 	switch value.Kind() {
 	case '"':
@@ -128,7 +130,7 @@ func names(value jsontext.Value) bool {
 	return false
 }
 
-// hash returns 128 bits of SHA-256 over what names a subject or a state.
+// hash returns 128 bits of SHA-256 over the values that name a subject or a state.
 func hash(texts [4]string, id int64, parts ...[]byte) Key {
 	buf := make([]byte, 0, 256)
 	for _, text := range texts {
@@ -142,11 +144,11 @@ func hash(texts [4]string, id int64, parts ...[]byte) Key {
 	return Key(sum[:16])
 }
 
-// timeLayouts are how times are written, beside RFC 3339.
+// timeLayouts are the accepted notations of a time, RFC 3339 among them.
 var timeLayouts = []string{time.RFC3339Nano, "2006-01-02T15:04:05.999999999", "2006-01-02 15:04:05.999999999", time.DateOnly}
 
-// timeOf reads a time. It is present unless the value is what software writes where there is none: null, an empty text, a
-// zero, the year 1, the beginning of 1970. What is present and cannot be read counts as 0 microseconds.
+// timeOf reads a time. It is present unless the value is one that software writes for a missing time: null, an empty
+// text, zero, the year 1, the beginning of 1970. A time that is present but cannot be parsed counts as 0 microseconds.
 func timeOf(raw jsontext.Value) (microseconds int64, present bool) {
 	switch raw.Kind() {
 	case '0':
@@ -166,7 +168,7 @@ func timeOf(raw jsontext.Value) (microseconds int64, present bool) {
 
 func textTime(raw jsontext.Value) (microseconds int64, present bool) {
 	var t time.Time
-	if t.UnmarshalText(raw[1:len(raw)-1]) == nil { // RFC 3339, the rule
+	if t.UnmarshalText(raw[1:len(raw)-1]) == nil { // RFC 3339, the common case
 		return max(t.UnixMicro(), 0), t.Unix() > 0
 	}
 	unquoted, err := jsontext.AppendUnquote(nil, raw)

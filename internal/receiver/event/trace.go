@@ -10,18 +10,18 @@ import (
 // Length of a W3C traceparent of version 00: "00-" trace id (32) "-" parent id (16) "-" flags (2).
 const traceLength = 55
 
-// ContinueTrace returns the traceparent to keep with an event: the one that came with its request where that is valid
-// (W3C Trace Context, section 3.2), else a new one.
+// ContinueTrace returns the traceparent to keep with an event: the request's own if it is valid (W3C Trace Context,
+// section 3.2), else a new one.
 //
-// A new one is marked as sampled. It need not have been recorded here; but a target whose sampler follows its parent,
-// which is OpenTelemetry's default, would record nothing at all of these requests otherwise.
+// A new one is marked as sampled, even if nothing was recorded here: otherwise a target whose sampler follows its
+// parent, which is OpenTelemetry's default, would record none of these requests.
 func ContinueTrace(header string) string {
 	if trace, ok := ParseTrace(header); ok {
 		return trace
 	}
 	var id [24]byte
 	for i := 0; i < len(id); i += 8 {
-		binary.LittleEndian.PutUint64(id[i:], rand.Uint64()) // no secret: it has to be unlike others, not hard to guess
+		binary.LittleEndian.PutUint64(id[i:], rand.Uint64()) // not a secret: it must be unique, not hard to guess
 	}
 	id[0] |= 1 // neither of the two may be zero
 	id[16] |= 1
@@ -33,8 +33,8 @@ func ContinueTrace(header string) string {
 	return string(append(out, "-01"...))
 }
 
-// ParseTrace returns header in the form of version 00 where it is a valid traceparent; ok is false where it is not. Of a
-// later version it keeps what version 00 defines, as the standard asks.
+// ParseTrace returns header in the form of version 00 if it is a valid traceparent; otherwise ok is false. Of a later
+// version it keeps the fields that version 00 defines, as the standard asks.
 func ParseTrace(header string) (trace string, ok bool) {
 	if len(header) < traceLength || header[2] != '-' || header[35] != '-' || header[52] != '-' {
 		return "", false
@@ -51,7 +51,7 @@ func ParseTrace(header string) (trace string, ok bool) {
 	case version == "00":
 		return header, true
 	}
-	// Of the flags of a later version only the lowest bit is known to mean the same: sampled.
+	// Of a later version's flags, only the lowest bit has a known meaning: sampled.
 	sampled := "-00"
 	if (fromHex(flags[1]) & 1) == 1 {
 		sampled = "-01"
@@ -67,8 +67,8 @@ const (
 	maxBaggageMembers    = 64
 )
 
-// TraceState returns the tracestate of a request's headers as one list. It is empty where it is not valid, and where the
-// traceparent that it belongs to is not. Members beyond the limits are left out, the last ones first.
+// TraceState returns the tracestate of a request's headers as one list. It is empty if it is invalid or if its
+// traceparent is. Members beyond the limits are dropped, the last ones first.
 func TraceState(traceparent string, headers []string) string {
 	if _, ok := ParseTrace(traceparent); !ok {
 		return ""
@@ -76,8 +76,8 @@ func TraceState(traceparent string, headers []string) string {
 	return memberList(headers, maxTraceStateMembers, maxTraceStateBytes)
 }
 
-// Baggage returns the baggage of a request's headers as one list, empty where it is not valid. Members beyond the limits
-// are left out, the last ones first.
+// Baggage returns the baggage of a request's headers as one list, empty if it is invalid. Members beyond the limits are
+// dropped, the last ones first.
 func Baggage(headers []string) string {
 	return memberList(headers, maxBaggageMembers, maxBaggageBytes)
 }

@@ -9,7 +9,7 @@ import (
 	"heymarket.dev/operator/internal/receiver/event"
 )
 
-// Result is what became of one request.
+// Result is the outcome of one request.
 type Result string
 
 // The results. Every request has exactly one, so that received = stored + duplicate + ignored + refused.
@@ -20,10 +20,10 @@ const (
 	Refused   Result = "refused"
 )
 
-// Reason says why a request was refused. The values are stable: they are a label of the metrics.
+// Reason is why a request was refused. The values are stable: they are a label of the metrics.
 type Reason string
 
-// The reasons, each with the status that the sender gets.
+// The reasons, each with the HTTP status of the answer.
 const (
 	UnknownPath  Reason = "path"          // 404
 	Method       Reason = "method"        // 405
@@ -37,7 +37,7 @@ const (
 	Backlog      Reason = "backlog"       // 429
 	BacklogBytes Reason = "backlog_bytes" // 429
 	Unconfirmed  Reason = "not_confirmed" // 503
-	Internal     Reason = "internal"      // 500: a mistake of ours
+	Internal     Reason = "internal"      // 500: a bug in the receiver
 )
 
 // Reasons are all reasons.
@@ -47,7 +47,7 @@ func Reasons() []Reason {
 	}
 }
 
-// Report describes one request to an Observer. It contains nothing that must not be logged.
+// Report describes one request to an Observer. It contains only values that may be logged.
 type Report struct {
 	Result Result
 	Reason Reason // with Refused
@@ -56,39 +56,39 @@ type Report struct {
 	Type    string
 	Webhook int64
 	EventID string
-	// Targets are those that the event was stored for.
+	// Targets are the targets that the event was stored for.
 	Targets []string
-	// Filtered are those whose filter did not want it.
+	// Filtered are the targets whose filter rejected it.
 	Filtered []string
-	// Respelled says that the type came in the corrected spelling of the provider's misspelling.
+	// Respelled reports that the type arrived in the corrected spelling of the provider's misspelling.
 	Respelled bool
-	// Token says which token matched: CurrentToken or PreviousToken. It is empty where none did.
+	// Token is the token that matched, CurrentToken or PreviousToken; empty if none did.
 	Token string
-	// FilterFailed are those of Targets whose filter could not be evaluated; what holds the event decides again.
+	// FilterFailed are the Targets whose filter could not be evaluated; it is evaluated again before delivery.
 	FilterFailed []string
-	// KeyFailed says that the deduplication key could not be evaluated, and the profile of the type stood in.
+	// KeyFailed reports that the deduplication key could not be evaluated, and the profile of the type was used instead.
 	KeyFailed bool
-	// Judgement is how the store judged the delivery; empty where it was not asked, or did not answer.
+	// Judgement is how the store judged the delivery; empty if it was not asked or did not answer.
 	Judgement event.Judgement
-	// Err says more about a refusal, for logs; nil otherwise.
+	// Err is the cause of a refusal, for logs; nil otherwise.
 	Err  error
 	Took time.Duration
 }
 
-// PreferResult is the value of the request header Prefer (RFC 7240) by which a sender asks what became of its event: the body of a
-// 200 is then a JSON object with the members "result", a Result, and "event", the event's id or "". Only senders with the right
-// token get that far.
+// PreferResult is the value of the request header Prefer (RFC 7240) by which a sender asks for the result of its request: the
+// body of a 200 is then a JSON object with the members "result", a Result, and "event", the event's ID or "". It has an effect
+// only for senders with a valid token.
 const PreferResult = "return=representation"
 
 // closes is a value of the header Connection. It must not be changed.
 var closes = []string{"close"}
 
-// answer writes an answer. A refusal ends the connection, or strangers would hold all of them with requests that cost nothing.
-// It stays where a right token has come, since others may share it behind a proxy, unless the body is not read to its end.
-// prefer are the values of the header Prefer.
+// answer writes an answer. A refusal closes the connection, or strangers could occupy all connections with cheap requests. The
+// connection stays open if a valid token has arrived on it, since other clients may share it behind a proxy, unless the body has
+// not been read to its end. prefer are the values of the header Prefer.
 func answer(w http.ResponseWriter, r Report, c *connection, prefer []string) {
 	if r.Result != Refused {
-		// net/http says 200 with an empty body by itself, and at less cost.
+		// net/http sends 200 with an empty body by itself, at less cost.
 		if slices.Contains(prefer, PreferResult) {
 			w.Header().Set("Content-Type", "application/json")
 			w.Header().Set("Preference-Applied", PreferResult)
@@ -107,7 +107,7 @@ func answer(w http.ResponseWriter, r Report, c *connection, prefer []string) {
 		header["Connection"] = closes // the rest of the body is not read
 	case RateLimited:
 		header.Set("Retry-After", retryAfterOne)
-		header["Connection"] = closes // the body may be unread, and a guesser pays for each connection
+		header["Connection"] = closes // the body may be unread, and guessing must cost a connection per attempt
 	case Backlog, BacklogBytes:
 		header.Set("Retry-After", "30")
 	case Unconfirmed:
@@ -116,7 +116,7 @@ func answer(w http.ResponseWriter, r Report, c *connection, prefer []string) {
 	http.Error(w, sentences[r.Reason](r), r.Status)
 }
 
-// sentences explain an error to the sender. They repeat nothing from the request.
+// sentences explain an error to the sender. They quote nothing from the request.
 var sentences = map[Reason]func(Report) string{
 	UnknownPath:  plain("There is no webhook at this URL. Compare it with the one in the Secret that ends in -url."),
 	Method:       plain("Events are sent by POST."),

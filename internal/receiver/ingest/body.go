@@ -8,7 +8,7 @@ import (
 	"strings"
 )
 
-// isPlainJSON reports whether a body is JSON in UTF-8, of which ASCII is a part, and not compressed.
+// isPlainJSON reports whether a body is uncompressed JSON in UTF-8 or its subset ASCII.
 func isPlainJSON(h http.Header) bool {
 	for _, line := range h.Values("Content-Encoding") {
 		for encoding := range strings.SplitSeq(line, ",") {
@@ -29,7 +29,7 @@ func isPlainJSON(h http.Header) bool {
 	return params["charset"] == "" || isUTF8(params["charset"])
 }
 
-// isUTF8 reports whether a name of a character encoding means UTF-8 or a part of it.
+// isUTF8 reports whether a name of a character encoding means UTF-8 or a subset of it.
 func isUTF8(name string) bool {
 	switch strings.ToLower(name) {
 	case "utf-8", "utf8", "us-ascii", "ascii":
@@ -43,11 +43,11 @@ var (
 	errDisplaced = errors.New("the connection was closed in favor of newer ones")
 )
 
-// trustedLength is how much memory is allocated on the strength of a Content-Length, before any byte has arrived, in bytes.
+// trustedLength is how many bytes are allocated for a Content-Length before the body arrives.
 const trustedLength = 8 << 10
 
-// readBody reads at most limit bytes. A body that says that it is longer is not read at all. A long one gets memory only as
-// its bytes come, and as the bound on all of them allows.
+// readBody reads at most limit bytes. A body whose Content-Length exceeds the limit is not read at all. Memory for a long
+// one is allocated only as its bytes arrive, and within the bound on all bodies.
 func readBody(req *http.Request, limit int64, c *connection) ([]byte, error) {
 	switch {
 	case req.ContentLength > limit:
@@ -57,7 +57,7 @@ func readBody(req *http.Request, limit int64, c *connection) ([]byte, error) {
 		_, err := io.ReadFull(req.Body, body)
 		return body, err
 	}
-	most := limit + 1 // one byte more than allowed shows that the body is too long
+	most := limit + 1 // one byte beyond the limit shows that the body is too long
 	if req.ContentLength >= 0 {
 		most = req.ContentLength
 	}

@@ -8,11 +8,11 @@ import (
 	"strings"
 )
 
-// client returns the address that a request's failures count against. own reports that it is the client's and not that of
-// a proxy for many; it is false unless proxies are trusted, since otherwise a proxy cannot be detected.
+// client returns the address that failed tokens of a request count against. own reports that it is the client's address,
+// not that of a proxy shared by many; it is false unless proxies are trusted, since otherwise a proxy cannot be detected.
 //
-// Each proxy appends its peer's address to a header. So the last entry that is not a trusted proxy is the client; entries
-// before it are claims of the client.
+// Each proxy appends its peer's address to a header. So the last entry that is not a trusted proxy is the client; earlier
+// entries are unverified claims of the client.
 func client(req *http.Request, trusted []netip.Prefix) (address netip.Addr, own bool) {
 	peer, err := netip.ParseAddrPort(req.RemoteAddr)
 	if err != nil {
@@ -23,7 +23,7 @@ func client(req *http.Request, trusted []netip.Prefix) (address netip.Addr, own 
 		return subscriber(address), false
 	}
 	if !contains(trusted, address) {
-		return subscriber(address), true // a header that a stranger sends says nothing
+		return subscriber(address), true // headers from an untrusted peer are ignored
 	}
 	if named, ok := namedClient(req.Header, trusted); ok {
 		return subscriber(named), true
@@ -31,7 +31,7 @@ func client(req *http.Request, trusted []netip.Prefix) (address netip.Addr, own 
 	return subscriber(address), false
 }
 
-// namedClient returns the client that the headers name, where they do.
+// namedClient returns the client named by the headers, if any.
 func namedClient(h http.Header, trusted []netip.Prefix) (netip.Addr, bool) {
 	for entry := range hops(h) {
 		hop, ok := parseNode(entry)
@@ -45,8 +45,8 @@ func namedClient(h http.Header, trusted []netip.Prefix) (netip.Addr, bool) {
 	return netip.Addr{}, false
 }
 
-// hops yields the peers that proxies have written down, the last one first. X-Forwarded-For is what nearly all of them
-// write; the others count only where it is missing, since a proxy passes on those that it does not write itself.
+// hops yields the peers that proxies have recorded, the last one first. Nearly all proxies write X-Forwarded-For; the
+// other headers count only if it is missing, since a proxy passes on headers that it does not write itself.
 func hops(h http.Header) iter.Seq[string] {
 	if values := h["X-Forwarded-For"]; len(values) > 0 {
 		return fromTheRight(values, func(entry string) string { return entry })
@@ -57,8 +57,8 @@ func hops(h http.Header) iter.Seq[string] {
 	return fromTheRight(h["X-Real-Ip"], func(entry string) string { return entry })
 }
 
-// fromTheRight yields what node makes of the entries of a list header, the last one first. Quotes are matched from the
-// right as well: one that a client has left open spoils only what the client wrote.
+// fromTheRight applies node to the entries of a list header and yields the results, the last one first. Quotes are also
+// matched from the right: one that a client leaves open spoils only the client's own entries.
 func fromTheRight(values []string, node func(string) string) iter.Seq[string] {
 	return func(yield func(string) bool) {
 		for _, rest := range slices.Backward(values) {
@@ -73,7 +73,7 @@ func fromTheRight(values []string, node func(string) string) iter.Seq[string] {
 	}
 }
 
-// cutLast cuts a list at its last separator that does not stand in quotes. Found is false when there is none.
+// cutLast cuts a list at its last unquoted separator. found is false if there is none.
 func cutLast(list string, separator byte) (before, last string, found bool) {
 	quoted := false
 	for i := len(list) - 1; i >= 0; i-- {
@@ -87,8 +87,8 @@ func cutLast(list string, separator byte) (before, last string, found bool) {
 	return "", list, false
 }
 
-// forwardedFor returns the parameter "for" of an element of the header Forwarded (RFC 7239), or "" where it has none or
-// more than one.
+// forwardedFor returns the parameter "for" of an element of the header Forwarded (RFC 7239), or "" if it has none or
+// several.
 func forwardedFor(element string) string {
 	node, seen := "", false
 	for more := true; more; {
@@ -109,7 +109,7 @@ func forwardedFor(element string) string {
 	return node
 }
 
-// parseNode reads an entry: an address, which some proxies put a port behind. An IPv6 address may stand in brackets.
+// parseNode parses an entry: an address, to which some proxies append a port. An IPv6 address may be in brackets.
 func parseNode(entry string) (netip.Addr, bool) {
 	if a, err := netip.ParseAddr(strings.Trim(entry, "[]")); err == nil {
 		return a.Unmap().WithZone(""), true
@@ -126,7 +126,7 @@ func contains(networks []netip.Prefix, a netip.Addr) bool {
 
 const ipv6Prefix = 64 // one subscriber's addresses
 
-// subscriber folds the addresses that one IPv6 subscriber can choose from into one.
+// subscriber maps all addresses that one IPv6 subscriber can choose from to a single address.
 func subscriber(a netip.Addr) netip.Addr {
 	if !a.Is6() {
 		return a

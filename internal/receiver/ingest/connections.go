@@ -10,37 +10,37 @@ import (
 	"time"
 )
 
-// Connections bounds how many connections are served at once, and never rejects a new one in favour of idle ones: at the
-// bound, the connection that has been idle longest is closed. A connection is idle until it has a complete request: from its
-// start or its last answer on, while a slow header or body arrives. A connection that has sent a valid token is closed
-// only when no other is left, so clients without a token compete only with each other.
+// Connections bounds how many connections are served at once, and never rejects a new one to keep idle ones: at the bound, the
+// connection that has been idle longest is closed. A connection is idle until it has a complete request: from its start or its
+// last answer on, while a slow header or body arrives. A connection that has sent a valid token is closed only when no other is
+// left, so clients without a token compete only with each other.
 //
-// Bodies share a bound on memory in the same way: when it is reached, the oldest incomplete bodies are dropped, and new
-// ones wait for a free buffer.
+// Bodies share a bound on memory in the same way: when it is reached, the oldest incomplete bodies are dropped, and new ones
+// wait for free memory.
 //
-// It knows only what its listeners have accepted, for servers that Follow was called with.
+// It covers only connections that its listeners have accepted, on servers passed to Follow.
 type Connections struct {
 	max       int
 	displaced atomic.Int64
 
 	mu   sync.Mutex
 	room sync.Cond
-	// strangers and proven hold every open connection once, the one that has waited longest first; proven are those on
-	// which a right token has come.
+	// strangers and proven hold every open connection once, the longest-waiting first; proven are those on which a valid token
+	// has arrived.
 	strangers, proven list.List
-	// holders are those with a long body in memory, the one that began first first; held is how many bytes they hold, and
-	// leaving how many of these belong to connections that are closed, whose handlers have yet to give them back.
+	// holders are the connections with a long body in memory, the oldest first. held is how many bytes they hold; leaving is how
+	// many of these belong to closed connections whose handlers have not released them yet.
 	holders       list.List
 	held, leaving int64
-	memory        sync.Cond // held has become less, or a connection has left
+	memory        sync.Cond // held has decreased, or a connection has left
 	closed        bool
 }
 
-// grace is how long every connection may wait, however many want its room. Without it, a burst of newcomers would push each
-// other out before any of them had a turn. Beyond that, newcomers wait in the kernel's queue, in the order in which they came.
+// grace is how long every connection may wait, even at the bound. Without it, new connections in a burst would displace each
+// other before any of them was served. Further connections wait in the kernel's queue, in order of arrival.
 const grace = 100 * time.Millisecond
 
-// maxHeld bounds the bytes of all bodies together, those of up to trustedLength aside.
+// maxHeld bounds the bytes of all bodies together, except those of up to trustedLength bytes.
 const maxHeld = 16 << 20
 
 // NewConnections returns a bound of limit connections.
@@ -50,7 +50,8 @@ func NewConnections(limit int) *Connections {
 	return a
 }
 
-// Listen returns l, with what it accepts counted. The kernel's memory for what has been sent and not read is bounded as well.
+// Listen returns a listener that counts the connections l accepts. It also bounds the kernel's buffer of data that has been sent
+// and not read.
 func (a *Connections) Listen(l net.Listener) net.Listener {
 	limitUnread(l)
 	return listener{l, a}
@@ -60,7 +61,7 @@ func (a *Connections) Listen(l net.Listener) net.Listener {
 // it. A sender with a latency of 50 ms can still send 1 MiB in two seconds.
 const maxUnread = 32 << 10
 
-// Follow makes s report what its connections do. It sets ConnContext and ConnState, and wraps the handler of s, because a
+// Follow makes s report the state of its connections. It sets ConnContext and ConnState, and wraps the handler of s, because a
 // request without a body is complete with its header.
 func (a *Connections) Follow(s *http.Server) {
 	next := s.Handler
@@ -86,12 +87,12 @@ func (a *Connections) Open() int {
 	return a.open()
 }
 
-// Displaced is how many connections have had to make room since the beginning.
+// Displaced returns how many connections have been closed to make room since the process started.
 func (a *Connections) Displaced() int64 { return a.displaced.Load() }
 
 func (a *Connections) open() int { return a.strangers.Len() + a.proven.Len() }
 
-// isCrowded reports whether half of the connections that may be open are.
+// isCrowded reports whether at least half of the allowed connections are open.
 func (a *Connections) isCrowded() bool { return a.Open() >= a.max/2 }
 
 type listener struct {
@@ -117,11 +118,11 @@ func (l listener) Close() error {
 	return l.Listener.Close()
 }
 
-// What a connection does now.
+// The states of a connection.
 const (
 	waiting   = iota // for a complete request
 	busy             // with one
-	displaced        // it is closed, and its handler has yet to notice
+	displaced        // closed, but its handler has not noticed yet
 )
 
 type connection struct {
@@ -129,12 +130,12 @@ type connection struct {
 	all   *Connections
 	state atomic.Int32
 
-	ended   atomic.Bool // its last answer is sent, and what is left is politeness
-	reading atomic.Bool // the server waits for what the other side sends
-	proved  bool        // only its own goroutine looks
+	ended   atomic.Bool // its last answer is sent; only an orderly close is left
+	reading atomic.Bool // the server waits for data from the peer
+	proved  bool        // used only by its own goroutine
 
-	// The others are guarded by all.mu. Only the connection's own goroutine writes hungry and the last two.
-	since   time.Time  // when it began to wait
+	// The remaining fields are guarded by all.mu. Only the connection's own goroutine writes hungry and the last two.
+	since   time.Time  // when it started to wait
 	hungry  bool       // it waits for memory
 	among   *list.List // nil: it has left
 	place   *list.Element
@@ -144,14 +145,14 @@ type connection struct {
 
 type connectionKey struct{}
 
-// connectionOf returns the connection of a request, or nil where none is counted.
+// connectionOf returns the connection of a request, or nil if it is not counted.
 func connectionOf(req *http.Request) *connection {
 	c, _ := req.Context().Value(connectionKey{}).(*connection)
 	return c
 }
 
-// admit makes room for a new connection. While every other is busy it waits for one to end, so that the newcomer waits in
-// the kernel's queue.
+// admit makes room for a new connection. While all others are busy it waits for one to end, so further connections wait in the
+// kernel's queue.
 func (a *Connections) admit(conn net.Conn) (net.Conn, error) {
 	c := &connection{Conn: conn, all: a}
 	victim, ok := a.add(c)
@@ -165,7 +166,7 @@ func (a *Connections) admit(conn net.Conn) (net.Conn, error) {
 	return c, nil
 }
 
-// add counts c in, and returns who has to go for it. It reports false where the listener was closed first.
+// add registers c and returns the connection to close in its place, if any. ok is false if the listener was closed first.
 func (a *Connections) add(c *connection) (victim *connection, ok bool) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -176,7 +177,7 @@ func (a *Connections) add(c *connection) (victim *connection, ok bool) {
 		if a.closed {
 			return nil, false
 		}
-		wake := time.AfterFunc(grace/10, a.room.Signal) // somebody's grace may be over by then
+		wake := time.AfterFunc(grace/10, a.room.Signal) // some connection's grace may be over by then
 		a.room.Wait()
 		wake.Stop()
 	}
@@ -185,10 +186,10 @@ func (a *Connections) add(c *connection) (victim *connection, ok bool) {
 	return victim, true
 }
 
-// longestLook bounds how many connections are looked at for one that may go.
+// longestLook bounds how many connections are examined to find one that may be closed.
 const longestLook = 64
 
-// candidates are those who make room: the proven only where no other waits.
+// candidates returns the connections that may be closed: the proven ones only if no other is waiting.
 func (a *Connections) candidates() *list.List {
 	for e := a.strangers.Front(); e != nil; e = e.Next() {
 		if e.Value.(*connection).state.Load() == waiting {
@@ -198,8 +199,8 @@ func (a *Connections) candidates() *list.List {
 	return &a.proven
 }
 
-// displace takes out the first connection of a list that waits and may go, or returns nil. The caller has the lock, and closes
-// what it gets after giving it back.
+// displace removes the first waiting connection of a list that mayGo accepts, or returns nil. The caller holds the lock, and
+// closes the returned connection after unlocking.
 func (a *Connections) displace(mayGo func(*connection) bool, from *list.List) *connection {
 	look := longestLook
 	for e := from.Front(); e != nil && look > 0; e = e.Next() {
@@ -217,9 +218,9 @@ func (a *Connections) displace(mayGo func(*connection) bool, from *list.List) *c
 	return nil
 }
 
-// isIdle says that c has had its grace, and waits for the other side: one that has sent something waits for us, until it is read
-// and more is wanted. One with a long body that waits for memory may go as well, or many of them would hold all the room, with
-// newcomers behind them that need no memory.
+// isIdle reports whether c has had its grace and waits for the peer; if the peer has sent data that has not been read, c is
+// waiting for the receiver. A connection with a long body that waits for memory also counts as idle: otherwise many of them
+// could occupy all slots and block new connections that need no memory.
 func (c *connection) isIdle() bool {
 	return c.ended.Load() || time.Since(c.since) >= grace && (c.hungry || c.reading.Load() && !hasSent(c.Conn))
 }
@@ -244,7 +245,7 @@ func (a *Connections) forget(c *connection) {
 	a.memory.Broadcast()
 }
 
-// wait notes that c has been answered and begins to wait.
+// wait records that c has been answered and is waiting.
 func (a *Connections) wait(c *connection) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -257,12 +258,12 @@ func (a *Connections) wait(c *connection) {
 	a.room.Signal()
 }
 
-// completed records that a request has arrived in full. False means that the connection has been displaced.
+// completed records that a request has arrived in full. It returns false if the connection has been displaced.
 func (c *connection) completed() bool {
 	return c == nil || c.state.CompareAndSwap(waiting, busy) || c.state.Load() == busy
 }
 
-// prove notes that a right token has come.
+// prove records that a valid token has arrived.
 func (c *connection) prove() {
 	if c == nil || c.proved {
 		return
@@ -278,10 +279,10 @@ func (c *connection) prove() {
 	}
 }
 
-// isProven reports whether a right token has come.
+// isProven reports whether a valid token has arrived.
 func (c *connection) isProven() bool { return c != nil && c.proved }
 
-// hold counts n more bytes of a body, once there is memory for them. False means that the connection has been displaced.
+// hold counts n more bytes of a body, once there is memory for them. It returns false if the connection has been displaced.
 func (c *connection) hold(n int64) bool {
 	if c == nil {
 		return true
@@ -313,8 +314,8 @@ func (c *connection) hold(n int64) bool {
 	return true
 }
 
-// canFree reports whether n bytes become free if all connections besides c make room that may. Those with a complete body
-// cannot, so otherwise c waits for these.
+// canFree reports whether closing all eligible connections except c would free n bytes. Connections with a complete body cannot
+// be closed; if it returns false, c waits for them to finish.
 func (a *Connections) canFree(n int64, c *connection) bool {
 	left := a.held - a.leaving + n
 	for e := a.holders.Front(); e != nil; e = e.Next() {
@@ -325,7 +326,7 @@ func (a *Connections) canFree(n int64, c *connection) bool {
 	return left <= maxHeld
 }
 
-// release gives back what c holds. The caller no longer refers to the body.
+// release frees the memory that c holds. The caller must no longer use the body.
 func (c *connection) release() {
 	if c == nil || c.holding == nil {
 		return
@@ -350,7 +351,7 @@ func (c *connection) Close() error {
 	return c.Conn.Close()
 }
 
-// CloseWrite lets net/http end a connection so that the other side still reads the answer.
+// CloseWrite lets net/http end a connection so that the peer can still read the answer.
 func (c *connection) CloseWrite() error {
 	c.ended.Store(true)
 	c.state.CompareAndSwap(busy, waiting)

@@ -2,14 +2,14 @@ package ingest
 
 import "net/http"
 
-// isHealthCheck reports whether a request is one by which a load balancer finds out whether the port serves: GET or HEAD of
-// "/" or "/healthz". No webhook has such a path, because the path of a webhook ends in its secret segment.
+// isHealthCheck reports whether a request is a load balancer's health check: GET or HEAD of "/" or "/healthz". No webhook has
+// such a path, because a webhook's path ends in its secret segment.
 func isHealthCheck(req *http.Request) bool {
 	return (req.Method == http.MethodGet || req.Method == http.MethodHead) && (req.URL.Path == "/" || req.URL.Path == "/healthz")
 }
 
 // answerHealth answers 200, or 503 while the receiver is shutting down. The answer is the same for every webhook, and no event
-// is counted. The connection is kept for the next check, unless connections are scarce: anyone may ask.
+// is counted. The connection is kept for the next check, unless connections are scarce: anyone may send this request.
 func (h *Handler) answerHealth(w http.ResponseWriter, c *connection) {
 	h.limitConnection(w, c)
 	if h.draining.Load() {

@@ -1,5 +1,5 @@
-// Package ingest takes events in: it bounds a request, checks whose it is, identifies the event, appends it to the
-// store, and only then answers 200.
+// Package ingest accepts events: it bounds a request, authenticates it, identifies the event, appends it to the store, and only
+// then answers 200.
 package ingest
 
 import (
@@ -13,16 +13,16 @@ import (
 	"heymarket.dev/operator/internal/receiver/event"
 )
 
-// Store judges an event by its identity, and keeps news for the named targets. A nil error means that the write is
-// confirmed. stored is the id of the event that was stored.
+// Store deduplicates an event by its identity and stores a new one for the named targets. A nil error means that the write is
+// confirmed. stored is the ID of the stored event.
 type Store interface {
 	Append(ctx context.Context, id event.Identity, e event.Event, targets []string) (judgement event.Judgement, stored string, err error)
 }
 
-// ErrFull is what a Store's error must wrap when a target's queue is at its bound and nothing has been stored.
+// ErrFull is wrapped by a Store's error if a target's queue is at its bound and nothing has been stored.
 var ErrFull = errors.New("a target's queue is full")
 
-// ErrQuota is what a Store's error must wrap when the webhook has stored as many bytes as it may have and nothing has been stored.
+// ErrQuota is wrapped by a Store's error if the webhook has stored as many bytes as it may have and nothing has been stored.
 var ErrQuota = errors.New("the webhook has stored as many bytes as it may have")
 
 // Observer is notified of every request after its answer is decided. It must not block.
@@ -30,11 +30,11 @@ type Observer interface {
 	Answered(Report)
 }
 
-// Settings are what a Handler goes by. They can be replaced while it serves.
+// Settings configure a Handler. They can be replaced while it serves.
 type Settings struct {
-	// Namespace and Name of the webhook take part in the events' ids.
+	// Namespace and Name of the webhook are part of the events' IDs.
 	Namespace, Name string
-	// Paths at which events are accepted, the secret segment included.
+	// Paths at which events are accepted, including the secret segment.
 	Paths []string
 	// Tokens that are accepted; an empty one matches nothing.
 	Tokens [][]byte
@@ -42,45 +42,45 @@ type Settings struct {
 	WebhookID *int64
 	// EventTypes are accepted; empty means all.
 	EventTypes []string
-	// Targets with the types that each wants; empty means all.
+	// Targets with the types that each accepts; empty means all.
 	Targets []Target
 	// MaxBodyBytes bounds a body.
 	MaxBodyBytes int64
-	// TrustedProxies are those whose word about the client is believed when wrong tokens are counted. Without any, nothing is
-	// refused before its body is read.
+	// TrustedProxies are the proxies whose forwarded client addresses are trusted when failed tokens are counted. If empty, no
+	// request is refused before its body is read.
 	TrustedProxies []netip.Prefix
-	// Expressions are the filters and the deduplication key; nil: there are none.
+	// Expressions are the filters and the deduplication key; nil if there are none.
 	Expressions Expressions
-	// Tracer follows requests; nil: no tracing, the traceparent of a request travels on all the same.
+	// Tracer traces requests; nil: no tracing, but the traceparent of a request is still passed on.
 	Tracer Tracer
 }
 
-// Expressions reads events for the expressions of the configuration.
+// Expressions prepares events for the expressions of the configuration.
 type Expressions interface {
-	// Read returns an event as the expressions see it. It may read the body when it is first asked for something in it.
+	// Read returns an event for evaluation. It may parse the body lazily.
 	Read(eventType string, body []byte) Subject
 }
 
-// Subject is one event as the expressions of the configuration see it.
+// Subject is one event as the expressions of the configuration evaluate it.
 type Subject interface {
-	// Key returns what takes the place of the deduplication profile, or "" where no expression does.
+	// Key returns the key that replaces the deduplication profile, or "" if no expression does.
 	Key(ctx context.Context) (string, error)
-	// Wants says whether a target wants the event with this id; one without a filter does.
+	// Wants reports whether a target's filter accepts the event with this ID; a target without a filter accepts all.
 	Wants(ctx context.Context, target, id string) (bool, error)
 }
 
-// Tracer follows requests.
+// Tracer traces requests.
 type Tracer interface {
-	// Begin returns the traceparent to keep with the event of a request that came with the one given, which may be
-	// empty or nonsense, and what to call with the Report when the request is answered.
+	// Begin returns the traceparent to keep with the event, and the function to call with the Report when the request is
+	// answered. traceparent is the request's own, which may be empty or invalid.
 	Begin(traceparent string) (trace string, end func(Report))
 }
 
-// Target is a target's name and the event types that it wants; none means all.
+// Target is a target's name and the event types that it accepts; none means all.
 type Target struct {
 	Name       string
 	EventTypes []string
-	// Ordered says that the target wants the events of a conversation in order.
+	// Ordered reports that the target gets the events of a conversation in order.
 	Ordered bool
 }
 
@@ -93,25 +93,25 @@ type Handler struct {
 	draining atomic.Bool
 }
 
-// NewHandler returns a Handler that goes by s.
+// NewHandler returns a Handler that uses s.
 func NewHandler(store Store, observer Observer, s Settings) *Handler {
 	h := &Handler{store: store, observer: observer, throttle: newThrottle()}
 	h.Use(s)
 	return h
 }
 
-// Use replaces the settings. Requests under way finish by the old ones.
+// Use replaces the settings. Requests in flight finish with the old ones.
 func (h *Handler) Use(s Settings) { h.rules.Store(newRules(s, h.rules.Load())) }
 
 // TokenUses returns when each token in force was last used, the current one first.
 func (h *Handler) TokenUses() []TokenUse { return h.rules.Load().tokenUses() }
 
-// Drain makes every answer from now on end its connection, so that a proxy sends its next request elsewhere, and makes load
-// balancers see the receiver as unhealthy.
+// Drain makes every answer from now on close its connection, so that a proxy sends its next request elsewhere, and fails load
+// balancers' health checks.
 func (h *Handler) Drain() { h.draining.Store(true) }
 
-// ServeHTTP answers one delivery, the health check of a load balancer, or a probe of the operator. The body of a refusal is one sentence for the person
-// who set up the webhook.
+// ServeHTTP answers one delivery, a load balancer's health check, or the operator's probe. The body of a refusal is one sentence
+// for the person who set up the webhook.
 func (h *Handler) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 	connection := connectionOf(req)
 	defer connection.release()
@@ -131,7 +131,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 	}
 	report := (&request{Request: req, rules: rules, handler: h, connection: connection, began: begin, trace: trace}).decide()
 	report.Took = time.Since(begin)
-	if h.draining.Load() { // the request may have begun before
+	if h.draining.Load() { // it may have been set during the request
 		w.Header()["Connection"] = closes
 	}
 	answer(w, report, connection, req.Header["Prefer"])

@@ -10,20 +10,20 @@ import (
 	"heymarket.dev/operator/internal/receiver/event"
 )
 
-// request is one request and the decision about it, by the rules that were in force when it came.
+// request is one request and its decision, under the rules that were in force when it arrived.
 type request struct {
 	*http.Request
 	rules      *rules
 	handler    *Handler
 	connection *connection
 	began      time.Time
-	// trace is the traceparent to keep with the event; empty: the request's own, or a new one.
+	// trace is the traceparent to keep with the event; if empty, the request's own or a new one.
 	trace    string
 	delivery event.Delivery
 }
 
-// decide takes the request's event in where it is genuine and wanted. A panic becomes a refusal: one event must not end the others,
-// and every request is counted.
+// decide accepts the request's event if it is authentic and wanted. A panic becomes a refusal: one event must not affect others,
+// and every request must be counted.
 func (r *request) decide() (report Report) {
 	defer func() {
 		if v := recover(); v != nil {
@@ -55,7 +55,7 @@ func (r *request) decide() (report Report) {
 	return report
 }
 
-// checkHeader refuses what shows before the body is read.
+// checkHeader performs the checks that do not need the body.
 func (r *request) checkHeader() (refusal Report, refused bool) {
 	switch {
 	case !matches(r.rules.paths, sha256.Sum256([]byte(r.URL.Path))):
@@ -68,7 +68,7 @@ func (r *request) checkHeader() (refusal Report, refused bool) {
 	return Report{}, false
 }
 
-// read reads the body and what Heymarket says in it.
+// read reads the body and decodes it.
 func (r *request) read() (refusal Report, refused bool) {
 	body, err := readBody(r.Request, r.rules.MaxBodyBytes, r.connection)
 	if err == nil && !r.connection.completed() {
@@ -86,7 +86,7 @@ func (r *request) read() (refusal Report, refused bool) {
 	return Report{}, false
 }
 
-// accept stores the event of a genuine delivery for the targets that want it.
+// accept stores the event of an authenticated delivery for the targets that want it.
 func (r *request) accept() Report {
 	d := &r.delivery
 	switch wanted := r.rules.WebhookID; {
@@ -100,7 +100,7 @@ func (r *request) accept() Report {
 	if len(targets) == 0 {
 		return Report{Result: Ignored, Status: http.StatusOK}
 	}
-	// A sender that hangs up changes nothing: the event is here, and its repeat will be a duplicate.
+	// A sender that disconnects changes nothing: the event has arrived, and its repeat will be a duplicate.
 	ctx := context.WithoutCancel(r.Context())
 	id, judged := r.judge(ctx, targets)
 	if len(judged.Targets) == 0 {
@@ -127,7 +127,7 @@ func (r *request) accept() Report {
 	return report
 }
 
-// event is what is stored of the delivery.
+// event returns the event to store for the delivery.
 func (r *request) event(id string, ordered bool) event.Event {
 	parent := r.Header.Get("Traceparent")
 	e := event.Event{
@@ -143,9 +143,9 @@ func (r *request) event(id string, ordered bool) event.Event {
 	return e
 }
 
-// judge returns the event's identity, and in a Report the targets that want it by their expressions. A filter that cannot be
-// evaluated drops nothing: its target gets the event, and the worker that would send it decides again, and buries it
-// with the reason. A key that cannot be evaluated is the profile's.
+// judge returns the event's identity and a Report with the targets whose filters accept it. A filter that cannot be evaluated
+// drops nothing: its target gets the event, and the worker evaluates it again before delivery and dead-letters the event with the
+// reason if it fails again. If the key cannot be evaluated, the profile's is used.
 func (r *request) judge(ctx context.Context, targets []string) (event.Identity, Report) {
 	d, namespace, name := &r.delivery, r.rules.Namespace, r.rules.Name
 	if r.rules.Expressions == nil {

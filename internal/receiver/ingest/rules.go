@@ -7,14 +7,14 @@ import (
 	"sync/atomic"
 )
 
-// rules are Settings prepared for one request after the other.
+// rules are Settings prepared once for all requests.
 type rules struct {
 	Settings
 	paths  [][sha256.Size]byte
 	tokens []knownToken
 }
 
-// newRules prepares settings. A token that stays in force takes along when it was last used.
+// newRules prepares settings. A token that stays in force keeps its time of last use.
 func newRules(s Settings, before *rules) *rules {
 	r := &rules{Settings: s}
 	for _, p := range s.Paths {
@@ -40,7 +40,7 @@ func newRules(s Settings, before *rules) *rules {
 	return r
 }
 
-// wanting returns the targets that want a type, and whether one of them wants an order.
+// wanting returns the targets that accept a type, and whether one of them is ordered.
 func (r *rules) wanting(eventType string) (targets []string, ordered bool) {
 	if !wants(r.EventTypes, eventType) {
 		return nil, false
@@ -57,8 +57,8 @@ func (r *rules) wanting(eventType string) (targets []string, ordered bool) {
 
 func wants(types []string, t string) bool { return len(types) == 0 || slices.Contains(types, t) }
 
-// matches compares with all of known, always, in constant time: neither how much of a secret was right nor which of two
-// it was shows in the time that it takes.
+// matches compares with all of known, always, in constant time: the duration shows neither how much of a secret was
+// right nor which of them matched.
 func matches(known [][sha256.Size]byte, sum [sha256.Size]byte) bool {
 	found := 0
 	for i := range known {

@@ -4,7 +4,7 @@ package ingest
 
 import "net"
 
-// hasSent cannot be determined on this platform. False is correct unless CPU is short.
+// hasSent cannot be determined on this platform. False is correct unless the CPU is overloaded.
 func hasSent(net.Conn) bool { return false }
 
 func limitUnread(net.Listener) {}

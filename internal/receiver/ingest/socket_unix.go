@@ -7,7 +7,7 @@ import (
 	"syscall"
 )
 
-// hasSent says whether the other side has sent something that waits to be read. It takes nothing out.
+// hasSent reports whether the peer has sent data that has not been read yet. It consumes nothing.
 func hasSent(c net.Conn) bool {
 	socket, ok := c.(syscall.Conn)
 	if !ok {
@@ -26,7 +26,7 @@ func hasSent(c net.Conn) bool {
 	return n > 0
 }
 
-// limitUnread bounds the receive buffer of the connections that l accepts. Where it cannot, the kernel's own bound stands.
+// limitUnread bounds the receive buffer of the connections that l accepts. If it fails, the kernel's default applies.
 func limitUnread(l net.Listener) {
 	socket, ok := l.(syscall.Conn)
 	if !ok {

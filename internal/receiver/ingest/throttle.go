@@ -8,33 +8,33 @@ import (
 	"time"
 )
 
-// Wrong tokens are limited by client address, without harm to good deliveries. The token is in the body, so a request
-// that is refused before its body is read may have carried the right one. When is that safe?
+// Requests with wrong tokens are rate limited by client address without harming valid deliveries. The token is in the
+// body, so a request that is refused before its body is read may have carried a valid one. The rules that make this safe:
 //
-//   - The client must be known. Behind a proxy that is not trusted, every request has the proxy's address, and wrong
-//     tokens sent through it would lock the provider out. So nothing is refused unread unless trusted proxies are
-//     configured, and never a request whose address is still a proxy's or cannot be determined.
-//   - The provider itself may send wrong tokens: while a person rotates the token its address collects failures. So an
-//     address from which a right token ever came is never refused unread.
-//   - An address that fails and may yet become good has its bodies read once a second: the first right token clears it.
-//     Until then, others get 429 with Retry-After, which the provider honours.
+//	The client must be known. Behind an untrusted proxy, every request has the proxy's address, and wrong tokens sent
+//	  through it would lock the provider out. So nothing is refused unread unless trusted proxies are configured, and
+//	  never a request whose address is still a proxy's or cannot be determined.
+//	The provider itself may send wrong tokens: while a person rotates the token its address collects failures. So an
+//	  address that has ever sent a valid token is never refused unread.
+//	For an address that keeps failing, one body per second is still read: the first valid token clears it. Until then,
+//	  other requests get 429 with Retry-After, which the provider honours.
 //
-// Once read, a request is decided by its token alone: a right one passes after any number of failures. A wrong one beyond
+// Once read, a request is decided by its token alone: a valid one passes after any number of failures. A wrong one beyond
 // the limit is answered 429 instead of 401, so that a well-behaved sender slows down.
 //
-// Requests in flight at the same time pass before the first failure is counted; the bound on connections limits them.
+// Concurrent requests pass until the first failure is counted; the bound on connections limits them.
 type throttle struct {
-	failing atomic.Int64 // len(buckets), to spare good deliveries the lock
+	failing atomic.Int64 // len(buckets), so that valid deliveries need not lock
 
 	mu      sync.Mutex
 	buckets map[netip.Addr]bucket
-	// proven are addresses from which a right token came. Only right tokens add to it, so a flood of addresses cannot push
-	// the provider's out.
+	// proven are addresses that have sent a valid token. Only valid tokens add to it, so a flood of addresses cannot evict
+	// the provider's.
 	proven      map[netip.Addr]struct{}
 	provenOrder []netip.Addr // oldest first
 }
 
-// bucket holds how many failures an address may still have.
+// bucket holds how many more failures an address is allowed.
 type bucket struct {
 	level  float64
 	filled time.Time
@@ -45,14 +45,14 @@ const (
 	failureRate   = 1 // a second
 	maxFailing    = 4096
 	maxProven     = 1024
-	retryAfterOne = "1" // seconds; what failureRate makes of one failure
+	retryAfterOne = "1" // seconds; the time in which failureRate restores one failure
 )
 
 func newThrottle() *throttle {
 	return &throttle{buckets: map[netip.Addr]bucket{}, proven: map[netip.Addr]struct{}{}}
 }
 
-// refuseUnread says whether a request of a client is to be refused before its body is read.
+// refuseUnread reports whether a client's request must be refused before its body is read.
 func (t *throttle) refuseUnread(client netip.Addr, now time.Time) bool {
 	if !client.IsValid() || t.failing.Load() == 0 {
 		return false
@@ -66,7 +66,7 @@ func (t *throttle) refuseUnread(client netip.Addr, now time.Time) bool {
 	return b.at(now).level < 1
 }
 
-// failed counts a wrong token and says whether the client is beyond its limit.
+// failed counts a wrong token and reports whether the client is beyond its limit.
 func (t *throttle) failed(client netip.Addr, now time.Time) (beyond bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -85,7 +85,7 @@ func (t *throttle) failed(client netip.Addr, now time.Time) (beyond bool) {
 	return beyond
 }
 
-// passed notes a right token. Remember says that the address is the client's own.
+// passed records a valid token. remember reports that the address is the client's own.
 func (t *throttle) passed(client netip.Addr, remember bool) {
 	if !remember && t.failing.Load() == 0 {
 		return
@@ -105,8 +105,8 @@ func (t *throttle) passed(client netip.Addr, remember bool) {
 	t.provenOrder = append(t.provenOrder, client)
 }
 
-// makeRoom forgets an address where the table is full. It looks at a few for one that has recovered, and takes any
-// otherwise: a flood from thousands of addresses is none that a limit for each address can stop.
+// makeRoom evicts an address if the table is full. It examines a few to find one that has recovered, and otherwise evicts
+// any: a flood from thousands of addresses cannot be stopped by a limit per address anyway.
 func (t *throttle) makeRoom(now time.Time) {
 	if len(t.buckets) < maxFailing {
 		return
@@ -114,7 +114,7 @@ func (t *throttle) makeRoom(now time.Time) {
 	const look = 8
 	var victim netip.Addr
 	seen := 0
-	for client, b := range t.buckets { // in an order of chance
+	for client, b := range t.buckets { // in random order
 		victim = client
 		if seen++; seen == look || b.at(now).level == failureBurst {
 			break

@@ -10,24 +10,24 @@ import (
 	"heymarket.dev/operator/internal/contract"
 )
 
-// Which of the tokens matched.
+// The names of the tokens.
 const (
 	CurrentToken  = contract.TokenCurrent
 	PreviousToken = contract.TokenPrevious
 )
 
-// TokenUse says when a token was last used by a genuine delivery.
+// TokenUse records when an authenticated delivery last used a token.
 type TokenUse struct {
 	// Name is CurrentToken or PreviousToken.
 	Name string
-	// LastUsed is cut to the minute; zero: not since this process began.
+	// LastUsed is truncated to the minute; zero: not used since this process started.
 	LastUsed time.Time
 }
 
 type knownToken struct {
 	name   string
 	digest [sha256.Size]byte
-	// lastUsed is in minutes since the epoch. A token takes it along when it becomes the previous one.
+	// lastUsed is in minutes since the epoch. A token keeps it when it becomes the previous one.
 	lastUsed *atomic.Int64
 }
 
@@ -44,7 +44,7 @@ func (r *rules) authenticate(given []byte) *knownToken {
 	return &r.tokens[found]
 }
 
-// note remembers that t was used. It writes once a minute, so that deliveries do not fight for it.
+// note records that t was used. It writes at most once a minute, to avoid contention between deliveries.
 func (t *knownToken) note(now time.Time) {
 	if minute := now.Unix() / 60; t.lastUsed.Load() < minute {
 		t.lastUsed.Store(minute)
