@@ -14,40 +14,40 @@ var accountsSource string
 
 var accountsScript = newScript(bytesSource + accountsSource)
 
-// Account is what became of the events of one target, over all receivers of the webhook, and how many there are at the
-// same moment. It begins with the first event that is stored for the target.
+// Account holds the counters of one target, summed over all receivers of the webhook, and its current queue lengths. It starts
+// with the first event stored for the target.
 type Account struct {
-	// Stored events were accepted for the target, and Replayed ones put back from its dead letters.
+	// Stored events were accepted for the target; Replayed events were put back from its dead letters.
 	Stored, Replayed int64
-	// Delivered events were taken by the target, Dead ones given up, and Dropped ones lost their target for longer than the
-	// grace period, see KeepTargets.
+	// Delivered events were accepted by the target, Dead events were given up, and Dropped events lost their target for longer
+	// than the grace period, see KeepTargets.
 	Delivered, Dead, Dropped int64
-	// Discarded are dead letters that a person removed, or that were older than is kept.
+	// Discarded dead letters were removed by a person or expired.
 	Discarded int64
-	// Malformed are entries and members in the target's keys that no receiver wrote; they were set aside.
+	// Malformed entries and members in the target's keys were not written by a receiver; they were set aside.
 	Malformed int64
-	// Bytes are those of the target's pending events and dead letters.
+	// Bytes is the size of the target's pending events and dead letters.
 	Bytes int64
-	// Pending events are accepted and neither delivered nor given up; they wait, are under way, or will be retried.
+	// Pending events are accepted and neither delivered nor given up; they are queued, in flight, or waiting for a retry.
 	Pending int64
-	// DeadLetters were given up and are kept for a person to look at.
+	// DeadLetters were given up and are kept for inspection.
 	DeadLetters int64
-	// Oldest is for how long the oldest pending event of each lane has been in its queue, by the clock of Redis. A lane without
-	// events is missing.
+	// Oldest is how long the oldest pending event of each lane has been queued, by the clock of Redis. A lane without events is
+	// missing.
 	Oldest map[delivery.Lane]time.Duration
-	// OldestDeadLetter is the age of the oldest dead letter; 0 without one.
+	// OldestDeadLetter is the age of the oldest dead letter; 0 if there are none.
 	OldestDeadLetter time.Duration
-	// NextRetry is the time until the next retry is due, 0 for one that is overdue; nil: no event waits for one.
+	// NextRetry is the time until the next retry is due, 0 if it is overdue; nil if no event waits for a retry.
 	NextRetry *time.Duration
 }
 
-// Unaccounted is how many events have vanished from the queues without a trace; negative: how many appeared. It is 0
-// unless something other than a receiver took part, or Redis lost what it had confirmed.
+// Unaccounted returns how many events are missing from the queues; negative: how many are in excess. It is 0 unless something
+// other than a receiver changed the keys, or Redis lost a confirmed write.
 func (a Account) Unaccounted() int64 {
 	return a.Stored + a.Replayed - a.Delivered - a.Dead - a.Dropped - a.Pending
 }
 
-// Accounts returns the account of each named target, in the same order, all read at one moment.
+// Accounts returns the account of each named target, in the same order, all read atomically.
 func (s *Store) Accounts(ctx context.Context, targets []string) ([]Account, error) {
 	keys := []string{s.bytesKey}
 	for _, t := range targets {
@@ -84,7 +84,7 @@ func (s *Store) Accounts(ctx context.Context, targets []string) ([]Account, erro
 	return out, nil
 }
 
-// accountKeys are the account of a target and all that it has to add up to.
+// accountKeys are the account of a target and the keys that it must match.
 func (s *Store) accountKeys(target string) []string {
 	keys := []string{s.accountKey(target), s.deadKey(target)}
 	for _, lane := range delivery.Lanes() {

@@ -1,11 +1,11 @@
--- Reads the accounts of targets and what they have to add up to, see append.lua, at one moment, and for how long what is
--- there has been waiting, by the clock of Redis.
+-- Reads the accounts of targets, the queue lengths that they must match (see append.lua), and the ages of the oldest entries by
+-- the clock of Redis, all at one moment.
 --
 -- KEYS     1 the bytes of the webhook, see bytes.lua; then for each target: its account, its dead letters, and for each of its
 --          two lanes its queue and its retries
--- returns  for each target: stored, replayed, delivered, dead, dropped, discarded, malformed, bytes, pending, dead letters, the age
---          (ms) of its oldest dead letter, the ages (ms) of the oldest event in each lane, -1 for none, and the time (ms)
---          until its next retry is due, -1 for none, 0 for one that is overdue
+-- returns  for each target: stored, replayed, delivered, dead, dropped, discarded, malformed, bytes, pending, dead letters, the
+--          age (ms) of its oldest dead letter, the ages (ms) of the oldest event in each lane, -1 if there is none, and the time
+--          (ms) until its next retry is due, -1 if there is none, 0 if it is overdue
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 

@@ -1,6 +1,5 @@
--- Part of the scripts that write in several steps. Redis does not roll a script back, so a step that leaves something
--- behind puts the command that takes it back into undo. When a later step fails, the script undoes what it has done and
--- ends with the error of that step.
+-- Part of the scripts that write in several steps. Redis does not roll a script back, so each step adds the command
+-- that reverts it to undo. When a later step fails, the script reverts the earlier ones and returns that step's error.
 local undo = {}
 local function attempt(...)
   local reply = redis.pcall(...)
@@ -8,7 +7,7 @@ local function attempt(...)
     for i = #undo, 1, -1 do
       redis.pcall(unpack(undo[i]))
     end
-    error(redis.REDIS_VERSION and reply or reply.err) -- from Redis 7 on a table keeps the error's code; Redis 6 takes text
+    error(redis.REDIS_VERSION and reply or reply.err) -- from Redis 7 on a table keeps the error's code; Redis 6 needs text
   end
   return reply
 end

@@ -12,12 +12,12 @@ var clockSource string
 
 var clockScript = newScript(clockSource)
 
-// MaxClockSkew is by how much the clocks of Redis and a receiver may differ. Beyond it nothing is dropped for its age, see
-// KeepTargets. The scripts have the same number.
+// MaxClockSkew is how far the clocks of Redis and a receiver may differ. Beyond it nothing expires, see KeepTargets. The
+// scripts use the same value.
 const MaxClockSkew = time.Minute
 
-// ClockSkew returns by how much the clock of Redis is ahead of this process' (negative: behind), to within half the time
-// that Redis takes to answer.
+// ClockSkew returns how far the clock of Redis is ahead of this process's (negative: behind), with an error of up to half
+// the response time of Redis.
 func (s *Store) ClockSkew(ctx context.Context) (time.Duration, error) {
 	asked := time.Now()
 	reply, err := s.exec(ctx, clockScript, []string{s.prefix}, nil)

@@ -9,7 +9,7 @@ import (
 	"github.com/redis/rueidis"
 )
 
-// call runs f with the connection in force and a bounded context, and marks its error as ErrUnavailable.
+// call runs f with the current connection and a bounded context, and wraps its error in ErrUnavailable.
 func (s *Store) call(ctx context.Context, f func(context.Context, rueidis.Client) error) error {
 	c := s.client.Load()
 	if c == nil {
@@ -24,7 +24,7 @@ func (s *Store) call(ctx context.Context, f func(context.Context, rueidis.Client
 	return nil
 }
 
-// exec is call for one script, which is what happens for every event.
+// exec is call for a single script, the path of every event.
 func (s *Store) exec(ctx context.Context, script *rueidis.Lua, keys, args []string) (rueidis.RedisMessage, error) {
 	c := s.client.Load()
 	if c == nil {
@@ -40,7 +40,7 @@ func (s *Store) exec(ctx context.Context, script *rueidis.Lua, keys, args []stri
 	return reply, nil
 }
 
-// doubt wakes who can connect again if another connection may do better.
+// doubt signals Doubted if another connection may give a better answer.
 func (s *Store) doubt(err error) {
 	if !Problem(err).WrongNode() {
 		return
@@ -53,8 +53,8 @@ func (s *Store) doubt(err error) {
 
 var errNotConnected = fmt.Errorf("%w: not connected yet", ErrUnavailable)
 
-// deadlines bounds calls whose context never ends. A timer for each call would cost more than the call, so all calls
-// that begin within deadlineStep share one.
+// deadlines bounds calls whose context never ends. A timer per call would cost more than the call, so all calls that
+// start within deadlineStep share one.
 type deadlines struct{ current atomic.Pointer[deadline] }
 
 type deadline struct {

@@ -1,7 +1,7 @@
 -- Counts a page of dead letters, see letters.lua.
 --
 -- KEYS, ARGV  as in letters.lua
--- returns     {where to go on, the last entry to look at, how many match}
+-- returns     {where to continue, the last entry to examine, how many match}
 local count = 0
 local from, to = each_letter(function()
   count = count + 1

@@ -1,17 +1,17 @@
--- Settles an event that is given up: it moves to the dead letters with what is known of its last attempt, and the next
--- of its conversation may go. The dead letter is written before the event leaves its queue.
+-- Settles an event that is given up: moves it to the dead letters with the outcome of its last attempt, and promotes the
+-- next event of its conversation. The dead letter is written before the event leaves its queue.
 --
--- No dead letter makes room for another. Where they have reached their limit the event stays in its queue, unleased, and
--- another attempt is due after a while: by then a person may have replayed or discarded some.
+-- Dead letters are never evicted. At their limit the event stays in its queue, unleased, and another attempt is due after a
+-- while: by then a person may have replayed or discarded some.
 --
 -- KEYS     1 the queue, 2 its retries, 3 its heads, 4 its parked events, see take.lua; 5 the account of its target
 --          6 the dead letters of its target, a stream, 7 the bytes of the webhook, see bytes.lua
 -- ARGV     1 group, 2 consumer, 3 entry, 4 conversation or '', 5 attempts made, 6 last status, 7 reason,
 --          8 excerpt of the last answer, 9 limit of dead letters, 10 time until the next attempt at the limit (ms),
 --          11 the time (ms) by the receiver's clock
--- returns  1 settled, 0 the lease had passed to another consumer, which will settle it, 2 it waits, there is no room
--- error    the event is either counted and among the dead letters alone, or as it was; the same call again finishes what
---          was begun
+-- returns  1 settled, 0 the lease had passed to another consumer, which will settle it, 2 it waits because the limit is
+-- reached
+-- error    the event is either counted and only among the dead letters, or unchanged; repeating the call finishes the work
 if #redis.call('XPENDING', KEYS[1], ARGV[1], ARGV[3], ARGV[3], 1, ARGV[2]) == 0 then
   return 0
 end
@@ -24,8 +24,8 @@ local function bury(fields)
   for _, value in ipairs({'attempts', ARGV[5], 'status', ARGV[6], 'reason', ARGV[7], 'excerpt', ARGV[8]}) do
     fields[#fields + 1] = value
   end
-  -- Dead letters expire by the time in their entry. Where the clock of Redis is behind, that would be too early once it is
-  -- right again, so the receiver's stands in; it cannot where an entry is younger.
+  -- Dead letters expire by the time in their entry. If the clock of Redis is behind, that would be too early once it is
+  -- corrected, so the receiver's clock is used; that is impossible if an entry is newer.
   local letter
   if tonumber(ARGV[11]) - now > 60000 then
     letter = redis.pcall('XADD', KEYS[6], ARGV[11] .. '-0', unpack(fields))
@@ -44,8 +44,8 @@ local function bury(fields)
   undo[1], undo[2], undo[3], undo[4] = nil, nil, nil, nil
 end
 
--- No entry: without this right no letter could be taken back, so none is written. A full Redis takes what follows a command
--- that needs no memory.
+-- No such entry: without this right no letter could be reverted, so none is written. After a command that needs no memory,
+-- a full Redis accepts the rest of the script.
 redis.call('XDEL', KEYS[1], '0-0')
 local entry = redis.call('XRANGE', KEYS[1], ARGV[3], ARGV[3])[1]
 if entry and redis.call('XLEN', KEYS[6]) >= tonumber(ARGV[9]) then

@@ -32,8 +32,8 @@ var (
 	discardScript = newScript(attemptSource + bytesSource + lettersSource + discardSource)
 )
 
-// ListDeadLetters returns up to limit dead letters of a target that f describes, the oldest first, without their bodies,
-// which stay in Redis.
+// ListDeadLetters returns up to limit dead letters of a target that match f, the oldest first, without their bodies, which
+// stay in Redis.
 func (s *Store) ListDeadLetters(ctx context.Context, target string, f delivery.DeadLetterFilter, limit int) ([]delivery.DeadLetter, error) {
 	found := []delivery.DeadLetter{}
 	err := s.eachPage(ctx, letterPages{script: listScript, keys: []string{s.deadKey(target)}, filter: f, limit: limit},
@@ -57,7 +57,7 @@ func (s *Store) ListDeadLetters(ctx context.Context, target string, f delivery.D
 	return found, nil
 }
 
-// DeadLetter returns one dead letter of a target with its body; false where there is none of that entry.
+// DeadLetter returns one dead letter of a target with its body; found is false if there is none with that entry.
 func (s *Store) DeadLetter(ctx context.Context, target, entry string) (letter delivery.DeadLetter, found bool, err error) {
 	err = s.call(ctx, func(ctx context.Context, c rueidis.Client) error {
 		entries, err := c.Do(ctx, c.B().Xrange().Key(s.deadKey(target)).Start(entry).End(entry).Count(1).Build()).AsXRange()
@@ -72,7 +72,7 @@ func (s *Store) DeadLetter(ctx context.Context, target, entry string) (letter de
 	return letter, found, nil
 }
 
-// CountDeadLetters returns how many dead letters of a target f describes.
+// CountDeadLetters returns how many dead letters of a target match f.
 func (s *Store) CountDeadLetters(ctx context.Context, target string, f delivery.DeadLetterFilter) (int, error) {
 	count, err := s.changeDeadLetters(ctx, letterPages{script: countScript, keys: []string{s.deadKey(target)}, filter: f}, nil)
 	if err != nil {
@@ -81,9 +81,9 @@ func (s *Store) CountDeadLetters(ctx context.Context, target string, f delivery.
 	return count.Taken, nil
 }
 
-// ReplayDeadLetters puts the oldest limit (0: all) of the dead letters that f describes back into the queues of their
-// target, under their old ids. Those that die during the call are left alone. It calls progress after each page, and returns
-// what was done also with an error.
+// ReplayDeadLetters puts the oldest limit (0: all) of the dead letters that match f back into the queues of their target,
+// with their original IDs. Dead letters added during the call are not included. It calls progress after each page, and
+// returns the counts even with an error.
 func (s *Store) ReplayDeadLetters(ctx context.Context, target string, f delivery.DeadLetterFilter, limit int, progress func(delivery.DeadLetterCount)) (delivery.DeadLetterCount, error) {
 	keys := []string{s.deadKey(target), s.accountKey(target), s.queueKey(target, delivery.Consent), s.queueKey(target, delivery.General), s.bytesKey}
 	var consent []string
@@ -99,8 +99,8 @@ func (s *Store) ReplayDeadLetters(ctx context.Context, target string, f delivery
 	return count, nil
 }
 
-// DiscardDeadLetters removes the oldest limit (0: all) of the dead letters that f describes for good, and is otherwise like
-// ReplayDeadLetters.
+// DiscardDeadLetters permanently removes the oldest limit (0: all) of the dead letters that match f. Otherwise it behaves
+// like ReplayDeadLetters.
 func (s *Store) DiscardDeadLetters(ctx context.Context, target string, f delivery.DeadLetterFilter, limit int, progress func(delivery.DeadLetterCount)) (delivery.DeadLetterCount, error) {
 	keys := []string{s.deadKey(target), s.accountKey(target), s.bytesKey}
 	count, err := s.changeDeadLetters(ctx, letterPages{script: discardScript, keys: keys, filter: f, limit: limit}, progress)
@@ -110,7 +110,7 @@ func (s *Store) DiscardDeadLetters(ctx context.Context, target string, f deliver
 	return count, nil
 }
 
-// changeDeadLetters adds up what the pages of a script return: how many it took and, if any, skipped.
+// changeDeadLetters sums up the results of a script's pages: how many letters it processed and, if any, skipped.
 func (s *Store) changeDeadLetters(ctx context.Context, pages letterPages, progress func(delivery.DeadLetterCount)) (delivery.DeadLetterCount, error) {
 	var sum delivery.DeadLetterCount
 	err := s.eachPage(ctx, pages, func(counts []rueidis.RedisMessage) (int, error) {
@@ -132,7 +132,7 @@ func (s *Store) changeDeadLetters(ctx context.Context, pages letterPages, progre
 	return sum, err
 }
 
-// letterPages is a walk over dead letters by one of the scripts that are built on letters.lua.
+// letterPages is an iteration over dead letters by one of the scripts that are built on letters.lua.
 type letterPages struct {
 	script     *rueidis.Lua
 	keys, args []string // args beyond those of letters.lua
@@ -140,11 +140,11 @@ type letterPages struct {
 	limit      int // 0: none
 }
 
-// mostOfAPage is how many letters a script uses where no limit is nearer; letters.lua looks at no more.
+// mostOfAPage is how many letters a script uses per call unless a lower limit applies; letters.lua examines no more.
 const mostOfAPage = 1000
 
-// eachPage runs the script for page after page. Use reads what the script returned beyond where to go on, and returns how
-// many letters of the limit that was.
+// eachPage runs the script page by page. use reads the script's result beyond the position at which to continue, and returns
+// how many letters count towards the limit.
 func (s *Store) eachPage(ctx context.Context, p letterPages, use func([]rueidis.RedisMessage) (int, error)) error {
 	from, to, status, until := "-", "", "", ""
 	switch since := p.filter.Since; {
@@ -204,11 +204,12 @@ func decodeDeadLetter(e rueidis.XRangeEntry) delivery.DeadLetter {
 	return letter
 }
 
-// diedAt is when the dead letter of an entry was written, which its ID says.
+// diedAt returns when the dead letter of an entry was written, according to its ID.
 func diedAt(entry string) time.Time {
 	died, _, _ := strings.Cut(entry, "-")
 	return readTime(died)
 }
 
-// validText is text as every reader of JSON takes it: what is not UTF-8, a cut character for example, becomes U+FFFD.
+// validText returns text in valid UTF-8, as every JSON reader accepts it: invalid bytes, for example a truncated character,
+// become U+FFFD.
 func validText(text string) string { return strings.ToValidUTF8(text, "\uFFFD") }

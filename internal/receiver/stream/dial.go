@@ -12,8 +12,8 @@ import (
 	"heymarket.dev/operator/internal/receiver/address"
 )
 
-// maxConnections bounds the connections of one Store. A receiver needs one, and in a cluster one to each node that it has asked
-// for the topology.
+// maxConnections bounds the connections of one Store. A receiver needs one and, in a cluster, one to each node from which it has
+// read the topology.
 const maxConnections = 64
 
 var (
@@ -21,7 +21,8 @@ var (
 	errTooMany = fmt.Errorf("%w: it names more than %d nodes to connect to", errMalformed, maxConnections)
 )
 
-// dial makes every connection of the client library: to the host of the URL, and to the nodes that a Sentinel or a cluster names.
+// dial opens every connection of the client library: to the host of the URL, and to the nodes that a Sentinel or a cluster
+// announces.
 func (s *Store) dial(ctx context.Context, node string, dialer *net.Dialer, c *tls.Config) (net.Conn, error) {
 	if s.opened.Add(1) > maxConnections {
 		s.opened.Add(-1)
@@ -49,7 +50,7 @@ func connect(ctx context.Context, node string, d *net.Dialer, c *tls.Config) (ne
 	return DialTLS(ctx, node, d, c)
 }
 
-// control sees each address after resolution and before the connection.
+// control checks each address after resolution and before the connection.
 func control(p address.Policy) func(network, address string, _ syscall.RawConn) error {
 	return func(_, address string, _ syscall.RawConn) error {
 		ap, err := netip.ParseAddrPort(address)

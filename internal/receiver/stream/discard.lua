@@ -1,12 +1,12 @@
--- Removes a page of dead letters for good, see letters.lua.
+-- Permanently removes a page of dead letters, see letters.lua.
 --
 -- KEYS     1 the dead letters of a target, a stream, 2 the account of the target, 3 the bytes of the webhook
 -- ARGV     as in letters.lua
--- returns  {where to go on, the last entry to look at, how many were removed}
--- error    each letter is either counted and gone, or as it was; the same call again goes on
+-- returns  {where to continue, the last entry to examine, how many were removed}
+-- error    each letter is either counted and removed, or unchanged; repeating the call continues
 local count = 0
 local kept = field('d', KEYS[2])
-redis.call('XDEL', KEYS[1], '0-0') -- no letter: a full Redis takes what follows a command that needs no memory
+redis.call('XDEL', KEYS[1], '0-0') -- no such letter: after a command that needs no memory, a full Redis accepts the rest of the script
 local from, to = each_letter(function(entry, fields)
   local bytes = bytes_of(fields)
   attempt('HINCRBY', KEYS[2], 'discarded', 1)

@@ -21,8 +21,8 @@ func (s *Store) probe(ctx context.Context, c rueidis.Client) error {
 	return probeScript.Exec(ctx, c, []string{s.prefix + "probe"}, nil).Error()
 }
 
-// Check writes to Redis and asks what it promises. It returns everything that keeps events from being accepted, or that can lose
-// accepted ones, sorted. Besides what receivers write by, it needs INFO, which every ACL should allow.
+// Check writes to Redis and reads its durability settings. It returns, sorted, every problem that prevents events from being
+// accepted or can lose accepted ones. Besides the commands of receivers, it needs INFO, which every ACL should allow.
 func (s *Store) Check(ctx context.Context) []contract.Problem {
 	err := s.call(ctx, s.probe)
 	problems := []contract.Problem{}
@@ -59,7 +59,7 @@ func parseInfo(text string) map[string]string {
 	return info
 }
 
-// judge holds what INFO says against what a store of record needs.
+// judge compares the answer to INFO with the requirements of a durable store.
 func judge(info map[string]string) (problems []contract.Problem) {
 	for _, rule := range []struct {
 		broken  bool

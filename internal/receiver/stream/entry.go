@@ -9,8 +9,8 @@ import (
 	"heymarket.dev/operator/internal/receiver/event"
 )
 
-// The fields of an entry in a queue, and of a dead letter. They are named, not packed, so that a person with redis-cli
-// can read them.
+// The fields of an entry in a queue, and of a dead letter. They are named, not packed, so that a person can read them
+// with redis-cli.
 const (
 	fieldID           = "id"
 	fieldType         = "type"
@@ -22,7 +22,7 @@ const (
 	fieldBody         = "body"
 	fieldReplayed     = "replayed" // Unix time in milliseconds; missing: never
 
-	// Of dead letters only.
+	// Only in dead letters.
 	fieldAttempts = "attempts"
 	fieldStatus   = "status"
 	fieldReason   = "reason"
@@ -31,7 +31,7 @@ const (
 
 const maxFields = 16 // names and values of an event
 
-// encodeEvent appends e's fields to to, name by value. Empty ones that may be missing are left out.
+// encodeEvent appends e's fields to to, names and values. Empty optional ones are omitted.
 func encodeEvent(to []string, e event.Event) []string {
 	to = append(to, fieldID, e.ID, fieldType, e.Type, fieldAt, strconv.FormatInt(e.AcceptedAt.UnixMilli(), 10))
 	if e.Conversation != "" {
@@ -45,8 +45,8 @@ func encodeEvent(to []string, e event.Event) []string {
 	return append(to, fieldBody, rueidis.BinaryString(e.Body))
 }
 
-// decodeEvent reads the fields of an entry. One without a time is none of ours; it reads as very old, so it is tried once
-// and then shows in the dead letters.
+// decodeEvent reads the fields of an entry. One without a time was not written by a receiver; it is treated as very old,
+// so it is attempted once and then becomes a dead letter.
 func decodeEvent(fields map[string]string) event.Event {
 	e := event.Event{
 		ID: fields[fieldID], Type: fields[fieldType], AcceptedAt: readTime(fields[fieldAt]),
@@ -59,10 +59,10 @@ func decodeEvent(fields map[string]string) event.Event {
 	return e
 }
 
-// latest is the end of the year 9999, behind which a time has no representation in JSON.
+// latest is the end of the year 9999; later times cannot be represented in JSON.
 const latest = 253_402_300_799_999
 
-// readTime reads milliseconds; what is none reads as the beginning of 1970.
+// readTime parses milliseconds; invalid text yields the beginning of 1970.
 func readTime(text string) time.Time {
 	ms, err := strconv.ParseInt(text, 10, 64)
 	if err != nil || ms < 0 || ms > latest {

@@ -1,10 +1,10 @@
--- Part of the scripts that meet what is in a queue and in the keys beside it. A person, or another program with the right,
--- can write anything there. What cannot be one of ours is set aside and counted, so that it stops no delivery: a member that
--- names no entry is removed, and an entry that is no event becomes a dead letter.
+-- Part of the scripts that read a queue and the keys beside it. A person, or another program with the right, can write
+-- anything there. Data that a receiver cannot have written is set aside and counted, so that it blocks no delivery: a member
+-- that names no entry is removed, and an entry that is not an event becomes a dead letter.
 --
 -- KEYS  1 the queue, 5 the account of its target
 
--- Returns the entry of the queue that an id names, or nil where there is none or the id is none.
+-- Returns the entry of the queue with this id, or nil if there is none or the id is invalid.
 local function entry_of(id)
   local found = redis.pcall('XRANGE', KEYS[1], id, id)
   if found.err then

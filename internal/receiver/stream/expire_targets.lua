@@ -1,14 +1,14 @@
--- Notes which targets are wanted now, and drops the queues of those that have not been for longer than the grace period.
--- With the last of their dead letters their account goes, and the target is forgotten. Dead letters that are older than
--- they are kept expire here, wanted or not, some at a time. While the clocks of Redis and the receiver disagree by more than a minute,
--- nothing is old: one of them is wrong about it.
+-- Records the current targets, and drops the queues of targets that have been removed for longer than the grace period. Together
+-- with the last of its dead letters, a removed target's account is deleted and the target is forgotten. Expired dead letters are
+-- removed here, for removed targets as well, some at a time. While the clocks of Redis and the receiver differ by more than a
+-- minute, nothing expires: one of them is wrong.
 --
--- KEYS[1]  the hash of targets: name to the time (ms) at which it was last wanted
+-- KEYS[1]  the hash of targets: name to the time (ms) at which it was last current
 -- KEYS[2]  the bytes of the webhook, see bytes.lua
--- ARGV     1 prefix of the webhook's keys, 2 grace period (ms), 3 how long to keep dead letters (ms),
---          4 the time (ms) by the receiver's clock, 5.. names wanted now
+-- ARGV     1 prefix of the webhook's keys, 2 grace period (ms), 3 how long to keep dead letters (ms), 4 the time (ms) by the
+--          receiver's clock, 5.. names of the current targets
 -- returns  {name, events dropped, ...}
--- error    what is removed is counted; the same call again goes on
+-- error    every removal is counted; repeating the call continues
 local prefix, grace, keep, now = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
 local time = redis.call('TIME')
 local agreed = math.abs(time[1] * 1000 + math.floor(time[2] / 1000) - now) <= 60000
@@ -31,7 +31,7 @@ local function expire(name)
   end
 end
 
--- Counts the bytes of streams that have little in them; nil where they have much.
+-- Counts the bytes of streams with few entries; nil if they have many.
 local function count_bytes(streams)
   local bytes, entries = 0, 0
   for _, stream in ipairs(streams) do
@@ -73,7 +73,7 @@ local function drop(name)
     end
     for _, kind in ipairs({'q:', 'r:', 'h:', 'p:', 'c:'}) do
       attempt('UNLINK', prefix .. kind .. suffix)
-      undo[1] = nil -- the queue is the first to go
+      undo[1] = nil -- the queue is removed first
     end
     events = events + n
   end
@@ -88,7 +88,7 @@ local function drop(name)
   return events
 end
 
-redis.call('HDEL', KEYS[1], '') -- no target: a full Redis takes what follows a command that needs no memory
+redis.call('HDEL', KEYS[1], '') -- no such target: after a command that needs no memory, a full Redis accepts the rest of the script
 local wanted = {}
 for i = 5, #ARGV do
   wanted[ARGV[i]] = true

@@ -21,8 +21,8 @@ var (
 // errFound ends a walk early.
 var errFound = errors.New("found")
 
-// FindEvent looks for an event in the queues and among the dead letters of targets, and returns its ID, type and body; false where there
-// is none with this ID. It looks at all of them, in pages, so it is for people.
+// FindEvent searches the queues and dead letters of targets for an event, and returns its ID, type and body; found is false if
+// there is none with this ID. It reads all of them, in pages, so it is meant for interactive use.
 func (s *Store) FindEvent(ctx context.Context, targets []string, id string) (e event.Event, found bool, err error) {
 	for _, target := range targets {
 		for _, key := range []string{s.queueKey(target, delivery.Consent), s.queueKey(target, delivery.General), s.deadKey(target)} {

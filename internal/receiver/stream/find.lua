@@ -2,7 +2,7 @@
 --
 -- KEYS, ARGV  as in letters.lua
 -- ARGV        9 the ID of the event
--- returns     {where to go on, the last entry to look at, type, body}, without the last two where it is not on this page
+-- returns     {where to continue, the last entry to examine, type, body}, without the last two if it is not on this page
 local reply = {'', ''}
 reply[1], reply[2] = each_letter(function(_, _, names)
   if names.id == ARGV[9] and not reply[3] then

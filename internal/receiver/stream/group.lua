@@ -1,5 +1,6 @@
--- Makes the consumer group of a queue where it is missing: at the first event, or after Redis lost it. A new group reads
--- the queue from its beginning, so what the old one had set aside is dropped: it would only come twice.
+-- Creates the consumer group of a queue if it is missing: at the first event, or after Redis lost it. A new group reads
+-- the queue from its beginning, so the old group's retries and parked events are dropped: they would only be delivered
+-- twice.
 --
 -- KEYS     1 the queue, 2 its retries, 3 its heads, 4 its parked events, see take.lua
 -- ARGV     1 group

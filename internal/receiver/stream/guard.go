@@ -10,29 +10,29 @@ import (
 	"sync/atomic"
 )
 
-// guardedConn is a connection to a Redis that may be a stranger's. What it reads is followed before the client library sees it:
-// lengths are bounded, and an answer that answers no command ends the connection. Each of these would end the process.
+// guardedConn is a connection to an untrusted Redis. It parses what it reads before the client library does: lengths are
+// bounded, and an answer that belongs to no command closes the connection. Either would otherwise crash the process.
 type guardedConn struct {
 	net.Conn
 	mu      sync.Mutex
 	in, out scanner
 	awaited []awaited
-	// confirmations are push messages that are still to come for a SUBSCRIBE, after the one that answers it.
+	// confirmations are push messages still expected for a SUBSCRIBE, after the one that answers it.
 	confirmations int
 	subscribed    bool
-	pong          bool // the next answer has to be that of the PING that the client library sends behind an UNSUBSCRIBE
+	pong          bool // the next answer must be that of the PING that the client library sends after an UNSUBSCRIBE
 	failed        error
 	closed        func()
 }
 
-// awaited is a command without an answer yet, or several.
+// awaited is one or several commands without an answer yet.
 type awaited struct {
 	plain       int  // commands with one answer each
 	channels    int  // of a SUBSCRIBE
 	unsubscribe bool // it is answered by push messages, or by an error
 }
 
-// guard wraps c. Held is shared by the connections of one Store, and closed is called once.
+// guard wraps c. held is shared by the connections of one Store, and closed is called once.
 func guard(c net.Conn, held *atomic.Int64, closed func()) *guardedConn {
 	return &guardedConn{Conn: c, in: scanner{held: held}, out: scanner{held: new(atomic.Int64)}, closed: sync.OnceFunc(closed)}
 }
@@ -76,7 +76,7 @@ func (g *guardedConn) Close() error {
 	return g.Conn.Close()
 }
 
-// asked notes a command.
+// asked records a command.
 func (g *guardedConn) asked(m message) error {
 	last := len(g.awaited) - 1
 	switch {
@@ -93,13 +93,13 @@ func (g *guardedConn) asked(m message) error {
 	return nil
 }
 
-// answered holds a message against the commands that have no answer yet, in their order.
+// answered matches a message with the commands that have no answer yet, in their order.
 func (g *guardedConn) answered(m message) error {
 	if m.kind == '>' || m.kind == '*' && g.subscribed && pubsub[string(m.first)] {
 		return g.pushed(string(m.first))
 	}
 	if len(g.awaited) == 0 && m.kind == '-' {
-		// Of itself Redis says why it takes no connection, such as that there are too many.
+		// Redis sends an unsolicited error when it refuses a connection, for example because there are too many.
 		return fmt.Errorf("it refuses the connection: %q", m.first)
 	}
 	isPong := bytes.EqualFold(m.first, []byte("PONG"))
@@ -111,7 +111,7 @@ func (g *guardedConn) answered(m message) error {
 		}
 	}
 	if len(g.awaited) == 0 || string(m.first) == "QUEUED" || g.pong && !isPong && m.kind != '-' {
-		return fmt.Errorf("%w: an answer to no command", errMalformed) // No transaction is ever begun.
+		return fmt.Errorf("%w: an answer to no command", errMalformed) // No transaction is ever started.
 	}
 	g.pong = false
 	if g.awaited[0].plain--; g.awaited[0].plain <= 0 {
@@ -122,13 +122,13 @@ func (g *guardedConn) answered(m message) error {
 
 func (g *guardedConn) drop() { g.awaited = slices.Delete(g.awaited, 0, 1) }
 
-// pubsub are the kinds of messages about subscriptions.
+// pubsub are the kinds of messages on subscriptions.
 var pubsub = map[string]bool{
 	"message": true, "pmessage": true, "smessage": true, "subscribe": true, "psubscribe": true, "ssubscribe": true,
 	"unsubscribe": true, "punsubscribe": true, "sunsubscribe": true,
 }
 
-// pushed takes a message that came of itself. Only Sentinels have reason for one: nothing else is subscribed to.
+// pushed handles an unsolicited message. Only Sentinels may send one: the receiver has no other subscriptions.
 func (g *guardedConn) pushed(kind string) error {
 	ends, confirms := strings.HasSuffix(kind, "unsubscribe"), strings.HasSuffix(kind, "subscribe")
 	switch {

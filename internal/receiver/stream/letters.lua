@@ -1,15 +1,15 @@
--- Part of the scripts on dead letters: looks at those of a target, the oldest first, and calls use(entry, fields, names)
--- for each that matches: fields as Redis returns them, names as a table. One call looks at a page only: a page is
--- bounded in entries, so that other clients of Redis do not wait, and in bytes. Letters are read one at a time.
+-- Part of the scripts on dead letters: iterates over those of a target, the oldest first, and calls use(entry, fields,
+-- names) for each that matches: fields as Redis returns them, names as a table. One call examines only one page: a page
+-- is bounded in entries, so that other clients of Redis do not wait, and in bytes. Letters are read one at a time.
 --
 -- KEYS[1]  the dead letters of a target, a stream
 -- ARGV     1 where to begin: "-", an entry, or "(" and an entry for the one after it
---          2 the last entry to look at; '' means the youngest at the time of this call
+--          2 the last entry to examine; '' means the newest at the time of this call
 --          3 type, 4 last status: only letters that have these; '' means any
 --          5 how many to use at most
---          6 reason, 7 text: only letters whose reason, or body, contains this; '' means any. ASCII case does not count
+--          6 reason, 7 text: only letters whose reason, or body, contains this; '' means any. ASCII case is ignored
 --          8 the latest time (ms) at which a letter may have died; '' means any
--- returns  where to go on, '' at the end; the last entry to look at
+-- returns  where to continue, '' at the end; the last entry to examine
 local function contains(whole, part)
   return part == '' or string.find(string.lower(whole or ''), string.lower(part), 1, true) ~= nil
 end

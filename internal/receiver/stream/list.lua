@@ -1,7 +1,8 @@
--- Lists a page of dead letters without their bodies, which do not leave Redis, see letters.lua. Long texts are cut.
+-- Lists a page of dead letters without their bodies, which do not leave Redis, see letters.lua. Long texts are
+-- truncated.
 --
 -- KEYS, ARGV  as in letters.lua
--- returns     {where to go on, the last entry to look at, {entry, name, value, ...}, ...}
+-- returns     {where to continue, the last entry to examine, {entry, name, value, ...}, ...}
 local reply = {'', ''}
 local shown = {'id', 'type', 'at', 'replayed', 'attempts', 'status', 'reason', 'excerpt'}
 local longest = 1024

@@ -1,4 +1,4 @@
--- Writes as receivers write, and leaves nothing behind. A replica, a full Redis and one that cannot save refuse it.
+-- Writes as receivers do, and leaves nothing behind. A replica, a full Redis and one that cannot save reject it.
 --
 -- KEYS[1]  a key that nothing else uses
 redis.call('SET', KEYS[1], '', 'PX', '1000')

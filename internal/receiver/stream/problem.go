@@ -10,12 +10,12 @@ import (
 	"heymarket.dev/operator/internal/contract"
 )
 
-// settingsError is about a URL or certificates that cannot be used, whatever Redis does.
+// settingsError reports a URL or certificates that cannot be used, regardless of the state of Redis.
 type settingsError struct{ text string }
 
 func (e settingsError) Error() string { return e.text }
 
-// codes are the errors of Redis that mean the same whatever the command was.
+// codes are the error codes of Redis that have the same meaning for every command.
 var codes = map[string]contract.Problem{
 	"OOM":         contract.RedisFull,
 	"MISCONF":     contract.RedisCannotSave,
@@ -29,13 +29,14 @@ var codes = map[string]contract.Problem{
 	"WRONGPASS":   contract.RedisBadLogin,
 }
 
-// Scripts pass the code on somewhere in their own error.
+// Scripts include the code somewhere in their own error.
 var code = regexp.MustCompile(`\b(OOM|MISCONF|NOREPLICAS|NOPERM|READONLY|MASTERDOWN|CLUSTERDOWN|LOADING|NOAUTH|WRONGPASS)\b`)
 
-// noRights are the words about a command in a script, to which no code is given: those of Redis 7.0, and those of Redis 8 and Valkey.
+// noRights matches the errors for a forbidden command in a script, which have no code: those of Redis 7.0, and those of Redis 8
+// and Valkey.
 var noRights = regexp.MustCompile(`(?i)user executing the script can't|ACL failure in script`)
 
-// Problem says what an error of this package means for the webhook; "" for none.
+// Problem returns the problem that an error of this package stands for; "" if there is none.
 func Problem(err error) contract.Problem {
 	var (
 		answer   *rueidis.RedisError

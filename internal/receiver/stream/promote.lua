@@ -1,6 +1,6 @@
--- Part of the scripts that end an event: makes the next parked event of its conversation the head, due at once. It
--- is due before it is the head, and the head before it leaves the parked ones: whatever fails in between, promoting again
--- finds it.
+-- Part of the scripts that settle an event for good: makes the next parked event of its conversation the head, due at
+-- once. It becomes due before it becomes the head, and becomes the head before it leaves the parked events: after a
+-- failure in between, promoting again still finds it.
 --
 -- KEYS  1 the queue, 2 its retries, 3 its heads, 4 its parked events, see take.lua; 5 the account of its target
 local function promote_next(conversation)

@@ -43,24 +43,24 @@ var (
 	extendScript = newScript(extendSource)
 )
 
-// noRoomInterval is how long an event that is given up waits for another attempt while there is no room for a dead letter.
+// noRoomInterval is how long an event that is given up waits for another attempt while the dead letters are at their limit.
 const noRoomInterval = 10 * time.Minute
 
-// QueueOptions say how a Queue treats its events.
+// QueueOptions configure a Queue.
 type QueueOptions struct {
-	// DeadLetterLimit is how many dead letters the target may have. None makes room for another: at the limit, events that
-	// are given up stay in the queue.
+	// DeadLetterLimit is how many dead letters the target may have. They are never evicted: at the limit, events that are given
+	// up stay in the queue.
 	DeadLetterLimit int64
-	// Ordered lends the events of one conversation one at a time, in the order in which they were appended.
+	// Ordered leases the events of one conversation one at a time, in the order in which they were appended.
 	Ordered bool
 }
 
-// Queue is what one target has to get in one lane.
+// Queue holds the pending events of one target in one lane.
 type Queue struct {
 	store   *Store
 	options QueueOptions
-	// keys are those of the scripts: the queue, its retries, its heads, its parked events, the account of its target and
-	// the dead letters of its target, the notes of take.lua, the bytes of the webhook. Each script is given those that it uses.
+	// keys are the keys of the scripts: the queue, its retries, its heads, its parked events, the account and the dead letters of
+	// its target, the notes of take.lua, the bytes of the webhook. Each script gets the ones that it uses.
 	keys       []string
 	deliveries deliveries
 }
@@ -71,9 +71,9 @@ func (s *Store) Queue(target string, lane delivery.Lane, o QueueOptions) *Queue 
 	return &Queue{store: s, options: o, keys: keys}
 }
 
-// Take leases up to limit events, with up to about bytes of bodies: the last one may exceed it. With a positive lease it also takes over what consumers hold that have been silent
-// for that long; it must be longer than the longest attempt. It also returns the time until the queue's next retry is
-// due, negative when it has none.
+// Take leases up to limit events, with up to about bytes of bodies: the last one may exceed it. With a positive lease it also
+// takes over events of consumers that have been silent for that long; it must be longer than the longest attempt. It also returns
+// the time until the queue's next retry is due, negative if there is none.
 func (q *Queue) Take(ctx context.Context, limit int, bytes int64, lease time.Duration) ([]delivery.Lease, time.Duration, error) {
 	ordered := "0"
 	if q.options.Ordered {
@@ -100,7 +100,7 @@ func (q *Queue) Take(ctx context.Context, limit int, bytes int64, lease time.Dur
 	return leases, nextDue, nil
 }
 
-// makeGroup makes the consumer group of the queue, and with it the queue.
+// makeGroup creates the consumer group of the queue, and with it the queue.
 func (q *Queue) makeGroup(ctx context.Context) error {
 	if _, err := q.store.exec(ctx, groupScript, q.keys[:4], []string{group}); err != nil {
 		return fmt.Errorf("make consumer group: %w", err)
@@ -108,16 +108,16 @@ func (q *Queue) makeGroup(ctx context.Context) error {
 	return nil
 }
 
-// Later settles a failed attempt: the event comes back after delay, as attempt number attempt. It reports false where
-// the lease had passed to another consumer.
+// Later settles a failed attempt: the event becomes due again after delay, as attempt number attempt. It returns false if the
+// lease had passed to another consumer.
 func (q *Queue) Later(ctx context.Context, l delivery.Lease, attempt int, delay time.Duration) (bool, error) {
 	return q.settle(ctx, "settle failed attempt", laterScript, q.keys[:4], []string{
 		group, q.store.consumer, l.Entry, strconv.Itoa(attempt), strconv.FormatInt(delay.Milliseconds(), 10),
 	})
 }
 
-// Dead settles an event by making it a dead letter with the given reason. It reports false where the lease had passed to another
-// consumer, and where there is no room for a dead letter: then another attempt is due after noRoomInterval.
+// Dead settles an event by making it a dead letter with the given reason. It returns false if the lease had passed to another
+// consumer, and if the dead letters are at their limit: then another attempt is due after noRoomInterval.
 func (q *Queue) Dead(ctx context.Context, l delivery.Lease, o delivery.Outcome, reason string) (bool, error) {
 	return q.settle(ctx, "settle dead event", deadScript, append(q.keys[:6:6], q.store.bytesKey), []string{
 		group, q.store.consumer, l.Entry, l.Conversation, strconv.Itoa(l.Attempt), strconv.Itoa(o.Status), validText(reason), validText(o.Excerpt),
@@ -126,13 +126,13 @@ func (q *Queue) Dead(ctx context.Context, l delivery.Lease, o delivery.Outcome, 
 	})
 }
 
-// Extend restarts a lease, for an attempt that takes long. It reports false where the event has been settled, or now belongs
-// to another attempt, including one of this consumer: a lease that has expired is not returned.
+// Extend renews a lease for a long attempt. It returns false if the event has been settled or leased for another attempt,
+// including one of this consumer: an expired lease is not restored.
 func (q *Queue) Extend(ctx context.Context, l delivery.Lease) (bool, error) {
 	return q.settle(ctx, "extend lease", extendScript, q.keys[:1], []string{group, q.store.consumer, l.Entry, strconv.Itoa(l.Attempt)})
 }
 
-// Tidy forgets consumers that have been silent for longer than silent and hold nothing.
+// Tidy removes consumers that have been silent for longer than silent and hold no events.
 func (q *Queue) Tidy(ctx context.Context, silent time.Duration) error {
 	_, err := q.store.exec(ctx, tidyScript, q.keys[:1], []string{group, strconv.FormatInt(silent.Milliseconds(), 10)})
 	if err != nil && !isNoGroup(err) {
@@ -158,7 +158,7 @@ func isNoGroup(err error) bool {
 	return ok && strings.Contains(redisError.Error(), "NOGROUP")
 }
 
-// bytesOf is what bytes.lua counts for an entry.
+// bytesOf returns the size of an entry as bytes.lua counts it.
 func bytesOf(fields map[string]string) (bytes int) {
 	for name, value := range fields {
 		bytes += len(name) + len(value)

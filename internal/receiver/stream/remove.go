@@ -14,16 +14,17 @@ var removeSource string
 
 var removeScript = newScript(removeSource)
 
-// removeStep is how many keys one script examines, about a millisecond of work, so that no other client waits longer.
+// removeStep is how many keys one script examines, about a millisecond of work, which bounds how long other clients wait.
 const removeStep = "1000"
 
-// RemoveKeys removes every key of the webhook and returns how many there were. No receiver of the webhook may run any more: it
-// would create some of them again. Its work grows with all keys of that Redis. After an error the same call is right.
+// RemoveKeys removes every key of the webhook and returns how many there were. No receiver of the webhook may still be
+// running: it would recreate some of them. Its cost grows with the number of all keys in that Redis. After an error, call it
+// again.
 func (s *Store) RemoveKeys(ctx context.Context) (int64, error) {
 	removed, cursor := int64(0), "0"
 	for {
 		err := s.call(ctx, func(ctx context.Context, c rueidis.Client) error {
-			// The characters of a pattern do not occur in names of Kubernetes, and "{" is none of them.
+			// Names in Kubernetes contain no pattern characters, and "{" is not one.
 			reply, err := removeScript.Exec(ctx, c, []string{s.prefix}, []string{cursor, s.prefix + "*", removeStep}).ToArray()
 			if err != nil {
 				return err

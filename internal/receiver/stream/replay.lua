@@ -1,12 +1,12 @@
--- Puts a page of dead letters back into their queues, see letters.lua: first attempt, same id, and deduplication is not
--- asked. They keep the time at which they were accepted; the time of the replay, from which their age counts, is beside it.
--- Each is written to its queue before it leaves the dead letters.
+-- Puts a page of dead letters back into their queues, see letters.lua: first attempt, same id, without deduplication. They
+-- keep the time at which they were accepted; the time of the replay, from which their age counts, is stored as well. Each is
+-- written to its queue before it leaves the dead letters.
 --
 -- KEYS     1 the dead letters of a target, a stream, 2 the account of the target, 3 its queue of consent, 4 its general queue,
 --          5 the bytes of the webhook
 -- ARGV     1..8 as in letters.lua, 9.. the types that are consent
--- returns  {where to go on, the last entry to look at, how many were put back, how many are no events and stay}
--- error    each letter is either counted and in its queue alone, or as it was; the same call again goes on
+-- returns  {where to continue, the last entry to examine, how many were put back, how many are not events and stay}
+-- error    each letter is either counted and only in its queue, or unchanged; repeating the call continues
 local time = redis.call('TIME')
 local now = string.format('%.0f', time[1] * 1000 + math.floor(time[2] / 1000))
 local of_the_end = {attempts = true, status = true, reason = true, excerpt = true, replayed = true}
@@ -14,8 +14,8 @@ local consent = {}
 for i = 9, #ARGV do
   consent[ARGV[i]] = true
 end
-local most_fields = 64 -- far more than an event has, and less than Lua can pass on
-redis.call('XDEL', KEYS[1], '0-0') -- no letter: without this right no replay could be taken back, so none begins
+local most_fields = 64 -- far more than an event has, and fewer than Lua can pass as arguments
+redis.call('XDEL', KEYS[1], '0-0') -- no such letter: without this right no replay could be reverted, so none starts
 local kept, queued = field('d', KEYS[2]), field('q', KEYS[2])
 local count, skipped = 0, 0
 local from, to = each_letter(function(entry, old, names)

@@ -8,38 +8,38 @@ import (
 	"sync/atomic"
 )
 
-// errMalformed is what a connection fails with when what it reads is not the Redis protocol, or is beyond its bounds. The client
-// library trusts lengths: one that is too large ends the process.
+// errMalformed fails a connection whose input violates the Redis protocol or its bounds. The client library trusts lengths: an
+// excessive one would crash the process.
 var errMalformed = errors.New("the answer is not valid in the Redis protocol")
 
-// The bounds of one message. A reply with a page of dead letters or a batch of events stays well below them.
+// The bounds of one message. A page of dead letters or a batch of events stays well below them.
 const (
 	maxRespLine     = 16 << 10 // bytes of a header, a status or an error
 	maxRespDepth    = 16
 	maxRespElements = 1 << 16
-	// maxRespBytes bounds what the messages under way on all connections of a Store may hold together.
+	// maxRespBytes bounds the total memory of the incomplete messages on all connections of a Store.
 	maxRespBytes = 64 << 20
-	elementBytes = 48 // of memory that the client library takes for each
+	elementBytes = 48 // of memory that the client library allocates for each
 )
 
-// message is what a scanner has seen of one complete message.
+// message describes one complete message that a scanner has read.
 type message struct {
 	kind     byte
 	elements int64
-	first    []byte // its first string, an array's too; cut to maxFirst bytes, and valid until the scanner goes on
+	first    []byte // its first string, also of an array; truncated to maxFirst bytes, and valid until the scanner continues
 }
 
 const maxFirst = 32
 
-// scanner follows the Redis protocol (RESP2 and RESP3) through a stream of bytes, in pieces of any size. It refuses what Redis does
-// not send although the protocol has it: streamed strings and aggregates, attributes and long errors.
+// scanner follows the Redis protocol (RESP2 and RESP3) in a stream of bytes, in pieces of any size. It rejects parts of the
+// protocol that Redis never sends: streamed strings and aggregates, attributes and long errors.
 type scanner struct {
-	held *atomic.Int64 // bytes of messages under way, of all scanners that share it
+	held *atomic.Int64 // bytes of incomplete messages, of all scanners that share it
 
 	line     []byte
-	bulk     int64   // bytes still to come of a bulk string and its line end
-	text     int64   // bytes of bulk before its line end
-	open     []int64 // elements still to come of the aggregates that are open, the innermost last
+	bulk     int64   // remaining bytes of a bulk string and its line end
+	text     int64   // remaining bytes of bulk before its line end
+	open     []int64 // remaining elements of the open aggregates, the innermost last
 	elements int64
 	bytes    int64
 	message  message
@@ -89,7 +89,7 @@ func (s *scanner) scan(p []byte, complete func(message) error) error {
 	return nil
 }
 
-// header takes a complete line, which begins a value and for most of them is all of it.
+// header parses a complete line, which starts a value and is the whole of most values.
 func (s *scanner) header(line []byte, complete func(message) error) error {
 	if len(line) < 3 || line[len(line)-2] != '\r' {
 		return fmt.Errorf("%w: a line that does not end in CR LF", errMalformed)
@@ -165,7 +165,7 @@ func (s *scanner) aggregate(kind byte, length []byte, complete func(message) err
 	return nil
 }
 
-// end closes a value and every aggregate whose last element it is.
+// end completes a value and every aggregate of which it is the last element.
 func (s *scanner) end(complete func(message) error) error {
 	for len(s.open) > 0 {
 		last := len(s.open) - 1
@@ -179,7 +179,7 @@ func (s *scanner) end(complete func(message) error) error {
 	return complete(s.message)
 }
 
-// hold counts what a message takes.
+// hold counts the memory that a message takes.
 func (s *scanner) hold(bytes, elements int64) error {
 	s.elements += elements
 	n := bytes + elements*elementBytes
@@ -193,7 +193,7 @@ func (s *scanner) hold(bytes, elements int64) error {
 	return nil
 }
 
-// release gives back what the message under way holds.
+// release frees the memory of the incomplete message.
 func (s *scanner) release() {
 	s.held.Add(-s.bytes)
 	s.bytes, s.elements = 0, 0
@@ -212,7 +212,7 @@ func (s *scanner) keep(text []byte) {
 	}
 }
 
-// number reads a length or an integer as the client library does, and none that it would let overflow.
+// number parses a length or an integer as the client library does, but rejects values that would overflow there.
 func number(text []byte) (int64, error) {
 	digits, negative := bytes.CutPrefix(text, []byte("-"))
 	if len(digits) == 0 || len(digits) > 19 {
@@ -231,7 +231,7 @@ func number(text []byte) (int64, error) {
 	return int64(n), nil
 }
 
-// checkRedirect refuses a redirection without an address, in which the client library would look for one.
+// checkRedirect rejects a redirection without an address, because the client library would index past its end.
 func checkRedirect(text string) error {
 	fields := strings.Split(text, " ")
 	for prefix, want := range map[string]int{"MOVED": 3, "ASK": 3, "REDIRECT": 2} {

@@ -9,8 +9,8 @@ import (
 	"heymarket.dev/operator/internal/receiver/delivery"
 )
 
-// deliveries are delivered events that are to be settled. While one call of the script is in flight, further events gather
-// for the call after it. So a single event is settled at once, and under load one call settles many.
+// deliveries are delivered events waiting to be settled. While one call of the script is in flight, further events are
+// collected for the next call. So a single event is settled at once, and under load one call settles many.
 type deliveries struct {
 	mu      sync.Mutex
 	waiting []delivered
@@ -19,19 +19,19 @@ type deliveries struct {
 
 type delivered struct {
 	lease  delivery.Lease
-	answer chan<- settled // with room for one: who asked may have gone
+	answer chan<- settled // buffered for one: the caller may have returned
 }
 
-// settled is what became of one of them; ok is false where it had been settled before.
+// settled is the result for one of them; ok is false if it had been settled before.
 type settled struct {
 	ok  bool
 	err error
 }
 
-// gatherAtMost keeps one call short.
+// gatherAtMost bounds the duration of one call.
 const gatherAtMost = 128
 
-// Done settles a delivered event. It reports false where it had been settled before.
+// Done settles a delivered event. It returns false if it had been settled before.
 func (q *Queue) Done(ctx context.Context, l delivery.Lease) (bool, error) {
 	answer := make(chan settled, 1)
 	q.deliveries.mu.Lock()
@@ -49,7 +49,7 @@ func (q *Queue) Done(ctx context.Context, l delivery.Lease) (bool, error) {
 	}
 }
 
-// settleDelivered settles what waits, until nothing does.
+// settleDelivered settles waiting events until there are none.
 func (q *Queue) settleDelivered() {
 	for batch := q.deliveries.next(); batch != nil; batch = q.deliveries.next() {
 		ok, err := q.done(batch)
@@ -63,7 +63,7 @@ func (q *Queue) settleDelivered() {
 	}
 }
 
-// next returns the waiting events, up to gatherAtMost, or nil, and then no sender is running.
+// next returns the waiting events, up to gatherAtMost; nil means there are none and marks the sender as stopped.
 func (d *deliveries) next() []delivered {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -83,7 +83,7 @@ func (q *Queue) done(batch []delivered) ([]int64, error) {
 	for _, d := range batch {
 		args = append(args, d.lease.Entry, d.lease.Conversation, strconv.Itoa(d.lease.Bytes))
 	}
-	// Not one caller's context: the call settles events of all.
+	// Not one caller's context: the call settles events of all callers.
 	reply, err := q.store.exec(context.Background(), doneScript, append(q.keys[:5:5], q.store.bytesKey), args)
 	if err != nil {
 		return nil, fmt.Errorf("settle delivered events: %w", err)

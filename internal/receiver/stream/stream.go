@@ -1,7 +1,7 @@
-// Package stream is the only room that knows Redis. It keeps accepted events until they are settled: one queue (a Redis
-// stream with one consumer group) for every target and lane, a set of retries beside it, one stream of dead letters for
-// every target, and a marker for every event that is remembered. Every change of state is one script, so that a crash
-// at any point leaves an event in exactly one place.
+// Package stream is the only package that accesses Redis. It keeps accepted events until they are settled: one queue (a Redis
+// stream with one consumer group) for every target and lane with a set of retries, one stream of dead letters for every target,
+// and a marker for every remembered event. Every change of state is one script, so that a crash at any point leaves an event in
+// exactly one place.
 //
 // It needs Redis 6.2 or later. All keys of a webhook share a hash tag and the prefix "hmw:{namespace/name}:".
 package stream
@@ -39,15 +39,15 @@ var (
 
 const (
 	group = "receivers"
-	// callTimeout bounds one call to Redis. It is below the ten seconds after which most senders give up on an answer.
+	// callTimeout bounds one call to Redis. It is below the ten seconds after which most senders stop waiting for an answer.
 	callTimeout = 5 * time.Second
 	dialTimeout = 3 * time.Second
 )
 
-// ErrUnavailable wraps every error that means: Redis did not confirm, nothing may be acknowledged.
+// ErrUnavailable wraps every error after which nothing may be acknowledged, because Redis did not confirm.
 var ErrUnavailable = errors.New("redis did not confirm")
 
-// ErrFull is returned by Append when the queue of a wanted target is at its bound. Nothing has been stored.
+// ErrFull is returned by Append when the queue of one of the targets is at its bound. Nothing has been stored.
 var ErrFull = errors.New("a target's queue is full")
 
 // ErrQuota is returned by Append when the webhook has as many bytes in Redis as it may have. Nothing has been stored.
@@ -63,29 +63,29 @@ type Store struct {
 	deadlines
 
 	addresses atomic.Pointer[address.Policy] // nil: any
-	// opened and held are the connections, and the bytes of answers under way on them.
+	// opened counts the connections; held counts the bytes of incomplete answers on them.
 	opened, held atomic.Int64
 	doubted      chan struct{}
-	// maxMemory is what INFO said last, in bytes; 0: no bound, or not asked yet.
+	// maxMemory is the maxmemory reported by the last INFO, in bytes; 0: no bound, or not read yet.
 	maxMemory atomic.Int64
 	limits    atomic.Pointer[limitArgs] // of the last Append
 }
 
 type connection struct{ rueidis.Client }
 
-// New returns a Store for the webhook namespace/name that is not connected yet. The consumer's name must be unique among
-// all receivers that ever serve this webhook at the same time.
+// New returns an unconnected Store for the webhook namespace/name. The consumer's name must be unique among all receivers that
+// serve this webhook at the same time.
 func New(namespace, name, consumer string) *Store {
 	prefix := contract.RedisPrefix(namespace, name)
 	return &Store{prefix: prefix, bytesKey: prefix + "bytes", consumer: consumer, doubted: make(chan struct{}, 1)}
 }
 
-// Connect dials the Redis at url, checks that it answers, and uses it from then on in place of an earlier one. On an
-// error the earlier one stays in use. The error names the address, never the user or the password.
+// Connect dials the Redis at url, checks that it answers, and replaces the current connection. On an error the current one
+// stays in use. The error names the address, never the user or the password.
 //
-// The url is redis://user:password@host:port/db, or rediss:// for TLS; further nodes of a cluster are given as
-// ?addr=host:port, repeated; ?master_set=name makes the hosts those of Sentinels, to which sentinel_username and
-// sentinel_password log in. CA holds PEM certificates that are trusted instead of the system's; nil means the system's.
+// The url is redis://user:password@host:port/db, or rediss:// for TLS; further nodes of a cluster are given as ?addr=host:port,
+// repeated; with ?master_set=name the hosts are Sentinels, whose credentials are sentinel_username and sentinel_password. ca
+// holds PEM certificates that are trusted instead of the system's; nil means the system's.
 func (s *Store) Connect(ctx context.Context, url string, ca []byte) error {
 	client, err := s.open(ctx, url, ca)
 	if err != nil {
@@ -95,8 +95,8 @@ func (s *Store) Connect(ctx context.Context, url string, ca []byte) error {
 	return nil
 }
 
-// Reconnect dials as Connect does, and uses the new connection only if writes succeed on it: behind one address there can be
-// several nodes, and the connection in use may lead to the wrong one.
+// Reconnect dials as Connect does, but uses the new connection only if writes succeed on it: several nodes can share one
+// address, and the current connection may lead to the wrong one.
 func (s *Store) Reconnect(ctx context.Context, url string, ca []byte) error {
 	client, err := s.open(ctx, url, ca)
 	if err != nil {
@@ -112,20 +112,20 @@ func (s *Store) Reconnect(ctx context.Context, url string, ca []byte) error {
 	return nil
 }
 
-// Restrict sets the addresses to which later connections may go, those to nodes that Redis names included; nil means any.
+// Restrict sets the addresses to which later connections may go, including those to nodes that Redis announces; nil means any.
 func (s *Store) Restrict(addresses *address.Policy) { s.addresses.Store(addresses) }
 
-// Doubted receives a value when an answer was one that another connection may not give, see contract.Problem.WrongNode.
+// Doubted receives a value after an answer that another connection may not give, see contract.Problem.WrongNode.
 func (s *Store) Doubted() <-chan struct{} { return s.doubted }
 
 func (s *Store) use(client rueidis.Client) {
 	if old := s.client.Swap(&connection{client}); old != nil {
-		// Commands under way on the old connection are bounded by callTimeout.
+		// Commands in flight on the old connection are bounded by callTimeout.
 		time.AfterFunc(2*callTimeout, old.Close)
 	}
 }
 
-// open dials and checks that something answers.
+// open dials and checks that Redis answers.
 func (s *Store) open(ctx context.Context, url string, ca []byte) (rueidis.Client, error) {
 	options, err := s.options(strings.TrimSpace(url), ca)
 	if err != nil {
@@ -149,7 +149,7 @@ func (s *Store) options(url string, ca []byte) (options rueidis.ClientOption, er
 	if err := contract.CheckRedisURL(url); err != nil {
 		return options, settingsError{"the Redis URL " + err.Error()}
 	}
-	// The check has read it before.
+	// It has been parsed by the check.
 	parsed, _ := neturl.Parse(url)
 	options, err = rueidis.ParseURL(url)
 	if err != nil {
@@ -172,54 +172,54 @@ func (s *Store) options(url string, ca []byte) (options rueidis.ClientOption, er
 	options.Sentinel.Dialer.Timeout = dialTimeout
 	options.Sentinel.TLSConfig = options.TLSConfig
 	options.ClientName = "heymarket-receiver"
-	options.ClientSetInfo = rueidis.DisableClientSetInfo // one right less for a tenant to need
+	options.ClientSetInfo = rueidis.DisableClientSetInfo // so that a tenant's ACL needs one right less
 	options.DisableCache = true
-	options.DisableRetry = true // a quick 503 serves a sender better than an answer that comes after it has given up
+	options.DisableRetry = true // a quick 503 is better than an answer after the sender has given up
 	options.Dialer.Timeout = dialTimeout
 	options.ConnWriteTimeout = callTimeout
 	options.MaxFlushDelay = 20 * time.Microsecond
 	options.PipelineMultiplex = -1         // one connection: commands of all goroutines share its pipeline
-	options.RingScaleEachConn = 9          // 512 commands under way
-	options.ReadBufferEachConn = 64 << 10  // bodies are small; the library's half MiB is most of an idle receiver
+	options.RingScaleEachConn = 9          // 512 commands in flight
+	options.ReadBufferEachConn = 64 << 10  // bodies are small; the library's default of 512 KiB would be most of an idle receiver's memory
 	options.WriteBufferEachConn = 64 << 10 //
 	return options, nil
 }
 
-// Ping says whether Redis answers now.
+// Ping checks that Redis answers now.
 func (s *Store) Ping(ctx context.Context) error {
 	return s.call(ctx, func(ctx context.Context, c rueidis.Client) error {
 		return c.Do(ctx, c.B().Ping().Build()).Error()
 	})
 }
 
-// Close ends the connection. No other method may be called after it.
+// Close closes the connection. No other method may be called after it.
 func (s *Store) Close() {
 	if c := s.client.Swap(nil); c != nil {
 		c.Close()
 	}
 }
 
-// Appended is what Append did with a delivery.
+// Appended is the result of Append.
 type Appended struct {
 	event.Judgement
-	// ID is the id of the event that was stored. It is not the one of its key where the same event was stored before, so
-	// that targets which drop an id they have seen do not drop it.
+	// ID is the ID of the stored event. It differs from that of its key if the same event was stored before, so that targets
+	// which deduplicate by ID do not drop it.
 	ID string
 }
 
 // Limits are the bounds of Append.
 type Limits struct {
-	// Window is how long an event is remembered.
+	// Window is how long an event is remembered for deduplication.
 	Window time.Duration
 	// Retries is how long after a delivery the sender may still repeat it.
 	Retries time.Duration
 	// Backlog is the number of pending events, for each target and lane, at which Append returns ErrFull.
 	Backlog int64
-	// Bytes bounds what the webhook has in Redis, its dead letters included; beyond it Append returns ErrQuota. Zero: no bound.
+	// Bytes bounds the webhook's data in Redis, including its dead letters; beyond it Append returns ErrQuota. Zero: no bound.
 	Bytes int64
 }
 
-// limitArgs are Limits as append.lua takes them. They stay the same from event to event.
+// limitArgs are Limits as arguments of append.lua. They stay the same from event to event.
 type limitArgs struct {
 	Limits
 	window, consent, retries, backlog, bytes string
@@ -237,13 +237,13 @@ func (s *Store) limitArgs(l Limits) *limitArgs {
 	return a
 }
 
-// consentMemory is for how long at least the last consent of a recipient is remembered. Repeats are recognised for
-// Limits.Window only; the rest is for ids: consent that returns later must not come under an id that targets know.
+// consentMemory is the minimum time for which the last consent of a recipient is remembered. Repeats are recognised only within
+// Limits.Window; the rest is for IDs: a consent that returns later must not have an ID that targets have seen.
 const consentMemory = 90 * 24 * time.Hour
 
-// Append judges e by its identity, stores news for the named targets and remembers it, in one script. With no targets it
-// only remembers. A nil error means that Redis has confirmed the write. Any error means that the event may or may not be
-// stored, and that the same call again is right.
+// Append deduplicates e by its identity, stores a new event for the named targets and remembers it, in one script. With no
+// targets it only remembers. A nil error means that Redis has confirmed the write. After an error the event may or may not be
+// stored; the same call can safely be repeated.
 func (s *Store) Append(ctx context.Context, id event.Identity, e event.Event, targets []string, limits Limits) (Appended, error) {
 	var keyRoom [11]string                                                                // on the stack, for up to four targets
 	both := s.prefix + "d:" + string(id.Key[:]) + s.prefix + "s:" + string(id.Subject[:]) // one allocation
@@ -255,7 +255,7 @@ func (s *Store) Append(ctx context.Context, id event.Identity, e event.Event, ta
 		kept = bounds.consent
 	case event.Last:
 	case event.Any:
-		memory = marker // a key of the webhook, or a cluster refuses the script
+		memory = marker // any key of the webhook, or a cluster rejects the script
 	}
 	keys := append(keyRoom[:0], marker, memory, s.bytesKey)
 	lane := delivery.LaneOf(e.Type)
@@ -284,7 +284,7 @@ func (s *Store) Append(ctx context.Context, id event.Identity, e event.Event, ta
 	return Appended{judgements[code], stored}, nil
 }
 
-// judgements are what append.lua returns.
+// judgements are indexed by the code that append.lua returns.
 var judgements = [...]event.Judgement{event.Repeat, event.New, event.Returned, event.LateRepeat, event.OptInWithheld}
 
 // decodeAppended reads the reply of append.lua: a code, or a code and an id.
@@ -305,7 +305,7 @@ func decodeAppended(reply rueidis.RedisMessage) (code int64, id string, err erro
 	return code, id, nil
 }
 
-// MaxMemory is how many bytes Redis may hold, as of the last Check; 0: as many as it likes, or not known yet.
+// MaxMemory returns the memory limit of Redis in bytes, as of the last Check; 0: unlimited, or not known yet.
 func (s *Store) MaxMemory() int64 { return s.maxMemory.Load() }
 
 func milliseconds(d time.Duration) string { return strconv.FormatInt(d.Milliseconds(), 10) }
@@ -314,7 +314,7 @@ func (s *Store) queueKey(target string, lane delivery.Lane) string {
 	return s.prefix + "q:" + target + ":" + string(lane)
 }
 
-// laneKeys are the keys that the scripts of one target and lane share, in their order.
+// laneKeys are the keys that all scripts of one target and lane share, in order.
 func (s *Store) laneKeys(target string, lane delivery.Lane) []string {
 	suffix := target + ":" + string(lane)
 	return []string{s.queueKey(target, lane), s.prefix + "r:" + suffix, s.prefix + "h:" + suffix, s.prefix + "p:" + suffix}

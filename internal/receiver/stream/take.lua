@@ -1,21 +1,21 @@
--- Leases events of one queue to a consumer: first retries that are due, then what dead consumers held, then new ones.
--- An event stays in its queue until it is settled, so the queue's length is the number of pending events, always.
+-- Leases events of one queue to a consumer: first retries that are due, then events of dead consumers, then new ones. An
+-- event stays in its queue until it is settled, so the length of the queue is always the number of pending events.
 --
--- Where the target wants an order, one event of each conversation at a time is its head: leased, or waiting for a retry.
--- Later ones of that conversation are parked, without a lease, until settling the head promotes the next.
+-- If the target is ordered, one event of each conversation at a time is its head: leased, or waiting for a retry. Later ones
+-- of that conversation are parked, without a lease, until settling the head promotes the next.
 --
 -- KEYS[1]  the queue, a stream
 -- KEYS[2]  its retries, a sorted set: "<attempt>/<entry>" by the time (ms) at which that attempt is due
 -- KEYS[3]  its heads, a hash: conversation to entry
 -- KEYS[4]  its parked events, a sorted set of "<conversation>\0<padded entry>", in the order of those bytes
 -- KEYS[5]  the account of its target
--- KEYS[6]  the dead letters of its target, for entries that are no events, see entry.lua
--- KEYS[7]  notes, a hash: "time" of Redis' clock (ms) at an earlier take, "checked" the conversation that was looked at last
+-- KEYS[6]  the dead letters of its target, for entries that are not events, see entry.lua
+-- KEYS[7]  notes, a hash: "time" of Redis's clock (ms) at an earlier take, "checked" the conversation that was examined last
 -- KEYS[8]  the bytes of the webhook, see bytes.lua
--- ARGV     1 group, 2 consumer, 3 how many, 4 lease (ms), after which a silent consumer counts as dead; 0: do not look,
---          5 "1" where the target wants an order, 6 how many bytes of bodies, which the last one may exceed
+-- ARGV     1 group, 2 consumer, 3 how many, 4 lease (ms), after which a silent consumer counts as dead; 0: do not check, 5
+--          "1" if the target is ordered, 6 how many bytes of bodies, which the last one may exceed
 -- returns  {ms until the next retry is due or -1, {entry, attempt, fields}, ...}
--- error    what was leased by then comes back when the lease is over
+-- error    events leased by then become due again when the lease expires
 local queue, retries, heads, parked, letters, notes = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[6], KEYS[7]
 local group, consumer = ARGV[1], ARGV[2]
 local left, lease = tonumber(ARGV[3]), tonumber(ARGV[4])
@@ -24,8 +24,8 @@ local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local reply = {-1}
 
--- A clock that is set back would let retries wait for that much longer, so they are moved along with it. A minute less does
--- not matter, and spares Redis a write at each take.
+-- A clock that is set back would delay retries by the same amount, so they are moved along with it. The noted time may lag
+-- by a minute, which is harmless and saves Redis a write at each take.
 local function follow_clock()
   local noted = tonumber(redis.call('HGET', notes, 'time') or '') or 0
   local back = noted - now
@@ -48,7 +48,7 @@ local function named(fields)
   return names
 end
 
--- An entry that is no event becomes a dead letter. It has more fields than can be passed on, or lacks some.
+-- An entry that is not an event becomes a dead letter. It has more fields than can be passed on, or lacks some.
 local function set_aside(entry)
   local fields = {}
   for i = 1, math.min(#entry[2], 64) do
@@ -93,7 +93,7 @@ local function must_wait(entry)
 end
 
 local function take(entry, attempt)
-  if not (entry and entry[2]) then -- a deleted entry comes without fields
+  if not (entry and entry[2]) then -- a deleted entry has no fields
     return
   end
   if not is_event(entry) then
@@ -107,8 +107,8 @@ local function take(entry, attempt)
   end
 end
 
--- How many entries to lease at once: what is leased has to be returned, so large ones are leased one by one. They are
--- expected to be as large as those before them.
+-- How many entries to lease at once: every leased entry must be returned, so large ones are leased one by one. They are
+-- expected to be as large as the previous ones.
 local lent_bytes, lent_before = bytes, left
 local function at_once()
   local lent = lent_before - left
@@ -119,7 +119,7 @@ local function at_once()
   return math.max(1, math.min(left, math.floor(bytes / average)))
 end
 
--- Returns the entry that a retry names, leased, and its attempt; nil where the member names none.
+-- Leases the entry that a retry names and returns it with its attempt; nil if the member is invalid.
 local function claim(member)
   local attempt, id = string.match(member, '^(%d+)/(%d+%-%d+)$')
   if not attempt or #attempt > 9 or #id > 41 then
@@ -134,7 +134,7 @@ local function claim(member)
   end
 end
 
--- A conversation whose head is gone or none would wait until its next event. Each call looks at one that has parked events.
+-- A conversation with a missing head would otherwise wait until its next event. Each call checks one that has parked events.
 local function free_a_conversation()
   local checked = redis.call('HGET', notes, 'checked')
   local member = checked and redis.call('ZRANGE', parked, '(' .. checked .. '\1', '+', 'BYLEX', 'LIMIT', 0, 1)[1]
@@ -193,8 +193,8 @@ while lease > 0 and left > 0 do
   end
 end
 
--- Parked events leave room for more. The bound keeps one call short however long a conversation has grown; what is left
--- comes with the next call, at once.
+-- Parked events leave room for more. The bound keeps one call short even for a long conversation; the next call, which
+-- follows at once, leases the rest.
 local read_at_most = left + 1000
 while left > 0 and read_at_most > 0 do
   local wanted = at_once()

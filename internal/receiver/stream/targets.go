@@ -15,15 +15,16 @@ var targetsSource string
 
 var targetsScript = newScript(attemptSource + bytesSource + targetsSource)
 
-// Dropped is a backlog that was dropped because its target has been removed for longer than the grace period.
+// Dropped is a backlog that was dropped because its target had been removed for longer than the grace period.
 type Dropped struct {
 	Target string
 	Events int64
 }
 
-// KeepTargets notes that the named targets are wanted, and drops the queues of those that have not been for longer than
-// grace. A target that is named again before that goes on where it was. Dead letters, also of a dropped target, stay for keep.
-// While the clock of Redis differs from this process' by more than MaxClockSkew, nothing is dropped.
+// KeepTargets records the named targets as current, and drops the queues of targets that have been removed for longer than
+// grace. A target that is added again before that continues with its backlog. Dead letters, including those of a dropped
+// target, are kept for keep. While the clock of Redis differs from this process's by more than MaxClockSkew, nothing is
+// dropped.
 func (s *Store) KeepTargets(ctx context.Context, names []string, grace, keep time.Duration) ([]Dropped, error) {
 	args := append([]string{
 		s.prefix, strconv.FormatInt(grace.Milliseconds(), 10), strconv.FormatInt(keep.Milliseconds(), 10),

@@ -1,4 +1,4 @@
--- Removes consumers that are gone for good: silent for long, and holding nothing.
+-- Removes dead consumers: silent for a long time, and holding no events.
 --
 -- KEYS[1]  the queue
 -- ARGV     1 group, 2 how long a consumer may be silent (ms)

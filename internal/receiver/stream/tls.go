@@ -8,8 +8,9 @@ import (
 	"net"
 )
 
-// DialTLS connects to one of several nodes. Its certificate must be valid for the node's host or for that of the URL, which
-// c names: nodes have either one certificate each or a shared one, which need not contain the addresses that they announce.
+// DialTLS connects to one of several nodes. Its certificate must be valid for the node's host or for c.ServerName, the host
+// of the URL: nodes have either their own certificates or a shared one, which need not contain the addresses that they
+// announce.
 func DialTLS(ctx context.Context, node string, dialer *net.Dialer, c *tls.Config) (net.Conn, error) {
 	host, _, err := net.SplitHostPort(node)
 	if err != nil {
@@ -27,7 +28,7 @@ func DialTLS(ctx context.Context, node string, dialer *net.Dialer, c *tls.Config
 	return (&tls.Dialer{NetDialer: dialer, Config: either}).DialContext(ctx, "tcp", node)
 }
 
-// verify does what crypto/tls does of itself. No roots means the system's.
+// verify performs the check of crypto/tls for one name. Nil roots means the system's.
 func verify(chain []*x509.Certificate, roots *x509.CertPool, host string) error {
 	between := x509.NewCertPool()
 	for _, c := range chain[1:] {
