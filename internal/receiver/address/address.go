@@ -1,5 +1,5 @@
-// Package address says to which addresses events may be sent. The receiver asks it before each connection, and the operator when it
-// knows the address of a target beforehand.
+// Package address decides to which addresses events may be sent. The receiver checks each connection with it, and the operator
+// checks target addresses that are known in advance.
 package address
 
 import (
@@ -9,20 +9,20 @@ import (
 	"syscall"
 )
 
-// Policy says to which addresses events may be sent. Its zero value is the one for a cluster: everything but
-// this machine itself, its link, and the places where clouds keep their instances' credentials.
+// Policy decides to which addresses events may be sent. Its zero value is the one for a cluster: everything except this machine
+// itself, its link, and the metadata services from which clouds serve instance credentials.
 type Policy struct {
-	// AllowLoopback permits 127.0.0.0/8 and ::1: for a laptop and for tests, never in a cluster.
+	// AllowLoopback permits 127.0.0.0/8 and ::1: for laptops and tests, never in a cluster.
 	AllowLoopback bool
-	// DenyPrivate refuses private ranges as well (RFC 1918, RFC 4193, RFC 6598, and RFC 3879's deprecated one).
+	// DenyPrivate also refuses private ranges (RFC 1918, RFC 4193, RFC 6598, and the deprecated one of RFC 3879).
 	DenyPrivate bool
-	// AllowNetworks are allowed in spite of DenyPrivate, such as that of a cluster's Services. What is refused for another
-	// reason stays refused.
+	// AllowNetworks are exempt from DenyPrivate, such as a cluster's Service network. Addresses refused for another reason stay
+	// refused.
 	AllowNetworks []netip.Prefix
 }
 
-// NeverDialed returns the networks outside a machine to which no policy lets events go: its link, and the places where clouds keep
-// their instances' credentials.
+// NeverDialed returns the networks outside a machine to which no policy allows events: its link, and the metadata services from
+// which clouds serve instance credentials.
 func NeverDialed() []netip.Prefix {
 	out := []netip.Prefix{linkLocal4, linkLocal6}
 	for _, a := range metadata {
@@ -36,7 +36,7 @@ var (
 	linkLocal6 = netip.MustParsePrefix("fe80::/10")      // RFC 4291
 )
 
-// Places that hand out an instance's credentials, where they are not link-local already.
+// Metadata services that are not in a link-local network.
 var metadata = []netip.Addr{
 	netip.MustParseAddr("168.63.129.16"),      // Azure's wire server
 	netip.MustParseAddr("100.100.100.200"),    // Alibaba Cloud
@@ -53,7 +53,7 @@ var (
 	siteLocal          = netip.MustParsePrefix("fec0::/10")     // RFC 3879
 )
 
-// Check returns an error that names the kind of a refused address, or nil for an address that may be dialed.
+// Check returns an error that names the kind of a refused address, or nil if the address may be dialed.
 func (p Policy) Check(a netip.Addr) error {
 	if kind := p.Refuses(a); kind != "" {
 		return BlockedError{kind}
@@ -61,9 +61,9 @@ func (p Policy) Check(a netip.Addr) error {
 	return nil
 }
 
-// BlockedError is about an address that must not be dialed.
+// BlockedError reports an address that must not be dialed.
 type BlockedError struct {
-	// Kind is what Refuses returns.
+	// Kind is the result of Refuses.
 	Kind string
 }
 
@@ -72,10 +72,10 @@ func (e BlockedError) Error() string {
 	return fmt.Sprintf("the target's name resolves to a %s address, and events are not sent there", e.Kind)
 }
 
-// Private is the kind of address that DenyPrivate is about.
+// Private is the kind of address that DenyPrivate refuses.
 const Private = "private"
 
-// Refuses returns the kind of a refused address, such as loopback, or "" for an address that may be dialed.
+// Refuses returns the kind of a refused address, such as loopback, or "" if the address may be dialed.
 func (p Policy) Refuses(a netip.Addr) string {
 	for _, a := range readings(a.WithZone("")) {
 		switch {
@@ -111,7 +111,7 @@ var (
 	compatible = netip.MustParsePrefix("::/96")           // RFC 4291, deprecated
 )
 
-// readings returns the addresses that a may stand for: itself, and the IPv4 addresses that an IPv6 form carries.
+// readings returns the addresses that a may represent: itself, and the IPv4 addresses embedded in an IPv6 form.
 func readings(a netip.Addr) []netip.Addr {
 	a = a.Unmap()
 	out := []netip.Addr{a}
@@ -129,8 +129,8 @@ func readings(a netip.Addr) []netip.Addr {
 	case teredo.Contains(a):
 		return append(out, carried(4, 5, 6, 7), netip.AddrFrom4([4]byte{^b[12], ^b[13], ^b[14], ^b[15]}))
 	case nat64Local.Contains(a):
-		// The translator's operator chose one of the positions of RFC 6052, section 2.2. The other three hold something
-		// else, often zero, which no translator uses as an address.
+		// The translator's operator chose one of the positions of RFC 6052, section 2.2. The other three hold other data, often
+		// zero, which no translator uses as an address.
 		for _, v4 := range []netip.Addr{carried(6, 7, 9, 10), carried(7, 9, 10, 11), carried(9, 10, 11, 12), carried(12, 13, 14, 15)} {
 			if first := v4.As4()[0]; first != 0 && first < 224 {
 				out = append(out, v4)
@@ -140,8 +140,8 @@ func readings(a netip.Addr) []netip.Addr {
 	return out
 }
 
-// Control is a net.Dialer's Control: it sees each address after resolution and before the connection, on every
-// connection, so a name that changes its mind between check and use gains nothing.
+// Control is a net.Dialer's Control: it checks each address after resolution, on every connection, so a name that resolves
+// differently after a check (DNS rebinding) gains nothing.
 func (p Policy) Control(_, address string, _ syscall.RawConn) error {
 	ap, err := netip.ParseAddrPort(address)
 	if err != nil {

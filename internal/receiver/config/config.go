@@ -1,17 +1,17 @@
-// Package config is the one bridge between the operator and the receiver: the operator encodes a Config into the
-// Secret that a receiver mounts, the receiver decodes it. It imports nothing of Kubernetes, so that the receiver also
-// runs from a file on a laptop.
+// Package config is the only interface between the operator and the receiver: the operator encodes a Config into the Secret that
+// a receiver mounts, the receiver decodes it. It imports no Kubernetes package, so that the receiver also runs from a file on a
+// laptop.
 //
 // While an operator is being upgraded or rolled back, the two are one release apart. Therefore:
 //
-//   - A member is never renamed, removed or given another meaning. What every release has written stays readable; the
-//     files in testdata/format-1 are such bytes.
-//   - A new member is optional, left out when it is not used, and entered in the table introduced with the next format
-//     number, to which the constant Version then rises. A test compares with the members of format 1.
-//   - Encode writes the lowest format number that has every member in use. So a receiver of the release before, which
-//     may be strict, reads whatever asks for nothing new.
-//   - A receiver decodes its own formats strictly. Of a higher one it ignores the members that it does not know, says so
-//     in its log, and counts them in a metric: the operator that wrote them is about to replace it.
+//	A member is never renamed, removed or redefined. Configurations written by any release stay readable; the files in
+//	  testdata/format-1 are examples.
+//	A new member is optional, omitted when unused, and listed in the table introduced with the next format number, to which the
+//	  constant Version is raised. A test compares with the members of format 1.
+//	Encode writes the lowest format number that has every member in use. So a receiver of the previous release, which may be
+//	  strict, can read any configuration that uses no new member.
+//	A receiver decodes its own formats strictly. In a higher one it ignores unknown members, logs them, and counts them in a
+//	  metric: the operator that wrote them is about to replace the receiver.
 package config
 
 import (
@@ -30,10 +30,10 @@ import (
 	"heymarket.dev/operator/internal/contract"
 )
 
-// Version is the highest format that this build knows.
+// Version is the highest format that this build supports.
 const Version = 3
 
-// Bounds and defaults. The CRD repeats the ones that a user can set; a test keeps the two equal.
+// Bounds and defaults. The CRD repeats those that a user can set; a test keeps them equal.
 const (
 	DefaultDeduplicationWindow = 96 * time.Hour
 	DefaultRetryHorizon        = 72 * time.Hour
@@ -45,9 +45,9 @@ const (
 	DefaultMaxInFlight         = 32
 	DefaultMaxBodyBytes        = 1 << 20
 	DefaultMaxBacklog          = 1_000_000
-	// DefaultBacklogShare is the part of Redis' maxmemory that one webhook may fill: one tenth.
+	// DefaultBacklogShare is the fraction of Redis's maxmemory that one webhook may use: one tenth.
 	DefaultBacklogShare = 10
-	// DefaultMaxBacklogBytes is how much it may fill of a Redis without maxmemory.
+	// DefaultMaxBacklogBytes is how much it may use of a Redis without maxmemory.
 	DefaultMaxBacklogBytes = 256 << 20
 	DefaultDeadLetterAge   = 14 * 24 * time.Hour
 	DefaultDeadLetterLimit = 10_000
@@ -60,31 +60,31 @@ const (
 	maxTimeout  = Duration(time.Hour)
 )
 
-// DefaultRetryStatuses returns the answers that are retried beside 408, 409, 425, 429 and 5xx unless a target names its own. They
-// describe the path to the target, such as a missing route during a rollout, or its access control, and not the event.
+// DefaultRetryStatuses returns the statuses that are retried besides 408, 409, 425, 429 and 5xx unless a target sets its own.
+// They describe the path to the target, such as a missing route during a rollout, or its access control, and not the event.
 func DefaultRetryStatuses() []int { return []int{401, 403, 404, 407, 421, 423, 424, 499} }
 
-// The steps of a receiver's shutdown, each bounded. Together with the longest attempt they make TerminationGrace.
+// The steps of a receiver's shutdown, each bounded. With the longest attempt they add up to TerminationGrace.
 const (
-	// DrainDelay is how long a receiver goes on serving after it has become unready, until load balancers know.
+	// DrainDelay is how long a receiver keeps serving after it has become unready, until load balancers notice.
 	DrainDelay = 5 * time.Second
-	// DrainTimeout bounds the wait for requests under way.
+	// DrainTimeout bounds the wait for requests in flight.
 	DrainTimeout = 15 * time.Second
-	// StatusTimeout bounds how long a receiver waits for Redis before it answers without it what it is asked about itself.
+	// StatusTimeout bounds how long a receiver's status request waits for Redis before it is answered without it.
 	StatusTimeout = 2 * time.Second
-	// FirstContact is how long after its start a receiver that has not reached Redis yet reports contract.RedisConnecting, and not what
-	// is wrong: in its first moments a Pod's network may not be up yet.
+	// FirstContact is how long after its start a receiver that has not reached Redis yet reports contract.RedisConnecting instead
+	// of the connection error: a new Pod's network may not be up yet.
 	FirstContact = 10 * time.Second
-	// settleTimeout is what remains for settling the last attempts.
+	// settleTimeout is the time left for settling the last attempts.
 	settleTimeout = 13 * time.Second
 )
 
-// TerminationGrace is how long a receiver may take from SIGTERM to its end, whatever its targets do.
+// TerminationGrace returns how long a receiver may take from SIGTERM to its exit, regardless of its targets.
 func (c Config) TerminationGrace() time.Duration {
 	return DrainDelay + DrainTimeout + c.LongestAttempt() + settleTimeout
 }
 
-// LongestAttempt is the longest timeout of the targets.
+// LongestAttempt returns the longest timeout of the targets.
 func (c Config) LongestAttempt() (longest time.Duration) {
 	for _, t := range c.withDefaults().Targets {
 		longest = max(longest, t.Timeout.Std())
@@ -92,54 +92,54 @@ func (c Config) LongestAttempt() (longest time.Duration) {
 	return longest
 }
 
-// Config is everything that one receiver has to know. It holds no token and no Redis URL: it names the files that do.
+// Config is the complete configuration of one receiver. It holds no token and no Redis URL: it names the files that do.
 type Config struct {
 	// Version is the format, from 1 on, see the package comment. Encode sets it.
 	Version int `json:"version"`
-	// Webhook says whose receiver this is.
+	// Webhook is the webhook that the receiver serves.
 	Webhook Webhook `json:"webhook"`
-	// Paths are the complete URL paths at which events are accepted, the secret segment included; two while a segment
-	// is being renewed. At least one, each beginning with "/".
+	// Paths are the complete URL paths at which events are accepted, including the secret segment; two while a segment is being
+	// rotated. At least one, each beginning with "/".
 	Paths []string `json:"paths"`
 	// TokenFiles hold the verification tokens, one a file; a trailing newline is not part of a token. One, or two while a
 	// rotation is under way: the current token first, the previous one second.
 	TokenFiles []string `json:"tokenFiles"`
-	// RedisURLFile holds the URL of Redis: redis:// or rediss://.
+	// RedisURLFile holds the Redis URL: redis:// or rediss://.
 	RedisURLFile string `json:"redisURLFile"`
 	// RedisCAFile holds PEM certificates that are trusted for rediss:// instead of the system's. Empty means the system's.
 	RedisCAFile string `json:"redisCAFile,omitempty"`
 	// WebhookID, when set, is the Heymarket webhook configuration that these deliveries must name.
 	WebhookID *int64 `json:"webhookID,omitzero"`
-	// EventTypes are the accepted types in their wire spelling; empty means all, unknown future ones included.
+	// EventTypes are the accepted types in their wire spelling; empty means all, including unknown future ones.
 	EventTypes []string `json:"eventTypes,omitempty"`
-	// Targets are who gets the events: 1 to MaxTargets, names unique.
+	// Targets are the services that get the events: 1 to MaxTargets, names unique.
 	Targets []Target `json:"targets"`
-	// Deduplication configures how deliveries are recognized as repeats, and for how long one is remembered.
+	// Deduplication configures how deliveries are recognized as repeats, and how long a delivery is remembered.
 	Deduplication Deduplication `json:"deduplication"`
 	// Retention bounds the dead letters of each target.
 	Retention Retention `json:"retention,omitzero"`
-	// Paused means: accept and store, deliver nothing.
+	// Paused accepts and stores events but delivers none.
 	Paused bool `json:"paused,omitzero"`
 	// LogLevel is debug, info, warn or error; empty means info.
 	LogLevel string `json:"logLevel,omitempty"`
-	// TrustedProxies are the networks (CIDR) whose X-Forwarded-For is believed when failed authentication is
-	// counted, or where that is missing, their Forwarded or X-Real-IP.
+	// TrustedProxies are the networks (CIDR) whose X-Forwarded-For is trusted when failed authentication is counted, or if it is
+	// missing, their Forwarded or X-Real-IP.
 	TrustedProxies []string `json:"trustedProxies,omitempty"`
-	// Addresses says where events may be sent.
+	// Addresses configures where events may be sent.
 	Addresses Addresses `json:"addresses,omitzero"`
-	// RestrictRedis applies Addresses to every connection to Redis as well: its URL is one that a resource names.
+	// RestrictRedis applies Addresses to every connection to Redis as well: a resource names its URL.
 	RestrictRedis bool `json:"restrictRedis,omitzero"`
 	// MaxBodyBytes bounds a request body. Zero means DefaultMaxBodyBytes.
 	MaxBodyBytes int64 `json:"maxBodyBytes,omitzero"`
 	// MaxBacklog bounds the unsettled events of one target; at the bound the answer is 429. Zero means DefaultMaxBacklog.
 	MaxBacklog int64 `json:"maxBacklog,omitzero"`
-	// MaxBacklogBytes bounds what the webhook has in Redis, pending events and dead letters of all targets together; beyond it the
-	// answer is 429. Zero means a share of what Redis may hold, see DefaultBacklogShare, and a negative number no bound.
+	// MaxBacklogBytes bounds the webhook's data in Redis, pending events and dead letters of all targets together; beyond it the
+	// answer is 429. Zero means a share of Redis's maxmemory, see DefaultBacklogShare, and a negative number no bound.
 	MaxBacklogBytes int64 `json:"maxBacklogBytes,omitzero"`
 }
 
-// Webhook names the HeymarketWebhook that a receiver serves. Together the two make the prefix of its Redis keys and a
-// part of every event id, so they must not change over the life of a resource.
+// Webhook names the HeymarketWebhook that a receiver serves. Both names are part of the prefix of its Redis keys and of every
+// event ID, so they must not change during the life of a resource.
 type Webhook struct {
 	Namespace string `json:"namespace"`
 	Name      string `json:"name"`
@@ -151,29 +151,29 @@ type Target struct {
 	Name string `json:"name"`
 	// URL is where events are POSTed: absolute, http or https, without user information or fragment.
 	URL string `json:"url"`
-	// EventTypes narrows what this target gets; empty means all that the webhook accepts.
+	// EventTypes restricts which types this target gets; empty means all that the webhook accepts.
 	EventTypes []string `json:"eventTypes,omitempty"`
 	// Timeout bounds one attempt, from dialing to the last byte of the answer. Zero means DefaultTimeout.
 	Timeout Duration `json:"timeout,omitzero"`
 	// Retry is the schedule of attempts.
 	Retry Retry `json:"retry,omitzero"`
-	// MaxInFlight bounds concurrent attempts of one receiver Pod. Opt-outs and opt-ins may have ConsentInFlight more, so
-	// that nothing stands in their way. Zero means DefaultMaxInFlight.
+	// MaxInFlight bounds concurrent attempts of one receiver Pod. Opt-outs and opt-ins may have ConsentInFlight more, so that
+	// nothing delays them. Zero means DefaultMaxInFlight.
 	MaxInFlight int `json:"maxInFlight,omitzero"`
-	// RatePerSecond bounds the attempts that one receiver Pod begins in a second. Zero means unlimited.
+	// RatePerSecond bounds the attempts that one receiver Pod starts per second. Zero means unlimited.
 	RatePerSecond int `json:"ratePerSecond,omitzero"`
-	// Filter is a CEL expression over event that yields a bool: whether this target wants the event. Empty means yes.
+	// Filter is a CEL expression over event that yields a bool: whether this target gets the event. Empty means true.
 	Filter string `json:"filter,omitempty"`
-	// Format is how the event is put on the wire; empty means contract.FormatHeymarket.
+	// Format is how the event is encoded in the request; empty means contract.FormatHeymarket.
 	Format contract.Format `json:"format,omitempty"`
-	// Order is in which order events reach the target; empty means contract.OrderNone.
+	// Order is the order in which events reach the target; empty means contract.OrderNone.
 	Order contract.Order `json:"order,omitempty"`
-	// SigningKeyFiles hold Standard Webhooks secrets (whsec_ and base64), one a file; every attempt is signed by each.
-	// None means unsigned; two stand while a rotation is under way.
+	// SigningKeyFiles hold Standard Webhooks secrets (whsec_ and base64), one per file; every attempt is signed with each. None
+	// means unsigned; there are two during a rotation.
 	SigningKeyFiles []string `json:"signingKeyFiles,omitempty"`
 	// Headers are sent with every attempt.
 	Headers []Header `json:"headers,omitempty"`
-	// TLS is for targets behind a private certificate authority.
+	// TLS configures targets behind a private certificate authority.
 	TLS TLS `json:"tls,omitzero"`
 }
 
@@ -185,7 +185,7 @@ type Header struct {
 	ValueFile string `json:"valueFile,omitempty"`
 }
 
-// TLS is for targets behind a private certificate authority.
+// TLS configures targets behind a private certificate authority.
 type TLS struct {
 	// CAFile holds PEM certificates that are trusted instead of the system's. Empty means the system's.
 	CAFile string `json:"caFile,omitempty"`
@@ -203,42 +203,42 @@ type Retention struct {
 
 // Retry is the schedule of attempts for one event at one target. Zero fields mean the defaults above.
 type Retry struct {
-	// MaxAttempts counts the first attempt as well.
+	// MaxAttempts includes the first attempt.
 	MaxAttempts int `json:"maxAttempts,omitzero"`
-	// MinBackoff is the delay before the second attempt; each further one doubles it, up to MaxBackoff.
+	// MinBackoff is the delay before the second attempt; it doubles for each further one, up to MaxBackoff.
 	MinBackoff Duration `json:"minBackoff,omitzero"`
 	MaxBackoff Duration `json:"maxBackoff,omitzero"`
-	// MaxAge is counted from acceptance; past it an event is given up.
+	// MaxAge is counted from acceptance; an older event is given up.
 	MaxAge Duration `json:"maxAge,omitzero"`
-	// Statuses are the answers from 300 to 499 that are retried and open the circuit, beside 408, 409, 425, 429 and 5xx. Nil means
-	// DefaultRetryStatuses, empty means none; at most MaxRetryStatuses.
+	// Statuses are the statuses from 300 to 499 that are retried and open the circuit, besides 408, 409, 425, 429 and 5xx. Nil
+	// means DefaultRetryStatuses, empty means none; at most MaxRetryStatuses.
 	Statuses []int `json:"statuses,omitzero"`
 }
 
-// Deduplication configures how deliveries are recognized as repeats, and for how long one is remembered.
+// Deduplication configures how deliveries are recognized as repeats, and how long a delivery is remembered.
 type Deduplication struct {
 	// Window is how long a delivery is remembered. Zero means DefaultDeduplicationWindow.
 	Window Duration `json:"window,omitzero"`
-	// RetryHorizon is how long after a delivery Heymarket may still repeat it. For that long, within Window, an opt-in that
-	// equals one from before an opt-out is taken for its repeat. Zero means DefaultRetryHorizon.
+	// RetryHorizon is how long after a delivery Heymarket may still repeat it. During that time, within Window, an opt-in that
+	// equals one from before an opt-out is treated as its repeat. Zero means DefaultRetryHorizon.
 	RetryHorizon Duration `json:"retryHorizon,omitzero"`
-	// Key is a CEL expression over event that yields a string, instead of the profiles by type. Empty means the profiles.
+	// Key is a CEL expression over event that yields a string, used instead of the profiles by type. Empty means the profiles.
 	Key string `json:"key,omitempty"`
 }
 
-// Addresses says where events may be sent. The zero value refuses this machine itself, link-local addresses and clouds'
+// Addresses configures where events may be sent. The zero value refuses this machine itself, link-local addresses and clouds'
 // metadata services, and allows private ranges.
 type Addresses struct {
-	// AllowLoopback permits targets on this machine: for a laptop, never in a cluster.
+	// AllowLoopback permits targets on this machine: for laptops, never in a cluster.
 	AllowLoopback bool `json:"allowLoopback,omitzero"`
-	// DenyPrivate refuses private ranges as well.
+	// DenyPrivate also refuses private ranges.
 	DenyPrivate bool `json:"denyPrivate,omitzero"`
-	// AllowNetworks (CIDR) are allowed in spite of DenyPrivate, which they need; nothing else is.
+	// AllowNetworks (CIDR) are exempt from DenyPrivate, which they require; nothing else is allowed by them.
 	AllowNetworks []string `json:"allowNetworks,omitempty"`
 }
 
-// Encode renders c as the bytes that a receiver mounts: deterministic, indented for people.
-// It returns an error if c is not valid, so that the operator cannot hand out what no receiver would take.
+// Encode returns c as the bytes that a receiver mounts: deterministic, indented for people. It returns an error if c is invalid,
+// so that the operator cannot roll out a configuration that receivers reject.
 func Encode(c Config) ([]byte, error) {
 	return encode(c, introduced)
 }
@@ -266,9 +266,9 @@ func marshal(c Config) ([]byte, error) {
 	return append(b, '\n'), nil
 }
 
-// Decode reads what Encode of this release, of an earlier one or of the next one wrote, and fills in defaults. Unknown
-// members are errors up to the format Version, and ignored in higher ones, see Ignored. Duplicate members and values that
-// are not valid are errors that name what is wrong.
+// Decode reads a configuration that Encode of this release, of an earlier one or of the next one wrote, and fills in defaults.
+// Unknown members are errors up to the format Version, and ignored in higher ones, see Ignored. Duplicate members and invalid
+// values are errors that name the mistake.
 func Decode(b []byte) (Config, error) {
 	var c Config
 	err := json.Unmarshal(b, &c, json.RejectUnknownMembers(true))
@@ -285,7 +285,7 @@ func Decode(b []byte) (Config, error) {
 	return c.withDefaults(), nil
 }
 
-// isNewer says that the bytes are of a format that this build does not know.
+// isNewer reports whether the bytes are of a format that this build does not support.
 func isNewer(b []byte) bool {
 	var c struct {
 		Version int `json:"version"`
@@ -293,8 +293,8 @@ func isNewer(b []byte) bool {
 	return json.Unmarshal(b, &c) == nil && c.Version > Version
 }
 
-// Digest identifies encoded configuration bytes: "sha256:" and 64 hexadecimal digits. The receiver reports the digest
-// of what it runs, the operator compares it with what it applied.
+// Digest identifies encoded configuration bytes: "sha256:" and 64 hexadecimal digits. The receiver reports the digest of its
+// running configuration, and the operator compares it with the one that it applied.
 func Digest(encoded []byte) string {
 	sum := sha256.Sum256(encoded)
 	return "sha256:" + hex.EncodeToString(sum[:])
@@ -349,11 +349,11 @@ func (r Retry) withDefaults() Retry {
 		MinBackoff:  or(r.MinBackoff, Duration(DefaultMinBackoff)),
 		MaxBackoff:  or(r.MaxBackoff, Duration(DefaultMaxBackoff)),
 		MaxAge:      or(r.MaxAge, Duration(DefaultMaxAge)),
-		Statuses:    r.Statuses, // A nil slice stays one, so that a configuration is encoded as it was decoded.
+		Statuses:    r.Statuses, // A nil slice stays nil, so that a configuration is encoded as it was decoded.
 	}
 }
 
-// RetryStatuses returns Statuses, or the default where they are not set.
+// RetryStatuses returns Statuses, or the default if they are not set.
 func (r Retry) RetryStatuses() []int {
 	if r.Statuses == nil {
 		return DefaultRetryStatuses()

@@ -6,7 +6,8 @@ import (
 	"time"
 )
 
-// Duration is a time.Duration that reads and writes as "10s" or "96h", as in Kubernetes manifests.
+// Duration is a time.Duration that is parsed and formatted as "10s" or "96h", as in Kubernetes
+// manifests.
 type Duration time.Duration
 
 // Std returns d as the standard library's type.

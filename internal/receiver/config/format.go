@@ -10,8 +10,8 @@ import (
 	"github.com/go-json-experiment/json"
 )
 
-// introduced says in which format a member of the configuration came, such as "targets[].colour": 2. What is not listed
-// is of format 1.
+// introduced maps members of the configuration to the format that introduced them, such as "targets[].colour": 2.
+// Members not listed are of format 1.
 var introduced = map[string]int{
 	"addresses.allowNetworks":    2,
 	"restrictRedis":              3,
@@ -20,7 +20,7 @@ var introduced = map[string]int{
 	"maxBacklogBytes":            3,
 }
 
-// formatOf is the lowest format that has every member of an encoded configuration.
+// formatOf returns the lowest format that has every member of an encoded configuration.
 func formatOf(encoded []byte, introduced map[string]int) (int, error) {
 	used, err := members(encoded)
 	if err != nil {
@@ -34,11 +34,11 @@ func formatOf(encoded []byte, introduced map[string]int) (int, error) {
 }
 
 // Ignored returns the members of an encoded configuration that this build does not know, sorted, such as
-// "targets[].colour". They have no effect. Decode takes them from a newer operator alone.
+// "targets[].colour". They have no effect. Decode allows them only from a newer operator.
 func Ignored(encoded []byte) []string {
 	used, err := members(encoded)
 	if err != nil {
-		return nil // Decode says what is wrong.
+		return nil // Decode reports the error.
 	}
 	known := map[string]bool{}
 	addKnown(known, "", reflect.TypeFor[Config]())
@@ -46,7 +46,7 @@ func Ignored(encoded []byte) []string {
 	return slices.Sorted(maps.Keys(used))
 }
 
-// members returns the places of all members, the elements of an array taken together.
+// members returns the paths of all members; the elements of an array share one path.
 func members(encoded []byte) (map[string]bool, error) {
 	var root any
 	if err := json.Unmarshal(encoded, &root); err != nil {

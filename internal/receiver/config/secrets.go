@@ -8,7 +8,7 @@ import (
 	"unicode/utf8"
 )
 
-// SecretKind is what a secret file holds.
+// SecretKind is the kind of value that a secret file holds.
 type SecretKind int
 
 const (
@@ -20,8 +20,8 @@ const (
 	SecretCertificates
 )
 
-// Suspicion describes what an editor, a shell or a tool has probably added to a secret, and the remedy, or returns "". It
-// is a hint: the value may be meant as it is. It repeats no part of the value, and continues a sentence about it.
+// Suspicion describes what an editor, a shell or a tool has probably added to a secret, and the remedy, or returns "". It is a
+// hint: the value may be intended. It quotes no part of the value, and continues a sentence about it.
 func Suspicion(value []byte, kind SecretKind) string {
 	value = bytes.TrimRight(value, "\r\n")
 	switch {
@@ -49,7 +49,7 @@ func Suspicion(value []byte, kind SecretKind) string {
 
 func isBlank(r rune) bool { return unicode.IsSpace(r) || isInvisible(r) }
 
-// isInvisible covers control characters and the format characters that come along when text is copied from a page.
+// isInvisible matches control characters and the format characters that are often copied along with text from a page.
 func isInvisible(r rune) bool { return r != '\t' && unicode.In(r, unicode.Cc, unicode.Cf) }
 
 func isQuoted(value []byte) bool {
@@ -60,11 +60,11 @@ func isQuoted(value []byte) bool {
 	return first == last && strings.IndexByte("\"'`", first) >= 0
 }
 
-// shortestEncoded is from which length on a text that is base64 of another is no coincidence, in bytes.
+// shortestEncoded is the length in bytes from which a valid base64 text is unlikely to be a coincidence.
 const shortestEncoded = 16
 
-// isEncodedTwice reports whether base64 leads from value to a text of its kind. A signing key is base64 itself, of bytes that may
-// well be readable: only its prefix shows that it was encoded once more.
+// isEncodedTwice reports whether value is the base64 encoding of a text of its kind. A signing key is itself base64 of bytes that
+// may be readable: only its prefix shows that it was encoded once more.
 func isEncodedTwice(value []byte, kind SecretKind) bool {
 	value = bytes.Join(bytes.Fields(value), nil) // tools wrap long lines
 	decoded, err := base64.StdEncoding.Strict().DecodeString(string(value))

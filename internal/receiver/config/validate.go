@@ -13,7 +13,7 @@ import (
 	"heymarket.dev/operator/internal/contract"
 )
 
-// Validate returns everything that is wrong with c, one sentence a mistake, or nil.
+// Validate returns all errors in c, one sentence each, or nil.
 func (c Config) Validate() error {
 	var errs []error
 	wrong := func(format string, args ...any) {
@@ -57,7 +57,7 @@ func (c Config) Validate() error {
 		wrong("deduplication.window, deduplication.retryHorizon and retention.deadLetters must be at most %s", maxDuration)
 	}
 	if w := c.Deduplication.Window.Std(); w > 0 && w < time.Millisecond {
-		wrong("deduplication.window is %s, and the shortest is 1ms", w) // Redis counts in milliseconds, and refuses none
+		wrong("deduplication.window is %s, and the shortest is 1ms", w) // Redis expires in milliseconds, and rejects 0
 	}
 	if !slices.Contains([]string{"", "debug", "info", "warn", "error"}, c.LogLevel) {
 		wrong("logLevel %q is not one of debug, info, warn, error", c.LogLevel)
@@ -127,14 +127,14 @@ func (t Target) validate() []error {
 	return errs
 }
 
-// CheckURL says whether u can be a target: absolute, http or https, with a host, without user information or fragment.
+// CheckURL checks that u can be a target: absolute, http or https, with a host, without user information or fragment.
 func CheckURL(u string) error {
 	p, err := url.Parse(u)
 	switch {
 	case strings.ContainsFunc(u, unicode.IsControl):
 		return errors.New("must not hold a line break or another control character")
 	case err != nil:
-		return errors.New("is not a URL") // url.Error would repeat the whole URL, and with it what it may hide
+		return errors.New("is not a URL") // url.Error would quote the whole URL, including any secret in it
 	case p.Scheme != "http" && p.Scheme != "https":
 		return errors.New("must begin with http:// or https://")
 	case p.Hostname() == "":
@@ -151,7 +151,7 @@ func CheckURL(u string) error {
 	return nil
 }
 
-// unescaped is text as its reader will see it, or text itself if its encoding is wrong.
+// unescaped returns text decoded, or text itself if its encoding is invalid.
 func unescaped(text string) string {
 	if plain, err := url.QueryUnescape(text); err == nil {
 		return plain
@@ -159,7 +159,7 @@ func unescaped(text string) string {
 	return text
 }
 
-// list joins names by commas.
+// list joins names with commas.
 func list[T ~string](names []T) string {
 	var out []string
 	for _, n := range names {

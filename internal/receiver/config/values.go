@@ -10,26 +10,26 @@ import (
 	"unicode"
 )
 
-// What may be said to a target, and what the files that a configuration names must hold. The functions are exported so
-// that the operator can refuse at once what a receiver would refuse later. None of their errors repeats a value.
+// Checks for request headers and for the contents of configured files. The functions are exported so that the operator
+// can reject values before a receiver would. None of their errors quotes a value.
 
-// Bounds of what a user can have sent with every attempt.
+// Bounds of the headers and keys that a user can configure for a target.
 const (
 	// MaxHeaders is the number of headers of one target.
 	MaxHeaders = 32
-	// MaxHeaderBytes bounds one value. Many servers take 8 KiB for all headers together.
+	// MaxHeaderBytes bounds one value. Many servers accept 8 KiB for all headers together.
 	MaxHeaderBytes = 4 << 10
-	// minSigningKeyBytes is what Standard Webhooks asks for.
+	// minSigningKeyBytes is the minimum of Standard Webhooks.
 	minSigningKeyBytes = 24
 )
 
-// Headers that belong to one connection, or to net/http, and not to the event.
+// Headers that belong to a connection or are set by net/http.
 var connectionHeaders = map[string]bool{
 	"Connection": true, "Keep-Alive": true, "Proxy-Authenticate": true, "Proxy-Authorization": true, "Proxy-Connection": true,
 	"Te": true, "Trailer": true, "Transfer-Encoding": true, "Upgrade": true, "Content-Length": true, "Expect": true,
 }
 
-// Headers that say what the receiver knows about the event. reservedPrefixes hold the rest of them.
+// Headers in which the receiver describes the event. reservedPrefixes cover the rest of them.
 var reservedHeaders = map[string]bool{
 	"Content-Type": true, "Content-Encoding": true, "User-Agent": true, "Traceparent": true, "Tracestate": true,
 	"Webhook-Id": true, "Webhook-Timestamp": true, "Webhook-Signature": true,
@@ -37,8 +37,8 @@ var reservedHeaders = map[string]bool{
 
 var reservedPrefixes = []string{"Heymarket-", "Ce-"}
 
-// CheckHeaderName says whether a user can have a header of this name sent to a target, in any letter case. The error
-// continues a sentence that names the header.
+// CheckHeaderName checks whether a user may configure a header of this name, in any letter case. The error continues a
+// sentence that names the header.
 func CheckHeaderName(name string) error {
 	canonical := textproto.CanonicalMIMEHeaderKey(name)
 	switch {
@@ -59,7 +59,7 @@ func CheckHeaderName(name string) error {
 	return nil
 }
 
-// isNoTokenRune says whether r cannot stand in a token of RFC 9110, section 5.6.2.
+// isNoTokenRune reports whether r is not allowed in a token of RFC 9110, section 5.6.2.
 func isNoTokenRune(r rune) bool {
 	switch {
 	case 'a' <= r && r <= 'z', 'A' <= r && r <= 'Z', '0' <= r && r <= '9':
@@ -68,7 +68,7 @@ func isNoTokenRune(r rune) bool {
 	return !strings.ContainsRune("!#$%&'*+-.^_`|~", r)
 }
 
-// CheckHeaderValue says whether value can be sent in a header: visible characters, spaces and tabs. The error continues
+// CheckHeaderValue checks that value can be sent in a header: visible characters, spaces and tabs. The error continues
 // a sentence that names the header.
 func CheckHeaderValue(value string) error {
 	if len(value) > MaxHeaderBytes {
@@ -80,7 +80,7 @@ func CheckHeaderValue(value string) error {
 	return nil
 }
 
-// ParseSigningKey returns the key that text stands for: base64, with or without Standard Webhooks' prefix "whsec_".
+// ParseSigningKey decodes a signing key: base64, with or without Standard Webhooks' prefix "whsec_".
 func ParseSigningKey(text []byte) ([]byte, error) {
 	encoded := bytes.TrimPrefix(bytes.TrimSpace(text), []byte("whsec_"))
 	key := make([]byte, base64.StdEncoding.DecodedLen(len(encoded)))
@@ -94,7 +94,7 @@ func ParseSigningKey(text []byte) ([]byte, error) {
 	return key[:n], nil
 }
 
-// ParseCertificates returns the pool of the PEM certificates in text.
+// ParseCertificates returns a pool with the PEM certificates in text.
 func ParseCertificates(text []byte) (*x509.CertPool, error) {
 	pool := x509.NewCertPool()
 	if !pool.AppendCertsFromPEM(text) {

@@ -6,12 +6,13 @@ import (
 	"heymarket.dev/operator/internal/receiver/event"
 )
 
-// DeadLetter is an event that was given up, with what is known of its end.
+// DeadLetter is an event that was given up, with the outcome of its last attempt.
 type DeadLetter struct {
 	event.Event
-	// Entry is where the dead letters keep it.
+	// Entry is its ID among the dead letters.
 	Entry string
-	// Attempts that were made, and the Status and Excerpt of the last answer; 0 and empty where there was none.
+	// Attempts is how many attempts were made; Status and Excerpt are those of the last answer, 0 and empty if there
+	// was none.
 	Attempts, Status int
 	Excerpt          string
 	// Reason is one sentence.
@@ -19,22 +20,22 @@ type DeadLetter struct {
 	DiedAt time.Time
 }
 
-// DeadLetterFilter describes dead letters of one target; its zero value describes all of them.
+// DeadLetterFilter selects dead letters of one target; its zero value selects all of them.
 type DeadLetterFilter struct {
-	// Entry, when set, is the one that is meant; After, when set, the one behind which they begin.
+	// Entry, when set, selects one dead letter; After, when set, selects those after it.
 	Entry, After string
-	// Type is that of the event; empty: any.
+	// Type is the event type; empty: any.
 	Type string
-	// Status is that of the last answer, 0 for none; nil: any.
+	// Status is the last status, 0 if there was no answer; nil: any.
 	Status *int
-	// Reason and Text, when set, are contained in the reason and in the body. ASCII letter case does not count.
+	// Reason and Text, when set, are contained in the reason and in the body. ASCII letter case is ignored.
 	Reason, Text string
-	// Since and Until, when set, bound when the letter died, both included, to the millisecond.
+	// Since and Until, when set, bound the time of death, both inclusive, to the millisecond.
 	Since, Until time.Time
 }
 
-// DeadLetterCount is what became of dead letters that were to be replayed or discarded.
+// DeadLetterCount is the result of a replay or discard.
 type DeadLetterCount struct {
-	// Taken were replayed or discarded. Skipped could not be replayed, because what Redis holds of them is no event.
+	// Taken were replayed or discarded. Skipped could not be replayed, because their data in Redis is not an event.
 	Taken, Skipped int
 }

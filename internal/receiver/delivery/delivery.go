@@ -1,5 +1,6 @@
-// Package delivery has the words in which store, workers, targets and the administrative API speak of handing an accepted
-// event on: its lane, its lease, what became of an attempt, and the dead letter at the end. It is a leaf beside event.
+// Package delivery defines the types that store, workers, targets and the administrative API share for delivering an
+// accepted event: its lane, its lease, the outcome of an attempt, and the dead letter at the end. It is a leaf beside
+// event.
 package delivery
 
 import "heymarket.dev/operator/internal/receiver/event"
@@ -8,7 +9,7 @@ import "heymarket.dev/operator/internal/receiver/event"
 type Lane string
 
 const (
-	// General carries everything that no other lane carries.
+	// General carries all events that no other lane carries.
 	General Lane = "general"
 	// Consent carries opt-outs and opt-ins, so that no broadcast's backlog delays a withdrawal of consent.
 	Consent Lane = "consent"
@@ -17,7 +18,7 @@ const (
 // Lanes are all lanes, the most urgent first.
 func Lanes() []Lane { return []Lane{Consent, General} }
 
-// LaneOf returns the lane in which events of a type travel.
+// LaneOf returns the lane for events of a type.
 func LaneOf(eventType string) Lane {
 	if event.IsConsent(eventType) {
 		return Consent
@@ -25,12 +26,12 @@ func LaneOf(eventType string) Lane {
 	return General
 }
 
-// Lease is an event lent by its queue to one consumer, until it is settled or the lease runs out.
+// Lease is an event leased by its queue to one consumer, until it is settled or the lease expires.
 type Lease struct {
 	event.Event
 	// Attempt is the number of the attempt that the lease is for, from 1. Attempts of crashed consumers count.
 	Attempt int
-	// Entry is where the queue keeps the event, and Bytes what it takes there. They mean something to the queue only.
+	// Entry is the event's ID in the queue, and Bytes its size there. They are meaningful only to the queue.
 	Entry string
 	Bytes int
 }

@@ -9,10 +9,10 @@ import (
 )
 
 const (
-	// errorQuiet is how long after its last failed attempt a target that accepts events again is still reported as failing: one
-	// that fails now and then would otherwise change its state all the time.
+	// errorQuiet is how long after its last failed attempt a target that accepts events again is still reported as failing:
+	// otherwise one that fails intermittently would change its state all the time.
 	errorQuiet = 5 * time.Minute
-	// errorGap is the time without a failed attempt after which a failure is a new one.
+	// errorGap is the time without a failed attempt after which a failure counts as a new problem.
 	errorGap = time.Hour
 )
 
@@ -22,7 +22,7 @@ type Health struct{ targets sync.Map } // name → *targetHealth
 
 type targetHealth struct {
 	delivered atomic.Int64 // minutes since the epoch; 0: none yet
-	failed    atomic.Bool  // so that good attempts at a healthy target cost nothing
+	failed    atomic.Bool  // so that successful attempts at a healthy target cost nothing
 
 	mu          sync.Mutex
 	class       contract.ErrorClass
@@ -30,7 +30,7 @@ type targetHealth struct {
 	recovered   bool // an attempt has succeeded since
 }
 
-// of returns the health of a target, and makes it if it is new.
+// of returns the health of a target, and creates it if it is new.
 func (h *Health) of(target string) *targetHealth {
 	found, known := h.targets.Load(target)
 	if !known {
@@ -61,14 +61,14 @@ func (h *Health) Attempted(target string, o Outcome, now time.Time) {
 	t.failed.Store(true)
 }
 
-// Delivered records that a target has accepted an event. It is called for every delivery, so it writes once a minute.
+// Delivered records that a target has accepted an event. It is called for every delivery, so it writes at most once a minute.
 func (h *Health) Delivered(target string, now time.Time) {
 	if t, minute := h.of(target), now.Unix()/60; t.delivered.Load() < minute {
 		t.delivered.Store(minute)
 	}
 }
 
-// LastDelivered is when a target last accepted an event, cut to the minute; zero: none yet.
+// LastDelivered returns when a target last accepted an event, truncated to the minute; zero: none yet.
 func (h *Health) LastDelivered(target string) time.Time {
 	if minutes := h.of(target).delivered.Load(); minutes > 0 {
 		return time.Unix(minutes*60, 0).UTC()
@@ -76,8 +76,8 @@ func (h *Health) LastDelivered(target string) time.Time {
 	return time.Time{}
 }
 
-// Error returns why attempts at a target fail, or nil. Pending says that events wait for it: a failure is over with the last of
-// them, since another receiver may have delivered it.
+// Error returns why attempts at a target fail, or nil. pending reports that events are waiting for it: a failure ends when none
+// are left, since another receiver may have delivered them.
 func (h *Health) Error(target string, pending bool, now time.Time) *contract.TargetError {
 	t := h.of(target)
 	t.mu.Lock()

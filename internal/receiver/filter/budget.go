@@ -12,31 +12,31 @@ import (
 	"cel.dev/cel-go/parser"
 )
 
-// What compiling an expression may cost. All of it is measured on the expression as it is written, before macros are
-// expanded, types are checked and regular expressions are compiled: each of these can take memory and time that grow
-// exponentially with the length of the expression.
+// Bounds on the cost of compiling an expression. All are measured on the source, before macros are expanded, types are
+// checked and regular expressions are compiled: each of these can take memory and time exponential in the length of the
+// expression.
 const (
-	// maxNodes bounds the parts of an expression (names, members, values, calls) once its macros are expanded.
+	// maxNodes bounds the parts of an expression (names, members, values, calls) after macro expansion.
 	maxNodes = 2048
-	// maxLoops bounds how deep all, exists, map, filter and the like may be nested or chained.
+	// maxLoops bounds how deeply all, exists, map, filter and the like may be nested or chained.
 	maxLoops = 8
-	// maxLiterals bounds how deep lists and maps may be nested in each other.
+	// maxLiterals bounds how deeply lists and maps may be nested.
 	maxLiterals = 8
-	// maxPatterns bounds the states of all regular expressions of one expression together.
+	// maxPatterns bounds the total number of states of all regular expressions in one expression.
 	maxPatterns = 4 * maxPatternStates
 )
 
-// loops are the macros that iterate, with the number of copies of what they are called on in their expansion.
+// loops are the macros that iterate, with the number of copies of their operand in the expansion.
 var loops = map[string]int{
 	operators.All: 1, operators.Exists: 1, operators.ExistsOne: 1, "existsOne": 1, operators.Map: 1, operators.Filter: 1,
 	"optMap": 2, "optFlatMap": 2,
 }
 
-// plainParser expands no macros, so that what it returns is no larger than the expression.
+// plainParser expands no macros, so that its result is no larger than the expression.
 var plainParser = func() *parser.Parser {
 	p, err := parser.NewParser(parser.EnableOptionalSyntax(true), parser.MaxRecursionDepth(maxNesting), parser.ExpressionSizeCodePointLimit(MaxLength))
 	if err != nil {
-		panic(err) // Only options that contradict each other fail.
+		panic(err) // Only contradictory options fail.
 	}
 	return p
 }()
@@ -58,15 +58,15 @@ func affordable(expression string) error {
 	return nil
 }
 
-// budget is what one expression has taken so far. Its first error stands.
+// budget is the cost of one expression so far. It keeps the first error.
 type budget struct {
 	source *ast.SourceInfo
 	states int
 	err    error
 }
 
-// measure returns how many parts e has once its macros are expanded, no more than a little above maxNodes. loopDepth and
-// literalDepth are those of the place that e stands in.
+// measure returns how many parts e has after macro expansion, capped a little above maxNodes. loopDepth and literalDepth
+// are those at the position of e.
 func (b *budget) measure(e ast.Expr, loopDepth, literalDepth int) int {
 	if b.err != nil {
 		return 0
@@ -124,7 +124,7 @@ func (b *budget) literal(e ast.Expr, depth int) {
 	}
 }
 
-// pattern takes the states of a regular expression that is written as a string. Others are bounded when they are used.
+// pattern adds the states of a regular expression given as a literal. Others are bounded when they are used.
 func (b *budget) pattern(call ast.CallExpr) {
 	args := call.Args()
 	if call.FunctionName() != matchesFunction || len(args) == 0 || args[len(args)-1].Kind() != ast.LiteralKind {
@@ -151,7 +151,7 @@ func (b *budget) fail(e ast.Expr, message string) {
 	}
 }
 
-// mistakes joins the first of what the parser or checker has found, each with line and column, both from 1.
+// mistakes joins the first errors of the parser or checker, each with line and column, both from 1.
 func mistakes(found []*common.Error) error {
 	var texts []string
 	for _, m := range found[:min(len(found), maxMistakes)] {

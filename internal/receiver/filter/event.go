@@ -10,22 +10,22 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 )
 
-// variable is what an expression calls the event.
+// variable is the name of the event in expressions.
 const variable = "event"
 
 const typeName = "heymarket.Event"
 
 var eventType = cel.ObjectType(typeName)
 
-// Event is an event as expressions see it. It reads the body at the first expression that asks for something in it, once
-// for all of them. It must not be used concurrently.
+// Event is an event as expressions see it. It parses the body lazily, once for all expressions. It must not be used
+// concurrently.
 type Event struct {
 	// Type is the type in its wire spelling.
 	Type string
 	// ID is the event's own id; it may be set after a Key was evaluated.
 	ID string
-	// Body is the provider's envelope, with or without the token. It must be valid JSON without duplicate members, which
-	// whatever a receiver has accepted is.
+	// Body is the provider's envelope, with or without the token. It must be valid JSON without duplicate members, as
+	// every accepted body is.
 	Body []byte
 
 	read      bool
@@ -37,7 +37,7 @@ type Event struct {
 
 var errBody = errors.New("unsupported body: not an envelope with event_data")
 
-// envelope reads the body where that has not been done.
+// envelope parses the body unless it has been parsed.
 func (e *Event) envelope() error {
 	if !e.read {
 		e.read = true
@@ -47,7 +47,7 @@ func (e *Event) envelope() error {
 }
 
 func (e *Event) decode() error {
-	// Half of a surrogate pair, which JSON allows, reads as U+FFFD: a CEL string cannot hold it.
+	// Half of a surrogate pair, which JSON allows, is replaced with U+FFFD: a CEL string cannot hold it.
 	decoder := jsontext.NewDecoder(bytes.NewBuffer(e.Body), jsontext.AllowInvalidUTF8(true))
 	if open, err := decoder.ReadToken(); err != nil || open.Kind() != '{' {
 		return errBody
@@ -82,8 +82,8 @@ func (e *Event) decode() error {
 	return nil
 }
 
-// value reads the next JSON value as what CEL makes of Go's: nil, bool, string, []any, map[string]any, and for numbers
-// int64, uint64 or float64, the first of them that holds all digits.
+// value reads the next JSON value as a Go value that CEL can convert: nil, bool, string, []any, map[string]any, and for
+// numbers the first of int64, uint64 and float64 that holds all digits.
 func value(decoder *jsontext.Decoder) (any, error) {
 	token, err := decoder.ReadToken()
 	if err != nil {
@@ -97,7 +97,7 @@ func value(decoder *jsontext.Decoder) (any, error) {
 			if err != nil {
 				return nil, err
 			}
-			name := token.String() // before the next read, which takes the token's bytes
+			name := token.String() // before the next read, which invalidates the token
 			if members[name], err = value(decoder); err != nil {
 				return nil, err
 			}

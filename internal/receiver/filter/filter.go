@@ -1,5 +1,5 @@
-// Package filter evaluates the expressions of a webhook, written in the Common Expression Language (CEL): whether a
-// target wants an event, and which key identifies a repeat. It is a leaf, and the operator calls Check on reconcile.
+// Package filter evaluates a webhook's expressions, written in the Common Expression Language (CEL): whether a target gets
+// an event, and which key identifies a repeat. It is a leaf, and the operator calls Check on reconcile.
 //
 // An expression sees one variable, event:
 //
@@ -8,14 +8,14 @@
 //	event.webhook_id  int     the provider's webhook configuration; 0 where the delivery named none; check with has()
 //	event.data        map     "event_data" as it was sent
 //
-// Members of event.data are strings, bools, null, lists, maps and numbers: an integer is an int where it fits 64 bits
-// with a sign, a uint where it fits without, and every other number is a double. So 64-bit ids keep all their digits.
-// Any member may be absent: has(event.data.text), or event.data.?text.orValue(""), ask for it safely. For these a member
-// that is null is absent.
+// Members of event.data are strings, bools, null, lists, maps and numbers: an integer is an int if it fits a signed 64-bit
+// integer, a uint if it fits an unsigned one, and every other number is a double. So 64-bit ids keep all their digits. Any
+// member may be absent: has(event.data.text), or event.data.?text.orValue(""), reads it safely. Both treat a null member
+// as absent.
 //
 // The language is CEL's standard library with macros and optional values, without the creation of messages. The cost of
 // compiling is bounded before anything is compiled (budget.go, pattern.go). The cost of evaluating is bounded twice, by
-// MaxCost: an expression whose estimated cost is beyond it is refused, and an evaluation that spends more is ended.
+// MaxCost: an expression whose estimated cost is beyond it is refused, and an evaluation that exceeds it is stopped.
 package filter
 
 import (
@@ -40,14 +40,14 @@ import (
 const (
 	// MaxLength bounds an expression, in bytes.
 	MaxLength = 4096
-	// MaxCost bounds one evaluation, in CEL's units: about one for each step, and one for ten characters that are looked
-	// at. A filter that looks at a few members spends fewer than fifty. The library's own account of a loop takes time
-	// that grows with the square of the rounds: this bound is about ten milliseconds, a million would be seconds.
+	// MaxCost bounds one evaluation, in CEL's units: about one for each step, and one for ten examined characters. A
+	// filter that reads a few members costs less than fifty. The library's own cost accounting of a loop is quadratic in
+	// its rounds: this bound takes about ten milliseconds, a million would take seconds.
 	MaxCost = 25_000
-	// assumedSize is how many elements a list and characters a string of an event are taken to have when a cost is
-	// estimated. It lets two nested loops pass and refuses three; what really comes is bounded at run time.
+	// assumedSize is the assumed number of elements of an event's lists and of characters of its strings when a cost is
+	// estimated. It allows two nested loops and rejects three; the actual cost is bounded at run time.
 	assumedSize = 32
-	// interruptEvery is after how many rounds of a loop the context is looked at.
+	// interruptEvery is after how many rounds of a loop the context is checked.
 	interruptEvery = 256
 	// maxNesting bounds parentheses and the like.
 	maxNesting = 64
@@ -57,13 +57,13 @@ const (
 	maxMistake = 512
 )
 
-// Kind is what an expression is for.
+// Kind is the purpose of an expression.
 type Kind int
 
 const (
-	// Wanted expressions yield a bool: whether a target wants the event.
+	// Wanted expressions yield a bool: whether a target gets the event.
 	Wanted Kind = iota
-	// Key expressions yield a string that takes the place of the deduplication profile.
+	// Key expressions yield a string that replaces the deduplication profile.
 	Key
 )
 
@@ -74,10 +74,10 @@ func (k Kind) result() *cel.Type {
 	return cel.BoolType
 }
 
-// keptVerdicts is how many verdicts of Check are remembered: all of a large cluster's, and a few hundred KB of memory.
+// keptVerdicts is how many results of Check are cached: enough for a large cluster, in a few hundred KB of memory.
 const keptVerdicts = 4096
 
-// question is an expression and what it is for, by a digest: expressions have up to MaxLength bytes.
+// question is an expression and its kind, by a digest: expressions have up to MaxLength bytes.
 type question struct {
 	digest [sha256.Size]byte
 	kind   Kind
@@ -85,8 +85,8 @@ type question struct {
 
 var verdicts = newMemo[question, error](keptVerdicts)
 
-// Check says whether an expression can be used. Its error names line and column of each mistake, and repeats nothing
-// but the expression. The answer is remembered, so that asking again costs nothing.
+// Check checks whether an expression is valid. Its error names line and column of each mistake, and quotes only the
+// expression. The result is cached, so that repeated checks cost nothing.
 func Check(expression string, kind Kind) error {
 	q := question{sha256.Sum256([]byte(expression)), kind}
 	if err, known := verdicts.get(q); known {
@@ -94,13 +94,13 @@ func Check(expression string, kind Kind) error {
 	}
 	_, err := Compile(expression, kind)
 	if err != nil {
-		err = errors.New(shortened(err.Error())) // What it wraps holds on to the syntax tree.
+		err = errors.New(shortened(err.Error())) // The wrapped error holds on to the syntax tree.
 	}
 	verdicts.put(q, err)
 	return err
 }
 
-// shortened keeps an error to a length of which thousands can be remembered.
+// shortened truncates an error so that thousands can be cached.
 func shortened(s string) string {
 	if len(s) <= maxMistake {
 		return s
@@ -108,14 +108,14 @@ func shortened(s string) string {
 	return strings.ToValidUTF8(s[:maxMistake], "") + "…"
 }
 
-// Program is an expression that is ready to be evaluated. Its methods may be called concurrently.
+// Program is a compiled expression. Its methods may be called concurrently.
 type Program struct {
 	program    cel.Program
 	expression string
 	positions  *ast.SourceInfo
 }
 
-// compiling lets one expression be compiled at a time, so that the memory that it takes is taken once.
+// compiling allows one compilation at a time, which bounds the memory in use.
 var compiling sync.Mutex
 
 // Compile returns the Program of an expression. Its errors are those of Check. It takes a few MB of memory for a moment,
@@ -141,8 +141,8 @@ func Compile(expression string, kind Kind) (*Program, error) {
 	return &Program{program: program, expression: expression, positions: checked.NativeRep().SourceInfo()}, nil
 }
 
-// Wants says whether the event is wanted, by a Program of the kind Wanted. Its error is one sentence, which holds
-// nothing of the event.
+// Wants reports whether a Program of the kind Wanted selects the event. Its error is one sentence, which quotes nothing
+// from the event.
 func (p *Program) Wants(ctx context.Context, e *Event) (bool, error) {
 	out, err := p.evaluate(ctx, e)
 	if err != nil {
@@ -155,8 +155,8 @@ func (p *Program) Wants(ctx context.Context, e *Event) (bool, error) {
 	return wanted, nil
 }
 
-// Key returns the deduplication key of the event, by a Program of the kind Key. Its error is one sentence, which holds
-// nothing of the event.
+// Key returns the deduplication key of the event, computed by a Program of the kind Key. Its error is one sentence, which
+// quotes nothing from the event.
 func (p *Program) Key(ctx context.Context, e *Event) (string, error) {
 	out, err := p.evaluate(ctx, e)
 	if err != nil {
@@ -180,7 +180,7 @@ func (p *Program) evaluate(ctx context.Context, e *Event) (any, error) {
 	return out.Value(), nil
 }
 
-// explain turns an error of an evaluation into a sentence. CEL's own texts may repeat what the event holds.
+// explain converts an evaluation error into a sentence. CEL's own texts may quote the event.
 func (p *Program) explain(err error) error {
 	sentence := "it cannot be evaluated for this event"
 	text := err.Error()
@@ -194,7 +194,7 @@ func (p *Program) explain(err error) error {
 		sentence = "its evaluation was interrupted"
 	case strings.HasPrefix(text, "no such key: "), strings.HasPrefix(text, "no such attribute"):
 		sentence = "the event lacks a member that it asks for; put has(…) && before"
-		// A key that the expression itself names is no secret of the event.
+		// A key that the expression itself names is not a secret of the event.
 		if key := strings.TrimPrefix(text, "no such key: "); key != text && strings.Contains(p.expression, key) {
 			sentence = fmt.Sprintf("the event has no member %q; put has(…) && before", key)
 		}
@@ -213,7 +213,7 @@ func (p *Program) explain(err error) error {
 	return errors.New(sentence)
 }
 
-// position returns "line:column" of the part of the expression that err speaks of, or "".
+// position returns "line:column" of the part of the expression that err refers to, or "".
 func (p *Program) position(err error) string {
 	var located *types.Err
 	if !errors.As(err, &located) || located.NodeID() == 0 {
@@ -259,8 +259,8 @@ func compile(expression string, kind Kind) (*cel.Ast, error) {
 	return checked, nil
 }
 
-// environment returns what expressions of a kind are compiled in. It is made at the first expression: a receiver without
-// any does not pay for it.
+// environment returns the environment in which expressions of a kind are compiled. It is created lazily: a receiver
+// without expressions does not pay for it.
 func environment(k Kind) (*cel.Env, error) {
 	if k == Key {
 		return keyEnvironment()
@@ -298,8 +298,8 @@ func newEnvironment(kind Kind) (*cel.Env, error) {
 	return env, nil
 }
 
-// addListCost is about that of looking at each element of the result. CEL's own is 1, whatever the length, and a list that
-// is added to itself again and again has billions of elements.
+// addListCost is about the cost of visiting each element of the result. CEL's own is 1, regardless of the length, and a
+// list that is repeatedly added to itself has billions of elements.
 func addListCost(_ []ref.Val, result ref.Val) *uint64 {
 	sum, ok := result.(traits.Sizer)
 	if !ok {
@@ -309,7 +309,7 @@ func addListCost(_ []ref.Val, result ref.Val) *uint64 {
 	return new(uint64(max(size, 1)))
 }
 
-// sizes estimates what the language cannot know: how long the lists and strings of an event are.
+// sizes estimates sizes that the language cannot know: the lengths of an event's lists and strings.
 type sizes struct{}
 
 // EstimateSize implements checker.CostEstimator.
@@ -317,7 +317,7 @@ func (sizes) EstimateSize(checker.AstNode) *checker.SizeEstimate {
 	return &checker.SizeEstimate{Min: 0, Max: assumedSize}
 }
 
-// EstimateCallCost implements checker.CostEstimator: the language's own estimates stand.
+// EstimateCallCost implements checker.CostEstimator: the language's own estimates apply.
 func (sizes) EstimateCallCost(string, string, *checker.AstNode, []checker.AstNode) *checker.CallEstimate {
 	return nil
 }

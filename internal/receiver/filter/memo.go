@@ -2,7 +2,7 @@ package filter
 
 import "sync"
 
-// memo remembers results by key: those of the last max keys at least, and of twice as many at most.
+// memo caches results by key: at least those of the last max keys, and at most twice as many.
 type memo[K comparable, V any] struct {
 	max int
 

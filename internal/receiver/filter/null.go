@@ -11,7 +11,7 @@ import (
 // JSON has two ways to leave a value out: no member, and a member that is null. The provider may use either, so has(),
 // ".?" and "[?…]" treat null as absent. A plain selection still yields null.
 
-// hasMacro makes has(a.b) the question whether a.?b has a value.
+// hasMacro makes has(a.b) true if a.?b has a value.
 var hasMacro = cel.GlobalMacro("has", 1, func(f cel.MacroExprFactory, _ ast.Expr, args []ast.Expr) (ast.Expr, *cel.Error) {
 	if args[0].Kind() != ast.SelectKind {
 		return nil, f.NewError(args[0].ID(), "invalid argument to has() macro")

@@ -17,13 +17,13 @@ import (
 )
 
 // Regular expressions are bounded by the states that they expand to: (a{1,1000}){1,9} has 16 bytes and 9,000 states. CEL's
-// own matches compiles whatever it is given, and counts the cost of a match by the length of its pattern, after the match.
+// own matches compiles any pattern, and accounts for the cost of a match by the length of its pattern, after the match.
 const (
 	// maxPatternLength bounds a regular expression, in bytes.
 	maxPatternLength = 1024
-	// maxPatternStates bounds what one regular expression expands to.
+	// maxPatternStates bounds the states to which one regular expression expands.
 	maxPatternStates = 1024
-	// keptPatterns is how many regular expressions that are no constants stay compiled.
+	// keptPatterns is how many compiled regular expressions are cached that are not constants.
 	keptPatterns = 16
 
 	matchesFunction = "matches"
@@ -31,8 +31,8 @@ const (
 
 var errMatchCost = errors.New("matching costs too much")
 
-// patternStates returns about how many states a regular expression has when it is compiled. It returns an error if it
-// cannot be compiled, or is not to be.
+// patternStates returns about how many states a regular expression has when it is compiled. It returns an error if it is
+// invalid or too large.
 func patternStates(text string) (int, error) {
 	if len(text) > maxPatternLength {
 		return 0, fmt.Errorf("the regular expression is longer than %d bytes", maxPatternLength)
@@ -48,10 +48,10 @@ func patternStates(text string) (int, error) {
 	return states, nil
 }
 
-// runesPerState is how many bounds of ranges in a character class take the memory of a state.
+// runesPerState is how many range bounds in a character class take the memory of a state.
 const runesPerState = 16
 
-// expanded counts the states of re with all repetitions written out, no more than a little above maxPatternStates.
+// expanded counts the states of re with all repetitions expanded, capped a little above maxPatternStates.
 func expanded(re *syntax.Regexp) int {
 	states := 1
 	switch re.Op {
@@ -84,7 +84,7 @@ func compilePattern(text string) (pattern, error) {
 	return pattern{re, states}, err
 }
 
-// cost of looking for the pattern in a text of n characters, in CEL's units.
+// cost returns the cost of searching for the pattern in a text of n characters, in CEL's units.
 func (p pattern) cost(n int) uint64 {
 	return uint64(math.Ceil(float64(1+n)*celcommon.StringTraversalCostFactor)) * uint64(math.Ceil(float64(p.states)*celcommon.RegexStringLengthCostFactor))
 }
@@ -95,12 +95,12 @@ func (p pattern) match(text ref.Val) ref.Val {
 		return types.NoSuchOverloadErr()
 	}
 	if p.cost(len(s)) > MaxCost {
-		return types.WrapErr(errMatchCost) // The count of the cost ends the evaluation.
+		return types.WrapErr(errMatchCost) // The cost accounting stops the evaluation.
 	}
 	return types.Bool(p.MatchString(s))
 }
 
-// computed are the patterns that are no constants of an expression.
+// computed are the patterns that are not constants of an expression.
 var computed = newMemo[string, pattern](keptPatterns)
 
 func computedPattern(text ref.Val) (pattern, error) {
@@ -119,7 +119,7 @@ func computedPattern(text ref.Val) (pattern, error) {
 	return p, nil
 }
 
-// matches takes the place of CEL's own function of this name.
+// matches replaces CEL's own function of this name.
 func matches() cel.EnvOption {
 	args := []*cel.Type{cel.StringType, cel.StringType}
 	return cel.Function(matchesFunction,
@@ -134,7 +134,7 @@ func matches() cel.EnvOption {
 		}))
 }
 
-// withoutMatches is CEL's standard library less the function that matches replaces.
+// withoutMatches is CEL's standard library without the function that matches replaces.
 func withoutMatches() cel.EnvOption {
 	return cel.StdLib(cel.StdLibSubset(env.NewLibrarySubset().AddExcludedFunctions(env.NewFunction(matchesFunction))))
 }
@@ -142,7 +142,7 @@ func withoutMatches() cel.EnvOption {
 // constants are the patterns of one expression that are constants. They are set while its program is prepared.
 type constants map[string]pattern
 
-// options prepare constant patterns once, and count the cost of each match.
+// options compile constant patterns once, and account for the cost of each match.
 func (c constants) options() []cel.ProgramOption {
 	var out []cel.ProgramOption
 	for _, overload := range []string{overloads.Matches, overloads.MatchesString} {

@@ -10,53 +10,53 @@ import (
 	"heymarket.dev/operator/internal/receiver/retry"
 )
 
-// A target that begins to fail is held first: single attempts, with short pauses that grow, and the first good answer ends
-// it. Only one that fails for openAfter gets an open circuit. So a burst of concurrent failures costs a moment and changes
-// no state, and a dead target costs few attempts from the start.
+// A target that starts to fail is held first: single attempts, with short growing pauses, until the first success. Only if it
+// fails for openAfter does its circuit open. So a burst of concurrent failures costs a moment and changes no state, and a dead
+// target gets few attempts from the start.
 const (
-	holdAfter     = 10 // failures in a row, in a window that is failing
+	holdAfter     = 10 // consecutive failures, in a failing window
 	shortestPause = 50 * time.Millisecond
 	openAfter     = 5 * time.Second
 	firstProbe    = time.Second
 	slowestProbe  = time.Minute
 	goneProbe     = time.Hour
-	// reopening is how long after its circuit has closed a target is still expected to fail again: the pauses between
-	// probes then grow from where they were.
+	// reopening is how long after its circuit has closed a target is still expected to fail again: the pauses between probes
+	// then resume at their last length.
 	reopening     = time.Minute
-	waitForAnswer = 50 * time.Millisecond // while a probe is under way
-	// burstShare is the part of a second's attempts that may begin at once after an idle time.
+	waitForAnswer = 50 * time.Millisecond // while a probe is in flight
+	// burstShare is the fraction of a second's attempts that may start at once after an idle time.
 	burstShare = 10
 )
 
-// Gate decides how many attempts may begin at one target now: its circuit and its rate. All lanes of a target share one.
+// Gate decides how many attempts at one target may start now, by its circuit and its rate. All lanes of a target share one.
 // Its methods may be called concurrently.
 //
-// The circuit is not sony/gobreaker's or failsafe-go's: their half-open state cannot give back a probe that found no event,
-// has no pauses that grow, and opens at the first burst that is large enough, however short.
+// The circuit is not sony/gobreaker's or failsafe-go's: their half-open state cannot return a probe that found no event, has
+// no growing pauses, and opens at the first burst that is large enough, however short.
 type Gate struct {
 	rate   float64 // attempts a second; 0: unlimited
 	policy retry.Policy
-	// onChange is called at every change of the circuit, outside of the lock.
+	// onChange is called at every change of the circuit, without the lock held.
 	onChange func(from, to contract.Circuit)
 
 	mu      sync.Mutex
 	circuit contract.Circuit
 	recent  window
-	run     int       // failures since the last good answer
-	began   time.Time // when the first of them came
-	since   time.Time // when the failures began that make the window a failing one; zero: it is none
+	run     int       // failures since the last success
+	began   time.Time // when the first of them occurred
+	since   time.Time // when the failures that make the window a failing one started; zero: it is not failing
 	held    bool      // single attempts only
 	probing bool
 	pause   time.Duration // between single attempts
-	nextTry time.Time     // when the next one may begin
+	nextTry time.Time     // when the next one may start
 	closed  time.Time     // when the circuit closed last
-	reached time.Duration // the pause that had been reached by then
+	reached time.Duration // the pause reached by then
 	tokens  float64
 	filled  time.Time
 }
 
-// NewGate returns a Gate with a closed circuit. Rate is in attempts a second, 0 for no limit. Policy decides which answers are
-// failures of the target. OnChange may be nil.
+// NewGate returns a Gate with a closed circuit. rate is in attempts a second, 0 for no limit. policy decides which answers are
+// failures of the target. onChange may be nil.
 func NewGate(rate int, policy retry.Policy, onChange func(from, to contract.Circuit)) *Gate {
 	if onChange == nil {
 		onChange = func(_, _ contract.Circuit) {}
@@ -64,14 +64,14 @@ func NewGate(rate int, policy retry.Policy, onChange func(from, to contract.Circ
 	return &Gate{rate: float64(rate), policy: policy, onChange: onChange, circuit: contract.CircuitClosed, tokens: 1}
 }
 
-// Circuit returns the present state.
+// Circuit returns the current state.
 func (g *Gate) Circuit() contract.Circuit {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	return g.circuit
 }
 
-// Held returns when the next single attempt may begin; zero while attempts are not held back.
+// Held returns when the next single attempt may start; zero if attempts are not held back.
 func (g *Gate) Held() time.Time {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -81,8 +81,8 @@ func (g *Gate) Held() time.Time {
 	return g.nextTry
 }
 
-// Admit says how many of up to want attempts may begin at now, and when that is none, after what time to ask again.
-// What is admitted and not begun has to be given back by Return.
+// Admit returns how many of up to want attempts may start at now, and if that is none, after what time to ask again. Unused
+// admissions must be returned by Return.
 func (g *Gate) Admit(want int, now time.Time) (n int, wait time.Duration) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -98,7 +98,7 @@ func (g *Gate) Admit(want int, now time.Time) (n int, wait time.Duration) {
 	if g.rate > 0 {
 		g.fill(now)
 		if g.tokens < 1 {
-			return 0, time.Duration((1-g.tokens)/g.rate*float64(time.Second)) + 1 // rounded up, or it would be asked for again at once
+			return 0, time.Duration((1-g.tokens)/g.rate*float64(time.Second)) + 1 // rounded up, to avoid an immediate retry
 		}
 		want = min(want, int(g.tokens))
 		g.tokens -= float64(want)
@@ -107,7 +107,7 @@ func (g *Gate) Admit(want int, now time.Time) (n int, wait time.Duration) {
 	return want, 0
 }
 
-// Return gives back n admissions that were not used.
+// Return returns n unused admissions.
 func (g *Gate) Return(n int) {
 	if n == 0 {
 		return
@@ -139,7 +139,7 @@ func (g *Gate) judge(o delivery.Outcome, now time.Time) {
 		g.circuit, g.held, g.nextTry = contract.CircuitGone, true, now.Add(goneProbe)
 	case !g.policy.Failing(o):
 		g.succeed(now)
-	case g.circuit == contract.CircuitGone: // no answer is no change of mind
+	case g.circuit == contract.CircuitGone: // a missing answer does not revoke the 410
 		g.nextTry = now.Add(goneProbe)
 	default:
 		g.fail(o, now)
@@ -173,7 +173,7 @@ func (g *Gate) fail(o delivery.Outcome, now time.Time) {
 		}
 	}
 	if g.held && now.Before(g.nextTry) {
-		return // a straggler from before
+		return // a late result from before
 	}
 	switch {
 	case g.circuit == contract.CircuitClosed && now.Sub(g.since) >= openAfter:
@@ -189,8 +189,8 @@ func (g *Gate) fail(o delivery.Outcome, now time.Time) {
 	g.nextTry = now.Add(max(g.pause, min(o.RetryAfter, slowestProbe)))
 }
 
-// fill adds what the rate has yielded since the last call. An idle time yields no more than a part of a second's attempts:
-// a target whose owner limits the rate must not get a burst after a quiet hour.
+// fill adds the tokens accrued since the last call. An idle time yields only a fraction of a second's attempts: a target with
+// a rate limit must not get a burst after a quiet hour.
 func (g *Gate) fill(now time.Time) {
 	if !g.filled.IsZero() {
 		g.tokens += now.Sub(g.filled).Seconds() * g.rate

@@ -1,5 +1,5 @@
-// Package forward hands stored events on: a worker for every target and lane takes, sends and settles, and never
-// touches another's. What one target does, or fails to do, costs the others nothing.
+// Package forward delivers stored events: a worker for every target and lane takes, sends and settles, independently of the
+// others. A slow or failing target does not affect other targets.
 package forward
 
 import (
@@ -14,92 +14,94 @@ import (
 	"heymarket.dev/operator/internal/receiver/retry"
 )
 
-// Queue lends the events of one target and lane. Stream's Queue is the one that counts.
+// Queue leases the events of one target and lane. The implementation is stream.Queue.
 type Queue interface {
-	// Take leases up to limit events, with up to about bytes of bodies, and returns when the next retry is due (negative: none). A positive lease also takes
-	// over what has been held for that long without being settled.
+	// Take leases up to limit events, with up to about bytes of bodies, and returns when the next retry is due (negative: none).
+	// A positive lease also takes over events that have been held for that long without being settled.
 	Take(ctx context.Context, limit int, bytes int64, lease time.Duration) (leases []delivery.Lease, nextDue time.Duration, err error)
-	// Done, Later and Dead settle a lease; false means that somebody else has.
+	// Done, Later and Dead settle a lease; false means that another consumer has.
 	Done(ctx context.Context, l delivery.Lease) (bool, error)
 	Later(ctx context.Context, l delivery.Lease, attempt int, delay time.Duration) (bool, error)
 	Dead(ctx context.Context, l delivery.Lease, o delivery.Outcome, reason string) (bool, error)
-	// Extend restarts a lease; false means that it has been settled or now belongs to another attempt.
+	// Extend renews a lease; false means that it has been settled or now belongs to another attempt.
 	Extend(ctx context.Context, l delivery.Lease) (bool, error)
-	// Tidy forgets consumers that have been silent for that long and hold nothing.
+	// Tidy removes consumers that have been silent for that long and hold no events.
 	Tidy(ctx context.Context, silent time.Duration) error
 }
 
-// Sender makes one attempt. Target's Target is the one that counts.
+// Sender makes one attempt. The implementation is target.Target.
 type Sender interface {
 	Send(ctx context.Context, e event.Event, attempt int) delivery.Outcome
 }
 
-// Observer is notified of what happens; the receiver's metrics are one.
+// Observer is notified of attempts; the receiver's metrics implement it.
 type Observer interface {
 	// Attempted is called after each attempt.
 	Attempted(target string, o delivery.Outcome, took time.Duration)
-	// Settled is called once for each event that leaves its queue, age being counted from when it entered the queue: accepted or replayed.
+	// Settled is called once for each event that leaves its queue, with its age since it entered the queue: accepted or replayed.
 	Settled(target string, v retry.Verdict, age time.Duration)
 	// Finished is called when an attempt is settled, or cannot be. It must not block.
 	Finished(Attempt)
 }
 
-// Attempt is one attempt with what was decided after it. It holds nothing that must not be logged.
+// Attempt is one attempt with the decision that followed. It contains only values that may be logged.
 type Attempt struct {
 	Target, Event, Type string
-	// Number is from 1; 0: the event was given up without an attempt, and Outcome says nothing.
+	// Number counts from 1; 0: the event was given up without an attempt, and Outcome is meaningless.
 	Number  int
 	Outcome delivery.Outcome
 	Took    time.Duration
-	// Decision is what follows. Interrupted means that a shutdown cut the attempt short, so that it does not count.
+	// Decision is what happens next. Interrupted means that a shutdown cut the attempt short, so it does not count.
 	Decision    retry.Decision
 	Interrupted bool
-	// Settled says that the queue has taken the decision; false with a SettleErr, or where somebody else has settled the event.
+	// Settled reports that the queue has recorded the decision; false with a SettleErr, or if another consumer has settled the
+	// event.
 	Settled   bool
 	SettleErr error
 }
 
-// Timing of a worker. The poll finds what other receivers have stored or lost; this receiver's own events come by Wake.
+// The timing of a worker. The poll finds events that other receivers have stored or lost; Wake announces this receiver's own
+// events.
 const (
 	pollInterval    = time.Second
-	errorInterval   = time.Second // between attempts to reach a queue that fails
+	errorInterval   = time.Second // between attempts to reach a failing queue
 	takeTimeout     = time.Millisecond
-	takeShare       = 4 // of all slots, which are worth a take while there is a backlog
+	takeShare       = 4 // this fraction of all slots is worth a take while there is a backlog
 	leaseMargin     = 15 * time.Second
 	tidyInterval    = 10 * time.Minute
 	consumerSilence = time.Hour
 	settleInterval  = 200 * time.Millisecond
-	// settleTimeout is shorter than the leaseMargin: after that the event belongs to somebody else.
+	// settleTimeout is shorter than leaseMargin: after that the event belongs to another consumer.
 	settleTimeout = 12 * time.Second
 )
 
-// Options are what a Worker needs. All fields but Check, StoreFails and ClocksDiffer are required.
+// Options configure a Worker. All fields but Check, StoreFails and ClocksDiffer are required.
 type Options struct {
 	// Target is the name of the target, for logs and metrics.
 	Target string
 	Lane   delivery.Lane
-	// Timeout bounds one attempt; the lease on an event is longer by a margin.
+	// Timeout bounds one attempt; the lease of an event is longer by leaseMargin.
 	Timeout time.Duration
 	// MaxInFlight bounds concurrent attempts.
 	MaxInFlight int
-	// MaxBytes bounds the bodies of concurrent attempts together; the last one that begins may exceed it.
+	// MaxBytes bounds the bodies of concurrent attempts together; the last one to start may exceed it.
 	MaxBytes int64
 	Policy   retry.Policy
 	// Gate is shared by all lanes of the target.
 	Gate   *Gate
 	Sender Sender
-	// Check, when set, says why an event can never be sent, or nil. Such an event is given up without an attempt.
+	// Check, when set, returns why an event can never be sent, or nil. Such an event is given up without an attempt.
 	Check func(context.Context, event.Event) error
-	// StoreFails, when set, takes the error of a queue and reports that the store itself fails, which is logged once for all. Then
-	// a worker does not log that its queue fails as well.
+	// StoreFails, when set, reports whether an error of a queue means that the store itself fails, which is logged once for all
+	// workers. Then a worker does not log its queue's failure as well.
 	StoreFails func(error) bool
-	// ClocksDiffer, when set, reports that the age of events is not known. Then no event is given up for its age.
+	// ClocksDiffer, when set, reports that the age of events is unknown. Then no event is given up because of its age.
 	ClocksDiffer func() bool
 	Observer     Observer
 	Log          *slog.Logger
 }
 
-// Worker moves the events of one target and lane.
+// Worker delivers the events of one target and lane.
 type Worker struct {
 	Options
 	queue Queue
@@ -114,7 +116,7 @@ func NewWorker(q Queue, o Options) *Worker {
 	return &Worker{Options: o, queue: q, wake: make(chan struct{}, 1), slots: newSlots(o.MaxInFlight), held: newHeld()}
 }
 
-// Wake notifies the worker that its queue has a new event. It never blocks.
+// Wake signals that the worker's queue has a new event. It never blocks.
 func (w *Worker) Wake() {
 	select {
 	case w.wake <- struct{}{}:
@@ -122,8 +124,8 @@ func (w *Worker) Wake() {
 	}
 }
 
-// Run takes, sends and settles until taking ends, then waits for the attempts under way. Those end at the latest when
-// sending ends; an event whose attempt is cut short goes back to its queue at once, so that another receiver takes it.
+// Run takes, sends and settles until taking ends, then waits for the attempts in flight. They end at the latest when sending
+// ends; an event whose attempt is cut short returns to its queue at once, so that another receiver takes it.
 func (w *Worker) Run(taking, sending context.Context) {
 	lease := w.Timeout + leaseMargin
 	extending, stop := context.WithCancel(context.WithoutCancel(taking))
@@ -153,7 +155,7 @@ func (w *Worker) Run(taking, sending context.Context) {
 		if time.Since(lastReclaim) >= lease/4 {
 			reclaim, lastReclaim = lease, time.Now()
 		}
-		// Not cancelled when taking ends: what a queue lends to somebody who no longer listens is stuck for a whole lease.
+		// Not cancelled when taking ends: an event leased to a consumer that has stopped listening is stuck for a whole lease.
 		leases, nextDue, err := w.queue.Take(context.WithoutCancel(taking), admitted, room, reclaim)
 		for _, l := range leases {
 			w.start(sending, l)
@@ -175,13 +177,13 @@ func (w *Worker) Run(taking, sending context.Context) {
 			sleep(taking, errorInterval)
 		case len(leases) < admitted: // the queue is empty for now
 			w.awaitWork(taking, nextDue)
-		default: // there is a backlog, so that a take for each slot that comes free would be most of the work
+		default: // there is a backlog: a take for each single free slot would cost more than the rest
 			worthwhile = w.MaxInFlight / takeShare
 		}
 	}
 }
 
-// logFailed logs a call of the queue that failed and is tried again. While the store is known to fail, one line about that suffices.
+// logFailed logs a failed queue operation that will be retried. While the store is known to fail, one line about that suffices.
 func (w *Worker) logFailed(ctx context.Context, message string, err error, args ...any) {
 	level := slog.LevelWarn
 	if w.StoreFails != nil && w.StoreFails(err) {
@@ -232,7 +234,7 @@ func (w *Worker) deliver(ctx context.Context, l delivery.Lease) {
 	decision := w.Policy.Decide(attempt, age, outcome, rand.Float64())
 	interrupted := ctx.Err() != nil && !outcome.Delivered()
 	if interrupted {
-		// Shutdown cut the attempt short: it does not count, and the next receiver may begin at once.
+		// Shutdown cut the attempt short: it does not count, and the next receiver may start at once.
 		decision, attempt = retry.Decision{Verdict: retry.Again}, attempt-1
 		w.Gate.Return(1)
 	} else {
@@ -242,8 +244,8 @@ func (w *Worker) deliver(ctx context.Context, l delivery.Lease) {
 	w.finish(ctx, l, attempt, Attempt{Number: l.Attempt, Outcome: outcome, Took: took, Decision: decision, Interrupted: interrupted})
 }
 
-// check is Check where there is one, and send is Sender's Send, both with a panic made into a failure: an event that brings
-// one about would otherwise end this receiver, and then the next.
+// check calls Check, if set, and send calls Sender's Send. Both convert a panic into a failure: an event that causes one would
+// otherwise crash this receiver, and then the next.
 func (w *Worker) check(ctx context.Context, e event.Event) (err error) {
 	if w.Check == nil {
 		return nil
@@ -265,7 +267,7 @@ func (w *Worker) send(ctx context.Context, e event.Event, attempt int) (o delive
 	return w.Sender.Send(ctx, e, attempt)
 }
 
-// finish logs a decision and settles the event by it. Attempt is how many count.
+// finish logs a decision and settles the event accordingly. attempt is how many attempts count.
 func (w *Worker) finish(ctx context.Context, l delivery.Lease, attempt int, a Attempt) {
 	e, decision := l.Event, a.Decision
 	w.logAttempt(e, l.Attempt, a.Outcome, decision, a.Took)
@@ -280,15 +282,15 @@ func (w *Worker) finish(ctx context.Context, l delivery.Lease, attempt int, a At
 	case settled && decision.Verdict != retry.Again:
 		w.Observer.Settled(w.Target, decision.Verdict, time.Since(e.QueuedAt()))
 		if e.Conversation != "" {
-			w.Wake() // the next event of the conversation can be taken
+			w.Wake() // the next event of the conversation can be leased
 		}
 	case settled && decision.Delay < pollInterval:
-		w.Wake() // it may be waiting for longer than that
+		w.Wake() // the worker may otherwise sleep for longer than that
 	}
 }
 
-// settle records in the queue what follows an attempt. It retries a few times on errors, because an event that is delivered
-// but not settled would be delivered again. Shutdown does not interrupt it.
+// settle records the decision about an attempt in the queue. It retries a few times on errors, because a delivered event that is
+// not settled would be delivered again. Shutdown does not interrupt it.
 func (w *Worker) settle(ctx context.Context, l delivery.Lease, attempt int, o delivery.Outcome, d retry.Decision) (settled bool, err error) {
 	ctx = context.WithoutCancel(ctx)
 	begin := time.Now()
@@ -332,7 +334,7 @@ func (w *Worker) logAttempt(e event.Event, attempt int, o delivery.Outcome, d re
 	if !w.Log.Enabled(context.Background(), level) {
 		return
 	}
-	attrs := []slog.Attr{ // no fractions, see Requests in the package logs
+	attrs := []slog.Attr{ // no fractions, see Requests in package logs
 		slog.String("target", w.Target), slog.String("event", e.ID), slog.String("type", e.Type),
 		slog.Int("attempt", attempt), slog.Int("status", o.Status), slog.Int64("took_us", took.Microseconds()),
 	}
@@ -345,7 +347,7 @@ func (w *Worker) logAttempt(e event.Event, attempt int, o delivery.Outcome, d re
 	if d.Reason != "" {
 		attrs = append(attrs, slog.String("reason", d.Reason))
 	}
-	line := slog.NewRecord(time.Now(), level, message, 0) // LogAttrs would look for its caller, which costs as much as the line
+	line := slog.NewRecord(time.Now(), level, message, 0) // LogAttrs would look up its caller, which costs as much as the line
 	line.AddAttrs(attrs...)
 	_ = w.Log.Handler().Handle(context.Background(), line)
 }

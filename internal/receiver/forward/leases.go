@@ -8,25 +8,25 @@ import (
 	"heymarket.dev/operator/internal/receiver/delivery"
 )
 
-// held are the leases of a worker's attempts in flight. An attempt normally ends before its lease, but it may not where CPU
-// is short or Redis was unreachable for a while. So leases are extended.
+// held are the leases of a worker's attempts in flight. An attempt normally ends before its lease, but not if the CPU is
+// overloaded or Redis was unreachable for a while. So leases are extended.
 type held struct {
 	mu     sync.Mutex
 	leases map[string]since // by entry
-	size   int64            // of the bodies of attempts under way
-	ended  chan struct{}    // has an entry after an attempt has ended
+	size   int64            // of the bodies of attempts in flight
+	ended  chan struct{}    // receives a value after an attempt has ended
 }
 
 func newHeld() *held { return &held{leases: map[string]since{}, ended: make(chan struct{}, 1)} }
 
-// bytes is how large the bodies of the attempts under way are together.
+// bytes returns the total size of the bodies of the attempts in flight.
 func (h *held) bytes() int64 {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	return h.size
 }
 
-// await waits until an attempt has ended since it was called last, or ctx has.
+// await waits until an attempt has ended since the last call, or ctx has.
 func (h *held) await(ctx context.Context) {
 	select {
 	case <-h.ended:
@@ -34,7 +34,7 @@ func (h *held) await(ctx context.Context) {
 	}
 }
 
-// end notes that an attempt has ended, and forgets its lease.
+// end records that an attempt has ended, and removes its lease.
 func (h *held) end(l delivery.Lease) {
 	h.remove(l)
 	h.mu.Lock()
@@ -46,13 +46,13 @@ func (h *held) end(l delivery.Lease) {
 	}
 }
 
-// since is a lease and when it began, or was last extended.
+// since is a lease and when it started, or was last extended.
 type since struct {
 	delivery.Lease
 	at time.Time
 }
 
-// extendAfter says after which part of a lease it is extended: early enough to try again twice.
+// extendAfter returns the part of a lease after which it is extended: early enough for two retries.
 func extendAfter(lease time.Duration) time.Duration { return lease / 3 }
 
 func (h *held) add(l delivery.Lease) {
@@ -62,7 +62,7 @@ func (h *held) add(l delivery.Lease) {
 	h.size += int64(len(l.Body))
 }
 
-// remove forgets a lease, unless a later attempt at the same event has taken its place.
+// remove removes a lease, unless it now belongs to a later attempt at the same event.
 func (h *held) remove(l delivery.Lease) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -71,7 +71,7 @@ func (h *held) remove(l delivery.Lease) {
 	}
 }
 
-// renew notes that a lease that is still held was extended.
+// renew records that a held lease was extended.
 func (h *held) renew(l delivery.Lease) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -80,7 +80,7 @@ func (h *held) renew(l delivery.Lease) {
 	}
 }
 
-// aged returns the leases that began before the given time.
+// aged returns the leases that started before the given time.
 func (h *held) aged(before time.Time) []delivery.Lease {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -93,7 +93,7 @@ func (h *held) aged(before time.Time) []delivery.Lease {
 	return all
 }
 
-// extendLeases extends what is held for long, until ctx ends.
+// extendLeases extends leases that have been held for long, until ctx ends.
 func (w *Worker) extendLeases(ctx context.Context, lease time.Duration) {
 	after := extendAfter(lease)
 	ticker := time.NewTicker(after / 2)
@@ -107,7 +107,7 @@ func (w *Worker) extendLeases(ctx context.Context, lease time.Duration) {
 		for _, l := range w.held.aged(time.Now().Add(-after)) {
 			mine, err := w.queue.Extend(ctx, l)
 			switch {
-			case err != nil: // it is tried again at the next tick
+			case err != nil: // retried at the next tick
 				w.logFailed(ctx, "cannot extend a lease, retrying", err, "event", l.ID)
 			case mine:
 				w.held.renew(l)

@@ -7,17 +7,17 @@ import (
 	"heymarket.dev/operator/internal/receiver/delivery"
 )
 
-// Route names one worker's place: a target and a lane.
+// Route identifies a worker: a target and a lane.
 type Route struct {
 	Target string
 	Lane   delivery.Lane
 }
 
-// Plan is what should run at a Route.
+// Plan describes the worker that should run for a Route.
 type Plan struct {
-	// Fingerprint changes when the worker has to be replaced.
+	// Fingerprint changes when the worker must be replaced.
 	Fingerprint string
-	// New makes the worker. It is called only when the Plan is not running yet.
+	// New creates the worker. It is called only if the Plan is not running yet.
 	New func() *Worker
 }
 
@@ -38,7 +38,7 @@ type running struct {
 	stop        context.CancelFunc
 }
 
-// NewPool returns a Pool in which nothing runs. Its workers begin to take when ready is closed: when their queues can be reached.
+// NewPool returns an empty Pool. Its workers start to take events when ready is closed: when their queues are reachable.
 func NewPool(ready <-chan struct{}) *Pool {
 	p := &Pool{ready: ready, running: map[Route]running{}}
 	p.taking, p.stopTaking = context.WithCancel(context.Background())
@@ -46,8 +46,8 @@ func NewPool(ready <-chan struct{}) *Pool {
 	return p
 }
 
-// Apply makes the running workers those of plans. A worker that is stopped or replaced takes no more, and finishes what
-// it has; what is left in its queue stays there. After Stop it does nothing.
+// Apply replaces the running workers by those of plans. A worker that is stopped or replaced takes no more events, and finishes
+// those that it has; the rest stays in its queue. After Stop it does nothing.
 func (p *Pool) Apply(plans map[Route]Plan) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -78,7 +78,7 @@ func (p *Pool) Apply(plans map[Route]Plan) {
 	}
 }
 
-// Wake notifies the workers of the named targets that their queues of a lane have a new event. It never blocks for long.
+// Wake signals the workers of the named targets that their queues of a lane have a new event. It never blocks for long.
 func (p *Pool) Wake(targets []string, lane delivery.Lane) {
 	p.mu.RLock()
 	defer p.mu.RUnlock()
@@ -89,10 +89,10 @@ func (p *Pool) Wake(targets []string, lane delivery.Lane) {
 	}
 }
 
-// Stop ends taking at once and waits for the attempts under way. When ctx ends first it cuts those short; their events
-// go back to their queues. It returns when no worker runs any more.
+// Stop stops taking at once and waits for the attempts in flight. When ctx ends first it cuts those short; their events return to
+// their queues. It returns when no worker is running.
 func (p *Pool) Stop(ctx context.Context) {
-	p.mu.Lock() // an Apply under way has started its workers, so that they are waited for
+	p.mu.Lock() // an Apply in progress has then started its workers, so that they are waited for
 	p.stopTaking()
 	p.mu.Unlock()
 	finished := make(chan struct{})

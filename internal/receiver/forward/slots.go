@@ -6,18 +6,18 @@ import (
 	"time"
 )
 
-// slots counts the attempts that may begin now. Attempts give theirs back one by one; one goroutine claims them, all that
-// are free at once. Where it has reason to, it waits for a number of them, and is woken once for all.
+// slots counts the attempts that may start now. Attempts release theirs one by one; one goroutine claims all free slots
+// at once. It can also wait for a number of them, and is woken once for all.
 type slots struct {
 	mu     sync.Mutex
 	free   int
-	wanted int           // how many a claim waits for; 0: none does
+	wanted int           // how many a claim waits for; 0: no claim is waiting
 	enough chan struct{} // signals the waiting claim that enough are free
 }
 
 func newSlots(n int) *slots { return &slots{free: n, enough: make(chan struct{}, 1)} }
 
-// release gives back n slots.
+// release returns n slots.
 func (s *slots) release(n int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -29,7 +29,7 @@ func (s *slots) release(n int) {
 }
 
 // claim takes all free slots as soon as there is one. While there are fewer than worthwhile it waits for more, for up to
-// timeout. It returns 0 when ctx has ended.
+// timeout. It returns 0 if ctx has ended.
 func (s *slots) claim(ctx context.Context, worthwhile int, timeout time.Duration) int {
 	if !s.await(ctx, 1, nil) {
 		return 0
@@ -48,7 +48,7 @@ func (s *slots) claim(ctx context.Context, worthwhile int, timeout time.Duration
 	return n
 }
 
-// await blocks until n slots are free or enough has been waited. It reports false when ctx has ended.
+// await blocks until n slots are free or over fires. It returns false if ctx has ended.
 func (s *slots) await(ctx context.Context, n int, over <-chan time.Time) bool {
 	s.mu.Lock()
 	if s.free >= n {
@@ -65,7 +65,7 @@ func (s *slots) await(ctx context.Context, n int, over <-chan time.Time) bool {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.wanted == 0 { // it came at the same moment
+	if s.wanted == 0 { // they were released at the same moment
 		<-s.enough
 	}
 	s.wanted = 0

@@ -2,8 +2,8 @@ package forward
 
 import "time"
 
-// The window by which a target is judged: the outcomes of the last windowAge, of these the latest windowMost, and in any
-// case the latest windowLeast, so that a target with few events is judged as well.
+// The window by which a target is judged: the outcomes of the last windowAge, of these the latest windowMost, but at
+// least the latest windowLeast, so that a target with few events is judged as well.
 const (
 	windowAge   = 10 * time.Second
 	windowLeast = 10
@@ -15,7 +15,7 @@ const (
 // window holds the latest outcomes. The zero value is empty.
 type window struct {
 	outcomes [windowMost]outcome
-	next, n  int // where the next one goes, and how many there are
+	next, n  int // the position of the next one, and how many there are
 }
 
 type outcome struct {

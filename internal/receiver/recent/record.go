@@ -7,10 +7,10 @@ import (
 	"heymarket.dev/operator/internal/contract"
 )
 
-// Outcome is what became of a request, or of an attempt and what comes next.
+// Outcome is the outcome of a request, or of an attempt including its decision.
 type Outcome string
 
-// The outcomes. The first group is about requests, as metrics name them, the second about attempts.
+// The outcomes. The first group applies to requests, with the names used in metrics, the second to attempts.
 const (
 	Stored    Outcome = "stored"
 	Duplicate Outcome = "duplicate"
@@ -22,11 +22,11 @@ const (
 	Retry Outcome = "retry"
 	// DeadLetter means that the event was given up.
 	DeadLetter Outcome = "dead_letter"
-	// Interrupted means that a shutdown cut the attempt short: it does not count, and any receiver may begin another at once.
+	// Interrupted means that a shutdown cut the attempt short: it does not count, and any receiver may start another at once.
 	Interrupted Outcome = "interrupted"
-	// Unsettled means that Redis did not confirm what was decided: the event will be delivered again under its ID.
+	// Unsettled means that Redis did not confirm the decision: the event will be delivered again under its ID.
 	Unsettled Outcome = "unsettled"
-	// Superseded means that another attempt had already decided about the event.
+	// Superseded means that another attempt had already settled the event.
 	Superseded Outcome = "superseded"
 )
 
@@ -35,7 +35,7 @@ func Outcomes() []Outcome {
 	return []Outcome{Stored, Duplicate, Ignored, Refused, Delivered, Retry, DeadLetter, Interrupted, Unsettled, Superseded}
 }
 
-// OutcomeNames are all outcomes as texts.
+// OutcomeNames are all outcomes as strings.
 func OutcomeNames() (names []string) {
 	for _, o := range Outcomes() {
 		names = append(names, string(o))
@@ -48,40 +48,40 @@ func (o Outcome) OfRequest() bool {
 	return o == Stored || o == Duplicate || o == Ignored || o == Refused
 }
 
-// Record is one request that was answered, or one attempt that was made. It holds no content.
+// Record is one answered request, or one delivery attempt. It holds no content.
 type Record struct {
-	// Sequence grows from record to record of a receiver, also over its restarts, and is below 2^53.
+	// Sequence increases from record to record of a receiver, across restarts, and is below 2^53.
 	Sequence uint64 `json:"sequence"`
-	// Receiver is the Pod.
+	// Receiver is the Pod's name.
 	Receiver string `json:"receiver"`
 	// Time is when the request was answered, or when the attempt was settled.
 	Time    time.Time `json:"time"`
 	Outcome Outcome   `json:"outcome"`
-	// Event and Type are missing where the request could not be read so far, and Event where no target wants the type.
+	// Event and Type are missing if the request could not be read that far, and Event if no target accepts the type.
 	Event string `json:"event,omitempty"`
 	Type  string `json:"type,omitempty"`
-	// Status is the answer to Heymarket, or that of the target; 0: it did not answer, or was not asked.
+	// Status is the answer to Heymarket, or the target's answer; 0: it did not answer, or was not called.
 	Status int `json:"status"`
 	// TookMS is in milliseconds, to the microsecond.
 	TookMS float64 `json:"tookMs"`
-	// Reason is a code for why a request was refused, or a sentence for why an event was given up, at most 80 bytes.
+	// Reason is a code for a refused request, or a sentence for an event that was given up, at most 80 bytes.
 	Reason string `json:"reason,omitempty"`
 
-	// Targets are those that the event was stored for, and Filtered those whose filter did not want it.
+	// Targets are those that the event was stored for; Filtered are those whose filter rejected it.
 	Targets  []string `json:"targets,omitempty"`
 	Filtered []string `json:"filtered,omitempty"`
 
-	// Target is that of an attempt, and Attempt its number, from 1; 0: the event was given up without one.
+	// Target is the target of an attempt; Attempt is its number, from 1; 0: the event was given up without one.
 	Target  string              `json:"target,omitempty"`
 	Attempt int                 `json:"attempt,omitzero"`
 	Error   contract.ErrorClass `json:"error,omitempty"`
 	RetryAt time.Time           `json:"retryAt,omitzero"`
 }
 
-// Filter describes records; its zero value describes all of them.
+// Filter selects records; its zero value selects all of them.
 type Filter struct {
 	Event, Type string
-	// Target is that of an attempt, or one of those that a request was stored or filtered for.
+	// Target is the target of an attempt, or one that a request was stored or filtered for.
 	Target  string
 	Outcome Outcome
 }
@@ -93,8 +93,8 @@ const (
 	reasonBytes = 80
 )
 
-// slot is a Record as it is kept. It holds no pointer into a request, an answer or a configuration, so that its size is what it
-// costs.
+// slot is a Record in its stored form. It holds no pointer into a request, an answer or a configuration, so its memory use is
+// its size.
 type slot struct {
 	sequence uint64
 	at       int64 // Unix time in microseconds
@@ -103,7 +103,7 @@ type slot struct {
 	delay    uint32 // milliseconds until the next attempt
 	status   uint16
 	attempt  uint16
-	outcome  uint8 // place in outcomes
+	outcome  uint8 // index in outcomes
 
 	idLength, typeLength, reasonLength uint8
 

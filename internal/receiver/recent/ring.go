@@ -1,5 +1,5 @@
-// Package recent remembers what a receiver did last: the requests that it answered and the attempts that it made, without their
-// content, in a bounded part of memory. People watch it, and no decision depends on it.
+// Package recent keeps a receiver's latest answered requests and attempts, without their content, in bounded memory. It is for
+// people to watch; no decision depends on it.
 package recent
 
 import (
@@ -15,19 +15,20 @@ import (
 	"heymarket.dev/operator/internal/receiver/retry"
 )
 
-// How much is kept. Refused requests have a share of their own: anyone can send some, and must not displace events by them.
+// How many records are kept. Refused requests have a separate share: anyone can cause them, and must not displace events with
+// them.
 const (
 	keptRequests = 1000
 	keptRefused  = 200
 	keptAttempts = 2500
-	// mostNames bounds the names of targets. A webhook has up to 16; with one more than this, over many changes of the
-	// configuration, everything is forgotten.
+	// mostNames bounds the names of targets. A webhook has up to 16; when changes of the configuration add up to more than
+	// this, all records are dropped.
 	mostNames = 64
-	// Kept is how many records there are at most.
+	// Kept is the maximum number of records.
 	Kept = keptRequests + keptRefused + keptAttempts
 )
 
-// Ring keeps the latest records. Make it with New. Its methods may be called concurrently; Answered and Finished allocate
+// Ring keeps the latest records. Create it with New. Its methods may be called concurrently; Answered and Finished allocate
 // nothing and never wait for a reader.
 type Ring struct {
 	receiver string
@@ -40,12 +41,12 @@ type Ring struct {
 	attempts lane
 	names    []string // of targets
 	tally    tally
-	changed  chan struct{} // closed at the next record; nil: no one waits
+	changed  chan struct{} // closed at the next record; nil: no reader waits
 }
 
-// New returns an empty Ring. The receiver is named in every Record.
+// New returns an empty Ring. receiver is the name in every Record.
 func New(receiver string) *Ring {
-	begin := uint64(time.Now().UnixMicro()) // so that sequences grow over restarts
+	begin := uint64(time.Now().UnixMicro()) // so that sequences increase across restarts
 	return &Ring{
 		receiver: receiver, sequence: begin, lost: begin,
 		requests: newLane(keptRequests), refused: newLane(keptRefused), attempts: newLane(keptAttempts),
@@ -80,7 +81,7 @@ func (r *Ring) Answered(report ingest.Report) {
 	r.tell()
 }
 
-// Finished takes an attempt.
+// Finished records an attempt.
 func (r *Ring) Finished(a forward.Attempt) {
 	now := time.Now()
 	r.mu.Lock()
@@ -118,7 +119,7 @@ func outcomeOf(a forward.Attempt) Outcome {
 	return Retry
 }
 
-// know gives each name of one record a place.
+// know assigns an index to each name of one record.
 func (r *Ring) know(all ...[]string) {
 	unknown := 0
 	for _, names := range all {
@@ -143,7 +144,7 @@ func (r *Ring) know(all ...[]string) {
 	}
 }
 
-// name is the place of a name that know has seen.
+// name returns the index of a name that know has registered.
 func (r *Ring) name(name string) uint8 { return uint8(max(slices.Index(r.names, name), 0)) }
 
 func (r *Ring) forget() {
@@ -164,7 +165,7 @@ func (r *Ring) add(to *lane, now time.Time, outcome Outcome, took time.Duration)
 	return s
 }
 
-// tell wakes those who wait for a record.
+// tell wakes readers that wait for a record.
 func (r *Ring) tell() {
 	if r.changed != nil {
 		close(r.changed)
@@ -172,18 +173,18 @@ func (r *Ring) tell() {
 	}
 }
 
-// Page is some records with the place where the next ones begin.
+// Page is a list of records and the position at which to continue.
 type Page struct {
 	Records []Record
-	// Next is the sequence behind which the next ones begin.
+	// Next is the sequence after which the next page starts.
 	Next uint64
-	// Gap says that records behind the given sequence are no longer kept; false where 0 was given, which means all.
+	// Gap reports that records after the given sequence are no longer kept; false if 0 was given, which means all.
 	Gap bool
-	// Changed is closed when there may be more.
+	// Changed is closed when there may be more records.
 	Changed <-chan struct{}
 }
 
-// After returns up to limit records that f describes behind a sequence, the oldest first.
+// After returns up to limit records that match f after a sequence, the oldest first.
 func (r *Ring) After(sequence uint64, f Filter, limit int) Page {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -224,8 +225,8 @@ func (r *Ring) After(sequence uint64, f Filter, limit int) Page {
 	}
 }
 
-// Latest returns up to limit records that f describes behind a sequence, the latest first. Next of the page is the sequence
-// of the latest record, whatever f describes.
+// Latest returns up to limit records that match f after a sequence, the latest first. The page's Next is the sequence of the
+// latest record, whether or not it matches f.
 func (r *Ring) Latest(sequence uint64, f Filter, limit int) Page {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -259,8 +260,8 @@ func (r *Ring) Latest(sequence uint64, f Filter, limit int) Page {
 	return page
 }
 
-// from is the sequence behind which to read, and whether something behind the one given is lost. One that is ahead is of a
-// receiver that ended, on a machine whose clock was ahead.
+// from returns the sequence after which to read, and whether records after the given one are lost. A sequence that is ahead
+// comes from an earlier process, on a machine whose clock was ahead.
 func (r *Ring) from(sequence uint64) (uint64, bool) {
 	if sequence > r.sequence {
 		return 0, true
@@ -301,7 +302,7 @@ type lane struct {
 
 func newLane(kept int) lane { return lane{slots: make([]slot, kept)} }
 
-// next returns the slot for a new record, and the sequence of the record that it displaces, or 0.
+// next returns the slot for a new record, and the sequence of the record that it replaces, or 0.
 func (l *lane) next() (s *slot, displaced uint64) {
 	if l.count < len(l.slots) {
 		l.count++
@@ -314,7 +315,7 @@ func (l *lane) next() (s *slot, displaced uint64) {
 
 func (l *lane) at(i int) *slot { return &l.slots[(l.first+i)%len(l.slots)] }
 
-// after is the place of the first slot behind a sequence.
+// after returns the index of the first slot after a sequence.
 func (l *lane) after(sequence uint64) int {
 	return sort.Search(l.count, func(i int) bool { return l.at(i).sequence > sequence })
 }

@@ -10,42 +10,41 @@ import (
 
 const (
 	keptMinutes = 60
-	// LatencyWindow is how old the requests and attempts may be that a Latency describes.
+	// LatencyWindow is the maximum age of the requests and attempts that a Latency covers.
 	LatencyWindow = 5 * time.Minute
 )
 
-// Stats are figures of one receiver since it began.
+// Stats are figures of one receiver since it started.
 type Stats struct {
 	Receiver string    `json:"receiver"`
 	Since    time.Time `json:"since"`
 	Requests Requests  `json:"requests"`
-	// Latency is that of the answers to genuine requests.
+	// Latency is the latency of answers to authenticated requests.
 	Latency Latency  `json:"latency"`
 	Targets []Target `json:"targets"`
-	// Minutes are up to 60, the oldest first, the last one being under way. Those in which nothing happened are missing.
+	// Minutes are up to 60, the oldest first; the last one is incomplete. Minutes without activity are missing.
 	Minutes []Minute `json:"minutes"`
 }
 
-// Requests counts requests by what became of them.
+// Requests counts requests by outcome.
 type Requests struct {
 	Stored    uint64 `json:"stored"`
 	Duplicate uint64 `json:"duplicate"`
 	Ignored   uint64 `json:"ignored"`
 	Refused   uint64 `json:"refused"`
-	// RefusedBy counts refused requests by their reasons.
+	// RefusedBy counts refused requests by reason.
 	RefusedBy map[ingest.Reason]uint64 `json:"refusedBy"`
 }
 
-// Latency describes the last few minutes, in milliseconds. It is taken from the records that are kept, so that under load it
-// describes less time.
+// Latency covers the last few minutes, in milliseconds. It is computed from the kept records, so under load it covers less time.
 type Latency struct {
 	Count int     `json:"count"`
 	P50MS float64 `json:"p50Ms"`
 	P99MS float64 `json:"p99Ms"`
 }
 
-// With is the latency of two receivers together: percentiles cannot be added, so the p50 is their weighted mean and the p99 that of
-// the slower one.
+// With returns the latency of two receivers together: percentiles cannot be added, so the p50 is their weighted mean and the p99
+// that of the slower one.
 func (l Latency) With(other Latency) Latency {
 	n := l.Count + other.Count
 	if n == 0 {
@@ -56,15 +55,15 @@ func (l Latency) With(other Latency) Latency {
 	}
 }
 
-// Target is what one target was sent.
+// Target holds the figures of one target.
 type Target struct {
 	Name string `json:"name"`
 	Counts
-	// Latency is that of its answers.
+	// Latency is the latency of its answers.
 	Latency Latency `json:"latency"`
 }
 
-// Counts are what became of attempts at a target: failed ones include those after which an event was given up.
+// Counts are the outcomes of attempts at a target: Failed includes those after which an event was given up.
 type Counts struct {
 	Delivered   uint64 `json:"delivered"`
 	Failed      uint64 `json:"failed"`
@@ -76,7 +75,7 @@ func (c Counts) With(other Counts) Counts {
 	return Counts{c.Delivered + other.Delivered, c.Failed + other.Failed, c.DeadLetters + other.DeadLetters}
 }
 
-// Minute is what happened in one minute.
+// Minute holds the figures of one minute.
 type Minute struct {
 	At        time.Time         `json:"at"`
 	Stored    uint64            `json:"stored"`
@@ -86,7 +85,7 @@ type Minute struct {
 	Targets   map[string]Counts `json:"targets"`
 }
 
-// Stats returns the figures, for the targets of these names.
+// Stats returns the figures for the targets with these names.
 func (r *Ring) Stats(targets []string) Stats {
 	now := time.Now()
 	r.mu.Lock()
@@ -126,7 +125,7 @@ func (r *Ring) Stats(targets []string) Stats {
 	return s
 }
 
-// latency looks at the slots of a lane that belong.
+// latency examines the slots of a lane for which belongs is true.
 func latency(l *lane, now time.Time, belongs func(*slot) bool) Latency {
 	oldest := now.Add(-LatencyWindow).UnixMicro()
 	var took []uint32
@@ -143,7 +142,7 @@ func latency(l *lane, now time.Time, belongs func(*slot) bool) Latency {
 	return Latency{Count: len(took), P50MS: at(50), P99MS: at(99)}
 }
 
-// tally counts since the receiver began, and by the minute.
+// tally counts in total since the receiver started, and per minute.
 type tally struct {
 	since   time.Time
 	results [4]uint64

@@ -1,5 +1,5 @@
-// Package redishealth has the one verdict on Redis: metrics, /status, /readyz and the log of a receiver take it from here, and the
-// operator takes its condition from /status.
+// Package redishealth decides whether Redis is healthy: a receiver's metrics, /status, /readyz and log use its verdict, and the
+// operator derives its condition from /status.
 package redishealth
 
 import (
@@ -15,16 +15,16 @@ import (
 	"heymarket.dev/operator/internal/receiver/stream"
 )
 
-// verdictAge is how long one verdict is good for. All that report Redis within it report the same.
+// verdictAge is how long a verdict is valid. Within that time, metrics, status, readiness and log all report the same.
 const verdictAge = time.Second
 
 // Store is Redis.
 type Store interface {
-	// Check returns what is wrong with Redis, sorted.
+	// Check returns the problems of Redis, sorted.
 	Check(ctx context.Context) []contract.Problem
 }
 
-// Monitor judges Redis. Its methods may be called concurrently.
+// Monitor checks Redis. Its methods may be called concurrently.
 type Monitor struct {
 	store Store
 	log   *slog.Logger
@@ -32,36 +32,36 @@ type Monitor struct {
 	// clocksDiffer compares the clock of Redis with this receiver's.
 	clocksDiffer func(context.Context) bool
 
-	asking    sync.Mutex // held while Redis is asked, so that many who report ask once
+	asking    sync.Mutex // held during a check, so that concurrent callers share one
 	current   atomic.Pointer[Verdict]
 	connected atomic.Bool
-	troubled  time.Time // since when there have been problems; zero: there are none
+	troubled  time.Time // when the problems started; zero: there are none
 	begun     chan struct{}
 }
 
-// New returns a Monitor that has not asked yet. ClocksDiffer compares the clock of Redis with this receiver's.
+// New returns a Monitor without a verdict. clocksDiffer compares the clock of Redis with this receiver's.
 func New(store Store, log *slog.Logger, clocksDiffer func(context.Context) bool) *Monitor {
 	return &Monitor{store: store, log: log, began: time.Now(), clocksDiffer: clocksDiffer, begun: make(chan struct{}, 1)}
 }
 
-// Verdict is what was found at one time.
+// Verdict is the result of a check.
 type Verdict struct {
 	at time.Time
-	// Known is false in the first moments, while Redis is being looked for.
+	// Known is false during startup, while Redis is being connected.
 	Known bool
-	// Problems are sorted, each once.
+	// Problems are sorted, without duplicates.
 	Problems []contract.Problem
 }
 
-// Accepting reports that events are accepted.
+// Accepting reports whether events are accepted.
 func (v Verdict) Accepting() bool {
 	return v.Known && !slices.ContainsFunc(v.Problems, func(p contract.Problem) bool { return !p.Accepting() })
 }
 
-// Durable reports that events are accepted and that Redis promises to keep them.
+// Durable reports whether events are accepted and Redis is configured to keep them.
 func (v Verdict) Durable() bool { return v.Known && len(v.Problems) == 0 }
 
-// Verdict returns one that is at most verdictAge old, and asks Redis if there is none.
+// Verdict returns a verdict that is at most verdictAge old, and checks Redis if there is none.
 func (h *Monitor) Verdict() Verdict {
 	h.asking.Lock()
 	defer h.asking.Unlock()
@@ -79,8 +79,8 @@ func (h *Monitor) Verdict() Verdict {
 	return h.last()
 }
 
-// last returns the last verdict, without asking. What is wrong with the connection it holds back in a receiver's first moments: a
-// Pod's network may not be up yet.
+// last returns the last verdict, without a check. During startup it withholds connection problems: a Pod's network may not be up
+// yet.
 func (h *Monitor) last() Verdict {
 	v := h.current.Load()
 	if v == nil || !h.connected.Load() && time.Since(h.began) < config.FirstContact {
@@ -89,7 +89,7 @@ func (h *Monitor) last() Verdict {
 	return *v
 }
 
-// Tried records that a connection was put in use, or why there is none yet. How Redis does on it is asked for when it is wanted.
+// Tried records that a new connection is in use, or why there is none yet. Redis is checked on it when a verdict is needed.
 func (h *Monitor) Tried(err error) {
 	h.asking.Lock()
 	defer h.asking.Unlock()
@@ -104,7 +104,7 @@ func (h *Monitor) Tried(err error) {
 	}
 }
 
-// Failed takes a call that Redis did not answer for the verdict: to ask again would take as long once more.
+// Failed records a call that Redis did not answer as the verdict: a check would take as long again.
 func (h *Monitor) Failed(err error) {
 	if p := stream.Problem(err); h.connected.Load() && p.OfConnection() {
 		h.asking.Lock()
@@ -113,7 +113,7 @@ func (h *Monitor) Failed(err error) {
 	}
 }
 
-// Latest returns the last verdict, without asking; false: there is none yet.
+// Latest returns the last verdict, without a check; false: there is none yet.
 func (h *Monitor) Latest() (Verdict, bool) {
 	if v := h.current.Load(); v != nil {
 		return *v, true
@@ -121,10 +121,10 @@ func (h *Monitor) Latest() (Verdict, bool) {
 	return Verdict{}, false
 }
 
-// Begun receives a value when problems begin, so that their end is noticed soon.
+// Begun receives a value when problems start, so that their end is noticed soon.
 func (h *Monitor) Begun() <-chan struct{} { return h.begun }
 
-// judge replaces the verdict, and logs what has changed. Err is nil where the problems say it all.
+// judge replaces the verdict, and logs changes. err is nil if the problems are complete without it.
 func (h *Monitor) judge(problems []contract.Problem, err error) {
 	var before []contract.Problem
 	if v := h.current.Load(); v != nil {
@@ -150,7 +150,7 @@ func (h *Monitor) judge(problems []contract.Problem, err error) {
 	}
 }
 
-// Report puts a verdict into a status.
+// Report writes a verdict to a status.
 func (v Verdict) Report(s *contract.Status) {
 	s.Redis, s.Durable, s.Problems = contract.RedisOK, v.Durable(), v.Problems
 	if !v.Known {

@@ -1,5 +1,5 @@
-// Package retry decides what follows an attempt: nothing more, another one and when, or giving up. It is pure: time
-// and chance come in as arguments.
+// Package retry decides what follows an attempt: nothing, another attempt and when, or giving up. It is pure: time and
+// randomness are arguments.
 package retry
 
 import (
@@ -13,14 +13,14 @@ import (
 
 // Policy is the schedule of attempts for one target. All fields must be positive.
 type Policy struct {
-	// MaxAttempts counts the first attempt as well.
+	// MaxAttempts includes the first attempt.
 	MaxAttempts int
-	// MinBackoff is the delay before the second attempt; each further one doubles it, up to MaxBackoff.
+	// MinBackoff is the delay before the second attempt; it doubles for each further one, up to MaxBackoff.
 	MinBackoff, MaxBackoff time.Duration
-	// MaxAge is counted from acceptance; no attempt begins later than that.
+	// MaxAge is counted from acceptance; no attempt starts later than that.
 	MaxAge time.Duration
-	// Statuses are retried beside 408, 409, 410, 425, 429 and 5xx: answers that describe the path to the target, such as the
-	// 404 of a rollout, and not the event.
+	// Statuses are retried besides 408, 409, 410, 425, 429 and 5xx: statuses that describe the path to the target, such as
+	// the 404 of a rollout, and not the event.
 	Statuses []int
 }
 
@@ -28,15 +28,15 @@ type Policy struct {
 type Verdict int
 
 const (
-	// Done means that the target took the event.
+	// Done means that the target accepted the event.
 	Done Verdict = iota
 	// Again means another attempt after Decision.Delay.
 	Again
-	// GiveUp means the dead letters, for Decision.Reason.
+	// GiveUp makes the event a dead letter, with Decision.Reason.
 	GiveUp
 )
 
-// Decision is a Verdict with what it needs.
+// Decision is a Verdict with its parameters.
 type Decision struct {
 	Verdict Verdict
 	// Delay is the time until the next attempt, for Again.
@@ -45,9 +45,9 @@ type Decision struct {
 	Reason string
 }
 
-// Decide says what follows attempt number attempt (from 1) at an event of the given age. Chance is in [0,1) and spreads
-// the delays: a delay lies between half and all of the exponential backoff, and is never shorter than the target's
-// Retry-After, except that one which leads past MaxAge means a last attempt at that age.
+// Decide returns what follows attempt number attempt (from 1) at an event of the given age. chance is in [0,1) and spreads
+// the delays: a delay is between half and all of the exponential backoff, and at least the target's Retry-After, except that
+// a delay beyond MaxAge becomes a last attempt at that age.
 func (p Policy) Decide(attempt int, age time.Duration, o delivery.Outcome, chance float64) Decision {
 	if o.Delivered() {
 		return Decision{Verdict: Done}
@@ -59,15 +59,15 @@ func (p Policy) Decide(attempt int, age time.Duration, o delivery.Outcome, chanc
 		return Decision{Verdict: GiveUp, Reason: fmt.Sprintf("%d attempts failed", attempt)}
 	}
 	backoff, left := p.backoff(attempt, chance), p.MaxAge-max(age, 0)
-	delay := max(backoff, min(o.RetryAfter, left)) // some targets say "in the year 9999"
+	delay := max(backoff, min(o.RetryAfter, left)) // some targets ask for the year 9999
 	if delay > left {
 		return Decision{Verdict: GiveUp, Reason: fmt.Sprintf("the next attempt would come later than %s after acceptance", p.MaxAge)}
 	}
 	return Decision{Verdict: Again, Delay: delay}
 }
 
-// Retryable reports whether an answer other than 2xx may be followed by a good one: 408, 409, 410, 425, 429, 5xx and
-// Statuses. A 410 describes the target, which wants no events any more, and not the event: it waits for a person's decision.
+// Retryable reports whether a status other than 2xx may be followed by a success: 408, 409, 410, 425, 429, 5xx and Statuses.
+// A 410 describes the target, which wants no more events, and not the event: it waits for a person's decision.
 func (p Policy) Retryable(status int) bool {
 	switch status {
 	case http.StatusRequestTimeout, http.StatusConflict, http.StatusGone, http.StatusTooEarly, http.StatusTooManyRequests:
@@ -77,7 +77,7 @@ func (p Policy) Retryable(status int) bool {
 }
 
 // Failing reports whether an outcome means that the target itself, or the path to it, fails: it counts against the target's
-// circuit. 409 and 425 are retried and do not: they ask for another moment for this event alone.
+// circuit. 409 and 425 are retried but do not count: they concern this event alone.
 func (p Policy) Failing(o delivery.Outcome) bool {
 	if o.Err != nil {
 		return true
@@ -88,7 +88,7 @@ func (p Policy) Failing(o delivery.Outcome) bool {
 func (p Policy) backoff(attempt int, chance float64) time.Duration {
 	d := p.MinBackoff
 	for i := 1; i < attempt && d < p.MaxBackoff; i++ {
-		d += min(d, p.MaxBackoff-d) // twice, and without overflow
+		d += min(d, p.MaxBackoff-d) // doubled, without overflow
 	}
 	return d/2 + time.Duration(chance*float64(d/2))
 }

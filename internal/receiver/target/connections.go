@@ -7,15 +7,15 @@ import (
 )
 
 // connections are the open connections to one target. They are renewed when they reach connectionAge, and when an attempt
-// gets no answer on them: net/http closes an HTTP/1 connection in that case, and goes on using one of HTTP/2, on which all
-// further attempts would time out as well.
+// on them gets no answer: net/http then closes an HTTP/1 connection, but continues to use an HTTP/2 connection, on which
+// all further attempts would time out as well.
 type connections struct {
 	mu        sync.Mutex
 	transport *http.Transport
-	since     time.Time // of the first attempt by that transport
+	since     time.Time // of the first attempt with that transport
 }
 
-// current returns the transport by which an attempt is to be made.
+// current returns the transport for an attempt.
 func (c *connections) current(now time.Time) *http.Transport {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -33,19 +33,19 @@ func (c *connections) current(now time.Time) *http.Transport {
 func (c *connections) abandon(t *http.Transport) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.transport == t { // else another attempt has done so
+	if c.transport == t { // else another attempt has replaced it
 		c.replace()
 	}
 }
 
-// replace leaves the attempts under way to finish on the old connections, which are closed as they become idle.
+// replace lets the attempts in flight finish on the old connections, which are closed as they become idle.
 func (c *connections) replace() {
 	old := c.transport
 	c.transport, c.since = old.Clone(), time.Time{}
 	old.CloseIdleConnections()
 }
 
-// Close closes the idle connections. Attempts under way are not disturbed.
+// Close closes the idle connections. Attempts in flight are not affected.
 func (c *connections) Close() {
 	c.mu.Lock()
 	defer c.mu.Unlock()

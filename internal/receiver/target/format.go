@@ -14,14 +14,14 @@ import (
 	"heymarket.dev/operator/internal/receiver/event"
 )
 
-// Headers of CloudEvents' binary mode, and of Standard Webhooks' signatures.
+// Headers of the CloudEvents binary mode, and of Standard Webhooks signatures.
 const (
 	headerSpecVersion = "Ce-Specversion"
 	headerCloudID     = "Ce-Id"
 	headerSource      = "Ce-Source"
 	headerCloudType   = "Ce-Type"
 	headerTime        = "Ce-Time"
-	// HeaderSignature carries "v1," and base64 of HMAC-SHA-256 over "id.timestamp.body", for each signing key.
+	// HeaderSignature carries, for each signing key, "v1," and base64 of HMAC-SHA-256 over "id.timestamp.body".
 	HeaderSignature = "Webhook-Signature"
 	// HeaderTrace carries the W3C traceparent.
 	HeaderTrace = "Traceparent"
@@ -33,14 +33,15 @@ const (
 const (
 	mediaTypeJSON       = "application/json"
 	mediaTypeStructured = "application/cloudevents+json"
-	// typePrefix makes a type of ours out of the provider's: CloudEvents types belong to somebody.
+	// typePrefix qualifies the provider's types: CloudEvents types should have an owner.
 	typePrefix = "heymarket."
 )
 
-// Source returns the CloudEvents source of a webhook. Together with the event id it is unique, as the standard asks.
+// Source returns the CloudEvents source of a webhook. Together with the event id it is unique, as the standard
+// requires.
 func Source(namespace, name string) string { return "/heymarket/" + namespace + "/" + name }
 
-// encode returns the body of a request and sets the headers that its format asks for.
+// encode returns the body of a request and sets the headers of its format.
 func (t *Target) encode(e event.Event, header http.Header) (body []byte, err error) {
 	header["Content-Type"] = []string{mediaTypeJSON}
 	switch t.format {
@@ -58,8 +59,8 @@ func (t *Target) encode(e event.Event, header http.Header) (body []byte, err err
 	return e.Body, nil
 }
 
-// structured puts the event's body into a CloudEvent, byte for byte: the SDK's SetData would call bytes binary and send
-// them as base64, or read and write them again, and with that round the provider's 64-bit integers.
+// structured wraps the event's body in a CloudEvent, byte for byte: the SDK's SetData would encode bytes as base64, or
+// decode and encode them again, which rounds the provider's 64-bit integers.
 func (t *Target) structured(e event.Event) ([]byte, error) {
 	ce := cloudevents.New(cloudevents.CloudEventsVersionV1)
 	ce.SetID(e.ID)
@@ -74,8 +75,8 @@ func (t *Target) structured(e event.Event) ([]byte, error) {
 	return ce.MarshalJSON()
 }
 
-// sign returns the value of HeaderSignature: one signature a key, separated by spaces, so that a receiver that knows
-// either key of a rotation is content.
+// sign returns the value of HeaderSignature: one signature per key, separated by spaces, so that a target with either
+// key of a rotation can verify it.
 func sign(keys [][]byte, id string, timestamp int64, body []byte) string {
 	out := make([]byte, 0, len(keys)*(len("v1, ")+base64.StdEncoding.EncodedLen(sha256.Size)))
 	signed := make([]byte, 0, len(id)+24)

@@ -1,4 +1,4 @@
-// Package target sends one event to one downstream service and says what became of it.
+// Package target sends one event to one downstream service and returns the outcome.
 package target
 
 import (
@@ -21,9 +21,9 @@ import (
 	"heymarket.dev/operator/internal/receiver/event"
 )
 
-// Headers that travel with every event. The first two are those of Standard Webhooks (standardwebhooks.com).
+// Headers that are sent with every event. The first two are those of Standard Webhooks (standardwebhooks.com).
 const (
-	// HeaderID carries the event's id, the same over every attempt and replay: what a target deduplicates by.
+	// HeaderID carries the event's ID, the same for every attempt and replay, by which targets deduplicate.
 	HeaderID = "Webhook-Id"
 	// HeaderTimestamp carries the time of the attempt in seconds since the epoch.
 	HeaderTimestamp = "Webhook-Timestamp"
@@ -37,41 +37,41 @@ const (
 	excerptBytes = 256 // of an answer, for the dead letters
 	errorBytes   = 256 // of an error's text
 	headerBytes  = 64 << 10
-	drainBytes   = 4 << 10 // of an answer, so that its connection can serve again; a longer answer costs a new one
+	drainBytes   = 4 << 10 // of an answer, so that its connection can be reused; after a longer answer it is closed
 )
 
 const (
-	// drainTime bounds the reading of an answer's body: the status has decided by then.
+	// drainTime bounds the reading of an answer's body: the status has already decided the outcome.
 	drainTime = 250 * time.Millisecond
 	// idleTime is how long a connection is kept without use.
 	idleTime = time.Minute
-	// connectionAge is when connections are renewed although they are in use, so that a change in DNS is followed.
+	// connectionAge is when connections are renewed even if they are in use, so that DNS changes are followed.
 	connectionAge = time.Minute
-	// An HTTP/2 connection on which nothing was read for pingAfter is asked for a sign of life, and closed without one after
+	// An HTTP/2 connection on which nothing was read for pingAfter is pinged, and closed if no answer arrives within
 	// pingTimeout.
 	pingAfter   = 10 * time.Second
 	pingTimeout = 5 * time.Second
 )
 
-// Options are what a Target needs.
+// Options configure a Target.
 type Options struct {
 	// URL is an absolute http or https URL.
 	URL string
 	// Timeout bounds one attempt, from dialing to the end of the answer. It must be positive.
 	Timeout time.Duration
-	// MaxInFlight is the number of connections that are kept open to the target.
+	// MaxInFlight is the number of connections kept open to the target.
 	MaxInFlight int
-	// Addresses says where events may go.
+	// Addresses decides where events may be sent.
 	Addresses address.Policy
 	// UserAgent names this receiver and its version.
 	UserAgent string
-	// Format is how an event is put on the wire.
+	// Format is how an event is encoded in the request.
 	Format contract.Format
-	// Source identifies the webhook in CloudEvents, see Source. The formats of CloudEvents need it.
+	// Source identifies the webhook in CloudEvents, see Source. The CloudEvents formats require it.
 	Source string
-	// SigningKeys sign every attempt by Standard Webhooks, a signature a key. None: unsigned.
+	// SigningKeys sign every attempt as defined by Standard Webhooks, one signature per key. None: unsigned.
 	SigningKeys [][]byte
-	// Headers go with every attempt. One that this package sets itself is overridden.
+	// Headers are sent with every attempt. Headers that this package sets itself are overridden.
 	Headers http.Header
 	// RootCAs are trusted instead of the system's; nil: the system's.
 	RootCAs *x509.CertPool
@@ -81,7 +81,7 @@ type Options struct {
 
 // Target is one downstream service. Its methods may be called concurrently.
 type Target struct {
-	// request is what each attempt is a copy of; nil: the URL is no URL.
+	// request is the template of all attempts; nil: the URL is invalid.
 	request *http.Request
 	timeout time.Duration
 	format  contract.Format
@@ -102,7 +102,7 @@ func New(o Options) *Target {
 		TLSHandshakeTimeout:   o.Timeout,
 		ResponseHeaderTimeout: o.Timeout,
 		DisableCompression:    true,
-		// The library's bound of 10 MiB times MaxInFlight is more memory than a receiver has.
+		// The library's bound of 10 MiB times MaxInFlight exceeds a receiver's memory.
 		MaxResponseHeaderBytes: headerBytes,
 		ForceAttemptHTTP2:      true,
 		HTTP2:                  &http.HTTP2Config{SendPingTimeout: pingAfter, PingTimeout: pingTimeout, WriteByteTimeout: pingTimeout},
@@ -125,12 +125,12 @@ func New(o Options) *Target {
 	}
 }
 
-// dialer asks the policy about every address, after resolution and before each connection.
+// dialer checks every address with the policy, after resolution and before each connection.
 func (o Options) dialer() *net.Dialer {
 	return &net.Dialer{Timeout: o.Timeout, KeepAlive: 30 * time.Second, Control: o.Addresses.Control}
 }
 
-// Send makes one attempt. It returns when the answer is read, when the timeout is over, or when ctx ends.
+// Send makes one attempt. It returns when the answer is read, the timeout expires, or ctx ends.
 func (t *Target) Send(ctx context.Context, e event.Event, attempt int) delivery.Outcome {
 	ctx, cancel := context.WithTimeout(ctx, t.timeout)
 	defer cancel()
@@ -162,7 +162,7 @@ func (t *Target) Send(ctx context.Context, e event.Event, attempt int) delivery.
 		req.GetBody = func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(body)), nil }
 		req.Body, _ = req.GetBody()
 	}
-	// Not by an http.Client: it follows redirects, and an event belongs at no address but the declared one.
+	// Not by an http.Client: it follows redirects, and an event must be sent only to the configured URL.
 	transport := t.current(time.Now())
 	resp, err := transport.RoundTrip(req)
 	if err != nil {
@@ -172,7 +172,7 @@ func (t *Target) Send(ctx context.Context, e event.Event, attempt int) delivery.
 		return delivery.Outcome{Err: explain(err), Class: classify(err)}
 	}
 	if resp.StatusCode == http.StatusSwitchingProtocols {
-		_ = resp.Body.Close() // It is the bare connection, whose reads no context ends.
+		_ = resp.Body.Close() // It is the raw connection, whose reads do not end with a context.
 		return delivery.Outcome{Err: errors.New("the target switched protocols (101) instead of answering; its URL may be that of a WebSocket")}
 	}
 	out := delivery.Outcome{Status: resp.StatusCode, RetryAfter: retryAfter(resp.Header.Get("Retry-After"), time.Now())}
@@ -183,8 +183,8 @@ func (t *Target) Send(ctx context.Context, e event.Event, attempt int) delivery.
 	return out
 }
 
-// drain reads the beginning of an answer's body, for the dead letters and to give the connection back. It takes no longer
-// than drainTime, whatever the target does: then the attempt's context is cancelled, which ends the reading.
+// drain reads the beginning of an answer's body, for the dead letters and to reuse the connection. It takes at most
+// drainTime: then the attempt's context is cancelled, which ends the reading.
 func drain(resp *http.Response, cancel context.CancelFunc) (excerpt []byte) {
 	defer resp.Body.Close()
 	if resp.Body == http.NoBody {
@@ -197,8 +197,8 @@ func drain(resp *http.Response, cancel context.CancelFunc) (excerpt []byte) {
 	return excerpt
 }
 
-// explain returns err in words that a log may hold. Where net/http does not understand an answer it quotes it, at any
-// length, and a quoted answer may repeat what was sent.
+// explain returns err in a form that may be logged. If net/http does not understand an answer it quotes it, at any length,
+// and a quoted answer may repeat the request.
 func explain(err error) error {
 	var (
 		network *net.OpError
@@ -250,7 +250,7 @@ func isTimeout(err error) bool {
 	return errors.Is(err, context.DeadlineExceeded) || errors.As(err, &timeout) && timeout.Timeout()
 }
 
-// bounded cuts an error's text, which a certificate or a resolver may have made long.
+// bounded truncates the text of an error, whose length a certificate or a resolver may control.
 func bounded(err error) error {
 	text := err.Error()
 	if len(text) <= errorBytes {
