@@ -1,6 +1,6 @@
-// Package contract holds what the operator, the receivers and the kubectl plugin have to agree on, written once. It is a
-// leaf: it imports the standard library alone, so that each of them can import it.
+// Package contract defines, in one place, the names and formats on which the operator, the receivers and the kubectl
+// plugin must agree. It is a leaf: it imports only the standard library, so that each of them can import it.
 //
-// Operator and receivers are at most one release apart. A JSON name in here is therefore never renamed or given another
-// meaning, and a reader ignores members that it does not know. The file testdata/status.json holds the names.
+// Operator and receivers are at most one release apart. A JSON name in here is therefore never renamed or redefined, and
+// a reader ignores unknown members. The file testdata/status.json holds the names.
 package contract

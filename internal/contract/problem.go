@@ -1,13 +1,13 @@
 package contract
 
-// Problem is a code for one thing that keeps a receiver from accepting events, or that can lose accepted ones.
+// Problem is a code for a problem that keeps a receiver from accepting events, or that can lose accepted ones.
 type Problem string
 
 // The problems with a connection to Redis.
 const (
 	RedisUnreachable Problem = "Unreachable"      // no connection, or no answer in time
 	RedisBlocked     Problem = "BlockedAddress"   // an address that receivers must not connect to
-	RedisMalformed   Problem = "MalformedAnswer"  // what answers does not speak the protocol, or beyond its bounds
+	RedisMalformed   Problem = "MalformedAnswer"  // the server does not speak the Redis protocol, or exceeds its bounds
 	RedisBadLogin    Problem = "LoginRefused"     // wrong user or password
 	RedisBadSettings Problem = "InvalidSettings"  // the URL or the certificates cannot be used
 	RedisUntrusted   Problem = "UntrustedTLS"     // the certificate is not trusted
@@ -25,7 +25,7 @@ const (
 	RedisClockSkew   Problem = "ClockSkew" // its clock and the receiver's differ by more than a minute
 )
 
-// messages are in the words that conditions, logs and /status share.
+// messages are the sentences that conditions, logs and /status share.
 var messages = map[Problem]string{
 	RedisUnreachable: "Redis cannot be reached: check that it runs, that the host and port of its URL are right, and that no NetworkPolicy blocks the connection.",
 	RedisBlocked:     "The address of Redis is blocked: it is a loopback, link-local or metadata address, or one that the operator's --target-addresses excludes. Set another host in the Redis URL.",
@@ -50,15 +50,15 @@ var messages = map[Problem]string{
 // Message is one sentence about the problem that ends with the remedy; "" if p is not one of the constants.
 func (p Problem) Message() string { return messages[p] }
 
-// Known says that p is one of the constants.
+// Known reports whether p is one of the constants.
 func (p Problem) Known() bool { return messages[p] != "" }
 
-// Accepting says that events are accepted all the same. Accepted ones can be lost, or late.
+// Accepting reports whether events are still accepted. Accepted ones can be lost, or late.
 func (p Problem) Accepting() bool {
 	return p == RedisEvicts || p == RedisForgets || p == RedisTooOld || p == RedisClockSkew
 }
 
-// OfConnection says that Redis itself has not answered.
+// OfConnection reports whether Redis itself has not answered.
 func (p Problem) OfConnection() bool {
 	switch p {
 	case RedisUnreachable, RedisBlocked, RedisMalformed, RedisBadSettings, RedisUntrusted:
@@ -67,7 +67,7 @@ func (p Problem) OfConnection() bool {
 	return false
 }
 
-// WrongNode says that another connection may reach a node that works: behind one address there can be several.
+// WrongNode reports whether another connection may reach a working node: several nodes can share one address.
 func (p Problem) WrongNode() bool {
 	switch p {
 	case RedisReadOnly, RedisNoPrimary, RedisLoading, RedisFewReplicas, RedisBadLogin, RedisNoRights:

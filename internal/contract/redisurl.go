@@ -10,11 +10,11 @@ import (
 	"strings"
 )
 
-// maxRedisAddresses bounds the nodes that one Redis URL names.
+// maxRedisAddresses bounds the nodes in one Redis URL.
 const maxRedisAddresses = 64
 
-// CheckRedisURL says whether receivers connect to the Redis at s, as far as its text shows. The error continues a sentence that
-// names where the URL is, and repeats no part of it, because it may hold a password.
+// CheckRedisURL checks that receivers can connect to the Redis at s, as far as its text shows. The error continues a sentence
+// that names the source of the URL, and quotes no part of it, because it may hold a password.
 func CheckRedisURL(s string) error {
 	u, err := url.Parse(s)
 	switch {
@@ -34,7 +34,7 @@ func CheckRedisURL(s string) error {
 	for name, values := range query {
 		texts = append(append(texts, name), values...)
 	}
-	// Percent-encoded, a line break would reach the server as one, and begin a command of another protocol.
+	// Percent-encoded, a line break would reach the server as one, and start a command of another protocol.
 	if slices.ContainsFunc(texts, HasControl) {
 		return errors.New("holds a line break or another control character, perhaps percent-encoded: remove it")
 	}
@@ -50,13 +50,13 @@ func CheckRedisURL(s string) error {
 	return nil
 }
 
-// HasControl says whether text holds a control character, such as a line break.
+// HasControl reports whether text contains a control character, such as a line break.
 func HasControl(text string) bool {
 	return strings.ContainsFunc(text, func(r rune) bool { return r < ' ' || r == 0x7f })
 }
 
-// RedisURLDigest identifies a Redis URL whose password is too long to be guessed, and repeats no part of it. Of a URL with
-// another password it would help to guess that one, so it is empty.
+// RedisURLDigest identifies a Redis URL whose password is too long to be guessed, and quotes no part of it. For any other URL
+// it is empty, because it would help to guess the password.
 func RedisURLDigest(redisURL string) string {
 	u, err := url.Parse(strings.TrimSpace(redisURL))
 	if err != nil || u.User == nil {
@@ -69,5 +69,5 @@ func RedisURLDigest(redisURL string) string {
 	return "sha256:" + hex.EncodeToString(sum[:8])
 }
 
-// minDigestedPassword is the length (bytes) of the passwords that the operator makes, or less.
+// minDigestedPassword is the minimum length in bytes of the passwords that the operator generates.
 const minDigestedPassword = 32

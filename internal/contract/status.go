@@ -2,18 +2,18 @@ package contract
 
 import "time"
 
-// StatusPath is where the operations port of a receiver answers a Status, in JSON.
+// StatusPath is the path on a receiver's operations port that serves a Status, in JSON.
 const StatusPath = "/status"
 
-// What Status.Redis is besides a sentence that says what is wrong.
+// The values of Status.Redis other than a sentence about a problem.
 const (
-	// RedisOK means that Redis answers and takes writes.
+	// RedisOK means that Redis answers and accepts writes.
 	RedisOK = "ok"
 	// RedisConnecting means that the receiver has just started and has not reached Redis yet.
 	RedisConnecting = "connecting"
 )
 
-// The names of TokenStatus.
+// The values of TokenStatus.Name.
 const (
 	TokenCurrent  = "current"
 	TokenPrevious = "previous"
@@ -22,50 +22,50 @@ const (
 // BacklogMember is the JSON name of Status.Backlog, for autoscalers that read it.
 const BacklogMember = "backlog"
 
-// Status is what one receiver reports about itself. It holds nothing secret. To a reader it is untrusted: anything in the
+// Status is the status that one receiver reports about itself. It holds no secrets. Readers must not trust it: anything in the
 // cluster can answer at a Pod's address.
 type Status struct {
 	// Version is the build.
 	Version string `json:"version"`
 	// ConfigDigest identifies the configuration in force.
 	ConfigDigest string `json:"configDigest"`
-	// Redis is RedisOK, RedisConnecting, or one sentence that says what is wrong.
+	// Redis is RedisOK, RedisConnecting, or one sentence about the problem.
 	Redis string `json:"redis"`
-	// RedisURLDigest identifies the Redis URL that it is connected by, see the function of that name; missing before that, and
-	// where the operator has not made the password.
+	// RedisURLDigest identifies the Redis URL of the current connection, see the function of that name; missing before the first
+	// connection, and if the operator has not generated the password.
 	RedisURLDigest string `json:"redisURLDigest,omitempty"`
-	// Durable says that Redis takes writes and promises to keep what it has confirmed. If it is false and there are no
-	// Problems, the receiver does not know yet.
+	// Durable reports that Redis accepts writes and is configured to keep what it has confirmed. If it is false and there are no
+	// Problems, the receiver has not checked yet.
 	Durable bool `json:"durable"`
-	// Problems say why events are not accepted, or why accepted ones can be lost. They are sorted, each once. A receiver of
-	// the release before reports DurabilityProblems alone.
+	// Problems are the reasons why events are not accepted, or why accepted ones can be lost, sorted, without duplicates. A
+	// receiver of the previous release reports only DurabilityProblems.
 	Problems []Problem `json:"problems,omitempty"`
 	// DurabilityProblems are the sentences of those Problems that Redis itself has reported, for people and for an operator of
-	// the release before.
+	// the previous release.
 	DurabilityProblems []string `json:"durabilityProblems,omitempty"`
-	// RedisClockSkewSeconds is by how much the clock of Redis is ahead of this receiver's, in whole seconds; negative: behind;
+	// RedisClockSkewSeconds is how far the clock of Redis is ahead of this receiver's, in whole seconds; negative: behind;
 	// missing: less than one, or not known yet.
 	RedisClockSkewSeconds int64 `json:"redisClockSkewSeconds,omitempty"`
-	// Tokens are those in force, the current one first.
+	// Tokens are the tokens in force, the current one first.
 	Tokens []TokenStatus `json:"tokens"`
 	// Targets are the targets of the configuration in force.
 	Targets []TargetStatus `json:"targets"`
-	// Backlog is the sum of Pending over them. It is missing while Redis does not answer, so that an autoscaler does not take
-	// that for no work.
+	// Backlog is the sum of Pending over Targets. It is missing while Redis does not answer, so that an autoscaler does not
+	// mistake that for an empty backlog.
 	Backlog *int64 `json:"backlog,omitempty"`
-	// BacklogBytes are those of all pending events and dead letters, and BacklogFull says that events are rejected because they
-	// have reached the bound of the webhook.
+	// BacklogBytes is the size of all pending events and dead letters. BacklogFull reports that events are rejected because it
+	// has reached the bound of the webhook.
 	BacklogBytes int64 `json:"backlogBytes,omitempty"`
 	BacklogFull  bool  `json:"backlogFull,omitempty"`
-	// Removal is how far the removal of the webhook's keys from Redis is; missing unless the receiver was started for it.
+	// Removal is the progress of removing the webhook's keys from Redis; missing unless the receiver was started for it.
 	Removal *Removal `json:"removal,omitempty"`
 }
 
-// TokenStatus says when a token was used last. It names the token by its place in a rotation.
+// TokenStatus is when a token was last used. It identifies the token by its role in a rotation.
 type TokenStatus struct {
 	// Name is TokenCurrent or TokenPrevious.
 	Name string `json:"name"`
-	// LastUsed is when this receiver last accepted it, cut to the minute; missing: not since the receiver began.
+	// LastUsed is when this receiver last accepted it, truncated to the minute; missing: not since the receiver started.
 	LastUsed time.Time `json:"lastUsed,omitzero"`
 }
 
@@ -75,21 +75,21 @@ type TargetStatus struct {
 	// Pending and DeadLetters count events.
 	Pending     int64 `json:"pending"`
 	DeadLetters int64 `json:"deadLetters"`
-	// Circuit is the state as this receiver sees it.
+	// Circuit is the state in this receiver.
 	Circuit Circuit `json:"circuit"`
-	// LastDelivered is when the target last took an event from this receiver, cut to the minute; missing: not since the
-	// receiver began.
+	// LastDelivered is when the target last accepted an event from this receiver, truncated to the minute; missing: not since
+	// the receiver started.
 	LastDelivered time.Time `json:"lastDelivered,omitzero"`
-	// OldestPending is when the oldest undelivered event entered its queue, by acceptance or replay, cut to the minute; missing:
-	// none waits.
+	// OldestPending is when the oldest undelivered event entered its queue, by acceptance or replay, truncated to the minute;
+	// missing: none is pending.
 	OldestPending time.Time `json:"oldestPending,omitzero"`
-	// LastError is why attempts of this receiver fail; missing while none does.
+	// LastError is why attempts of this receiver fail; missing while they succeed.
 	LastError *TargetError `json:"lastError,omitempty"`
-	// NextAttempt is when the next retry is due, cut to the minute; missing: no event waits for a retry.
+	// NextAttempt is when the next retry is due, truncated to the minute; missing: no event waits for a retry.
 	NextAttempt time.Time `json:"nextAttempt,omitzero"`
 }
 
-// Removal is how far the removal of a webhook's keys from Redis is.
+// Removal is the progress of removing a webhook's keys from Redis.
 type Removal struct {
 	// Done means that no key of the webhook is left.
 	Done bool `json:"done"`

@@ -5,10 +5,10 @@ import (
 	"time"
 )
 
-// ErrorClass is a code for why attempts to deliver to a target fail. It holds no text of the target.
+// ErrorClass is a code for why delivery attempts at a target fail. It contains no text from the target.
 type ErrorClass string
 
-// The classes. The first group is about attempts without an answer, the second about answers other than 2xx.
+// The classes. The first group applies to attempts without an answer, the second to answers other than 2xx.
 const (
 	ErrorNameLookup ErrorClass = "NameLookup"      // its host is not known to DNS
 	ErrorBlocked    ErrorClass = "BlockedAddress"  // an address that receivers must not connect to
@@ -55,10 +55,10 @@ func ClassOfStatus(status int) ErrorClass {
 	return ErrorOther
 }
 
-// TargetError is why the latest attempts to deliver to a target failed.
+// TargetError is why the latest delivery attempts at a target failed.
 type TargetError struct {
-	// Class is that of the latest failure.
+	// Class is the class of the latest failure.
 	Class ErrorClass `json:"class"`
-	// Since is when failures of this class began, cut to the minute.
+	// Since is when failures of this class started, truncated to the minute.
 	Since time.Time `json:"since"`
 }

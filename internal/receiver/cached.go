@@ -5,11 +5,10 @@ import (
 	"time"
 )
 
-// cacheAge is how old an answer of the operations port may be.
+// cacheAge is the maximum age of a cached answer of the operations port.
 const cacheAge = time.Second
 
-// cached returns find with its results remembered for cacheAge, errors included. However many ask at once, find runs once, and
-// the others wait for its results.
+// cached returns find with its results cached for cacheAge, including errors. Concurrent callers share one run of find.
 func cached[T any](find func() (T, error)) func() (T, error) {
 	var (
 		mu    sync.Mutex

@@ -8,7 +8,8 @@ import (
 	"heymarket.dev/operator/internal/contract"
 )
 
-// watchRedis connects, keeps the verdict current, and connects again when the node at hand takes no writes and another may.
+// watchRedis connects, keeps the verdict current, and reconnects when the current node rejects writes and another may
+// accept them.
 func (r *Receiver) watchRedis(ctx context.Context) {
 	r.connect(ctx)
 	for {
@@ -29,7 +30,7 @@ func (r *Receiver) watchRedis(ctx context.Context) {
 		case <-r.redisChanged:
 			r.connect(ctx)
 		case <-r.store.Doubted():
-			// However many writes fail, one connection a second is tried.
+			// At most one connection per second is tried, however many writes fail.
 			select {
 			case <-ctx.Done():
 			case <-time.After(reconnectDelay):
@@ -49,7 +50,7 @@ func (r *Receiver) connect(ctx context.Context) {
 	}
 }
 
-// connectOnce says whether it has put a new connection in use.
+// connectOnce reports whether it has replaced the connection.
 func (r *Receiver) connectOnce(ctx context.Context) bool {
 	r.connecting.Lock()
 	defer r.connecting.Unlock()
@@ -68,7 +69,7 @@ func (r *Receiver) connectOnce(ctx context.Context) bool {
 	return true
 }
 
-// reconnect makes a new connection and keeps it only if it takes writes.
+// reconnect opens a new connection and keeps it only if it accepts writes.
 func (r *Receiver) reconnect(ctx context.Context) {
 	r.connecting.Lock()
 	defer r.connecting.Unlock()
@@ -81,7 +82,7 @@ func (r *Receiver) reconnect(ctx context.Context) {
 	r.Log.Info("reconnected to Redis, because the previous connection did not accept writes")
 }
 
-// storeFails takes the error of a queue and reports that Redis accepts no events.
+// storeFails handles the error of a queue and reports whether Redis accepts no events.
 func (r *Receiver) storeFails(err error) bool {
 	r.redis.Failed(err)
 	return !r.redis.Verdict().Accepting()

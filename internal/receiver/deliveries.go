@@ -11,7 +11,7 @@ import (
 	"heymarket.dev/operator/internal/receiver/retry"
 )
 
-// requests is an ingest.Observer that counts requests and remembers the latest.
+// requests is an ingest.Observer that counts requests and records the latest.
 type requests struct {
 	metrics *metrics.Metrics
 	recent  *recent.Ring
@@ -23,7 +23,7 @@ func (r requests) Answered(report ingest.Report) {
 	r.recent.Answered(report)
 }
 
-// deliveries is a forward.Observer that records the health of targets, counts attempts, and remembers the latest.
+// deliveries is a forward.Observer that records the health of targets, counts attempts, and records the latest.
 type deliveries struct {
 	metrics *metrics.Metrics
 	recent  *recent.Ring

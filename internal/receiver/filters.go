@@ -10,13 +10,13 @@ import (
 	"heymarket.dev/operator/internal/receiver/ingest"
 )
 
-// expressions are a configuration's filters and its deduplication key, ready to be evaluated.
+// expressions are a configuration's filters and its deduplication key, compiled.
 type expressions struct {
 	filters map[string]*filter.Program // target → its filter; targets without one are missing
 	key     *filter.Program            // nil: the profiles
 }
 
-// compileExpressions returns nil where c has no expression. Its errors name the field, and line and column in it.
+// compileExpressions returns nil if c has no expression. Its errors name the field, and the line and column in it.
 func compileExpressions(c config.Config) (*expressions, error) {
 	x := &expressions{filters: map[string]*filter.Program{}}
 	for _, t := range c.Targets {
@@ -47,7 +47,7 @@ func (x *expressions) Read(eventType string, body []byte) ingest.Subject {
 	return &subject{x, filter.Event{Type: eventType, Body: body}}
 }
 
-// subject is one event as ingest asks about it.
+// subject is one event prepared for ingest.
 type subject struct {
 	*expressions
 	event filter.Event
@@ -71,9 +71,9 @@ func (s *subject) Wants(ctx context.Context, target, id string) (bool, error) {
 	return p.Wants(ctx, &s.event)
 }
 
-// check returns what a worker asks before it sends: whether the target's filter can be evaluated at all. What it says is
-// of no account: whether the target wants the event was decided when the event was accepted, and an event that is
-// replayed from the dead letters is one that a person wants to be sent. It is nil for a target without a filter.
+// check returns a function that checks, before sending, whether the target's filter can be evaluated at all. The
+// filter's result is ignored: whether the target gets the event was decided when it was accepted, and an event replayed
+// from the dead letters is one that a person wants to be sent. It is nil for a target without a filter.
 func (x *expressions) check(target string) func(context.Context, event.Event) error {
 	if x == nil || x.filters[target] == nil {
 		return nil

@@ -8,7 +8,7 @@ import (
 	"heymarket.dev/operator/internal/receiver/stream"
 )
 
-// runMaintenance does from time to time what no event asks for.
+// runMaintenance performs the periodic tasks.
 func (r *Receiver) runMaintenance(ctx context.Context) {
 	select {
 	case <-ctx.Done():
@@ -41,7 +41,7 @@ func (r *Receiver) keepTargets(ctx context.Context) {
 	dropped, err := r.store.KeepTargets(ctx, r.targetNames(), targetGrace, keep)
 	if err != nil {
 		level := slog.LevelWarn
-		if r.storeFails(err) { // which is logged
+		if r.storeFails(err) { // which has been logged
 			level = slog.LevelDebug
 		}
 		r.Log.Log(ctx, level, "cannot update the list of targets in Redis, retrying in a minute", "error", err)
@@ -57,11 +57,12 @@ func (r *Receiver) clocksDiffer() bool {
 	return skew != nil && skew.Abs() > stream.MaxClockSkew
 }
 
-// checkDeadLetters logs which targets have no room for dead letters, and where what no receiver wrote was set aside.
+// checkDeadLetters logs which targets have reached their dead letter limit, and where entries that no receiver wrote were set
+// aside.
 func (r *Receiver) checkDeadLetters() {
 	all, err := r.accounts()
 	if err != nil {
-		return // reported by those who need the accounts
+		return // reported by the users of the accounts
 	}
 	limit := r.inForce.Load().config.Retention.DeadLetterLimit
 	for name, a := range all {

@@ -17,14 +17,14 @@ import (
 	"heymarket.dev/operator/internal/receiver/target"
 )
 
-// files is what the mounted files say at one moment.
+// files are the contents of the mounted files at one moment.
 type files struct {
 	config config.Config
 	// digest identifies the configuration's bytes, see config.Digest.
 	digest string
 	// ignored are members of the configuration that this build does not know, see config.Ignored.
 	ignored []string
-	// contents is what the files hold that the configuration names, by their names, without trailing newlines.
+	// contents are the contents of the files that the configuration names, by file name, without trailing newlines.
 	contents map[string][]byte
 	tokens   [][]byte
 	redisURL string
@@ -32,7 +32,7 @@ type files struct {
 	redisCA []byte
 }
 
-// mention is a file that a configuration names, and what for.
+// mention is a file that a configuration names, and its purpose.
 type mention struct {
 	name, what string
 	kind       config.SecretKind
@@ -51,7 +51,7 @@ func mentions(c config.Config) []mention {
 	return all
 }
 
-// redisMentions returns the files that say how Redis is reached.
+// redisMentions returns the files for the connection to Redis.
 func redisMentions(c config.Config) []mention {
 	all := []mention{{c.RedisURLFile, "the Redis URL", config.SecretText}}
 	if c.RedisCAFile != "" {
@@ -77,8 +77,8 @@ func mentionsOf(t config.Target) []mention {
 	return all
 }
 
-// readFiles reads the configuration and the files that it names. Its errors name the file and say what to do; they
-// never repeat what a file holds.
+// readFiles reads the configuration and the files that it names. Its errors name the file and the remedy; they
+// never quote the contents of a file.
 func readFiles(configFile string) (files, error) {
 	f, err := readConfig(configFile)
 	if err != nil {
@@ -118,7 +118,8 @@ func (f *files) read(named []mention) (err error) {
 	return nil
 }
 
-// readSecret returns a file's content without trailing newlines: editors and `echo` add one, and it is never meant.
+// readSecret returns a file's content without trailing newlines: editors and `echo` add one, and it is never
+// intended.
 func readSecret(name string) ([]byte, error) {
 	raw, err := os.ReadFile(name)
 	if err != nil {
@@ -137,7 +138,7 @@ func (f files) equal(g files) bool {
 	return f.digest == g.digest && maps.EqualFunc(f.contents, g.contents, bytes.Equal)
 }
 
-// suspicions are one sentence for each file that seems to hold more than its value, see config.Suspicion.
+// suspicions returns one sentence for each file that seems to hold more than its value, see config.Suspicion.
 func (f files) suspicions() []string {
 	var all []string
 	for _, m := range mentions(f.config) {
@@ -148,7 +149,7 @@ func (f files) suspicions() []string {
 	return all
 }
 
-// fingerprint changes with what the files of a target hold. It is a digest, so that no secret stands in it.
+// fingerprint changes with the contents of a target's files. It is a digest, so that it contains no secret.
 func (f files) fingerprint(t config.Target) string {
 	sum := sha256.New()
 	for _, m := range mentionsOf(t) {
@@ -158,7 +159,7 @@ func (f files) fingerprint(t config.Target) string {
 	return hex.EncodeToString(sum.Sum(nil))
 }
 
-// networks reads what config.Validate has let through.
+// networks parses networks that config.Validate has accepted.
 func networks(texts []string) []netip.Prefix {
 	var out []netip.Prefix
 	for _, text := range texts {
@@ -167,13 +168,13 @@ func networks(texts []string) []netip.Prefix {
 	return out
 }
 
-// addresses are where events may be sent.
+// addresses returns the policy on where events may be sent.
 func (f files) addresses() address.Policy {
 	a := f.config.Addresses
 	return address.Policy{AllowLoopback: a.AllowLoopback, DenyPrivate: a.DenyPrivate, AllowNetworks: networks(a.AllowNetworks)}
 }
 
-// target returns what the files say about how to send to a target. Its errors name the file that is wrong.
+// target returns the options for sending to a target. Its errors name the faulty file.
 func (f files) target(t config.Target) (target.Options, error) {
 	w := f.config.Webhook
 	o := target.Options{
@@ -220,7 +221,7 @@ func (f files) target(t config.Target) (target.Options, error) {
 	return o, nil
 }
 
-// confidential are the values that no target may get.
+// confidential returns the values that must not be sent to a target.
 func (f files) confidential() config.Confidential {
 	var c config.Confidential
 	for _, token := range f.tokens {
@@ -233,11 +234,11 @@ func (f files) confidential() config.Confidential {
 	return c
 }
 
-// trustedProxies returns the networks that the configuration names.
+// trustedProxies returns the networks of the trusted proxies.
 func (f files) trustedProxies() []netip.Prefix {
 	networks := make([]netip.Prefix, 0, len(f.config.TrustedProxies))
 	for _, p := range f.config.TrustedProxies {
-		if network, err := netip.ParsePrefix(p); err == nil { // config.Validate has seen to it
+		if network, err := netip.ParsePrefix(p); err == nil { // always, after config.Validate
 			networks = append(networks, network.Masked())
 		}
 	}

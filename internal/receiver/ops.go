@@ -26,7 +26,7 @@ func (r *Receiver) opsHandler() http.Handler {
 		}
 		write(w, http.StatusOK, "ok")
 	})
-	// Anyone in the cluster may ask, so what costs something is found out once a second.
+	// Any client in the cluster may ask, so expensive answers are computed once a second.
 	status := cached(func() ([]byte, error) { return json.Marshal(r.status()) })
 	mux.HandleFunc("GET "+contract.StatusPath, func(w http.ResponseWriter, _ *http.Request) {
 		body, err := status()
@@ -67,7 +67,7 @@ func (r *Receiver) notReady() string {
 	return ""
 }
 
-// accounts returns the account of each target in force. A Redis that has just not answered is not waited for again.
+// accounts returns the account of each current target. It does not wait for a Redis that has just failed to answer.
 func (r *Receiver) accounts() (map[string]stream.Account, error) {
 	if slices.ContainsFunc(r.redis.Verdict().Problems, contract.Problem.OfConnection) {
 		return nil, stream.ErrUnavailable
@@ -87,7 +87,7 @@ func (r *Receiver) accounts() (map[string]stream.Account, error) {
 	return out, nil
 }
 
-// targetNames are the names of the targets in force.
+// targetNames returns the names of the current targets.
 func (r *Receiver) targetNames() []string {
 	targets := r.inForce.Load().config.Targets
 	names := make([]string, len(targets))
@@ -130,7 +130,7 @@ func (r *Receiver) status() contract.Status {
 	return s
 }
 
-// target is the state of one target with the given account, its times to the millisecond.
+// target returns the state of one target with the given account, its times to the millisecond.
 func (r *Receiver) target(name string, account stream.Account, now time.Time) contract.TargetStatus {
 	s := contract.TargetStatus{
 		Name: name, Pending: account.Pending, DeadLetters: account.DeadLetters, Circuit: r.circuit(name), LastDelivered: r.deliveries.health.LastDelivered(name),
@@ -155,7 +155,7 @@ func (r *Receiver) target(name string, account stream.Account, now time.Time) co
 	return s
 }
 
-// targets are the states of the targets in force, for the administrative API.
+// targets returns the states of the current targets, for the administrative API.
 func (r *Receiver) targets() ([]contract.TargetStatus, error) {
 	all, err := r.accounts()
 	if err != nil {
@@ -168,7 +168,7 @@ func (r *Receiver) targets() ([]contract.TargetStatus, error) {
 	return states, nil
 }
 
-// state is what a scrape reports of this receiver itself.
+// state returns this receiver's own state for a scrape.
 func (r *Receiver) state(accounts func() (map[string]stream.Account, error)) metrics.State {
 	f, verdict := r.inForce.Load(), r.redis.Verdict()
 	s := metrics.State{
@@ -189,7 +189,7 @@ func (r *Receiver) state(accounts func() (map[string]stream.Account, error)) met
 	return s
 }
 
-// circuit is that of a target; one to which nothing has been sent yet counts as healthy.
+// circuit returns the circuit of a target; a target to which nothing has been sent yet counts as healthy.
 func (r *Receiver) circuit(target string) contract.Circuit {
 	if g, ok := r.gates.Load(target); ok {
 		return g.(*forward.Gate).Circuit()

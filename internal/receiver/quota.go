@@ -6,18 +6,19 @@ import (
 	"heymarket.dev/operator/internal/receiver/config"
 )
 
-// quota bounds what the webhook has in Redis, so that one webhook does not take the room of all others. Its methods may be
+// quota bounds the webhook's data in Redis, so that one webhook cannot use up the memory of all others. Its methods may be
 // called concurrently.
 type quota struct {
 	configured atomic.Int64
-	// full is set when an event is rejected for it, and cleared when a tenth is free again: senders repeat at long intervals.
+	// full is set when an event is rejected because of the bound, and cleared when a tenth is free again: senders repeat at
+	// long intervals.
 	full atomic.Bool
 }
 
-// configure sets the bound in bytes; 0 means the default, and a negative number none.
+// configure sets the bound in bytes; 0 means the default, and a negative number no bound.
 func (q *quota) configure(bytes int64) { q.configured.Store(bytes) }
 
-// bytes returns the bound for a Redis that may hold maxMemory bytes, 0 for one without a limit; 0 means no bound.
+// bytes returns the bound for a Redis with a maxmemory of maxMemory bytes, 0 if it has no limit; 0 means no bound.
 func (q *quota) bytes(maxMemory int64) int64 {
 	switch configured := q.configured.Load(); {
 	case configured < 0:
@@ -30,7 +31,7 @@ func (q *quota) bytes(maxMemory int64) int64 {
 	return config.DefaultMaxBacklogBytes
 }
 
-// fill records that an event was rejected for the bound.
+// fill records that an event was rejected because of the bound.
 func (q *quota) fill() { q.full.Store(true) }
 
 // reached reports whether events are rejected because the webhook has used bytes of its bound.

@@ -1,5 +1,5 @@
-// Package receiver is the process that accepts one webhook's events and delivers them. This file wires the packages below this one
-// and owns the order of shutdown: ingest accepts, stream stores, forward delivers, and the others serve these.
+// Package receiver is the process that accepts one webhook's events and delivers them. This file wires the packages below this
+// one and defines the order of shutdown: ingest accepts, stream stores, forward delivers, and the others serve these.
 package receiver
 
 import (
@@ -28,37 +28,37 @@ import (
 	"heymarket.dev/operator/internal/receiver/trace"
 )
 
-// Options are what a Receiver needs.
+// Options configure a Receiver.
 type Options struct {
-	// ConfigFile is the configuration; it names the files with the tokens and the Redis URL.
+	// ConfigFile is the path of the configuration, which names the files with the tokens and the Redis URL.
 	ConfigFile string
 	// Events and Ops are the listeners of the two ports. The Receiver closes them.
 	Events, Ops net.Listener
-	// Admin is the listener for the dead letters, see package admin; nil means none. It should be bound to localhost.
+	// Admin is the listener for the administrative API, see package admin; nil means none. It should be bound to localhost.
 	Admin net.Listener
 	// Version is the build, for the status and the User-Agent.
 	Version string
-	// Consumer is a name that no other receiver of the webhook has at the same time, such as the Pod's.
+	// Consumer is a name that is unique among the webhook's running receivers, such as the Pod's.
 	Consumer string
 	// MaxConnections bounds the connections to Events, see ingest.Connections; 0 means DefaultMaxConnections.
 	MaxConnections int
-	// DrainDelay is how long new requests are still served after the end was asked for, until load balancers know.
+	// DrainDelay is how long new requests are still served after shutdown was requested, until load balancers notice.
 	DrainDelay time.Duration
-	// RereadInterval is how often the mounted files are compared with what is in force.
+	// RereadInterval is how often the mounted files are checked for changes.
 	RereadInterval time.Duration
 	Log            *slog.Logger
-	// Level is the one that Log goes by. The configuration's log level is set here; one that names none sets it back to
-	// what it was at New. Nil: the level of Log stands.
+	// Level controls the level of Log. The configuration's log level is set here; a configuration without one restores the level
+	// at New. Nil: the level of Log is not changed.
 	Level *slog.LevelVar
-	// Getenv is os.Getenv, or a test's. The variables of OpenTelemetry are looked up by it; nil: tracing is off.
+	// Getenv is os.Getenv, or a test's replacement. It looks up the OpenTelemetry variables; nil: tracing is off.
 	Getenv func(string) string
 }
 
-// DefaultDrainDelay is the DrainDelay that a Pod's termination grace period is made for.
+// DefaultDrainDelay is the DrainDelay for which a Pod's termination grace period is calculated.
 const DefaultDrainDelay = config.DrainDelay
 
-// DefaultMaxConnections is the bound on connections that the memory limit of a Pod is made for: each costs up to 30 KiB while
-// its header comes in.
+// DefaultMaxConnections is the bound on connections for which a Pod's memory limit is calculated: each costs up to 30 KiB while
+// its header arrives.
 const DefaultMaxConnections = 1024
 
 const (
@@ -74,8 +74,8 @@ const (
 	// targetGrace is how long the backlog of a removed target is kept: long enough to undo a mistaken edit.
 	targetGrace = 24 * time.Hour
 	lastSpans   = 2 * time.Second
-	// bodiesInFlight bounds the bodies of all attempts under way. It is shared out evenly, so that no target takes another's
-	// part. An attempt holds its body about three times, and a Pod has 128 MiB.
+	// bodiesInFlight bounds the bodies of all attempts in flight. It is divided evenly between targets, so that none uses
+	// another's share. An attempt holds its body about three times, and a Pod has 128 MiB.
 	bodiesInFlight = 16 << 20
 )
 
@@ -94,11 +94,11 @@ type Receiver struct {
 	inForce     atomic.Pointer[files]
 
 	gates sync.Map                      // target name → *forward.Gate
-	skew  atomic.Pointer[time.Duration] // by how much the clock of Redis is ahead; nil: not asked yet
-	// malformed is how many entries and members of a target's had been set aside when that was last logged, by its name.
+	skew  atomic.Pointer[time.Duration] // how far the clock of Redis is ahead; nil: not read yet
+	// malformed is, by target name, how many malformed entries and members had been set aside when that was last logged.
 	malformed sync.Map
 	redis     *redishealth.Monitor
-	// connecting is held while a connection is made and put in use.
+	// connecting is held while a connection is opened and replaces the current one.
 	connecting sync.Mutex
 	// redisChanged receives a value when the files name another Redis.
 	redisChanged chan struct{}
@@ -109,11 +109,11 @@ type Receiver struct {
 	connected atomic.Bool
 	reached   chan struct{} // closed when Redis has been reached for the first time
 	draining  atomic.Bool
-	// redisURLDigest is that of the URL by which Redis was reached.
+	// redisURLDigest is the digest of the Redis URL in use.
 	redisURLDigest atomic.Pointer[string]
 }
 
-// New reads the files and returns a Receiver that is ready to Run. Its errors name what is wrong and what to do.
+// New reads the files and returns a Receiver that is ready to Run. Its errors name the mistake and the remedy.
 func New(o Options) (*Receiver, error) {
 	f, err := readFiles(o.ConfigFile)
 	if err != nil {
@@ -156,8 +156,8 @@ func New(o Options) (*Receiver, error) {
 	return r, nil
 }
 
-// Run serves until ctx ends, then shuts down in the order that loses nothing: not ready, requests drained, taking
-// stopped, attempts finished, Redis closed. It returns an error when a listener fails.
+// Run serves until ctx ends, then shuts down in an order that loses nothing: not ready, requests drained, taking stopped,
+// attempts finished, Redis closed. It returns an error if a listener fails.
 func (r *Receiver) Run(ctx context.Context) error {
 	serving, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
@@ -176,7 +176,7 @@ func (r *Receiver) Run(ctx context.Context) error {
 	}
 	r.connections.Follow(server)
 	go serve(server, r.connections.Listen(r.Events), stop)
-	ops.SetKeepAlivesEnabled(false) // so that newcomers, probes among them, have their turn in the order in which they come
+	ops.SetKeepAlivesEnabled(false) // so that new connections, including probes, are served in order of arrival
 	probes := ingest.NewConnections(opsConnections)
 	probes.Follow(ops)
 	go serve(ops, probes.Listen(r.Ops), stop)
@@ -209,8 +209,9 @@ func serve(s *http.Server, l net.Listener, failed context.CancelCauseFunc) {
 	}
 }
 
-// shutDown gives proxies DrainDelay to move on: the receiver is unready, but still accepts connections, and every answer ends
-// its connection. Those that are still idle afterwards have had no request in all that time, so Shutdown may close them.
+// shutDown gives proxies DrainDelay to switch over: the receiver is unready, but still accepts connections, and every answer
+// closes its connection. Connections that are still idle afterwards have had no request in all that time, so Shutdown may close
+// them.
 func (r *Receiver) shutDown(server *http.Server, graceful bool) {
 	r.draining.Store(true)
 	r.events.Drain()
@@ -230,7 +231,7 @@ func (r *Receiver) shutDown(server *http.Server, graceful bool) {
 	r.Log.Info("shut down: every attempt is settled")
 }
 
-// endTracing sends the last spans, which is worth a moment and no more.
+// endTracing sends the last spans, within a short time limit.
 func (r *Receiver) endTracing() {
 	if r.tracer == nil {
 		return
@@ -242,7 +243,7 @@ func (r *Receiver) endTracing() {
 	}
 }
 
-// appender is the store as ingest sees it. It wakes the workers of what it stored.
+// appender is the store for ingest. It wakes the workers of the targets for which it has stored an event.
 type appender struct{ *Receiver }
 
 // Append implements ingest.Store.

@@ -19,7 +19,8 @@ import (
 	"heymarket.dev/operator/internal/receiver/target"
 )
 
-// reread follows the mounted files. A change that cannot be read leaves what is in force as it is.
+// reread reloads the mounted files when they change. A change that cannot be read leaves the
+// current configuration in force.
 func (r *Receiver) reread(ctx context.Context) {
 	var rejected string
 	ticker := time.NewTicker(r.RereadInterval)
@@ -40,7 +41,7 @@ func (r *Receiver) reread(ctx context.Context) {
 			err = r.apply(f)
 		}
 		if err != nil {
-			if err.Error() != rejected { // say it once
+			if err.Error() != rejected { // log it once
 				rejected = err.Error()
 				r.metrics.Reloaded(false)
 				r.Log.Error("configuration reload rejected; keeping the current one", "error", err)
@@ -59,7 +60,7 @@ func (r *Receiver) reread(ctx context.Context) {
 	}
 }
 
-// prepared is what the files ask for, checked and ready to be put in force.
+// prepared is the result of checking the files, ready to be applied.
 type prepared struct {
 	files
 	expressions *expressions // nil: there are none
@@ -83,7 +84,7 @@ func (r *Receiver) prepare(f files) (prepared, error) {
 	return p, nil
 }
 
-// apply puts f in force in every room. An error means that nothing has changed.
+// apply puts f in force in all packages. After an error nothing has changed.
 func (r *Receiver) apply(f files) error {
 	p, err := r.prepare(f)
 	if err != nil {
@@ -128,7 +129,7 @@ func (r *Receiver) apply(f files) error {
 			r.plan(plans, t, p)
 		}
 	}
-	r.pool.Apply(plans) // first the workers, so that an event for a new target finds one to wake
+	r.pool.Apply(plans) // the workers first, so that an event for a new target finds one to wake
 	r.events.Use(settings)
 	return nil
 }
@@ -140,13 +141,13 @@ func (r *Receiver) setLogLevel(name string) {
 	level := r.defaultLevel
 	if name != "" {
 		if err := level.UnmarshalText([]byte(name)); err != nil {
-			return // config.Validate knows the names
+			return // config.Validate has checked the name
 		}
 	}
 	r.Level.Set(level)
 }
 
-// plan adds the workers of one target, one a lane. They share a connection pool and a gate.
+// plan adds the workers of one target, one per lane. They share a connection pool and a gate.
 func (r *Receiver) plan(plans map[forward.Route]forward.Plan, t config.Target, p prepared) {
 	c := p.config
 	fingerprint, err := json.Marshal(struct {

@@ -20,9 +20,9 @@ type remover struct {
 	status contract.Status
 }
 
-// RemoveKeys removes every key of the webhook from Redis, reports on the operations port how far it is, and serves nothing else,
-// until ctx ends. The operator starts it in place of the last receiver, when all of them have ended. It needs Ops, ConfigFile,
-// Version and Log of the options. It returns an error if the configuration cannot be read or Ops fails.
+// RemoveKeys removes every key of the webhook from Redis, reports its progress on the operations port, and serves nothing else,
+// until ctx ends. The operator starts it after the last receiver has ended. It needs Ops, ConfigFile, Version and Log of the
+// options. It returns an error if the configuration cannot be read or Ops fails.
 func RemoveKeys(ctx context.Context, o Options) error {
 	f, err := readConfig(o.ConfigFile)
 	if err != nil {
@@ -47,7 +47,7 @@ func RemoveKeys(ctx context.Context, o Options) error {
 			<-serving.Done()
 			break
 		}
-		if text := err.Error(); text != logged { // a line for each cause, not for each try
+		if text := err.Error(); text != logged { // a line per cause, not per attempt
 			r.Log.Error("the keys of the deleted webhook cannot be removed from Redis, retrying", "error", err)
 			logged = text
 		}

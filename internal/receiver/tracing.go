@@ -10,7 +10,7 @@ import (
 	"heymarket.dev/operator/internal/receiver/trace"
 )
 
-// requestTracer makes a span of each request.
+// requestTracer creates a span for each request.
 type requestTracer struct{ *trace.Tracer }
 
 // Begin implements ingest.Tracer.
@@ -35,7 +35,7 @@ func (t requestTracer) Begin(traceparent string) (string, func(ingest.Report)) {
 	}
 }
 
-// tracedSender makes a span of each attempt, below the one of the request that brought the event.
+// tracedSender creates a span for each attempt, below that of the request that delivered the event.
 type tracedSender struct {
 	forward.Sender
 	tracer *trace.Tracer

@@ -1,7 +1,7 @@
-// Package admin serves to people what the receiver did last and what it counted, what waits for each target, and the dead letters: list,
-// show, count, replay, discard. It does not authenticate clients, so its
-// listener is bound to localhost of the Pod: kubectl port-forward leads there, and Kubernetes decides who may use that. What
-// a browser on that person's machine could be made to send is rejected, see local.go.
+// Package admin serves a receiver's administrative API: its latest requests and attempts, its figures, the backlog of each
+// target, and the dead letters: list, show, count, replay, discard. It does not authenticate clients, so its listener is bound to
+// localhost of the Pod: kubectl port-forward reaches it, and Kubernetes decides who may use that. Requests that a web page could
+// make a person's browser send are rejected, see local.go.
 package admin
 
 import (
@@ -21,19 +21,20 @@ import (
 
 // DeadLetters keeps events that were given up.
 type DeadLetters interface {
-	// ListDeadLetters returns up to limit dead letters of a target that f describes, the oldest first, without bodies.
+	// ListDeadLetters returns up to limit dead letters of a target that match f, the oldest first, without bodies.
 	ListDeadLetters(ctx context.Context, target string, f delivery.DeadLetterFilter, limit int) ([]delivery.DeadLetter, error)
-	// DeadLetter returns one with its body; false where there is none of that entry.
+	// DeadLetter returns one with its body; false if there is none with that entry.
 	DeadLetter(ctx context.Context, target, entry string) (delivery.DeadLetter, bool, error)
-	// CountDeadLetters returns how many f describes.
+	// CountDeadLetters returns how many match f.
 	CountDeadLetters(ctx context.Context, target string, f delivery.DeadLetterFilter) (int, error)
-	// ReplayDeadLetters puts letters back into their queues and DiscardDeadLetters removes them: the oldest limit of those
-	// that f describes, 0 being no limit. Both call progress now and then, and return what they did also with an error.
+	// ReplayDeadLetters puts letters back into their queues and DiscardDeadLetters removes them: the oldest limit of those that
+	// match f, 0 being no limit. Both call progress from time to time, and return their counts even with an error.
 	ReplayDeadLetters(ctx context.Context, target string, f delivery.DeadLetterFilter, limit int, progress func(delivery.DeadLetterCount)) (delivery.DeadLetterCount, error)
 	DiscardDeadLetters(ctx context.Context, target string, f delivery.DeadLetterFilter, limit int, progress func(delivery.DeadLetterCount)) (delivery.DeadLetterCount, error)
 }
 
-// Letter is a dead letter as it is shown. The body, which is people's text, is shown only when one letter is asked for.
+// Letter is a dead letter in an answer. The body, which contains people's messages, is included only if a single letter is
+// requested.
 type Letter struct {
 	Entry      string    `json:"entry"`
 	Event      string    `json:"event"`
@@ -47,7 +48,7 @@ type Letter struct {
 	Reason     string         `json:"reason"`
 	Excerpt    string         `json:"excerpt,omitempty"`
 	Body       jsontext.Value `json:"body,omitempty"`
-	// BodyText is a body that is not JSON.
+	// BodyText is the body if it is not JSON.
 	BodyText string `json:"bodyText,omitempty"`
 }
 
@@ -55,7 +56,7 @@ type Letter struct {
 type Progress struct {
 	Replayed  int `json:"replayed,omitzero"`
 	Discarded int `json:"discarded,omitzero"`
-	// Skipped letters cannot be replayed, because what Redis holds of them is no event.
+	// Skipped letters cannot be replayed, because their data in Redis is not an event.
 	Skipped  int    `json:"skipped,omitzero"`
 	Finished bool   `json:"finished,omitzero"`
 	Error    string `json:"error,omitempty"`
@@ -67,27 +68,27 @@ type Count struct {
 }
 
 const (
-	// atOnce bounds the requests that are served at the same time; more of them wait. One that shows a letter holds its
-	// body, of up to 1 MiB, a few times.
+	// atOnce bounds concurrent requests; further ones wait. A request for one letter holds its body, of up to 1 MiB, several
+	// times.
 	atOnce = 2
-	// writeTimeout is how long a client may take to read one part of an answer.
+	// writeTimeout is how long a client may take to read each part of an answer.
 	writeTimeout = 20 * time.Second
 )
 
-// Options are what a Handler needs.
+// Options configure a Handler.
 type Options struct {
 	DeadLetters DeadLetters
 	Recent      Recent
 	Contents    Contents
-	// Names returns the targets that exist, and Targets their states.
+	// Names returns the current targets, and Targets their states.
 	Names   func() []string
 	Targets func() ([]contract.TargetStatus, error)
 }
 
-// Handler serves the routes that openapi.json describes, all of them under /v1.
+// Handler serves the routes that openapi.json describes, all under /v1.
 //
-// A replay with a small limit is a canary: the oldest go first, and the rest stay. Replaying or discarding everything takes
-// all=true, exactly. Both answer with one JSON object a line, a Progress, as the work goes on.
+// A replay with a small limit is a canary: the oldest letters are replayed, and the rest stay. Replaying or discarding everything
+// requires exactly all=true. Both answer with one JSON object per line, a Progress, while they work.
 func Handler(o Options) http.Handler {
 	h := handler{o, make(chan struct{}, atOnce), make(chan struct{}, mostStreams)}
 	mux := http.NewServeMux()
@@ -97,7 +98,7 @@ func Handler(o Options) http.Handler {
 	return local(mux)
 }
 
-// Routes are the methods and paths that a Handler serves, as in "GET /v1/targets".
+// Routes are the methods and paths that a Handler serves, such as "GET /v1/targets".
 func Routes() (all []string) {
 	for _, r := range (handler{}).routes() {
 		all = append(all, r.pattern)
@@ -134,7 +135,7 @@ type handler struct {
 	places, streams chan struct{}
 }
 
-// problem is an error that the client can correct.
+// problem is an error in the request.
 type problem struct {
 	status int
 	text   string
@@ -142,7 +143,7 @@ type problem struct {
 
 func (p problem) Error() string { return p.text }
 
-// answer writes what f returns as JSON, or its error. An f that has written its answer itself returns nil and nil.
+// answer writes the result of f as JSON, or its error. If f has written its answer itself, it returns nil and nil.
 func (h handler) answer(f func(http.ResponseWriter, *http.Request) (any, error)) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		select {
@@ -167,7 +168,7 @@ func (h handler) answer(f func(http.ResponseWriter, *http.Request) (any, error))
 	}
 }
 
-// explain answers with an error.
+// explain writes an error.
 func explain(w http.ResponseWriter, err error) {
 	if p, isProblem := errors.AsType[problem](err); isProblem {
 		http.Error(w, p.text, p.status)
@@ -176,7 +177,7 @@ func explain(w http.ResponseWriter, err error) {
 	http.Error(w, err.Error(), http.StatusServiceUnavailable)
 }
 
-// anyText lets text pass that is not quite JSON or UTF-8, which a body may be: it is replaced where it stands.
+// anyText accepts invalid UTF-8 and duplicate names, which a body may contain; invalid bytes are replaced.
 var anyText = json.JoinOptions(jsontext.AllowInvalidUTF8(true), jsontext.AllowDuplicateNames(true))
 
 func (h handler) checked(f func(http.ResponseWriter, *http.Request) (any, error), w http.ResponseWriter, r *http.Request) (any, error) {
@@ -250,7 +251,7 @@ func (h handler) show(_ http.ResponseWriter, r *http.Request) (any, error) {
 	return letter, nil
 }
 
-// shownBody is a body as JSON, or as text where it is none.
+// shownBody returns a body as JSON, or as text if it is not JSON.
 func shownBody(body []byte) (jsontext.Value, string) {
 	if value := jsontext.Value(body); value.IsValid(anyText) {
 		return value, ""

@@ -27,8 +27,8 @@ func (h handler) discard(w http.ResponseWriter, r *http.Request) (any, error) {
 	})
 }
 
-// change does what a request asks for and writes a line whenever a page is done. Nothing is written before the first page
-// is: until then an error has a status of its own, and after it a line.
+// change performs a request and writes a line after each page. Nothing is written before the first page is done: until
+// then an error sets the status, and afterwards it is a line.
 func (h handler) change(w http.ResponseWriter, r *http.Request, do change, line func(delivery.DeadLetterCount) Progress) (any, error) {
 	q, err := readQuery(r, slices.Concat(filters, []string{"limit", "all"})...)
 	if err != nil {
@@ -41,7 +41,7 @@ func (h handler) change(w http.ResponseWriter, r *http.Request, do change, line 
 	var last delivery.DeadLetterCount
 	written := false
 	done, err := do(r.Context(), r.PathValue("target"), q.filter, q.limit, func(c delivery.DeadLetterCount) {
-		if last != (delivery.DeadLetterCount{}) { // what the page before the last one brought
+		if last != (delivery.DeadLetterCount{}) { // the counts of the previous page
 			written = true
 			writeLine(w, line(last))
 		}

@@ -15,39 +15,39 @@ import (
 	"heymarket.dev/operator/internal/receiver/recent"
 )
 
-// Recent remembers what the receiver did last.
+// Recent keeps the receiver's latest requests and attempts.
 type Recent interface {
 	Latest(sequence uint64, f recent.Filter, limit int) recent.Page
 	After(sequence uint64, f recent.Filter, limit int) recent.Page
 	Stats(targets []string) recent.Stats
 }
 
-// Contents finds what is still stored of an event.
+// Contents finds stored events.
 type Contents interface {
-	// FindEvent returns an event that waits for one of the targets, or is a dead letter of one; false where there is none.
+	// FindEvent returns an event that is pending for one of the targets, or one of their dead letters; false if there is none.
 	FindEvent(ctx context.Context, targets []string, id string) (event.Event, bool, error)
 }
 
-// Content is what Heymarket sent, without the token.
+// Content is the content of an event as Heymarket sent it, without the token.
 type Content struct {
 	Event string         `json:"event"`
 	Type  string         `json:"type"`
 	Body  jsontext.Value `json:"body,omitempty"`
-	// BodyText is a body that is not JSON.
+	// BodyText is the body if it is not JSON.
 	BodyText string `json:"bodyText,omitempty"`
 }
 
 // Events is the answer with the latest records.
 type Events struct {
-	// Sequence is that of the receiver's latest record, to ask for what comes after it.
+	// Sequence is that of the receiver's latest record; pass it to get the records after it.
 	Sequence uint64 `json:"sequence"`
-	// Gap says that records behind the sequence that was asked for are no longer kept.
+	// Gap reports that records after the requested sequence are no longer kept.
 	Gap bool `json:"gap,omitzero"`
-	// Events are the latest first.
+	// Events are ordered by sequence, the latest first.
 	Events []recent.Record `json:"events"`
 }
 
-// Gap is the data of an event "gap" of a stream: records behind the sequence After are no longer kept.
+// Gap is the data of an event "gap" of a stream: records after the sequence After are no longer kept.
 type Gap struct {
 	After uint64 `json:"after"`
 }
@@ -55,25 +55,25 @@ type Gap struct {
 // GapEvent is the name of that event. The others have none.
 const GapEvent = "gap"
 
-// Stats are the figures of a receiver, with what waits for its targets.
+// Stats are the figures of a receiver, with the backlog of its targets.
 type Stats struct {
 	recent.Stats
-	// Waiting are the states of all targets, over all receivers; missing where Redis does not answer.
+	// Waiting are the states of all targets, over all receivers; missing if Redis does not answer.
 	Waiting []contract.TargetStatus `json:"waiting,omitempty"`
-	// Error is why they are missing.
+	// Error is why Waiting is missing.
 	Error string `json:"error,omitempty"`
 }
 
 const (
-	// mostStreams bounds the streams that are open at the same time.
+	// mostStreams bounds concurrent streams.
 	mostStreams = 16
-	// KeepAlive is how often something is written to a stream on which nothing happens.
+	// KeepAlive is how often a comment is written to an idle stream.
 	KeepAlive = 15 * time.Second
-	// streamPause lets records gather, so that a stream under load costs little.
+	// streamPause lets records accumulate, so that a stream under load costs little.
 	streamPause = 50 * time.Millisecond
 	// streamPage bounds the records that are written at once.
 	streamPage = 250
-	// streamTimeout is how long a client may take to read them. One that is slower is cut off.
+	// streamTimeout is how long a client may take to read them. A slower one is disconnected.
 	streamTimeout = 10 * time.Second
 )
 
@@ -135,9 +135,9 @@ func (h handler) stats(_ http.ResponseWriter, r *http.Request) (any, error) {
 	return s, nil
 }
 
-// stream writes records as they come, as server-sent events whose IDs are sequences. It begins behind the one of since, or of the
-// header Last-Event-ID, by which a client resumes; without either, with the next record. No record is kept for a client:
-// one that is too slow is cut off, or gets a gap.
+// stream writes records as they are added, as server-sent events whose IDs are sequences. It starts after the sequence in since,
+// or in the header Last-Event-ID, by which a client resumes; without either, with the next record. No records are buffered for a
+// client: one that is too slow is disconnected, or gets a gap.
 func (h handler) stream(w http.ResponseWriter, r *http.Request) {
 	select {
 	case h.streams <- struct{}{}:
@@ -163,7 +163,7 @@ func (h handler) stream(w http.ResponseWriter, r *http.Request) {
 	for {
 		page := h.Recent.After(q.since, filter, streamPage)
 		if page.Gap {
-			data, _ := json.Marshal(Gap{q.since}) // it can be encoded
+			data, _ := json.Marshal(Gap{q.since}) // cannot fail
 			fmt.Fprintf(text, "event: %s\ndata: %s\n\n", GapEvent, data)
 		}
 		for i := range page.Records {
@@ -183,7 +183,7 @@ func (h handler) stream(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// send writes what a stream has, and reports whether the client has taken it in time.
+// send writes the buffered text to a stream, and reports whether the client has read it in time.
 func send(w http.ResponseWriter, text *bytes.Buffer) bool {
 	control := http.NewResponseController(w)
 	_ = control.SetWriteDeadline(time.Now().Add(streamTimeout))
@@ -193,7 +193,8 @@ func send(w http.ResponseWriter, text *bytes.Buffer) bool {
 	return control.Flush() == nil
 }
 
-// await waits for changed, and then for more to gather. It reports false if nothing has changed for KeepAlive, or ctx has ended.
+// await waits for changed, and then lets more records accumulate. It returns false if nothing has changed for KeepAlive, or ctx
+// has ended.
 func await(ctx context.Context, changed <-chan struct{}) bool {
 	silent := time.NewTimer(KeepAlive)
 	defer silent.Stop()

@@ -7,9 +7,9 @@ import (
 	"strings"
 )
 
-// local lets only those requests through that a person's own program makes. With a port-forward open, a page in that
-// person's browser can send requests here as well: those of another origin are rejected, and so is a Host that is not this
-// machine, which is how a page whose name resolves to loopback would look like the same origin.
+// local allows only requests from a person's own programs. While a port-forward is open, a web page in that person's
+// browser can send requests here as well: those from another origin are rejected, and so is a Host that is not this
+// machine, by which a page whose name resolves to loopback (DNS rebinding) would appear to be of the same origin.
 func local(next http.Handler) http.Handler {
 	protection := http.NewCrossOriginProtection()
 	protection.SetDenyHandler(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {

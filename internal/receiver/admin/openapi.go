@@ -8,7 +8,8 @@ import (
 //go:embed openapi.json
 var openAPI []byte
 
-// OpenAPI is the description of all routes, an OpenAPI 3.1 document in JSON. It must not be changed.
+// OpenAPI returns the description of all routes, an OpenAPI 3.1 document in JSON. It must not be
+// changed.
 func OpenAPI() []byte { return openAPI }
 
 func describe(w http.ResponseWriter, _ *http.Request) {

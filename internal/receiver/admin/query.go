@@ -22,22 +22,22 @@ const (
 	mostText      = 256
 )
 
-// filters are the parameters that describe dead letters.
+// filters are the parameters that select dead letters.
 var filters = []string{"type", "status", "reason", "text", "diedSince", "diedUntil"}
 
-// query describes the letters or events that a request is about.
+// query selects the letters or events of a request.
 type query struct {
 	filter delivery.DeadLetterFilter
 	limit  int // 0: none
 	all    bool
-	// event, target, outcome and since are of requests for events.
+	// event, target, outcome and since apply to requests for events.
 	event, target string
 	outcome       recent.Outcome
 	since         uint64
 }
 
-// readQuery reads the path and the parameters of a request. These calls destroy or send again, so nothing is guessed: a
-// parameter that is unknown, empty, repeated or malformed is an error, and never the same as one that is missing.
+// readQuery reads the path and the parameters of a request. These calls destroy or resend events, so nothing is
+// guessed: a parameter that is unknown, empty, repeated or malformed is an error, and never treated as missing.
 func readQuery(r *http.Request, allowed ...string) (q query, err error) {
 	if _, named := pathEntry(r); named {
 		q.filter.Entry, allowed = r.PathValue("entry"), nil
@@ -120,7 +120,7 @@ func (q *query) set(name, value string) (err error) {
 			return bad("event is the ID of an event, such as evt_abcdefghijklmnopqrstuvwxyz.")
 		}
 	case "target":
-		q.target = value // the handler knows which there are
+		q.target = value // the handler checks that it exists
 	case "outcome":
 		if q.outcome = recent.Outcome(value); !slices.Contains(recent.Outcomes(), q.outcome) {
 			return bad("outcome is one of %s.", strings.Join(recent.OutcomeNames(), ", "))
@@ -147,7 +147,7 @@ var eventPattern = regexp.MustCompile(`^evt_[a-z2-7]{26}$`)
 
 var entryPattern = regexp.MustCompile(`^([0-9]{1,20})-([0-9]{1,20})$`)
 
-// isEntry reports whether text is the ID of an entry of a stream: two numbers of 64 bits.
+// isEntry reports whether text is the ID of a stream entry: two numbers of 64 bits.
 func isEntry(text string) bool {
 	parts := entryPattern.FindStringSubmatch(text)
 	if parts == nil {

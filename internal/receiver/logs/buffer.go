@@ -1,5 +1,5 @@
-// Package logs writes a receiver's log: lines are gathered, so that one for every request costs little, and one is made of each
-// request's report.
+// Package logs writes a receiver's log: lines are buffered, so that one per request costs little, and each request's report
+// becomes a line.
 package logs
 
 import (
@@ -10,26 +10,26 @@ import (
 	"time"
 )
 
-// A line for every request, each written by itself, would cost as much as the rest of taking an event in. So lines are
-// gathered, for so long at most and up to so many bytes. Their reader may be slow, and no request shall wait for
-// that: while some are written the next ones gather, up to twice as many.
+// Writing one line per request separately would cost as much as the rest of accepting an event. So lines are buffered, for at
+// most this time and this many bytes. The reader may be slow, and no request must wait for it: while some are being written the
+// next ones are buffered, up to twice as many.
 const (
 	logDelay = 100 * time.Millisecond
 	logBytes = 32 << 10
 )
 
-// buffer gathers lines and writes them together. Its methods may be called concurrently.
+// buffer collects lines and writes them together. Its methods may be called concurrently.
 type buffer struct {
 	out io.Writer
 
 	mu    sync.Mutex
 	lines []byte
 	timer *time.Timer
-	armed bool // to write after logDelay
-	full  bool // to write at once
+	armed bool // the timer will write after logDelay
+	full  bool // the timer will write at once
 
-	writing chan struct{} // holds one while somebody writes, who may take mu
-	written []byte        // the room of lines that have been written, for the next ones
+	writing chan struct{} // holds one while a goroutine writes, which may lock mu
+	written []byte        // the memory of written lines, for reuse
 }
 
 func newBuffer(out io.Writer) *buffer {
@@ -39,7 +39,8 @@ func newBuffer(out io.Writer) *buffer {
 	return b
 }
 
-// Write keeps one line, which is written at the latest after logDelay. Where too many wait it waits for them to be written.
+// Write buffers one line, which is written after logDelay at the latest. If too many are waiting it blocks until they are
+// written.
 func (b *buffer) Write(line []byte) (int, error) {
 	b.mu.Lock()
 	b.lines = append(b.lines, line...)
@@ -59,7 +60,7 @@ func (b *buffer) Write(line []byte) (int, error) {
 	return len(line), nil
 }
 
-// Flush writes what has been gathered.
+// Flush writes the buffered lines.
 func (b *buffer) Flush() {
 	b.writing <- struct{}{}
 	defer func() { <-b.writing }()
@@ -68,22 +69,22 @@ func (b *buffer) Flush() {
 	b.lines, b.armed, b.full = b.written[:0], false, false
 	b.mu.Unlock()
 	if len(lines) > 0 {
-		_, _ = b.out.Write(lines) // there is nowhere to say that the log cannot be written
+		_, _ = b.out.Write(lines) // there is no other place to report it
 	}
 	b.written = lines
-	if cap(lines) > 4*logBytes { // one huge line is not kept
+	if cap(lines) > 4*logBytes { // the memory of a huge line is not kept
 		b.written = nil
 	}
 }
 
-// New returns a logger that writes JSON to out, at the given level and above, and a function that writes what has been gathered.
+// New returns a logger that writes JSON to out, at the given level and above, and a function that flushes the buffered lines.
 // Call it before the process ends.
 func New(out io.Writer, level slog.Leveler) (log *slog.Logger, flush func()) {
 	b := newBuffer(out)
 	return slog.New(promptHandler{slog.NewJSONHandler(b, &slog.HandlerOptions{Level: level}), b}), b.Flush
 }
 
-// promptHandler does not let errors wait in the buffer: the next thing may be the end of the process.
+// promptHandler flushes errors at once: the process may be about to end.
 type promptHandler struct {
 	slog.Handler
 	buffer *buffer

@@ -30,7 +30,8 @@ func (l Requests) Answered(r ingest.Report) {
 	if !l.Log.Enabled(context.Background(), level) {
 		return
 	}
-	// Whole numbers and texts only: slog has encoding/json write a fraction, at the cost of the rest of the line.
+	// Only whole numbers and text: slog passes a fraction to encoding/json, which costs as much as the rest of
+	// the line.
 	attrs := make([]slog.Attr, 0, 8)
 	attrs = append(attrs, slog.String("result", string(r.Result)), slog.Int("status", r.Status), slog.Int64("took_us", r.Took.Microseconds()))
 	if r.Reason != "" {
@@ -48,7 +49,7 @@ func (l Requests) Answered(r ingest.Report) {
 	if r.Err != nil {
 		attrs = append(attrs, slog.String("error", r.Err.Error()))
 	}
-	line := slog.NewRecord(time.Now(), level, "request", 0) // LogAttrs would look for its caller, which costs as much as the line
+	line := slog.NewRecord(time.Now(), level, "request", 0) // LogAttrs would look up its caller, which costs as much as the line
 	line.AddAttrs(attrs...)
 	_ = l.Log.Handler().Handle(context.Background(), line)
 }

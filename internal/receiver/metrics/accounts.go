@@ -7,7 +7,7 @@ import (
 	"heymarket.dev/operator/internal/receiver/stream"
 )
 
-// accounts are metrics over all receivers of the webhook. They are read from the store in one step on each scrape: all
+// accounts are metrics over all receivers of the webhook. They are read from the store atomically on each scrape: all
 // receivers report the same.
 type accounts struct {
 	read    func() (map[string]stream.Account, error)
@@ -74,7 +74,7 @@ func (a *accounts) Describe(ch chan<- *prometheus.Desc) {
 
 // Collect implements prometheus.Collector.
 func (a *accounts) Collect(ch chan<- prometheus.Metric) {
-	all, _ := a.read() // redis_up says why there are none
+	all, _ := a.read() // redis_up shows why there are none
 	for target, account := range all {
 		for _, f := range a.figures {
 			ch <- prometheus.MustNewConstMetric(f.desc, f.kind, f.of(account), target)

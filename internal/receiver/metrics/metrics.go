@@ -18,7 +18,7 @@ import (
 	"heymarket.dev/operator/internal/receiver/retry"
 )
 
-// Metrics observe requests and deliveries. Every name and label is listed in docs/reference/metrics.md. Make it with New.
+// Metrics observe requests and deliveries. Every name and label is listed in docs/reference/metrics.md. Create it with New.
 type Metrics struct {
 	registry *prometheus.Registry
 	// register adds collectors whose series carry the webhook's namespace and name, however they are scraped.
@@ -45,8 +45,8 @@ type Metrics struct {
 
 const namespace = "heymarket_receiver"
 
-// New returns the metrics of one webhook's receiver, all at zero. Namespace and name are labels of every series; version is the
-// receiver's build.
+// New returns the metrics of one webhook's receiver, all at zero. webhookNamespace and webhookName are labels of every series;
+// version is the receiver's build.
 func New(webhookNamespace, webhookName, version string) *Metrics {
 	counter := func(name, help string, labels ...string) *prometheus.CounterVec {
 		return prometheus.NewCounterVec(prometheus.CounterOpts{Namespace: namespace, Name: name, Help: help}, labels)
@@ -98,15 +98,15 @@ func New(webhookNamespace, webhookName, version string) *Metrics {
 	return m
 }
 
-// Handler answers a scrape.
+// Handler serves scrapes.
 func (m *Metrics) Handler() http.Handler {
 	return promhttp.HandlerFor(m.registry, promhttp.HandlerOpts{})
 }
 
-// Ignored notes how many members of the configuration in force this build does not know.
+// Ignored records how many members of the current configuration this build does not know.
 func (m *Metrics) Ignored(members int) { m.ignored.Set(float64(members)) }
 
-// Reloaded notes that changed files were read, and whether they are in force.
+// Reloaded records that changed files were read, and whether they were applied.
 func (m *Metrics) Reloaded(applied bool) {
 	if applied {
 		m.reloads.WithLabelValues(reloadApplied).Inc()
@@ -115,16 +115,16 @@ func (m *Metrics) Reloaded(applied bool) {
 	m.reloads.WithLabelValues(reloadRejected).Inc()
 }
 
-// The outcomes of a change of the mounted files.
+// The outcomes of a change to the mounted files.
 const (
 	reloadApplied  = "applied"
 	reloadRejected = "rejected"
 )
 
-// noAnswer is the status of an attempt that got none.
+// noAnswer is the status of an attempt without an answer.
 const noAnswer = "none"
 
-// Begin lets the counters of a target start at zero, so that a rule sees the first event as an increase.
+// Begin initializes the counters of a target to zero, so that a rule sees the first event as an increase.
 func (m *Metrics) Begin(target string) {
 	for _, v := range []*prometheus.CounterVec{m.stored, m.delivered, m.dead, m.filters} {
 		v.WithLabelValues(target)

@@ -8,8 +8,8 @@ import (
 	"heymarket.dev/operator/internal/receiver/ingest"
 )
 
-// requests counts requests by outcome. The total is counted in the same step, so that no scrape sees one without the other:
-// two separate counters would differ whenever a request is answered between their collections.
+// requests counts requests by outcome. The total is counted at the same time, so that every scrape is consistent: two
+// separate counters would differ whenever a request is answered between their collections.
 type requests struct {
 	total, received *prometheus.Desc
 
@@ -25,7 +25,7 @@ type outcome struct {
 
 func newRequests() *requests {
 	name := func(s string) string { return prometheus.BuildFQName(namespace, "", s) }
-	// From the start, so that a rule sees the first one of each as an increase.
+	// Initialized to zero, so that a rule sees the first one of each as an increase.
 	each := map[outcome]uint64{{result: ingest.Stored}: 0, {result: ingest.Duplicate}: 0, {result: ingest.Ignored}: 0}
 	for _, reason := range ingest.Reasons() {
 		each[outcome{ingest.Refused, reason}] = 0

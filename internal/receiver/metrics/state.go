@@ -9,23 +9,24 @@ import (
 	"heymarket.dev/operator/internal/receiver/stream"
 )
 
-// State is what a receiver holds to be true at the moment of a scrape.
+// State is the state of a receiver at a scrape.
 type State struct {
-	// Redis is whether Redis takes writes, and Durable whether it promises to keep them as well; nil: not known yet.
+	// Redis reports whether Redis accepts writes, and Durable whether it is configured to keep them as well; nil:
+	// not known yet.
 	Redis   bool
 	Durable *bool
-	// ClockSkew is by how much the clock of Redis is ahead; nil: not known yet.
+	// ClockSkew is how far the clock of Redis is ahead; nil: not known yet.
 	ClockSkew *time.Duration
 	// BacklogLimit is in bytes; 0: none.
 	BacklogLimit        int64
 	DeadLetterLimit     int64
 	DeadLetterRetention time.Duration
-	// Tokens is how many are accepted.
+	// Tokens is how many tokens are accepted.
 	Tokens  int
 	Targets []TargetState
 }
 
-// TargetState is how this receiver treats one target.
+// TargetState is this receiver's state of one target.
 type TargetState struct {
 	Name    string
 	Circuit contract.Circuit

@@ -22,14 +22,14 @@ import (
 	"google.golang.org/protobuf/proto"
 )
 
-// settings are what OpenTelemetry's variables for OTLP exporters say.
+// settings are the values of OpenTelemetry's variables for OTLP exporters.
 type settings struct {
 	endpoint string
 	headers  http.Header
 	timeout  time.Duration
 	gzip     bool
 	roots    *x509.CertPool // nil: the system's
-	// certificates are those of this process, where the collector asks for one.
+	// certificates identify this process, if the collector requires client certificates.
 	certificates []tls.Certificate
 }
 
@@ -41,11 +41,11 @@ const (
 	drainBytes     = 4 << 10
 )
 
-// fromEnvironment returns nil where no collector is named. A variable for traces wins over the one for all signals. What
-// is not supported is an error: a setting without effect costs hours.
+// fromEnvironment returns nil if no collector is configured. A variable for traces takes precedence over the one for all
+// signals. Unsupported settings are errors: a setting without effect is hard to notice.
 func fromEnvironment(getenv func(string) string) (*settings, error) {
 	if strings.EqualFold(getenv("OTEL_SDK_DISABLED"), "true") || getenv("OTEL_TRACES_EXPORTER") == "none" {
-		return nil, nil //nolint:nilnil // no collector is no mistake
+		return nil, nil //nolint:nilnil // no collector is not an error
 	}
 	name, raw := "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", getenv("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
 	suffix := ""
@@ -72,7 +72,7 @@ func fromEnvironment(getenv func(string) string) (*settings, error) {
 	return s, errors.Join(s.readRequest(getenv), s.readTLS(getenv))
 }
 
-// CheckEndpoint reports whether endpoint can be the URL of a collector. The error continues a sentence that names the setting.
+// CheckEndpoint checks that endpoint can be the URL of a collector. The error continues a sentence that names the setting.
 func CheckEndpoint(endpoint string) error {
 	u, err := url.Parse(endpoint)
 	switch {
@@ -84,7 +84,7 @@ func CheckEndpoint(endpoint string) error {
 	return nil
 }
 
-// readRequest reads how spans are sent.
+// readRequest reads the settings for sending spans.
 func (s *settings) readRequest(getenv func(string) string) error {
 	if name, protocol := either(getenv, "PROTOCOL"); protocol != "" && protocol != "http/protobuf" {
 		return fmt.Errorf("%s is %q; only http/protobuf is supported, usually on port 4318", name, protocol)
@@ -116,7 +116,7 @@ func (s *settings) readRequest(getenv func(string) string) error {
 	return nil
 }
 
-// milliseconds reads a number of milliseconds, as OpenTelemetry has it, or a duration with its unit.
+// milliseconds parses a number of milliseconds, OpenTelemetry's notation, or a duration with its unit.
 func milliseconds(raw string) (time.Duration, error) {
 	if ms, err := strconv.ParseInt(raw, 10, 32); err == nil {
 		return time.Duration(ms) * time.Millisecond, nil
@@ -124,7 +124,7 @@ func milliseconds(raw string) (time.Duration, error) {
 	return time.ParseDuration(raw)
 }
 
-// readTLS reads which collector is trusted, and how it can trust this process.
+// readTLS reads the trusted authorities and the client certificate.
 func (s *settings) readTLS(getenv func(string) string) error {
 	if name, file := either(getenv, "CERTIFICATE"); file != "" {
 		pem, err := os.ReadFile(file)
@@ -148,7 +148,7 @@ func (s *settings) readTLS(getenv func(string) string) error {
 	return nil
 }
 
-// checkSDK looks at variables that the SDK reads by itself: where one is invalid it silently uses its default.
+// checkSDK checks variables that the SDK reads itself: if one is invalid it silently uses its default.
 func checkSDK(getenv func(string) string) error {
 	for _, name := range []string{
 		"OTEL_BSP_SCHEDULE_DELAY", "OTEL_BSP_EXPORT_TIMEOUT", "OTEL_BSP_MAX_QUEUE_SIZE", "OTEL_BSP_MAX_EXPORT_BATCH_SIZE",
@@ -207,9 +207,9 @@ func (c *client) Stop(context.Context) error {
 	return nil
 }
 
-// UploadTraces implements otlptrace.Client. It tries a few times where the collector may be better soon, as OTLP asks.
+// UploadTraces implements otlptrace.Client. It retries a few times on transient errors, as OTLP requires.
 func (c *client) UploadTraces(ctx context.Context, spans []*tracepb.ResourceSpans) error {
-	// TracesData has the same form on the wire as the request of the collector's service, whose package links gRPC.
+	// TracesData has the same wire format as the request of the collector's service, whose package links gRPC.
 	body, err := proto.Marshal(&tracepb.TracesData{ResourceSpans: spans})
 	if err != nil {
 		return fmt.Errorf("encode spans: %w", err)
@@ -237,7 +237,7 @@ func (c *client) UploadTraces(ctx context.Context, spans []*tracepb.ResourceSpan
 func compress(body []byte) []byte {
 	var out bytes.Buffer
 	w := gzip.NewWriter(&out)
-	_, _ = w.Write(body) // a Buffer takes everything
+	_, _ = w.Write(body) // a Buffer never fails
 	_ = w.Close()
 	return out.Bytes()
 }
@@ -257,10 +257,10 @@ func (c *client) post(ctx context.Context, body []byte) (again bool, delay time.
 	}
 	resp, err := c.http.Do(req)
 	if err != nil {
-		return true, 0, errSend // net/http's own text repeats the URL
+		return true, 0, errSend // net/http's own text quotes the URL
 	}
 	defer resp.Body.Close()
-	if resp.StatusCode != http.StatusSwitchingProtocols { // then it is the bare connection, whose reads no timeout ends
+	if resp.StatusCode != http.StatusSwitchingProtocols { // else it is the raw connection, whose reads have no timeout
 		_, _ = io.CopyN(io.Discard, resp.Body, drainBytes)
 	}
 	switch resp.StatusCode {

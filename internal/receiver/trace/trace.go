@@ -1,9 +1,9 @@
-// Package trace records what happens to events as OpenTelemetry spans and sends them by OTLP over HTTP, where the
-// environment names a collector (OTEL_EXPORTER_OTLP_ENDPOINT). Where it names none nothing is started. It is a leaf.
+// Package trace records the processing of events as OpenTelemetry spans and sends them by OTLP over HTTP, if the
+// environment names a collector (OTEL_EXPORTER_OTLP_ENDPOINT). Otherwise nothing is started. It is a leaf.
 //
-// OpenTelemetry's SDK makes, samples and batches the spans by its usual variables (OTEL_TRACES_SAMPLER, OTEL_BSP_…,
-// OTEL_RESOURCE_ATTRIBUTES, OTEL_SERVICE_NAME). Its own OTLP exporters are not used: both link gRPC, fifteen MiB for one
-// POST.
+// OpenTelemetry's SDK creates, samples and batches the spans, configured by its usual variables (OTEL_TRACES_SAMPLER,
+// OTEL_BSP_…, OTEL_RESOURCE_ATTRIBUTES, OTEL_SERVICE_NAME). Its own OTLP exporters are not used: both link gRPC, fifteen
+// MiB for one POST.
 package trace
 
 import (
@@ -20,36 +20,36 @@ import (
 	"go.opentelemetry.io/otel/trace"
 )
 
-// Kind says which end of a request a span is.
+// Kind is the side of a request that a span covers.
 type Kind int
 
 const (
-	// Server spans are of requests that came.
+	// Server spans cover incoming requests.
 	Server Kind = iota
-	// Client spans are of requests that were made.
+	// Client spans cover outgoing requests.
 	Client
 )
 
-// Tracer makes spans. Its methods may be called concurrently.
+// Tracer creates spans. Its methods may be called concurrently.
 type Tracer struct {
 	provider *sdk.TracerProvider
 	tracer   trace.Tracer
 }
 
-// Options are what a Tracer needs.
+// Options configure a Tracer.
 type Options struct {
-	// Getenv is os.Getenv, or a test's. The SDK reads its own variables itself.
+	// Getenv is os.Getenv, or a test's replacement. The SDK reads its own variables itself.
 	Getenv func(string) string
-	// Service and Version name the process; OTEL_SERVICE_NAME and OTEL_RESOURCE_ATTRIBUTES win.
+	// Service and Version name the process; OTEL_SERVICE_NAME and OTEL_RESOURCE_ATTRIBUTES take precedence.
 	Service, Version string
 	// Attributes describe the process: pairs of key and value.
 	Attributes []string
-	// OnError is called with errors of sending. It must not block.
+	// OnError is called when sending fails. It must not block.
 	OnError func(error)
 }
 
-// New returns a Tracer for the collector that the environment names, or nil where it names none or OTEL_SDK_DISABLED is
-// true. The error names the variable that is wrong.
+// New returns a Tracer for the collector that the environment names, or nil if it names none or OTEL_SDK_DISABLED is
+// true. The error names the invalid variable.
 func New(ctx context.Context, o Options) (*Tracer, error) {
 	settings, err := fromEnvironment(o.Getenv)
 	if err != nil || settings == nil {
@@ -72,13 +72,13 @@ func New(ctx context.Context, o Options) (*Tracer, error) {
 	return &Tracer{provider: provider, tracer: provider.Tracer("heymarket.dev/operator")}, nil
 }
 
-// Shutdown sends what is waiting and ends. It gives up when ctx ends.
+// Shutdown sends the pending spans and stops. It gives up when ctx ends.
 func (t *Tracer) Shutdown(ctx context.Context) error { return t.provider.Shutdown(ctx) }
 
-// Span is something that takes time.
+// Span is an operation with a duration.
 type Span struct{ span trace.Span }
 
-// Start begins a span under parent, a W3C traceparent; one that is empty or not valid makes it the first of a trace.
+// Start starts a span under parent, a W3C traceparent; if parent is empty or invalid, the span starts a new trace.
 func (t *Tracer) Start(kind Kind, name, parent string) Span {
 	ctx := context.Background()
 	if p, ok := parse(parent); ok {
@@ -92,7 +92,7 @@ func (t *Tracer) Start(kind Kind, name, parent string) Span {
 	return Span{span}
 }
 
-// Traceparent is what continues the trace below this span.
+// Traceparent returns the traceparent for children of this span.
 func (s Span) Traceparent() string {
 	c := s.span.SpanContext()
 	flags := "00"
@@ -102,16 +102,16 @@ func (s Span) Traceparent() string {
 	return "00-" + c.TraceID().String() + "-" + c.SpanID().String() + "-" + flags
 }
 
-// Attribute is what a span says about itself. It must hold nothing that must not be logged.
+// Attribute is an attribute of a span. It must contain only values that may be logged.
 type Attribute = attribute.KeyValue
 
-// String makes an attribute.
+// String returns an attribute.
 func String(key, value string) Attribute { return attribute.String(key, value) }
 
-// Int makes an attribute.
+// Int returns an attribute.
 func Int(key string, value int) Attribute { return attribute.Int(key, value) }
 
-// End ends the span. A failure that is not empty marks it as failed for that reason.
+// End ends the span. A non-empty failure marks it as failed for that reason.
 func (s Span) End(failure string, attributes ...Attribute) {
 	if s.span.IsRecording() {
 		s.span.SetAttributes(attributes...)
@@ -124,7 +124,7 @@ func (s Span) End(failure string, attributes ...Attribute) {
 
 const traceparentLength = 55
 
-// parse reads a traceparent of version 00, which is what the receiver keeps.
+// parse parses a traceparent of version 00, the only version that the receiver keeps.
 func parse(parent string) (trace.SpanContext, bool) {
 	if len(parent) != traceparentLength || parent[:3] != "00-" {
 		return trace.SpanContext{}, false
