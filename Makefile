@@ -114,7 +114,7 @@ bench: ## Measure the receiver beside its controls: speed, latency, memory. Need
 
 .PHONY: profile
 profile: ## Renew cmd/receiver/default.pgo, by which Go optimizes the receiver: a minute of full load here. Commit it where it pays.
-	go -C test/bench/receiver run . -only profile $(BENCH)
+	go -C test/bench/receiver run -trimpath . -only profile $(BENCH)
 
 .PHONY: bench-operator
 bench-operator: ## Measure the operator beside its control: 1,000 and 5,000 resources, memory, idleness. Needs a quiet machine; half an hour. BENCH=-quick for a look.

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"heymarket.dev/operator/internal/receiver/delivery"
@@ -109,11 +110,15 @@ type Worker struct {
 	slots *slots
 	busy  sync.WaitGroup
 	held  *held
+	// next passes a lease to a goroutine that has finished an attempt, and idle counts those goroutines. A goroutine of its own for
+	// each attempt would grow its stack twice, at a tenth of the attempt's processor time.
+	next chan delivery.Lease
+	idle atomic.Int64
 }
 
 // NewWorker returns a Worker that does nothing before Run.
 func NewWorker(q Queue, o Options) *Worker {
-	return &Worker{Options: o, queue: q, wake: make(chan struct{}, 1), slots: newSlots(o.MaxInFlight), held: newHeld()}
+	return &Worker{Options: o, queue: q, wake: make(chan struct{}, 1), slots: newSlots(o.MaxInFlight), held: newHeld(), next: make(chan delivery.Lease)}
 }
 
 // Wake signals that the worker's queue has a new event. It never blocks.
@@ -132,6 +137,7 @@ func (w *Worker) Run(taking, sending context.Context) {
 	go w.extendLeases(extending, lease)
 	defer stop()
 	defer w.busy.Wait()
+	defer close(w.next)
 	var lastReclaim, lastTidy time.Time
 	worthwhile := 1
 	for {
@@ -208,10 +214,18 @@ func (w *Worker) awaitWork(ctx context.Context, nextDue time.Duration) {
 
 func (w *Worker) start(ctx context.Context, l delivery.Lease) {
 	w.held.add(l)
+	if w.idle.Add(-1) >= 0 {
+		w.next <- l
+		return
+	}
+	w.idle.Add(1)
 	w.busy.Go(func() {
-		defer w.slots.release(1)
-		defer w.held.end(l)
-		w.deliver(ctx, l)
+		for more := true; more; l, more = <-w.next {
+			w.deliver(ctx, l)
+			w.held.end(l)
+			w.idle.Add(1) // before its slot is free, so that there are never more goroutines than slots
+			w.slots.release(1)
+		}
 	})
 }
 
