@@ -14,9 +14,9 @@ import (
 	"heymarket.dev/operator/internal/contract"
 )
 
-// adopt makes the resource the owner of a child that the operator made and that has lost its owner: the resource was deleted
-// with --cascade=orphan, or a backup was restored without owner references, or with those of a resource that no longer
-// exists. Otherwise the URL that the child holds would be lost. It returns whether the child is the resource's now.
+// adopt makes the resource the owner of a child that the operator created and that has lost its owner: the resource was
+// deleted with --cascade=orphan, or a backup was restored without owner references, or with those of a resource that no
+// longer exists. Otherwise the URL in the child would be lost. It reports whether the resource owns the child now.
 func (r *Reconciler) adopt(ctx context.Context, hook *v1alpha1.HeymarketWebhook, child client.Object) (bool, error) {
 	if !child.GetDeletionTimestamp().IsZero() || !madeByOperator(hook, child) {
 		return false, nil
@@ -28,7 +28,7 @@ func (r *Reconciler) adopt(ctx context.Context, hook *v1alpha1.HeymarketWebhook,
 	if former.Kind != "HeymarketWebhook" || former.Name != hook.Name || former.APIVersion != v1alpha1.GroupVersion.String() {
 		return false, nil
 	}
-	// The resource comes from a cache. If it is the former one, the child belongs to its successor already.
+	// The resource is read from a cache. If it is outdated, the child already belongs to its successor.
 	var present v1alpha1.HeymarketWebhookList
 	if err := r.Live.List(ctx, &present, client.InNamespace(hook.Namespace), client.MatchingFieldsSelector{Selector: fields.OneTermEqualSelector("metadata.name", hook.Name)}); err != nil {
 		return false, fmt.Errorf("read HeymarketWebhook: %w", err)
@@ -40,7 +40,7 @@ func (r *Reconciler) adopt(ctx context.Context, hook *v1alpha1.HeymarketWebhook,
 	owners := slices.DeleteFunc(slices.Clone(child.GetOwnerReferences()), func(o metav1.OwnerReference) bool { return o.UID == former.UID })
 	child.SetOwnerReferences(append(owners, *metav1.NewControllerRef(hook, v1alpha1.GroupVersion.WithKind("HeymarketWebhook"))))
 	child.GetOwnerReferences()[len(owners)].BlockOwnerDeletion = nil
-	// The lock keeps a garbage collector that has just removed the child, or a newer owner, from being overruled.
+	// The lock prevents overruling a garbage collector that has just removed the child, or a newer owner.
 	patch := client.MergeFromWithOptions(before, client.MergeFromWithOptimisticLock{})
 	if err := r.Client.Patch(ctx, child, patch, client.FieldOwner(FieldOwner)); err != nil {
 		return false, client.IgnoreNotFound(err)
@@ -49,8 +49,8 @@ func (r *Reconciler) adopt(ctx context.Context, hook *v1alpha1.HeymarketWebhook,
 	return true, nil
 }
 
-// madeByOperator says whether the child is one that the operator made for a HeymarketWebhook of this name: by its labels,
-// and by its field manager or, where a backup has lost that, by the operator's annotation.
+// madeByOperator reports whether the operator created the child for a HeymarketWebhook of this name: by its labels, and by
+// its field manager or, if a backup has lost that, by the operator's annotation.
 func madeByOperator(hook *v1alpha1.HeymarketWebhook, child client.Object) bool {
 	labels := child.GetLabels()
 	if labels[contract.LabelManagedBy] != contract.ManagedByValue {

@@ -9,19 +9,19 @@ import (
 	"heymarket.dev/operator/internal/controller/condition"
 )
 
-// What people may write on Ingresses, Services and Pods acts through other controllers, with those controllers' rights. Who may
-// write nothing but HeymarketWebhooks gets no more than the operator's allow lists grant.
+// Annotations and labels on Ingresses, Services and Pods act through other controllers, with those controllers' rights. A user
+// who may write only HeymarketWebhooks gets no more than the operator's allow lists grant.
 
-// AllowList holds the keys of annotations or labels that HeymarketWebhooks may set: whole keys, and beginnings of keys that end
-// with "*". The zero value allows none.
+// AllowList holds the keys of annotations or labels that HeymarketWebhooks may set: whole keys, and prefixes that end with "*".
+// The zero value allows none.
 type AllowList []string
 
 // DefaultKeys is the entry of an allow list that stands for its defaults.
 const DefaultKeys = "Default"
 
-// DefaultAnnotations are the annotations that HeymarketWebhooks may set unless the operator says otherwise: what cert-manager,
-// external-dns, ingress controllers, Prometheus, service meshes and autoscalers of nodes commonly need, and nothing that runs
-// code, redirects requests, loosens authentication, or acts on what belongs to others.
+// DefaultAnnotations are the annotations that HeymarketWebhooks may set by default: those commonly needed for cert-manager,
+// external-dns, ingress controllers, Prometheus, service meshes and node autoscalers, but none that runs code, redirects
+// requests, weakens authentication, or affects other owners' objects.
 var DefaultAnnotations = AllowList{
 	"acme.cert-manager.io/http01-edit-in-place",
 	"acme.cert-manager.io/http01-ingress-class",
@@ -107,8 +107,8 @@ var DefaultAnnotations = AllowList{
 	"kubectl.kubernetes.io/restartedAt",
 }
 
-// DefaultLabels are the labels of Pods that HeymarketWebhooks may set unless the operator says otherwise: those of meshes and of
-// monitoring, and none that a NetworkPolicy or an admission policy is likely to trust.
+// DefaultLabels are the Pod labels that HeymarketWebhooks may set by default: those of meshes and of monitoring, and none that a
+// NetworkPolicy or an admission policy is likely to trust.
 var DefaultLabels = AllowList{
 	"app.kubernetes.io/component",
 	"app.kubernetes.io/part-of",
@@ -122,8 +122,8 @@ var DefaultLabels = AllowList{
 	"tags.datadoghq.com/version",
 }
 
-// ParseAllowList reads a comma separated list of keys such as example.com/team or example.com/*, in which Default stands for
-// the given defaults. An error says what is wrong with it.
+// ParseAllowList parses a comma-separated list of keys such as example.com/team or example.com/*, in which Default stands for
+// the given defaults. Its error describes the mistake.
 func ParseAllowList(s string, defaults AllowList) (AllowList, error) {
 	out := AllowList{}
 	for part := range strings.SplitSeq(s, ",") {

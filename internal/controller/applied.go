@@ -18,26 +18,26 @@ import (
 )
 
 const (
-	// annotationApplied is on every child: a digest of what the operator last asked for.
+	// annotationApplied is on every child: a digest of what the operator last applied.
 	annotationApplied = "heymarket.dev/applied"
-	// annotationAppliedTemplate is on the Deployment: a digest of the Pod template alone. A change of it replaces Pods.
+	// annotationAppliedTemplate is on the Deployment: a digest of only the Pod template. When it changes, Pods are replaced.
 	annotationAppliedTemplate = "heymarket.dev/applied-template"
 
-	// freeRepeats is how often the same write is repeated at once: a person may try twice.
+	// freeRepeats is how often the same write is repeated without delay: a person may try twice.
 	freeRepeats = 3
 	// firstRepeatDelay doubles with every further repeat, up to lastRepeatDelay.
 	firstRepeatDelay, lastRepeatDelay = 10 * time.Second, 10 * time.Minute
-	// maxRemembered bounds the memory of writes, some 10 MiB. Beyond it everything is forgotten.
+	// maxRemembered bounds the number of remembered writes, some 10 MiB. Beyond it all are dropped.
 	maxRemembered = 1 << 16
 )
 
-// digestOf identifies an encoded apply configuration. 64 bits are enough: it is compared with its predecessor alone.
+// digestOf identifies an encoded apply configuration. 64 bits are enough: it is compared only with its predecessor.
 func digestOf(encoded []byte) string {
 	sum := sha256.Sum256(encoded)
 	return hex.EncodeToString(sum[:8])
 }
 
-// templateDigest identifies the Pod template that is asked for.
+// templateDigest identifies the wanted Pod template.
 func templateDigest(want *appsv1ac.DeploymentApplyConfiguration) (string, error) {
 	encoded, err := json.Marshal(want.Spec.Template)
 	if err != nil {
@@ -46,28 +46,28 @@ func templateDigest(want *appsv1ac.DeploymentApplyConfiguration) (string, error)
 	return digestOf(encoded), nil
 }
 
-// appliedMemory is what the children alone do not show about the operator's writes. It is lost on a restart, which costs one
-// more write for each child that it is about. The zero value is empty.
+// appliedMemory is the state of the operator's writes that the children themselves do not show. It is lost on a restart,
+// which costs one more write for each affected child. The zero value is empty.
 type appliedMemory struct {
 	mu       sync.Mutex
 	children map[types.UID]*appliedChild
 }
 
-// appliedChild is what is remembered of one child.
+// appliedChild is the remembered state of one child.
 type appliedChild struct {
-	// digest is what was written last, at the time at.
+	// digest is that of the last write, made at the time at.
 	digest string
 	at     time.Time
-	// missing are the fields that the API server did not keep at that write, and unmarked says that the annotation with the
-	// digest is one of them: an older API server drops fields that it does not know, a policy may remove annotations.
+	// missing are the fields that the API server dropped from that write; unmarked reports that the annotation with the
+	// digest is among them: an older API server drops unknown fields, a policy may remove annotations.
 	missing  []string
 	unmarked bool
 	// repeats is how often the same digest had to be written again.
 	repeats int
 }
 
-// needed returns whether asked has to be applied to the child: it differs from what was asked for last, or the operator no
-// longer owns all of it.
+// needed reports whether asked must be applied to the child: it differs from the last write, or the operator no longer owns
+// all of its fields.
 func (m *appliedMemory) needed(child client.Object, asked []byte, digest string) (bool, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -89,7 +89,7 @@ func (m *appliedMemory) needed(child client.Object, asked []byte, digest string)
 	return len(missing) > 0, nil
 }
 
-// delay returns how long a write of digest has to wait, and whether the same write has been undone again and again.
+// delay returns how long a write of digest must wait, and whether the same write has been undone repeatedly.
 func (m *appliedMemory) delay(child types.UID, digest string, now time.Time) (wait time.Duration, repeated bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -101,7 +101,7 @@ func (m *appliedMemory) delay(child types.UID, digest string, now time.Time) (wa
 	return max(0, backoff-now.Sub(known.at)), true
 }
 
-// remember keeps what the API server's answer to a write shows.
+// remember stores the fields that the API server's answer to a write lacks.
 func (m *appliedMemory) remember(answer client.Object, asked []byte, digest string, now time.Time) error {
 	missing, err := notOwned(answer.GetManagedFields(), asked)
 	if err != nil {
@@ -142,7 +142,7 @@ func notOwned(entries []metav1.ManagedFieldsEntry, asked []byte) ([]string, erro
 	if err := json.Unmarshal(asked, &want); err != nil {
 		return nil, err
 	}
-	// These are not tracked: they identify the object.
+	// Not tracked: they identify the object.
 	delete(want, "apiVersion")
 	delete(want, "kind")
 	if metadata, ok := want["metadata"].(map[string]any); ok {
@@ -161,7 +161,7 @@ func notOwned(entries []metav1.ManagedFieldsEntry, asked []byte) ([]string, erro
 	return missing, nil
 }
 
-// missingField adds the paths of one field and what is below it.
+// missingField adds the paths of one field and of its subfields.
 func missingField(missing *[]string, path string, owned map[string]any, name string, value any) {
 	below, found := owned["f:"+name].(map[string]any)
 	if !found {
@@ -172,7 +172,7 @@ func missingField(missing *[]string, path string, owned map[string]any, name str
 }
 
 // missingFields adds the paths of want that are not in owned, a set of fields in the format FieldsV1: "f:" and a field's
-// name, "k:" and the keys of a list's item, "v:" and a set's value. Below a field that is owned as a whole there is nothing.
+// name, "k:" and the keys of a list's item, "v:" and a set's value. A field that is owned as a whole has no subfields.
 func missingFields(missing *[]string, path string, owned map[string]any, want any) {
 	switch want := want.(type) {
 	case map[string]any:
@@ -198,7 +198,7 @@ func missingFields(missing *[]string, path string, owned map[string]any, want an
 	}
 }
 
-// owns says whether a set of fields has members of a kind.
+// owns reports whether a set of fields has members of a kind.
 func owns(owned map[string]any, kind string) bool {
 	for member := range owned {
 		if strings.HasPrefix(member, kind) {
@@ -208,8 +208,8 @@ func owns(owned map[string]any, kind string) bool {
 	return false
 }
 
-// ownedItem returns the fields that are owned of a list's item, which it finds by the item's keys. The API server fills in
-// keys that have a default, such as a port's protocol.
+// ownedItem returns the owned fields of a list's item, which it finds by the item's keys. The API server sets keys that have
+// a default, such as a port's protocol.
 func ownedItem(owned map[string]any, item any) (map[string]any, bool) {
 	fields, _ := item.(map[string]any)
 	for member, below := range owned {

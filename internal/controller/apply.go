@@ -22,7 +22,7 @@ import (
 	"heymarket.dev/operator/internal/controller/desired"
 )
 
-// apply sends the children that differ, in the order of Table.
+// apply writes the children that differ, in the order of Table.
 func (r *Reconciler) apply(ctx context.Context, f condition.Facts) (w condition.Writes, err error) {
 	for _, want := range f.Want.Children {
 		if want.Object == nil || !r.served(want.Child) {
@@ -31,7 +31,7 @@ func (r *Reconciler) apply(ctx context.Context, f condition.Facts) (w condition.
 		err := r.pruneExclusive(ctx, f, &w, want.Exclusive)
 		switch {
 		case err != nil:
-		case want.Exclusive != "" && w.Undeleted != nil: // It would work against the one that stays.
+		case want.Exclusive != "" && w.Undeleted != nil: // It would conflict with the one that stays.
 		case want.Child == desired.Deployment.Child:
 			err = r.applyDeployment(ctx, f, &w)
 		default:
@@ -44,7 +44,7 @@ func (r *Reconciler) apply(ctx context.Context, f condition.Facts) (w condition.
 	return w, nil
 }
 
-// pruneExclusive deletes the unwanted children of a group of which at most one may exist.
+// pruneExclusive deletes the unwanted children of an exclusive group.
 func (r *Reconciler) pruneExclusive(ctx context.Context, f condition.Facts, w *condition.Writes, group string) error {
 	for _, other := range f.Want.Children {
 		if group == "" || other.Exclusive != group || other.Object != nil || !condition.MayWrite(f, *w) {
@@ -76,11 +76,11 @@ func (r *Reconciler) applyDeployment(ctx context.Context, f condition.Facts, w *
 	return err
 }
 
-// applyChild applies want unless the operator has asked for the same before and still owns all of it. What the API server,
-// an admission policy or a webhook made of it is not compared: admission would change it again in the same way. A field
-// that another manager has changed no longer belongs to the operator, so it is written again; when that repeats, ever less
-// often, and a condition reports it. A child that the API server rejects or fails to store is noted in w and stops further
-// writes. It returns the API server's answer, or nil if it has not written.
+// applyChild applies want unless the operator has applied the same before and still owns all of it. Changes made to it by the
+// API server, an admission policy or a webhook are not compared: admission would make them again. A field that another manager
+// has changed no longer belongs to the operator, so it is written again; if that repeats, at increasing intervals, and a
+// condition reports it. A child that the API server rejects or fails to store is recorded in w and stops further writes. It
+// returns the API server's answer, or nil if nothing was written.
 func (r *Reconciler) applyChild(ctx context.Context, f condition.Facts, w *condition.Writes, c *desired.Child, want any) (client.Object, error) {
 	if !condition.MayWrite(f, *w) {
 		return nil, nil //nolint:nilnil // nothing was written
@@ -140,31 +140,31 @@ func withAnnotation(object []byte, name, value string) ([]byte, error) {
 	return u.MarshalJSON()
 }
 
-// noteAnswer distinguishes success from what is noted, because a person may have to act, and from what is worth another try at
-// once, which is returned. No watch reports when what is noted changes, so that is retried too.
+// noteAnswer records an error that may need a person in w, and returns an error that is worth an immediate retry. No watch
+// reports when the cause of a recorded error changes, so that is retried too.
 func noteAnswer(w *condition.Writes, err error, c *desired.Child, name string) (wrote bool, transient error) {
 	failure := &condition.Failure{Child: c, Name: name, Err: err}
 	switch {
 	case err == nil:
 		return true, nil
 	case apierrors.HasStatusCause(err, corev1.NamespaceTerminatingCause):
-		w.Rejected = failure // The resource is deleted with its namespace in a moment.
+		w.Rejected = failure // The resource is about to be deleted with its namespace.
 		return false, nil
 	case isTransient(err):
 		return false, fmt.Errorf("apply %s %s: %w", c.Kind, name, err)
 	case apierrors.IsInvalid(err), apierrors.IsForbidden(err), apierrors.IsBadRequest(err), denied(err):
-		// A value in the spec, a quota, an admission policy or webhook, or a right that the operator lacks.
+		// A value in the spec, a quota, an admission policy or webhook, or a missing right of the operator.
 		w.Rejected = failure
 	default:
-		// An admission webhook that does not answer, no address left for a Service, or a kind that is just being uninstalled.
+		// An admission webhook that does not answer, no free address for a Service, or a kind that is being uninstalled.
 		w.Failed = failure
 	}
 	w.Err = fmt.Errorf("apply %s %s: %w", c.Kind, name, err)
 	return false, nil
 }
 
-// isTransient reports that a retry may well succeed, or that nothing could be written about the error either. Any other error
-// is an answer of the API server that stays until a person acts.
+// isTransient reports whether a retry is likely to succeed, or nothing could be written about the error either. Any other
+// error is an answer of the API server that persists until a person acts.
 func isTransient(err error) bool {
 	if status := apierrors.APIStatus(nil); !errors.As(err, &status) {
 		return true // It did not answer.
@@ -173,14 +173,14 @@ func isTransient(err error) bool {
 		apierrors.IsServiceUnavailable(err) || apierrors.IsServerTimeout(err) || apierrors.IsTimeout(err))
 }
 
-// denials are the words of the API server about an admission webhook and an admission policy. They may choose any code and
-// reason for it, such as those of a conflict.
+// denials matches the API server's messages about an admission webhook or policy, which may choose any code and reason, such
+// as those of a conflict.
 var denials = regexp.MustCompile(`^admission webhook "[^"]*" denied the request|ValidatingAdmissionPolicy '[^']*' with binding '[^']*' denied request`)
 
 func denied(err error) bool { return denials.MatchString(condition.APIMessage(err)) }
 
-// prune deletes what is no longer wanted. A person's mistake deletes nothing but a route that takes what belongs to another
-// resource.
+// prune deletes unwanted children. After a mistake in the spec it deletes nothing except a route that takes over another
+// resource's requests.
 func (r *Reconciler) prune(ctx context.Context, f condition.Facts, w condition.Writes) (condition.Writes, error) {
 	if f.Mistake != nil && f.Conflicts() {
 		err := r.eachRoute(func(c *desired.Child) error { return r.pruneChild(ctx, f, &w, c) })
@@ -200,7 +200,7 @@ func (r *Reconciler) prune(ctx context.Context, f condition.Facts, w condition.W
 	return w, nil
 }
 
-// eachRoute calls f for the children that lead events to the receiver, until it returns an error.
+// eachRoute calls f for the children that route events to the receiver, until it returns an error.
 func (r *Reconciler) eachRoute(f func(*desired.Child) error) error {
 	for _, c := range desired.Table {
 		if c.Condition != v1alpha1.ConditionExposed {
@@ -213,7 +213,7 @@ func (r *Reconciler) eachRoute(f func(*desired.Child) error) error {
 	return nil
 }
 
-// elsewhere reports whether a route that is not wanted has another host than the one that a rival keeps, and so may stay.
+// elsewhere reports whether an unwanted route has another host than the one that a rival keeps, and so may stay.
 func elsewhere(f condition.Facts, c *desired.Child) bool {
 	if f.Rival == nil {
 		return false
@@ -229,7 +229,7 @@ func elsewhere(f condition.Facts, c *desired.Child) bool {
 	return false
 }
 
-// pruneChild deletes the child. That the API server does not delete it is noted in w; the other children are not concerned.
+// pruneChild deletes the child. A failed deletion is recorded in w; other children are not affected.
 func (r *Reconciler) pruneChild(ctx context.Context, f condition.Facts, w *condition.Writes, c *desired.Child) error {
 	is := f.Children[c]
 	if is == nil || !is.GetDeletionTimestamp().IsZero() || slices.Contains(w.Deleted, c) {
@@ -247,7 +247,7 @@ func (r *Reconciler) pruneChild(ctx context.Context, f condition.Facts, w *condi
 	return nil
 }
 
-// deleteChild deletes exactly the child that was looked at; that it is gone already is no error.
+// deleteChild deletes exactly the given child; it is not an error if it no longer exists.
 func deleteChild(ctx context.Context, r *Reconciler, kind string, child client.Object, opts ...client.DeleteOption) error {
 	err := r.Client.Delete(ctx, child, append(opts, client.Preconditions{UID: new(child.GetUID())})...)
 	if client.IgnoreNotFound(err) != nil {

@@ -13,15 +13,15 @@ import (
 	"heymarket.dev/operator/api/v1alpha1"
 )
 
-// What the caches keep of an object. Most of what the operator holds is the same words a thousand times: labels, owners,
+// What the caches keep of an object. Most of the operator's memory would be the same strings a thousand times: labels, owners,
 // the template of the receiver's Pods, the messages of conditions.
 
-// slim removes other managers' managed fields from a child; the operator's own show what it has applied. Strings are
-// shared with other objects. Anything that does not look like a child becomes hollow.
+// slim removes other managers' managed fields from a child; the operator's own show what it has applied. Strings are shared with
+// other objects. Any object that does not look like a child becomes hollow.
 func slim(in any) (any, error) {
 	obj, err := meta.Accessor(in)
 	if err != nil {
-		return in, nil //nolint:nilerr // A tombstone, which is on its way out.
+		return in, nil //nolint:nilerr // A tombstone, which is about to be dropped.
 	}
 	fields := slices.DeleteFunc(obj.GetManagedFields(), func(f metav1.ManagedFieldsEntry) bool { return f.Manager != FieldOwner })
 	labels, owners := obj.GetLabels(), obj.GetOwnerReferences()
@@ -40,8 +40,8 @@ func slim(in any) (any, error) {
 	return in, nil
 }
 
-// slimWebhook strips a HeymarketWebhook of all managed fields, since the operator writes no part of its spec, and of its
-// annotations, which are the user's and can be large.
+// slimWebhook removes all managed fields of a HeymarketWebhook, since the operator writes no part of its spec, and its
+// annotations, which belong to the user and can be large.
 func slimWebhook(in any) (any, error) {
 	if hook, ok := in.(*v1alpha1.HeymarketWebhook); ok {
 		hook.ManagedFields = nil
@@ -51,8 +51,8 @@ func slimWebhook(in any) (any, error) {
 	return in, nil
 }
 
-// internStrings replaces every string below v, a pointer, by the copy of an equal one that came since the garbage collector last
-// ran: at a start, when the caches fill, that is nearly all of them. Nothing is kept that no object uses.
+// internStrings replaces every string below v, a pointer, by an equal one seen since the last garbage collection: at startup,
+// when the caches fill, that is nearly all of them. Strings that no object uses are not kept.
 func internStrings(v reflect.Value) {
 	switch v.Kind() {
 	case reflect.String:
@@ -65,7 +65,7 @@ func internStrings(v reflect.Value) {
 		}
 	case reflect.Struct:
 		for field, value := range v.Fields() {
-			if field.IsExported() { // What is not may be anybody's, such as the zone of a time.
+			if field.IsExported() { // Unexported fields may be shared, such as the zone of a time.
 				internStrings(value)
 			}
 		}
@@ -91,6 +91,6 @@ func internStrings(v reflect.Value) {
 			shared.SetMapIndex(key, value)
 		}
 		v.Set(shared)
-	default: // Numbers, truth values, and what Kubernetes' types do not hold.
+	default: // Numbers, booleans, and types that Kubernetes objects do not contain.
 	}
 }

@@ -33,11 +33,11 @@ func (r *Reconciler) readChildren(ctx context.Context, f *condition.Facts) error
 	return nil
 }
 
-// readChild returns the object, or nil if there is none. What the cache does not know is asked of the API server if the
-// child is wanted: it may be too new for the cache, may have lost its label, or may belong to another owner. An object that
-// the operator made and that has lost its owner is adopted. If the child is wanted, the name of any other object is taken: it is not
-// read, changed or deleted. Of an optional child that is not wanted only the metadata is read, from a cache alone:
-// a resource that never had one costs no request.
+// readChild returns the object, or nil if there is none. A wanted child that is missing from the cache is read from the API
+// server: it may be too new for the cache, may have lost its label, or may belong to another owner. An object that the operator
+// created and that has lost its owner is adopted. Any other object with the name of a wanted child counts as Taken: it is not
+// read, changed or deleted. Of an unwanted optional child only the metadata is read, only from a cache: a resource that never had
+// one costs no request.
 func (r *Reconciler) readChild(ctx context.Context, hook *v1alpha1.HeymarketWebhook, c *desired.Child, wanted bool) (client.Object, *condition.Taken, error) {
 	if !r.served(c) {
 		return nil, nil, nil
@@ -74,7 +74,7 @@ func (r *Reconciler) readChild(ctx context.Context, hook *v1alpha1.HeymarketWebh
 	return nil, nil, nil
 }
 
-// OptionalKinds are those that not every cluster serves.
+// OptionalKinds knows the kinds that not every cluster serves.
 type OptionalKinds interface {
 	// Served reports whether the API server serves the kind and its objects are watched.
 	Served(kind schema.GroupVersionKind) bool

@@ -15,13 +15,13 @@ import (
 	"heymarket.dev/operator/internal/controller/source"
 )
 
-// referrers asks a cache with the index source.IndexSecret.
+// referrers queries a cache with the index source.IndexSecret.
 func referrers(ctx context.Context, webhooks client.Reader, namespace, secret string) ([]*v1alpha1.HeymarketWebhook, error) {
 	return find(ctx, webhooks, "refer to a Secret", client.InNamespace(namespace), client.MatchingFields{source.IndexSecret: secret})
 }
 
-// wakeReferrers wakes the HeymarketWebhooks that refer to a Secret in which another one has its token, now or before: what they
-// send to a target may be a token now.
+// wakeReferrers wakes the HeymarketWebhooks that refer to a Secret in which another one has its token, now or before: a value
+// that they send to a target may be a token now.
 func wakeReferrers(webhooks client.Reader) handler.EventHandler {
 	type queue = workqueue.TypedRateLimitingInterface[reconcile.Request]
 	wake := func(ctx context.Context, q queue, changed ...client.Object) {
@@ -33,7 +33,7 @@ func wakeReferrers(webhooks client.Reader) handler.EventHandler {
 				}
 				others, err := referrers(ctx, webhooks, hook.Namespace, ref.Secret)
 				if err != nil {
-					continue // Only a cache that is shut down fails.
+					continue // Fails only if the cache is shut down.
 				}
 				for _, other := range others {
 					if other.Name != hook.Name && sendsFrom(other, ref) {
@@ -54,14 +54,14 @@ func wakeReferrers(webhooks client.Reader) handler.EventHandler {
 	}
 }
 
-// sendsFrom says whether a target of hook gets something out of the Secret of a token.
+// sendsFrom reports whether hook sends a target a value from the Secret of a token.
 func sendsFrom(hook *v1alpha1.HeymarketWebhook, token desired.Reference) bool {
 	return slices.ContainsFunc(desired.References(hook), func(r desired.Reference) bool {
 		return !r.Token && r.Secret == token.Secret
 	})
 }
 
-// tokensOf names the keys that hold tokens, in a form that compares.
+// tokensOf returns the keys that hold tokens, in a comparable form.
 func tokensOf(obj client.Object) (tokens [2]v1alpha1.TokenReference) {
 	t := obj.(*v1alpha1.HeymarketWebhook).Spec.Token
 	tokens[0] = t.SecretKeyRef

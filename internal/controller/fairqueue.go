@@ -8,8 +8,8 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 )
 
-// namespaceWorkers is how many workers one namespace may occupy at a time, so that what hangs or is busy in one leaves
-// workers to the others.
+// namespaceWorkers is how many workers one namespace may occupy at a time, so that a slow or busy namespace leaves workers
+// to the others.
 const namespaceWorkers = workers / 4
 
 type requestQueue = workqueue.TypedRateLimitingInterface[reconcile.Request]
@@ -27,8 +27,8 @@ func newFairQueue(share int) func(string, workqueue.TypedRateLimiter[reconcile.R
 	}
 }
 
-// fairQueue gives a namespace's place back when a request is done. The worker that has called Done asks for the next
-// request, so a request that waited for this place needs no other wake-up.
+// fairQueue releases a namespace's slot when a request is done. The worker that has called Done then asks for the next
+// request, so a request that waited for this slot needs no other wake-up.
 type fairQueue struct {
 	workqueue.TypedInterface[reconcile.Request]
 	order *namespaceOrder
@@ -40,14 +40,14 @@ func (q fairQueue) Done(item reconcile.Request) {
 	q.TypedInterface.Done(item)
 }
 
-// namespaceOrder holds requests by namespace. It implements workqueue.Queue: Len and Pop know only the requests of
-// namespaces that have a place left.
+// namespaceOrder holds requests by namespace. It implements workqueue.Queue: Len and Pop include only the requests of
+// namespaces with a free slot.
 type namespaceOrder struct {
 	share int
 
 	mu      sync.Mutex
 	waiting map[string][]reconcile.Request
-	// turns are the namespaces in waiting, the next one first.
+	// turns are the waiting namespaces, the next one first.
 	turns   []string
 	running map[string]int
 }

@@ -25,14 +25,15 @@ import (
 )
 
 const (
-	// removalDeadline is how long a deleted resource may be held back by its keys, from when the operator first saw the deletion.
+	// removalDeadline is how long a deleted resource may wait for the removal of its keys, from when the operator first saw the
+	// deletion.
 	removalDeadline = 5 * time.Minute
-	// How soon to look again whether the Pods have ended, and whether the keys are removed.
+	// requeueAfter is how soon to check again whether the Pods have ended, and whether the keys are removed.
 	requeueAfter = 2 * time.Second
 )
 
-// keepFinalizer sees to it that a resource has the finalizer if and only if its keys go with it. It returns why not if the
-// API server does not let it.
+// keepFinalizer makes sure that a resource has the finalizer if and only if its keys are deleted with it. It returns refused if
+// the API server rejects the write.
 func (r *Reconciler) keepFinalizer(ctx context.Context, hook *v1alpha1.HeymarketWebhook) (refused, err error) {
 	err = r.setFinalizer(ctx, hook, hook.Spec.DeletionPolicy == v1alpha1.DeletionDelete)
 	if err != nil && !isTransient(err) {
@@ -62,9 +63,9 @@ func (r *Reconciler) setFinalizer(ctx context.Context, hook *v1alpha1.HeymarketW
 	return nil
 }
 
-// finalize brings a resource that is being deleted closer to its end: no more events come in, then the receivers end, then their
-// keys are removed, then the resource goes. A Pod removes the keys; the operator does where the namespace has a Redis user of
-// its own, which must not see the names of others' keys. It connects to no other Redis than its own.
+// finalize performs the next step of a deletion: first events are no longer routed, then the receivers end, then their keys are
+// removed, then the resource is deleted. A Pod removes the keys; the operator does it if the namespace has its own Redis user,
+// which must not see the names of others' keys. It connects to no Redis except its own.
 func (r *Reconciler) finalize(ctx context.Context, hook *v1alpha1.HeymarketWebhook) (reconcile.Result, error) {
 	switch {
 	case !slices.Contains(hook.Finalizers, v1alpha1.FinalizerRedisKeys):
@@ -104,13 +105,13 @@ func (r *Reconciler) finalize(ctx context.Context, hook *v1alpha1.HeymarketWebho
 	return r.awaitRemoval(ctx, hook, *why, left, err)
 }
 
-// awaitRemoval reports what the deletion waits for, and looks again in a moment, or in the time left. deferredErr is returned once
-// that is reported.
+// awaitRemoval reports what the deletion waits for, and requeues after a short delay, or after the time left. deferredErr is
+// returned once that has been reported.
 func (r *Reconciler) awaitRemoval(ctx context.Context, hook *v1alpha1.HeymarketWebhook, why condition.Condition, left time.Duration, deferredErr error) (reconcile.Result, error) {
 	switch err := r.reportDeletion(ctx, hook, why); {
 	case err != nil && isTransient(err):
 		return requeueOnConflict(err)
-	case err != nil && time.Since(hook.DeletionTimestamp.Time) > removalDeadline: // The status cannot hold since when.
+	case err != nil && time.Since(hook.DeletionTimestamp.Time) > removalDeadline: // The status cannot hold the start time.
 		return r.keepKeys(ctx, hook, why.Message)
 	case err != nil || deferredErr != nil:
 		return reconcile.Result{}, cmp.Or(err, deferredErr)
@@ -118,20 +119,20 @@ func (r *Reconciler) awaitRemoval(ctx context.Context, hook *v1alpha1.HeymarketW
 	return reconcile.Result{RequeueAfter: max(min(requeueAfter, left), time.Millisecond)}, nil
 }
 
-// keepKeys lets the resource go without its keys.
+// keepKeys lets the resource be deleted without its keys.
 func (r *Reconciler) keepKeys(ctx context.Context, hook *v1alpha1.HeymarketWebhook, why string) (reconcile.Result, error) {
 	return r.removeFinalizer(ctx, hook, func() { r.emitKeysKeptEvent(ctx, hook, why) })
 }
 
-// keysStay ends the sentences about what holds a deletion back.
+// keysStay ends the messages about a delayed deletion.
 const keysStay = "After five minutes the resource is deleted anyway; its keys stay in Redis."
 
 const namespaceEndingMessage = "the namespace is being deleted, so no Pod can be started to remove them."
 
-// deletionReasons are those of the condition Ready while a deletion is under way.
+// deletionReasons are the reasons of the condition Ready during a deletion.
 var deletionReasons = []string{v1alpha1.ReasonReceiverEnding, v1alpha1.ReasonReceiverNotEnded, v1alpha1.ReasonRedisKeysLeft}
 
-// removalBegun returns since when the status reports the deletion, if it does, and what it waits for; "" if for nothing but the
+// removalBegun returns when the status first reported the deletion, if it did, and what it waits for; "" if only for the
 // finalizer, for which a right may be missing. An operator that was stopped starts counting when it is back.
 func removalBegun(hook *v1alpha1.HeymarketWebhook) (begun time.Time, waits string, known bool) {
 	c := meta.FindStatusCondition(hook.Status.Conditions, v1alpha1.ConditionReady)
@@ -145,13 +146,13 @@ func removalBegun(hook *v1alpha1.HeymarketWebhook) (begun time.Time, waits strin
 	return time.Time{}, "", false
 }
 
-// namespaceEnding says that the namespace is being deleted.
+// namespaceEnding reports whether the namespace is being deleted.
 func (r *Reconciler) namespaceEnding(ctx context.Context, name string) (bool, error) {
 	namespace := &metav1.PartialObjectMetadata{}
 	namespace.SetGroupVersionKind(corev1.SchemeGroupVersion.WithKind("Namespace"))
 	err := r.Live.Get(ctx, client.ObjectKey{Name: name}, namespace)
 	switch {
-	case apierrors.IsForbidden(err): // Then it takes as long as when the namespace stays.
+	case apierrors.IsForbidden(err): // Then it takes as long as if the namespace stayed.
 		return false, nil
 	case client.IgnoreNotFound(err) != nil:
 		return false, fmt.Errorf("read Namespace %s: %w", name, err)
@@ -176,7 +177,7 @@ func (r *Reconciler) removeFinalizer(ctx context.Context, hook *v1alpha1.Heymark
 	return reconcile.Result{}, err
 }
 
-// requeueOnConflict has a write that came too late tried again upon a newer view.
+// requeueOnConflict makes a conflicting write be retried with a newer version of the object.
 func requeueOnConflict(err error) (reconcile.Result, error) {
 	if apierrors.IsConflict(err) {
 		return reconcile.Result{RequeueAfter: 100 * time.Millisecond}, nil
@@ -189,8 +190,8 @@ var (
 	removingKeys    = condition.False(v1alpha1.ReasonReceiverEnding, "The Pod that removes the keys from Redis has not started yet.")
 )
 
-// removeKeys takes the next step towards the end of the keys. It returns nil if they are gone, or what is waited for. An error
-// that is not transient is a rejection by the API server.
+// removeKeys performs the next step of removing the keys. It returns nil if they are removed, or what it waits for. An error that
+// is not transient is a rejection by the API server.
 func (r *Reconciler) removeKeys(ctx context.Context, hook *v1alpha1.HeymarketWebhook) (*condition.Condition, error) {
 	if err := r.endRoutes(ctx, hook); err != nil {
 		return nil, err
@@ -211,11 +212,11 @@ func (r *Reconciler) removeKeys(ctx context.Context, hook *v1alpha1.HeymarketWeb
 	case desired.RemovesKeys(deployment) && !r.operatorRemovesKeys(hook):
 		return r.askRemoval(ctx, hook)
 	}
-	// In the foreground: it stays until its ReplicaSets are gone, which could make Pods until then.
+	// In the foreground: it exists until its ReplicaSets, which could create Pods, are deleted.
 	return receiversEnding, deleteChild(ctx, r, "Deployment", deployment, client.PropagationPolicy(metav1.DeletePropagationForeground), client.DisableReadYourWritesConsistency)
 }
 
-// endRoutes removes what leads events to the receiver.
+// endRoutes deletes the children that route events to the receiver.
 func (r *Reconciler) endRoutes(ctx context.Context, hook *v1alpha1.HeymarketWebhook) error {
 	return r.eachRoute(func(c *desired.Child) error {
 		route, _, err := r.readChild(ctx, hook, c, false)
@@ -226,7 +227,7 @@ func (r *Reconciler) endRoutes(ctx context.Context, hook *v1alpha1.HeymarketWebh
 	})
 }
 
-// startRemoval starts the Pod that removes the keys, once no other Pod of the webhook is left that could write some.
+// startRemoval starts the Pod that removes the keys, once no other Pod of the webhook exists that could write some.
 func (r *Reconciler) startRemoval(ctx context.Context, hook *v1alpha1.HeymarketWebhook) (*condition.Condition, error) {
 	pods := &metav1.PartialObjectMetadataList{}
 	pods.SetGroupVersionKind(corev1.SchemeGroupVersion.WithKind("PodList"))
@@ -269,8 +270,8 @@ func (r *Reconciler) startRemoval(ctx context.Context, hook *v1alpha1.HeymarketW
 	return removingKeys, w.Err
 }
 
-// askRemoval asks the Pod that removes the keys how far it is. What answers may be anything in the namespace: it decides about
-// the keys of that namespace's own webhook alone.
+// askRemoval queries the progress of the Pod that removes the keys. Anything in the namespace may answer: the answer decides only
+// about the keys of that namespace's own webhook.
 func (r *Reconciler) askRemoval(ctx context.Context, hook *v1alpha1.HeymarketWebhook) (*condition.Condition, error) {
 	pods, err := listPods(ctx, r.Client, hook)
 	if err != nil {
@@ -281,7 +282,7 @@ func (r *Reconciler) askRemoval(ctx context.Context, hook *v1alpha1.HeymarketWeb
 		switch {
 		case report == nil || report.Removal == nil:
 		case report.Removal.Done:
-			return nil, nil //nolint:nilnil // nothing is waited for any more
+			return nil, nil //nolint:nilnil // nothing left to wait for
 		case len(report.Problems) > 0 && report.Problems[0].Known():
 			why = condition.False(v1alpha1.ReasonRedisKeysLeft, "The keys cannot be removed from Redis: %s The Redis user needs SCAN and UNLINK. %s", report.Problems[0].Message(), keysStay)
 		}
@@ -296,7 +297,7 @@ func (r *Reconciler) askRemoval(ctx context.Context, hook *v1alpha1.HeymarketWeb
 	return why, nil
 }
 
-// redisMissing says which key of a Secret is missing without which the Pod that removes the keys cannot start; nil for none.
+// redisMissing returns which key of a Secret is missing without which the Pod that removes the keys cannot start; nil if none is.
 func (r *Reconciler) redisMissing(ctx context.Context, hook *v1alpha1.HeymarketWebhook) (*condition.Condition, error) {
 	for _, ref := range desired.RedisReferences(hook) {
 		secret, err := r.readSecret(ctx, client.ObjectKey{Namespace: hook.Namespace, Name: ref.Secret}, ref.Key)
@@ -316,12 +317,12 @@ func (r *Reconciler) reportDeletion(ctx context.Context, hook *v1alpha1.Heymarke
 	updated := hook.DeepCopy()
 	updated.Status.ObservedGeneration = hook.Generation
 	if _, _, known := removalBegun(hook); !known {
-		// It is False from now on, and because of the deletion, see removalBegun.
+		// It is False from now on, because of the deletion, see removalBegun.
 		meta.RemoveStatusCondition(&updated.Status.Conditions, v1alpha1.ConditionReady)
 	}
 	condition.Set(&updated.Status, v1alpha1.ConditionReady, why)
 	if equality.Semantic.DeepEqual(hook.Status, updated.Status) || r.pace.take(hook.UID, time.Now()) > 0 {
-		return nil // What comes too soon after other writes is reported by a later round.
+		return nil // A write that is too early after others is reported in a later round.
 	}
 	patch := client.MergeFromWithOptions(hook, client.MergeFromWithOptimisticLock{})
 	if err := r.Client.Status().Patch(ctx, updated, patch, client.FieldOwner(FieldOwner)); err != nil {
@@ -333,8 +334,8 @@ func (r *Reconciler) reportDeletion(ctx context.Context, hook *v1alpha1.Heymarke
 	return nil
 }
 
-// emitKeysKeptEvent reports that the keys stay, why, and how to remove them. A namespace that is being deleted takes no events, so
-// there the event is about the Namespace, and the log has it in any case.
+// emitKeysKeptEvent reports that the keys stay, why, and how to remove them. A namespace that is being deleted accepts no events,
+// so then the event refers to the Namespace; it is logged in any case.
 func (r *Reconciler) emitKeysKeptEvent(ctx context.Context, hook *v1alpha1.HeymarketWebhook, why string) {
 	prefix := contract.RedisPrefix(hook.Namespace, hook.Name)
 	var about runtime.Object = hook

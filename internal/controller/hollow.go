@@ -14,26 +14,26 @@ import (
 	"heymarket.dev/operator/internal/controller/desired"
 )
 
-// Anybody may put the operator's labels on any object. The caches keep the content of an object only if it has the name
-// and the owner of a child and is small. Of all others a hollow object is kept: enough to find it and to wake its owner.
-// A child that turns out to be hollow is read from the API server.
+// Anyone may put the operator's labels on any object. The caches keep the content of an object only if it has the name and
+// the owner of a child and is small. All others are kept as hollow objects: enough to find them and to wake their owners. A
+// child that is hollow is read from the API server.
 
 const (
 	// keptSize bounds the content that the caches keep of one object, in bytes as the API server sends them.
 	keptSize = 32 << 10
-	// keptEndpoints bounds how many endpoints of an EndpointSlice are kept, which is how many Kubernetes puts into one.
+	// keptEndpoints bounds how many endpoints of an EndpointSlice are kept: the maximum that Kubernetes puts into one.
 	keptEndpoints = 100
-	// hollowAnnotation marks hollow objects, in memory alone. Its value is the digest of a Secret's configuration.
+	// hollowAnnotation marks hollow objects, only in memory. Its value is the digest of a Secret's configuration.
 	hollowAnnotation = "heymarket.dev/not-cached"
 )
 
-// isHollow says that a cache has kept nothing of the object but what hollow keeps.
+// isHollow reports whether a cache has kept only what hollow keeps of the object.
 func isHollow(obj client.Object) bool {
 	_, hollow := obj.GetAnnotations()[hollowAnnotation]
 	return hollow
 }
 
-// keepable says that the object has the name and owner of a child, and the size of one.
+// keepable reports whether the object has the name, owner and size of a child.
 func keepable(obj client.Object) bool {
 	owner := webhookOf(obj)
 	if owner == nil || obj.GetName() != contract.ReceiverName(owner.Name) && obj.GetName() != contract.URLSecretName(owner.Name) {
@@ -55,7 +55,7 @@ func webhookOf(obj client.Object) *metav1.OwnerReference {
 	return c
 }
 
-// hollow returns a new object of the same type with nothing in it that could be large.
+// hollow returns a new object of the same type without any large part.
 func hollow(obj client.Object) client.Object {
 	if isHollow(obj) {
 		return obj // Caches may transform an object twice.
@@ -81,7 +81,7 @@ func hollow(obj client.Object) client.Object {
 	return out
 }
 
-// slimMetadata keeps what hollow keeps, of kinds whose content is never cached.
+// slimMetadata does the same as hollow for kinds whose content is never cached.
 func slimMetadata(in any) (any, error) {
 	obj, ok := in.(*metav1.PartialObjectMetadata)
 	if !ok {
@@ -92,8 +92,9 @@ func slimMetadata(in any) (any, error) {
 	return out, nil
 }
 
-// slimEndpoints keeps of an EndpointSlice which addresses its Service has, and whether they are ready; nothing of one that is
-// not made for the Service it names, and no address that no Pod of another node has: the operator connects to them.
+// slimEndpoints keeps of an EndpointSlice only the addresses of its Service, and whether they are ready; nothing of one that
+// was not created for the Service it names, and no address that a Pod on another node cannot have: the operator connects to
+// them.
 func slimEndpoints(in any) (any, error) {
 	slice, ok := in.(*discoveryv1.EndpointSlice)
 	if !ok {
@@ -125,13 +126,14 @@ func slimEndpoints(in any) (any, error) {
 	return out, nil
 }
 
-// ofPod says whether a Pod may have the address: not the operator's own host, a cloud's metadata server or a group.
+// ofPod reports whether a Pod may have the address: not the operator's own host, a cloud's metadata server or a multicast
+// group.
 func ofPod(address string) bool {
 	a, err := netip.ParseAddr(address)
 	return err == nil && a.Unmap().IsGlobalUnicast()
 }
 
-// configDigest is that of the configuration in a cached Secret.
+// configDigest returns the digest of the configuration in a cached Secret.
 func configDigest(s *corev1.Secret) string {
 	if isHollow(s) {
 		return s.Annotations[hollowAnnotation]

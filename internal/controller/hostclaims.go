@@ -18,28 +18,28 @@ import (
 	"heymarket.dev/operator/internal/controller/desired"
 )
 
-// indexClaim finds the HeymarketWebhooks by what they claim, see Settings.claims.
+// indexClaim indexes the HeymarketWebhooks by their claims, see Settings.claims.
 const indexClaim = "claim"
 
-// claim is the host and path that an Ingress or HTTPRoute takes. A path begins and ends with "/" and is in lower case, since
-// some ingress controllers match without regard to case. An empty host is every host.
+// claim is the host and path of an Ingress or HTTPRoute. A path begins and ends with "/" and is in lower case, since some
+// ingress controllers match case-insensitively. An empty host means every host.
 type claim struct{ host, path string }
 
 // anyHost stands for every host in the keys of the index.
 const anyHost = "*"
 
-// overlaps says whether a request could match both.
+// overlaps reports whether a request could match both.
 func (c claim) overlaps(d claim) bool {
 	return (c.host == d.host || c.host == "" || d.host == "") && (strings.HasPrefix(c.path, d.path) || strings.HasPrefix(d.path, c.path))
 }
 
-// Keys of the index indexClaim: a claim is found by its exact path, by each path that it lies below, and by its namespace if its
-// path is the namespace's own.
+// Keys of the index indexClaim: a claim is found by its exact path, by each path above it, and by its namespace if its path is
+// the namespace's own.
 func exactKey(host, path string) string    { return host + "=" + path }
 func belowKey(host, path string) string    { return host + "<" + path }
 func namespaceKey(namespace string) string { return "namespace " + namespace }
 
-// keys are those by which a claim is found.
+// keys returns the index keys of a claim.
 func (c claim) keys() []string {
 	var out []string
 	for _, host := range []string{c.host, anyHost} {
@@ -51,7 +51,7 @@ func (c claim) keys() []string {
 	return out
 }
 
-// rivalKeys find every claim that overlaps c.
+// rivalKeys returns the keys of every claim that overlaps c.
 func (c claim) rivalKeys() []string {
 	hosts := []string{c.host, ""}
 	if c.host == "" {
@@ -67,7 +67,7 @@ func (c claim) rivalKeys() []string {
 	return out
 }
 
-// above are the paths that c lies below, such as /a/ for /a/b/.
+// above returns the paths above c, such as /a/ for /a/b/.
 func (c claim) above() []string {
 	var out []string
 	for i := 1; i < len(c.path)-1; i++ {
@@ -78,7 +78,7 @@ func (c claim) above() []string {
 	return out
 }
 
-// host is the one that hook asks for, by itself or by the operator's template, or "".
+// host returns the host that hook requests, by itself or by the operator's template, or "".
 func (s Settings) host(hook *v1alpha1.HeymarketWebhook) (string, error) {
 	if h := hook.Spec.Exposure.Host; h != "" || s.HostTemplate == nil {
 		return h, nil
@@ -86,8 +86,8 @@ func (s Settings) host(hook *v1alpha1.HeymarketWebhook) (string, error) {
 	return s.HostTemplate.Host(hook.Namespace, hook.Name)
 }
 
-// allowsHost says whether hook may name the host that it names. Without --allowed-hosts that is every host but those which the
-// template makes for other namespaces.
+// allowsHost reports whether hook may set its host. Without --allowed-hosts it may set any host except those that the template
+// yields for other namespaces.
 func (s Settings) allowsHost(hook *v1alpha1.HeymarketWebhook) bool {
 	host := hook.Spec.Exposure.Host
 	if host == "" {
@@ -99,7 +99,7 @@ func (s Settings) allowsHost(hook *v1alpha1.HeymarketWebhook) bool {
 	return s.HostTemplate == nil || !s.HostTemplate.makesFor(hook.Namespace, host)
 }
 
-// claim is what hook takes for itself, if anything: only what a route is made for is claimed, and only by those who may.
+// claim returns what hook claims, if anything: only a resource that gets a route and may use the host claims it.
 func (s Settings) claim(hook *v1alpha1.HeymarketWebhook) (claim, bool) {
 	host, err := s.host(hook)
 	if err != nil || hook.Spec.Exposure.Type == v1alpha1.ExposureNone || !hook.DeletionTimestamp.IsZero() || !s.allowsHost(hook) {
@@ -108,7 +108,7 @@ func (s Settings) claim(hook *v1alpha1.HeymarketWebhook) (claim, bool) {
 	return claim{host, strings.ToLower(desired.PathPrefix(hook))}, true
 }
 
-// claims are the keys by which hook is found by those who claim the same, or by those who claim a path of its namespace.
+// claims returns the keys by which hook is found by resources that claim the same, or a path of its namespace.
 func (s Settings) claims(hook *v1alpha1.HeymarketWebhook) []string {
 	c, found := s.claim(hook)
 	if !found {
@@ -121,12 +121,13 @@ func (s Settings) claims(hook *v1alpha1.HeymarketWebhook) []string {
 	return out
 }
 
-// claimants asks a cache with the index indexClaim.
+// claimants queries a cache with the index indexClaim.
 func claimants(ctx context.Context, webhooks client.Reader, key string) ([]*v1alpha1.HeymarketWebhook, error) {
 	return find(ctx, webhooks, "claim a host and path", client.MatchingFields{indexClaim: key})
 }
 
-// find returns the HeymarketWebhooks that an index of a cache has for what they do. They are shared and must not be changed.
+// find returns the HeymarketWebhooks in an index of a cache. what is the purpose, for errors. The results are shared and must
+// not be changed.
 func find(ctx context.Context, webhooks client.Reader, what string, by ...client.ListOption) ([]*v1alpha1.HeymarketWebhook, error) {
 	var hooks v1alpha1.HeymarketWebhookList
 	if err := webhooks.List(ctx, &hooks, append(by, client.UnsafeDisableDeepCopy)...); err != nil {
@@ -139,8 +140,8 @@ func find(ctx context.Context, webhooks client.Reader, what string, by ...client
 	return out, nil
 }
 
-// rivals are the other HeymarketWebhooks whose claims overlap c, in the order of precedence, each once. claimants is like
-// Reconciler.Claimants.
+// rivals returns the other HeymarketWebhooks whose claims overlap c, in the order of precedence, without duplicates. claimants
+// is like Reconciler.Claimants.
 func (s Settings) rivals(ctx context.Context, c claim, of *v1alpha1.HeymarketWebhook,
 	claimants func(context.Context, string) ([]*v1alpha1.HeymarketWebhook, error),
 ) ([]*v1alpha1.HeymarketWebhook, error) {
@@ -171,7 +172,8 @@ func (s Settings) rivals(ctx context.Context, c claim, of *v1alpha1.HeymarketWeb
 }
 
 // precedes orders resources whose claims overlap, so that all reconciles agree on which one keeps a host and path: a resource
-// with its default path comes first, then the older one; creation in the same second is ordered by namespace and name.
+// with its default path precedes others, then the older one precedes; creation in the same second is ordered by namespace and
+// name.
 func precedes(a, b *v1alpha1.HeymarketWebhook) bool {
 	if own := condition.OwnPath(a); own != condition.OwnPath(b) {
 		return own
@@ -185,8 +187,8 @@ func precedes(a, b *v1alpha1.HeymarketWebhook) bool {
 	return a.Name < b.Name
 }
 
-// resolveConflict looks for a resource that keeps what this one claims, or whose namespace it names. A resource that is not
-// accepted keeps the route that it has, so that one counts instead.
+// resolveConflict looks for a resource that keeps the claim of this one, or whose namespace its path names. A resource that is
+// not accepted keeps its existing route, so its claim is that route's.
 func (r *Reconciler) resolveConflict(ctx context.Context, f *condition.Facts) error {
 	c, claims := r.Settings.claim(f.Webhook)
 	if f.Mistake != nil {
@@ -216,7 +218,7 @@ func (r *Reconciler) resolveConflict(ctx context.Context, f *condition.Facts) er
 	return nil
 }
 
-// claimOf is what the Ingress or HTTPRoute that exists takes.
+// claimOf returns the claim of the existing Ingress or HTTPRoute.
 func claimOf(c desired.Children) (claim, bool) {
 	ingress, route := desired.Ingress.In(c), desired.HTTPRoute.In(c)
 	switch {
@@ -247,11 +249,11 @@ func routeHosts(route *unstructured.Unstructured) []string {
 	return hosts
 }
 
-// slashed is a path in the form that a claim has.
+// slashed returns a path in the form of a claim.
 func slashed(path string) string { return strings.ToLower(strings.TrimSuffix(path, "/")) + "/" }
 
-// wakeRivals wakes those who may have to give up what a HeymarketWebhook claims now, or may take what it has claimed before. Of
-// those who all wait for one claim that is only the first: the others would go on waiting.
+// wakeRivals wakes the resources that may have to give up what a HeymarketWebhook claims now, or may take over what it claimed
+// before. Of several that wait for one claim it wakes only the first: the others would keep waiting.
 func wakeRivals(webhooks client.Reader, settings Settings) handler.EventHandler {
 	type queue = workqueue.TypedRateLimitingInterface[reconcile.Request]
 	claiming := func(ctx context.Context, key string) ([]*v1alpha1.HeymarketWebhook, error) {
@@ -267,7 +269,7 @@ func wakeRivals(webhooks client.Reader, settings Settings) handler.EventHandler 
 			}
 			rivals, err := settings.rivals(ctx, c, hook, claiming)
 			if err != nil {
-				continue // Only a cache that is shut down fails.
+				continue // Fails only if the cache is shut down.
 			}
 			var heirs []claim
 			for _, rival := range rivals {

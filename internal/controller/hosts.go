@@ -9,17 +9,17 @@ import (
 	"k8s.io/apimachinery/pkg/util/validation"
 )
 
-// HostTemplate makes a host from a namespace and a name.
+// HostTemplate builds a host from a namespace and a name.
 type HostTemplate struct {
 	text string
 }
 
-// blank is what a HostTemplate fills in. It is not text/template: that calls methods by name, so that the linker would have to keep every exported method of
-// all that is linked, half as much again.
+// blank matches the placeholders of a HostTemplate. It is not text/template: that calls methods by name, so the linker would have
+// to keep every exported method in the binary, which grows by half.
 var blank = regexp.MustCompile(`{{\s*\.(Namespace|Name)\s*}}`)
 
-// ParseHostTemplate reads a host with {{.Namespace}} and {{.Name}} in it, such as {{.Namespace}}.hooks.example.com.
-// An error says what is wrong with it.
+// ParseHostTemplate parses a host with {{.Namespace}} and {{.Name}} in it, such as {{.Namespace}}.hooks.example.com. Its error
+// describes the mistake.
 func ParseHostTemplate(s string) (*HostTemplate, error) {
 	if strings.Contains(blank.ReplaceAllLiteralString(s, ""), "{{") {
 		return nil, fmt.Errorf("%q holds more than {{.Namespace}} and {{.Name}} in braces", s)
@@ -31,7 +31,7 @@ func ParseHostTemplate(s string) (*HostTemplate, error) {
 	return h, nil
 }
 
-// Host returns the host of one resource. It returns an error if that is not a DNS name.
+// Host returns the host of one resource. It returns an error if the result is not a DNS name.
 func (h *HostTemplate) Host(namespace, name string) (string, error) {
 	host := blank.ReplaceAllStringFunc(h.text, func(s string) string {
 		if strings.Contains(s, ".Namespace") {
@@ -64,17 +64,17 @@ func (h *HostTemplate) makesFor(namespace, host string) bool {
 	return match != nil && match[1] != namespace
 }
 
-// AllowedHosts are templates of hosts, some with "*." in front. The zero value allows every host.
+// AllowedHosts are templates of hosts, some with the prefix "*.". The zero value allows every host.
 type AllowedHosts []allowedHost
 
 type allowedHost struct {
 	template *HostTemplate
-	// below says that names below the template's host are meant, and not the host itself.
+	// below reports that names below the template's host are allowed, and not the host itself.
 	below bool
 }
 
-// ParseAllowedHosts reads a comma separated list of templates like those of ParseHostTemplate; "*." in front of one
-// stands for one or more labels. An error says what is wrong with it.
+// ParseAllowedHosts parses a comma-separated list of templates like those of ParseHostTemplate; the prefix "*." stands for one or
+// more labels. Its error describes the mistake.
 func ParseAllowedHosts(s string) (AllowedHosts, error) {
 	var out AllowedHosts
 	for part := range strings.SplitSeq(s, ",") {
@@ -91,7 +91,7 @@ func ParseAllowedHosts(s string) (AllowedHosts, error) {
 	return out, nil
 }
 
-// Allow says whether the resource with this namespace and name may ask for the host.
+// Allow reports whether the resource with this namespace and name may use the host.
 func (a AllowedHosts) Allow(namespace, name, host string) bool {
 	for _, allowed := range a {
 		pattern, err := allowed.template.Host(namespace, name)

@@ -10,8 +10,8 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 )
 
-// overdueAfter is how old a reconcile may become. Each ends at roundTimeout if all that it calls honours its context; one
-// that is older holds a worker that does not come back.
+// overdueAfter is the maximum duration of a reconcile. Each ends at roundTimeout if all calls honour its context; a
+// longer one blocks its worker for good.
 const overdueAfter = 2 * roundTimeout
 
 // Liveness fails once a reconcile has run for longer than its bound, so that the kubelet restarts an operator whose
@@ -45,7 +45,7 @@ func (l *Liveness) check(now time.Time) error {
 	return fmt.Errorf("the reconcile of HeymarketWebhook %s has been running for more than %s", oldest.request, overdueAfter)
 }
 
-// watch returns a reconciler that notes when each of its rounds begins and ends.
+// watch returns a reconciler that records when its rounds start and end.
 func (l *Liveness) watch(inner reconcile.Reconciler) reconcile.Reconciler {
 	return reconcile.Func(func(ctx context.Context, request reconcile.Request) (reconcile.Result, error) {
 		defer l.begin(request, time.Now())()

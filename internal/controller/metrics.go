@@ -19,7 +19,7 @@ import (
 // scrapeTimeout bounds how long a scrape waits for the caches.
 const scrapeTimeout = 5 * time.Second
 
-// reasonBytes bounds a reason in a label, because anyone who can write a status can choose it.
+// reasonBytes bounds a reason in a label, because anyone who can write a status can set it.
 const reasonBytes = 64
 
 // RegisterMetrics registers the operator's own metrics, see docs/reference/metrics.md. They are read from the caches at each scrape,
@@ -96,7 +96,7 @@ func (m *webhookMetrics) conditions(ch chan<- prometheus.Metric, hook *v1alpha1.
 	}
 }
 
-// receivers reports none for a webhook that has never had any: its condition Accepted says why.
+// receivers omits a webhook that has never had any receivers: its condition Accepted has the reason.
 func (m *webhookMetrics) receivers(ch chan<- prometheus.Metric, hook *v1alpha1.HeymarketWebhook, d *appsv1.Deployment) {
 	wanted, ready := desired.MinReplicas(hook), int32(0)
 	switch {

@@ -17,16 +17,17 @@ import (
 	"heymarket.dev/operator/internal/controller/condition"
 )
 
-// mostPods bounds how many Pods of one resource are asked: as many as it may have replicas.
+// mostPods bounds how many Pods of one resource are queried: its maximum number of replicas.
 const mostPods = 100
 
-// PodStatus asks receiver Pods about themselves.
+// PodStatus queries the status of receiver Pods.
 type PodStatus interface {
-	// Report returns what the Pod says at this address. It returns an error if it says nothing, or nothing may be asked there.
+	// Report returns the status of the Pod at this address. It returns an error if there is no answer, or the address must not
+	// be queried.
 	Report(ctx context.Context, at PodAddress) (contract.Status, error)
 }
 
-// observe adds what the Pods report. If no Pod is ready, those that are not ready may report why.
+// observe adds the reports of the Pods. If no Pod is ready, those that are not ready may report why.
 func (r *Reconciler) observe(ctx context.Context, f condition.Facts) (condition.Facts, error) {
 	pods, err := listPods(ctx, r.Client, f.Webhook)
 	if err != nil {
@@ -42,7 +43,7 @@ func (r *Reconciler) observe(ctx context.Context, f condition.Facts) (condition.
 	return f, nil
 }
 
-// answers are the reports of the Pods that answered.
+// answers returns the reports of the Pods that answered.
 func answers(reports []*contract.Status) (out []contract.Status) {
 	for _, p := range reports {
 		if p != nil {
@@ -52,10 +53,10 @@ func answers(reports []*contract.Status) (out []contract.Status) {
 	return out
 }
 
-// podAddresses are the addresses of one Pod, sorted; two where it has one of each family.
+// podAddresses are the addresses of one Pod, sorted; two if it has one of each IP family.
 type podAddresses []PodAddress
 
-// pods are the Pods behind a Service, each once.
+// pods are the Pods behind a Service, without duplicates.
 type pods struct {
 	ready, waiting []podAddresses
 }
@@ -88,7 +89,7 @@ func listPods(ctx context.Context, c client.Reader, hook *v1alpha1.HeymarketWebh
 		}
 	}
 	for pod := range ready {
-		delete(waiting, pod) // One of the slices is behind.
+		delete(waiting, pod) // One of the slices is outdated.
 	}
 	return pods{ready: sorted(ready), waiting: sorted(waiting)}, nil
 }
@@ -105,7 +106,7 @@ func sorted(byPod map[string]podAddresses) []podAddresses {
 
 func byAddress(a, b PodAddress) int { return a.Address.Compare(b.Address) }
 
-// askPods asks all Pods at once, and returns nil for one that does not answer.
+// askPods queries all Pods concurrently, and returns nil for one that does not answer.
 func askPods(ctx context.Context, status PodStatus, pods []podAddresses) []*contract.Status {
 	pods = pods[:min(len(pods), mostPods)]
 	reports := make([]*contract.Status, len(pods))
@@ -117,7 +118,7 @@ func askPods(ctx context.Context, status PodStatus, pods []podAddresses) []*cont
 	return reports
 }
 
-// askPod asks a Pod by one address after the other: the operator may reach only one of the families. It returns nil if the Pod
+// askPod queries a Pod at its addresses in turn: the operator may reach only one of the IP families. It returns nil if the Pod
 // answers at none.
 func askPod(ctx context.Context, status PodStatus, addresses podAddresses) *contract.Status {
 	for _, a := range addresses {

@@ -22,20 +22,20 @@ import (
 type PodAddress struct {
 	// Webhook is the HeymarketWebhook of the Pod.
 	Webhook types.NamespacedName
-	// Pod is its name.
+	// Pod is the Pod's name.
 	Pod     string
 	Address netip.Addr
 }
 
 const (
-	// confirmedFor is how long an address that was a Pod's is taken for that Pod's.
+	// confirmedFor is how long a confirmed address counts as that Pod's.
 	confirmedFor = time.Hour
-	// confirmedAddresses is from how many addresses on those that are no longer asked are forgotten.
+	// confirmedAddresses is the number of addresses from which on expired ones are removed.
 	confirmedAddresses = 1024
 )
 
-// podAddressBook knows which addresses belong to receiver Pods: it reads each Pod from the API server, and remembers for an hour
-// what it found. So the operator connects to no address that a tenant has made up.
+// podAddressBook verifies which addresses belong to receiver Pods: it reads each Pod from the API server, and caches the result
+// for an hour. So the operator connects to no address that a tenant has made up.
 type podAddressBook struct {
 	pods client.Reader
 
@@ -76,7 +76,7 @@ func (b *podAddressBook) check(ctx context.Context, a PodAddress, now time.Time)
 	return nil
 }
 
-// belongsTo reports whether a Pod is the one, and the kubelet has given it the address.
+// belongsTo reports whether pod is the Pod of a, and the kubelet has assigned it the address.
 func (a PodAddress) belongsTo(pod corev1.Pod) bool {
 	owner := metav1.GetControllerOfNoCopy(&pod)
 	return pod.Name == a.Pod && !pod.Spec.HostNetwork &&

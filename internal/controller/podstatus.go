@@ -18,28 +18,28 @@ import (
 )
 
 const (
-	// podStatusTimeout leaves a Pod the time to find out that Redis is silent, and to say so.
+	// podStatusTimeout leaves a Pod enough time to detect and report that Redis does not answer.
 	podStatusTimeout = desired.StatusTimeout + 2*time.Second
-	// podStatusLimit bounds an answer in bytes, and its header. That of a webhook with 16 targets has fewer than 8 KiB.
+	// podStatusLimit bounds an answer, and its header, in bytes. The answer of a webhook with 16 targets is smaller than 8 KiB.
 	podStatusLimit = 16 << 10
 )
 
-// HTTPPodStatus asks by GET /status on the Pod's ops port.
+// HTTPPodStatus queries GET /status on the Pod's operations port.
 type HTTPPodStatus struct {
 	client *http.Client
 	port   uint16
 	check  func(context.Context, PodAddress, time.Time) error
 }
 
-// NewHTTPPodStatus returns a PodStatus for Pods that the operator reaches directly: no proxy, no redirect, 4 seconds. It asks at
-// the addresses that Pods have, which it reads from the API server, and at no other.
+// NewHTTPPodStatus returns a PodStatus for Pods that the operator reaches directly: no proxy, no redirect, 4 seconds. It
+// connects only to addresses of Pods, which it reads from the API server.
 func NewHTTPPodStatus(pods client.Reader) *HTTPPodStatus {
 	return &HTTPPodStatus{
 		check: (&podAddressBook{pods: pods}).check,
 		port:  contract.OperationsPort,
 		client: &http.Client{
 			Timeout: podStatusTimeout,
-			// A Pod is asked a few times and then not for hours: no connection is worth keeping.
+			// A Pod is queried a few times and then not for hours: keeping connections is not worthwhile.
 			Transport: &http.Transport{
 				DisableKeepAlives: true, DisableCompression: true, MaxResponseHeaderBytes: podStatusLimit,
 			},
@@ -83,7 +83,7 @@ const (
 	mostCounted = 1_000_000_000_000
 )
 
-// within returns the report with its lists and numbers cut to bounds: anything may answer at a Pod's address.
+// within returns the report with its lists and numbers limited: anything may answer at a Pod's address.
 func within(s contract.Status) contract.Status {
 	s.Problems = s.Problems[:min(len(s.Problems), 2*mostReported)]
 	s.Tokens = s.Tokens[:min(len(s.Tokens), mostReported)]

@@ -16,28 +16,28 @@ import (
 	"heymarket.dev/operator/internal/controller/desired"
 )
 
-// pollPeriod is how often the Pods of a settled resource are asked.
+// pollPeriod is how often the Pods of a settled resource are queried.
 const pollPeriod = time.Minute
 
-// needsReconcile reports whether the Pods of a resource report other than its status, as far as the status may change by now.
-// If the Pods do not serve, only what they know of Redis counts.
+// needsReconcile reports whether the Pods of a resource report something that differs from its status and that the status may
+// adopt now. If the Pods are not ready, only their verdict on Redis counts.
 func (r *Reconciler) needsReconcile(ctx context.Context, caches client.Reader, key client.ObjectKey) bool {
 	hook := &v1alpha1.HeymarketWebhook{}
 	if err := caches.Get(ctx, key, hook); err != nil {
-		return false // Deleted meanwhile.
+		return false // Deleted in the meantime.
 	}
 	if !hook.DeletionTimestamp.IsZero() {
 		return false
 	}
 	addresses, err := listPods(ctx, caches, hook)
 	if err != nil {
-		return false // Only a cache that is shut down fails.
+		return false // Fails only if the cache is shut down.
 	}
 	if !meta.IsStatusConditionTrue(hook.Status.Conditions, v1alpha1.ConditionAvailable) {
 		if len(addresses.ready) > 0 {
 			return false
 		}
-		// Pods are listed before they answer, and nothing reports when they do.
+		// Pods are listed before they answer, and no watch reports when they do.
 		reports := answers(askPods(ctx, r.Pods, addresses.waiting))
 		return len(reports) > 0 && reportsDurability(hook, reports)
 	}
@@ -66,7 +66,7 @@ func (r *Reconciler) needsReconcile(ctx context.Context, caches client.Reader, k
 	return !equality.Semantic.DeepEqual(&hook.Status, after)
 }
 
-// reportsDurability reports whether Pods that answered know something of Redis that the status does not have.
+// reportsDurability reports whether Pods that answered have a verdict on Redis that the status lacks.
 func reportsDurability(hook *v1alpha1.HeymarketWebhook, reports []contract.Status) bool {
 	durable := condition.Durable(condition.Facts{Now: time.Now(), Webhook: hook, Reports: reports}, condition.Writes{})
 	is := meta.FindStatusCondition(hook.Status.Conditions, v1alpha1.ConditionDurable)

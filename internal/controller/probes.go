@@ -18,12 +18,12 @@ import (
 	"heymarket.dev/operator/internal/reach"
 )
 
-// Prober asks at a webhook's public URL, see reach.Prober.
+// Prober probes a webhook's public URL, see reach.Prober.
 type Prober interface {
 	Probe(ctx context.Context, webhook string, segments []string) reach.Result
 }
 
-// probes have the last probe of each resource.
+// probes holds the last probe of each resource.
 type probes struct {
 	interval time.Duration
 	prober   Prober
@@ -32,14 +32,14 @@ type probes struct {
 	last map[types.UID]probe
 }
 
-// probe is one that was made.
+// probe is a completed probe.
 type probe struct {
 	url    string
 	at     time.Time
 	result reach.Result
 }
 
-// result returns that of the last probe at a URL, nil if there is none.
+// result returns the result of the last probe of a URL, nil if there is none.
 func (p *probes) result(uid types.UID, url string) *reach.Result {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -49,7 +49,7 @@ func (p *probes) result(uid types.UID, url string) *reach.Result {
 	return nil
 }
 
-// keep stores a probe, and forgets those of resources that are gone.
+// keep stores a probe, and drops those of deleted resources.
 func (p *probes) keep(uid types.UID, made probe) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -60,7 +60,7 @@ func (p *probes) keep(uid types.UID, made probe) {
 	p.last[uid] = made
 }
 
-// due reports whether an interval has passed since the last probe at a URL.
+// due reports whether an interval has passed since the last probe of a URL.
 func (p *probes) due(uid types.UID, url string, now time.Time) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -72,7 +72,7 @@ func (p *probes) due(uid types.UID, url string, now time.Time) bool {
 func (p *probes) needsReconcile(ctx context.Context, caches client.Reader, key client.ObjectKey) bool {
 	hook, secret := &v1alpha1.HeymarketWebhook{}, &corev1.Secret{}
 	if caches.Get(ctx, key, hook) != nil || !hook.DeletionTimestamp.IsZero() || !meta.IsStatusConditionTrue(hook.Status.Conditions, v1alpha1.ConditionExposed) {
-		return false // Deleted meanwhile, or there is nothing to find out yet.
+		return false // Deleted in the meantime, or there is nothing to probe yet.
 	}
 	if caches.Get(ctx, client.ObjectKey{Namespace: key.Namespace, Name: contract.URLSecretName(key.Name)}, secret) != nil {
 		return false

@@ -1,5 +1,5 @@
-// Package controller turns HeymarketWebhooks into running receivers. This file shows one reconcile from start to end;
-// each step has its own file.
+// Package controller turns HeymarketWebhooks into running receivers. This file contains one reconcile from start to end; each
+// step has its own file.
 package controller
 
 import (
@@ -41,29 +41,29 @@ const FieldOwner = condition.FieldOwner
 // +kubebuilder:rbac:groups="",namespace=heymarket-system,resources=pods,verbs=get
 // +kubebuilder:rbac:groups="",namespace=heymarket-system,resources=events,verbs=create;patch
 
-// Reconciler brings the children of one HeymarketWebhook to what its spec asks for, and its status to what is seen.
+// Reconciler updates the children of one HeymarketWebhook to match its spec, and its status to match the observed state.
 type Reconciler struct {
 	// Client reads from caches and writes. Its caches hold the children by the label contract.LabelManagedBy.
 	Client client.Client
-	// Live reads from the API server: users' Secrets, which are never cached, and children that the caches do not know.
+	// Live reads from the API server: users' Secrets, which are never cached, and children that are not in the caches.
 	Live client.Reader
 	// Events records Kubernetes Events on the resource.
 	Events events.EventRecorder
-	// Pods asks receiver Pods which configuration they serve.
+	// Pods queries receiver Pods for the configuration that they serve.
 	Pods PodStatus
-	// Rollouts lets receivers roll upon an upgrade; nil means at once.
+	// Rollouts limits concurrent rollouts during an upgrade; nil means no limit.
 	Rollouts *source.Rollouts
 	// Claimants returns the HeymarketWebhooks that claim a host and path, see Settings.claims.
 	Claimants func(ctx context.Context, claim string) ([]*v1alpha1.HeymarketWebhook, error)
 	// Referrers returns the HeymarketWebhooks of a namespace that refer to a Secret.
 	Referrers func(ctx context.Context, namespace, secret string) ([]*v1alpha1.HeymarketWebhook, error)
-	// Redis returns how the shared Redis is reached, to hand it to receivers.
+	// Redis returns the connection settings of the shared Redis, to pass to receivers.
 	Redis func() desired.SharedRedis
 	// Users creates a Redis user for each namespace; nil means that receivers get the operator's credential.
 	Users RedisUsers
-	// Probes have the results of probing public URLs; nil means that there are none.
+	// Probes holds the results of probing public URLs; nil means that there are none.
 	Probes *probes
-	// OptionalKinds are those that not every cluster serves.
+	// OptionalKinds knows the kinds that not every cluster serves.
 	OptionalKinds OptionalKinds
 	// Settings are the operator's own.
 	Settings Settings
@@ -74,8 +74,8 @@ type Reconciler struct {
 
 var _ reconcile.ObjectReconciler[*v1alpha1.HeymarketWebhook] = (*Reconciler)(nil)
 
-// Reconcile brings one resource up to date. A mistake of a person becomes a condition and waits for a watch; a failure of the
-// cluster becomes a returned error and a backoff.
+// Reconcile updates one resource. A user's mistake becomes a condition and waits for a watch; a failure of the cluster
+// becomes a returned error and a backoff.
 func (r *Reconciler) Reconcile(ctx context.Context, hook *v1alpha1.HeymarketWebhook) (reconcile.Result, error) {
 	if !hook.DeletionTimestamp.IsZero() {
 		return r.finalize(ctx, hook) // The garbage collector removes the children.

@@ -21,30 +21,30 @@ import (
 	"heymarket.dev/operator/internal/controller/source"
 )
 
-// RedisIsolation says by which credential receivers log in at the shared Redis.
+// RedisIsolation selects the credential with which receivers log in at the shared Redis.
 type RedisIsolation string
 
 const (
 	// RedisShared hands the operator's own credential to every namespace.
 	RedisShared RedisIsolation = "Shared"
-	// RedisManaged hands each namespace the credential of a Redis user that may touch the keys of that namespace only.
+	// RedisManaged hands each namespace the credential of a Redis user that may access only the keys of that namespace.
 	RedisManaged RedisIsolation = "Managed"
 )
 
 // RedisUsers creates a user for each namespace in the shared Redis, see package redisusers.
 type RedisUsers interface {
-	// Ready says whether URL knows what there is to know.
+	// Ready reports whether the result of URL is meaningful yet.
 	Ready() bool
-	// URL returns how the receivers of a namespace reach Redis, or an error of package redisusers. It never waits.
+	// URL returns the Redis URL for the receivers of a namespace, or an error of package redisusers. It never blocks.
 	URL(namespace string) (string, error)
-	// Reported notes whether all receivers of a webhook use this URL, and whether Redis refuses their user.
+	// Reported records whether all receivers of a webhook use this URL, and whether Redis refuses their user.
 	Reported(namespace, webhook, url string, all, failed bool)
 	// RemoveKeys removes all keys of a webhook and returns how many there were.
 	RemoveKeys(ctx context.Context, namespace, name string) (int, error)
 }
 
-// readRedisUser puts the URL of the namespace's own Redis user into the input. Where there is none yet nothing is handed out:
-// the credential of the operator is not for receivers.
+// readRedisUser adds the URL of the namespace's own Redis user to the input. If there is none yet no URL is handed out:
+// receivers must not get the operator's credential.
 func (r *Reconciler) readRedisUser(_ context.Context, f *condition.Facts) error {
 	f.OperatorRedisURL = f.Input.SharedRedis.URL
 	if r.Users == nil || f.Webhook.Spec.Redis != nil {
@@ -61,7 +61,8 @@ func (r *Reconciler) readRedisUser(_ context.Context, f *condition.Facts) error 
 	return nil
 }
 
-// awaitsRedisUser says that the namespace's Redis user is known or made within moments, which is not worth a condition.
+// awaitsRedisUser reports whether the namespace's Redis user is being created, which takes moments and is not worth a
+// condition.
 func (r *Reconciler) awaitsRedisUser(hook *v1alpha1.HeymarketWebhook) bool {
 	if r.Users == nil || hook.Spec.Redis != nil {
 		return false
@@ -82,7 +83,7 @@ func withoutUser(redisURL string) string {
 	return u.String()
 }
 
-// noteRedisUser passes on what receivers report of their Redis user. A nil report is of a Pod that did not answer.
+// noteRedisUser forwards the receivers' reports about their Redis user. A nil report is that of a Pod that did not answer.
 func noteRedisUser(users RedisUsers, hook *v1alpha1.HeymarketWebhook, handedOut string, reports []*contract.Status) {
 	if users == nil || hook.Spec.Redis != nil || len(reports) == 0 {
 		return
@@ -113,7 +114,7 @@ func newRedisUsers(settings Settings, redis *source.RedisFiles, webhooks client.
 	})
 }
 
-// sharingWebhooks returns the names of all webhooks at the shared Redis, by namespace.
+// sharingWebhooks returns the names of all webhooks that use the shared Redis, by namespace.
 func sharingWebhooks(ctx context.Context, webhooks client.Reader) (map[string][]string, error) {
 	var hooks v1alpha1.HeymarketWebhookList
 	if err := webhooks.List(ctx, &hooks, client.UnsafeDisableDeepCopy); err != nil {
@@ -142,18 +143,18 @@ func handedOutURLs(ctx context.Context, objects client.Reader, namespace string,
 	return out
 }
 
-// redisUserAgain is how soon to look again whether the Redis user of a namespace is known.
+// redisUserAgain is how soon to check again whether the Redis user of a namespace exists.
 const redisUserAgain = 100 * time.Millisecond
 
-// removalTimeout bounds one try to remove the keys of a webhook from the shared Redis. It is below roundTimeout.
+// removalTimeout bounds one attempt to remove the keys of a webhook from the shared Redis. It is below roundTimeout.
 const removalTimeout = 45 * time.Second
 
-// operatorRemovesKeys says that the operator removes the keys of a deleted webhook itself, and no Pod does.
+// operatorRemovesKeys reports whether the operator, and not a Pod, removes the keys of a deleted webhook.
 func (r *Reconciler) operatorRemovesKeys(hook *v1alpha1.HeymarketWebhook) bool {
 	return r.Users != nil && hook.Spec.Redis == nil
 }
 
-// removeSharedKeys removes the keys of a webhook from the shared Redis where its own user could not find them.
+// removeSharedKeys removes the keys of a webhook from the shared Redis, because its own user could not find them.
 func (r *Reconciler) removeSharedKeys(ctx context.Context, hook *v1alpha1.HeymarketWebhook) (*condition.Condition, error) {
 	ctx, cancel := context.WithTimeout(ctx, removalTimeout)
 	defer cancel()
@@ -167,5 +168,5 @@ func (r *Reconciler) removeSharedKeys(ctx context.Context, hook *v1alpha1.Heymar
 		}, nil
 	}
 	log.FromContext(ctx).Info("Removed the keys of a deleted HeymarketWebhook from Redis", "keys", removed)
-	return nil, nil //nolint:nilnil // nothing is waited for any more
+	return nil, nil //nolint:nilnil // nothing left to wait for
 }

@@ -17,17 +17,17 @@ import (
 )
 
 const (
-	// maxSecretReads is how many Secrets of users, of up to 1 MiB each, are in memory as they came at any time.
+	// maxSecretReads is how many users' Secrets, of up to 1 MiB each, are held in memory unfiltered at any time.
 	maxSecretReads = 4
-	// maxReferenced bounds the values that one resource refers to, together, in bytes.
+	// maxReferenced bounds the total size of the values that one resource refers to, in bytes.
 	maxReferenced = 1 << 20
 )
 
 // secretSlots are shared by all reconciles.
 var secretSlots = make(chan struct{}, maxSecretReads)
 
-// readSecrets reads the Secrets that the spec refers to from the API server, each once, so that the operator's memory holds
-// none of them.
+// readSecrets reads the Secrets that the spec refers to from the API server, each once, so that the operator caches none of
+// them.
 func (r *Reconciler) readSecrets(ctx context.Context, f *condition.Facts) error {
 	f.Secrets, f.OtherTokens = map[string]*corev1.Secret{}, map[string][]string{}
 	references, size := desired.References(f.Webhook), 0
@@ -66,8 +66,8 @@ func (r *Reconciler) readSecrets(ctx context.Context, f *condition.Facts) error 
 	return nil
 }
 
-// readSecret reads a Secret from the API server and returns it with the given keys and no others, and without what users may
-// write beside them.
+// readSecret reads a Secret from the API server and returns it with only the given keys, and without other user-controlled
+// content.
 func (r *Reconciler) readSecret(ctx context.Context, key client.ObjectKey, keys ...string) (*corev1.Secret, error) {
 	select {
 	case secretSlots <- struct{}{}:
@@ -91,7 +91,7 @@ func (r *Reconciler) readSecret(ctx context.Context, key client.ObjectKey, keys 
 	return kept, nil
 }
 
-// otherTokens are the keys of a Secret that other HeymarketWebhooks of the namespace use as tokens.
+// otherTokens returns the keys of a Secret that other HeymarketWebhooks of the namespace use as tokens.
 func (r *Reconciler) otherTokens(ctx context.Context, hook *v1alpha1.HeymarketWebhook, secret string) ([]string, error) {
 	hooks, err := r.Referrers(ctx, hook.Namespace, secret)
 	if err != nil {
@@ -128,7 +128,7 @@ func (r *Reconciler) readServices(ctx context.Context, f *condition.Facts) error
 	return nil
 }
 
-// readCertificate reads the Secret of the Ingress's certificate. The Ingress is created before it: cert-manager needs one.
+// readCertificate reads the Secret of the Ingress's certificate. The Ingress is created first: cert-manager needs it.
 func (r *Reconciler) readCertificate(ctx context.Context, f *condition.Facts) (err error) {
 	name := desired.TLSSecretName(f.Webhook)
 	if name == "" {

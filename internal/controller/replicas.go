@@ -12,12 +12,12 @@ import (
 	"heymarket.dev/operator/internal/controller/desired"
 )
 
-// replicasOwner keeps the number of replicas between the operator, which lets go of it, and an autoscaler, which takes
-// it when it first changes it.
+// replicasOwner owns the number of replicas after the operator has released it and until an autoscaler changes it for
+// the first time.
 const replicasOwner = FieldOwner + "-replicas"
 
-// handOverReplicas gives the number of replicas as it is to another field owner, if the operator owns it and no longer
-// wants to. A field that its last owner leaves out is removed, and a Deployment without it gets one replica.
+// handOverReplicas transfers the ownership of the current number of replicas to another field manager, if the operator
+// owns it and no longer wants to. A field without an owner is removed, and a Deployment without it gets one replica.
 func (r *Reconciler) handOverReplicas(ctx context.Context, f condition.Facts, w *condition.Writes) error {
 	is := desired.Deployment.In(f.Children)
 	if !condition.MayWrite(f, *w) || is == nil || f.Want.Deployment.Spec.Replicas != nil {

@@ -20,7 +20,7 @@ import (
 	"heymarket.dev/operator/internal/controller/desired"
 )
 
-// report writes the status if it differs, records events, and says when to look again.
+// report writes the status if it differs, records events, and returns when to check again.
 func (r *Reconciler) report(ctx context.Context, f condition.Facts, w condition.Writes) (reconcile.Result, error) {
 	hook, deferredErr := f.Webhook, cmp.Or(w.Err, f.FinalizerErr)
 	after, again := status(f, w)
@@ -31,12 +31,12 @@ func (r *Reconciler) report(ctx context.Context, f condition.Facts, w condition.
 		}
 		updated := hook.DeepCopy()
 		updated.Status = after
-		// The lock keeps a status that was made from an old view of the resource from undoing a newer one.
+		// The lock prevents a status based on an outdated resource from overwriting a newer one.
 		patch := client.MergeFromWithOptions(hook, client.MergeFromWithOptimisticLock{})
 		err := r.Client.Status().Patch(ctx, updated, patch, client.FieldOwner(FieldOwner))
 		switch {
 		case apierrors.IsNotFound(err):
-			return reconcile.Result{}, nil // Deleted meanwhile.
+			return reconcile.Result{}, nil // Deleted in the meantime.
 		case apierrors.IsConflict(err):
 			return requeueOnConflict(err)
 		case err != nil:
@@ -50,12 +50,12 @@ func (r *Reconciler) report(ctx context.Context, f condition.Facts, w condition.
 	return reconcile.Result{RequeueAfter: again}, nil
 }
 
-// status is the whole status, and when to look again. Times of transition are those of before where nothing has changed.
+// status returns the whole status, and when to check again. Transition times of unchanged conditions are kept.
 func status(f condition.Facts, w condition.Writes) (v1alpha1.HeymarketWebhookStatus, time.Duration) {
 	after := *f.Webhook.Status.DeepCopy()
 	after.ObservedGeneration = f.Webhook.Generation
 	setTargets(&after, f.Webhook, serving(f.Reports, f.Want.ConfigDigest, desired.DigestOf(condition.Data(desired.ConfigSecret.In(f.Children)))), f.Now)
-	// What is not accepted, or not stored, is not what the Pods serve.
+	// A configuration that is not accepted, or not stored, is not the one that the Pods serve.
 	if condition.MayWrite(f, w) && f.Want.Deployment != nil {
 		setTokens(&after, f.Webhook, serving(f.Reports, f.Want.ConfigDigest), f.Now)
 		after.URL = desired.MaskedURL(f.Input)
@@ -71,7 +71,7 @@ func status(f condition.Facts, w condition.Writes) (v1alpha1.HeymarketWebhookSta
 	return after, again
 }
 
-// emitEvents records what people must know and would not see otherwise.
+// emitEvents records changes that people must know and would not notice otherwise.
 func (r *Reconciler) emitEvents(hook *v1alpha1.HeymarketWebhook, before, after *v1alpha1.HeymarketWebhookStatus) {
 	for _, e := range condition.Events(before, after) {
 		r.event(hook, e.Type, e.Reason, e.Action, "%s", e.Message)
@@ -81,7 +81,8 @@ func (r *Reconciler) emitEvents(hook *v1alpha1.HeymarketWebhook, before, after *
 	r.emitTargetEvents(hook, before, after)
 }
 
-// emitURLEvents records an event when a person has to type another URL into the Heymarket app, and when time for that is up.
+// emitURLEvents records an event when a person must enter another URL in the Heymarket app, and when the previous URL
+// expires.
 func (r *Reconciler) emitURLEvents(hook *v1alpha1.HeymarketWebhook, before, after *v1alpha1.HeymarketWebhookStatus) {
 	secret := contract.URLSecretName(hook.Name)
 	switch {
@@ -100,7 +101,7 @@ func (r *Reconciler) emitURLEvents(hook *v1alpha1.HeymarketWebhook, before, afte
 	}
 }
 
-// event records one event. Its text is the same for the same thing, so that repeated ones are counted and not listed.
+// event records one event. Its text is stable, so that repeated events are counted and not listed.
 func (r *Reconciler) event(hook *v1alpha1.HeymarketWebhook, kind, reason, action, format string, args ...any) {
 	r.Events.Eventf(hook, nil, kind, reason, action, "%s", fmt.Sprintf(format, args...))
 }

@@ -10,7 +10,7 @@ import (
 	"heymarket.dev/operator/internal/controller/desired"
 )
 
-// resolve reads every fact that the children and the conditions depend on, but for what Pods report.
+// resolve reads all facts for the children and the conditions, except the reports of Pods.
 func (r *Reconciler) resolve(ctx context.Context, hook *v1alpha1.HeymarketWebhook, finalizerErr error) (condition.Facts, error) {
 	f := condition.Facts{
 		Now: time.Now(), Webhook: hook, FinalizerErr: finalizerErr,
@@ -64,7 +64,7 @@ func check(_ context.Context, f *condition.Facts) error {
 	return nil
 }
 
-// build adds the children that are wanted, if the facts suffice for them.
+// build adds the wanted children, if the facts suffice for them.
 func build(f condition.Facts) condition.Facts {
 	if f.Input.Segment == "" {
 		return f

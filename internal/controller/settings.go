@@ -17,78 +17,79 @@ import (
 // DefaultReceiverUserID is the user of the image.
 const DefaultReceiverUserID = desired.ImageUser
 
-// Settings are the operator's own, from its flags.
+// Settings are the operator's settings, from its flags.
 type Settings struct {
 	// ReceiverImage is the image of the receiver Pods.
 	ReceiverImage string
-	// ReceiverUserID is the user, group and fsGroup of receiver Pods unless the resource names others; 0 leaves them to the platform.
+	// ReceiverUserID is the user, group and fsGroup of receiver Pods unless the resource sets others; 0 leaves them to the
+	// platform.
 	ReceiverUserID int64
-	// ReceiverDefaults are used where resources leave fields of spec.receiver out.
+	// ReceiverDefaults apply to unset fields of spec.receiver.
 	ReceiverDefaults ReceiverDefaults
-	// HostTemplate makes the host of resources that name none; nil means that there is no such rule.
+	// HostTemplate builds the host of resources that set none; nil means that there is no template.
 	HostTemplate *HostTemplate
-	// AllowedHosts bound the hosts that resources may name; empty means any but those that HostTemplate makes for other
+	// AllowedHosts restrict the hosts that resources may set; empty means any except those that HostTemplate yields for other
 	// namespaces.
 	AllowedHosts AllowedHosts
-	// AllowedAnnotations bound the annotations that resources may set on Ingresses and Pods; nil means DefaultAnnotations.
+	// AllowedAnnotations restrict the annotations that resources may set on Ingresses and Pods; nil means DefaultAnnotations.
 	AllowedAnnotations AllowList
-	// AllowedLabels bound the labels that resources may set on Pods; nil means DefaultLabels.
+	// AllowedLabels restrict the labels that resources may set on Pods; nil means DefaultLabels.
 	AllowedLabels AllowList
-	// IngressClass of resources that name none; empty means the cluster's default class.
+	// IngressClass is the class for resources that set none; empty means the cluster's default class.
 	IngressClass string
-	// Gateways are those that resources attach to which name none.
+	// Gateways are the Gateways for resources that name none.
 	Gateways Gateways
-	// TargetAddresses say where targets may be.
+	// TargetAddresses restrict the addresses of targets.
 	TargetAddresses TargetAddresses
 	// TrustedProxies are the networks (CIDR) from which receivers trust forwarding headers such as X-Forwarded-For; empty
 	// means none.
 	TrustedProxies []string
-	// Traces say where receivers send spans of what they do; the zero value means nowhere.
+	// Traces configure where receivers send spans; the zero value disables tracing.
 	Traces Traces
 	// ProbeInterval is how often the public URL of each resource is probed, for the condition Reachable; 0 means never.
 	ProbeInterval time.Duration
-	// NetworkPolicy shuts receivers off by NetworkPolicies; nil means that the operator makes none.
+	// NetworkPolicy configures the NetworkPolicies of receivers; nil means that the operator creates none.
 	NetworkPolicy *NetworkPolicy
-	// MaxConcurrentRollouts bounds how many receivers roll at a time because the operator is a new version; 0 means no bound.
+	// MaxConcurrentRollouts bounds how many receivers roll out at a time after an operator upgrade; 0 means no bound.
 	MaxConcurrentRollouts int
-	// MaxBacklogBytes bounds what each webhook may have in the shared Redis; 0 means a share of what Redis may hold.
+	// MaxBacklogBytes bounds each webhook's data in the shared Redis; 0 means a share of its maxmemory.
 	MaxBacklogBytes int64
-	// Namespaces to work in; empty means all.
+	// Namespaces are the namespaces to manage; empty means all.
 	Namespaces []string
-	// Liveness notes how long reconciles run; nil if nothing asks for it.
+	// Liveness records how long reconciles run; may be nil.
 	Liveness *Liveness
 
-	// RedisIsolation says by which credential receivers log in at the shared Redis; empty means RedisShared.
+	// RedisIsolation selects the credential with which receivers log in at the shared Redis; empty means RedisShared.
 	RedisIsolation RedisIsolation
 	// RedisRotation is the age at which the password of a namespace's Redis user is replaced; 0 means never.
 	RedisRotation time.Duration
-	// OperatorNamespace is where the operator runs. RedisManaged needs it.
+	// OperatorNamespace is the operator's namespace, required for RedisManaged.
 	OperatorNamespace string
 
-	// pollPeriod, exposureTimeout, discoveryPeriod and removalDeadline are others than the constants, in tests.
+	// pollPeriod, exposureTimeout, discoveryPeriod and removalDeadline override the constants in tests.
 	pollPeriod, exposureTimeout, discoveryPeriod, removalDeadline time.Duration
-	// redisDialer is another than a plain one, in tests.
+	// redisDialer replaces the default dialer in tests.
 	redisDialer *net.Dialer
-	// prober takes the place of a reach.Prober, in tests.
+	// prober replaces the reach.Prober in tests.
 	prober Prober
 }
 
 // ReceiverDefaults replace built-in defaults of spec.receiver.
 type ReceiverDefaults = desired.ReceiverDefaults
 
-// ParseReceiverDefaults reads them from JSON or YAML; its error names the field and the fault.
+// ParseReceiverDefaults parses JSON or YAML; its error names the field and the mistake.
 func ParseReceiverDefaults(text string) (ReceiverDefaults, error) {
 	return desired.ParseReceiverDefaults(text)
 }
 
-// TargetAddresses say where targets may be. The zero value is anywhere.
+// TargetAddresses restrict the addresses of targets. The zero value allows any.
 type TargetAddresses = desired.TargetAddresses
 
-// Traces say where receivers send spans of what they do. The zero value is nowhere.
+// Traces configure where receivers send spans. The zero value disables tracing.
 type Traces = desired.Traces
 
-// ParseTargetAddresses reads Any, or Public, or Public and a comma separated list of private networks that are allowed
-// besides. An error says what is wrong with it.
+// ParseTargetAddresses parses Any, or Public, or Public and a comma-separated list of private networks that are allowed as well.
+// Its error describes the mistake.
 func ParseTargetAddresses(s string) (TargetAddresses, error) {
 	var out TargetAddresses
 	for i, part := range strings.Split(s, ",") {
@@ -111,7 +112,7 @@ func ParseTargetAddresses(s string) (TargetAddresses, error) {
 	return out, nil
 }
 
-// ParseNetworks reads a comma separated list of networks such as 10.244.0.0/16. An error says what is wrong with it.
+// ParseNetworks parses a comma-separated list of networks such as 10.244.0.0/16. Its error describes the mistake.
 func ParseNetworks(s string) ([]string, error) {
 	var out []string
 	for part := range strings.SplitSeq(s, ",") {
@@ -127,7 +128,7 @@ func ParseNetworks(s string) ([]string, error) {
 	return out, nil
 }
 
-// network reads a network such as 10.96.0.0/12; 10.96.0.1/12 is none.
+// network parses a network such as 10.96.0.0/12; 10.96.0.1/12 is not one.
 func network(s string) (string, error) {
 	n, err := netip.ParsePrefix(s)
 	if err != nil || n != n.Masked() {
@@ -136,10 +137,10 @@ func network(s string) (string, error) {
 	return n.String(), nil
 }
 
-// Gateways are what HTTPRoutes attach to.
+// Gateways are the Gateways that HTTPRoutes attach to.
 type Gateways []v1alpha1.GatewayReference
 
-// ParseGateways reads a comma separated list of Gateways, each namespace/name. An error says what is wrong with it.
+// ParseGateways parses a comma-separated list of Gateways, each namespace/name. Its error describes the mistake.
 func ParseGateways(s string) (Gateways, error) {
 	var out Gateways
 	for part := range strings.SplitSeq(s, ",") {
@@ -155,5 +156,5 @@ func ParseGateways(s string) (Gateways, error) {
 	return out, nil
 }
 
-// NetworkPolicy says who may reach receivers where NetworkPolicies shut them off.
+// NetworkPolicy configures the NetworkPolicies of receivers.
 type NetworkPolicy = desired.NetworkPolicy

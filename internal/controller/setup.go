@@ -36,17 +36,17 @@ import (
 )
 
 const (
-	// workers is how many resources are reconciled at once. Most of a reconcile is waiting for the API server, whose own
-	// priority and fairness bounds what it takes from one client.
+	// workers is how many resources are reconciled concurrently. A reconcile mostly waits for the API server, whose own
+	// priority and fairness limits each client.
 	workers = 32
-	// roundTimeout bounds one reconcile, so that an API server that hangs cannot block a worker indefinitely.
+	// roundTimeout bounds one reconcile, so that a hanging API server cannot block a worker indefinitely.
 	roundTimeout = time.Minute
-	// Retries back off up to lastRetry and no further: nothing signals that a quota was raised or that an admission webhook
-	// answers again, and then users should not have to wait a quarter of an hour.
+	// Retries back off up to lastRetry and no further: no watch reports that a quota was raised or that an admission webhook
+	// answers again, and users should not have to wait a quarter of an hour then.
 	firstRetry, lastRetry = 5 * time.Millisecond, time.Minute
 )
 
-// Scheme knows every type that the operator reads or writes.
+// Scheme returns a scheme with every type that the operator reads or writes.
 func Scheme() *runtime.Scheme {
 	s := runtime.NewScheme()
 	utilruntime.Must(clientgoscheme.AddToScheme(s))
@@ -54,7 +54,7 @@ func Scheme() *runtime.Scheme {
 	return s
 }
 
-// CacheOptions limit the caches to the given namespaces (none means all) and to the operator's own children.
+// CacheOptions limits the caches to the given namespaces (none means all) and to the operator's own children.
 func CacheOptions(namespaces []string) cache.Options {
 	ours := cache.ByObject{Label: labels.SelectorFromSet(labels.Set{contract.LabelManagedBy: contract.ManagedByValue}), Transform: slim}
 	endpoints := ours
@@ -64,7 +64,7 @@ func CacheOptions(namespaces []string) cache.Options {
 			&discoveryv1.EndpointSlice{}: endpoints,
 			&v1alpha1.HeymarketWebhook{}: {Label: labels.Everything(), Transform: slimWebhook},
 		},
-		// For the metadata of kinds that not every cluster has: they cannot be named above, where each has to exist.
+		// For the metadata of optional kinds: they cannot be listed above, where each must exist.
 		DefaultLabelSelector: ours.Label,
 		DefaultTransform:     slimMetadata,
 	}
@@ -82,14 +82,14 @@ func CacheOptions(namespaces []string) cache.Options {
 	return opts
 }
 
-// ClientOptions make the client wait, before it reads an object from a cache, until the cache has seen the client's own
-// writes to it. Otherwise a reconcile that comes early applies the same again. With several namespaces that is not
-// supported; then such a write happens at times, and changes nothing.
+// ClientOptions makes the client wait, before it reads an object from a cache, until the cache contains the client's own writes
+// to it. Otherwise an early reconcile applies the same again. That is not supported with several namespaces; then such a write
+// happens occasionally, and changes nothing.
 func ClientOptions(namespaces []string) client.Options {
 	return client.Options{Cache: &client.CacheOptions{EnableReadYourWritesConsistency: new(len(namespaces) <= 1)}}
 }
 
-// Setup adds the controller to a manager that was made with CacheOptions and ClientOptions.
+// Setup adds the controller to a manager that was created with CacheOptions and ClientOptions.
 func Setup(ctx context.Context, mgr manager.Manager, settings Settings, redis *source.RedisFiles, pods PodStatus) error {
 	for index, keys := range map[string]client.IndexerFunc{
 		source.IndexSecret:  source.SecretsOf,
@@ -178,20 +178,20 @@ func Setup(ctx context.Context, mgr manager.Manager, settings Settings, redis *s
 		Complete(settings.Liveness.watch(reconcile.AsReconciler(mgr.GetClient(), r)))
 }
 
-// finalizersChanged lets a resource through whose finalizers somebody has changed.
+// finalizersChanged matches a resource whose finalizers have changed.
 var finalizersChanged = predicate.Funcs{UpdateFunc: func(e event.UpdateEvent) bool {
 	return !slices.Equal(e.ObjectOld.GetFinalizers(), e.ObjectNew.GetFinalizers())
 }}
 
-// conditionsChanged lets a resource through whose conditions have changed, by the operator itself too: it may have judged by
-// an old view, because the answer to its last write was lost or a cache was behind, and nothing else would wake it.
+// conditionsChanged matches a resource whose conditions have changed, including changes by the operator itself: it may have
+// acted on outdated data, because the answer to its last write was lost or a cache was behind, and nothing else would wake it.
 var conditionsChanged = predicate.Funcs{UpdateFunc: func(e event.UpdateEvent) bool {
 	was, is := e.ObjectOld.(*v1alpha1.HeymarketWebhook), e.ObjectNew.(*v1alpha1.HeymarketWebhook)
 	return !slices.EqualFunc(was.Status.Conditions, is.Status.Conditions, sameCondition)
 }}
 
-// sameCondition says that two conditions are the same, but for the words of the API server where it is asked again anyway: some
-// admission webhooks, and networks, say something else each time.
+// sameCondition reports whether two conditions are equal, ignoring the API server's message if the request is repeated anyway:
+// some admission webhooks, and networks, return a different message each time.
 func sameCondition(a, b metav1.Condition) bool {
 	switch a.Reason {
 	case v1alpha1.ReasonChildRefused, v1alpha1.ReasonChildFailed, v1alpha1.ReasonFinalizerRefused, v1alpha1.ReasonReceiverNotEnded:
@@ -200,7 +200,7 @@ func sameCondition(a, b metav1.Condition) bool {
 	return equality.Semantic.DeepEqual(a, b)
 }
 
-// webhookOfEndpointSlice reads the label that EndpointSlices inherit from their Service.
+// webhookOfEndpointSlice uses the label that EndpointSlices inherit from their Service.
 func webhookOfEndpointSlice(_ context.Context, slice client.Object) []reconcile.Request {
 	name := slice.GetLabels()[contract.LabelInstance]
 	if name == "" {

@@ -8,19 +8,19 @@ import (
 )
 
 const (
-	// statusInterval is the least time between two status writes of one resource, on average.
+	// statusInterval is the minimum average time between two status writes of one resource.
 	statusInterval = 10 * time.Second
-	// statusBurst is how many writes may come at once after a time without: those of a new resource, and of a change.
+	// statusBurst is how many writes are allowed at once after an idle time: those of a new resource, and of a change.
 	statusBurst = 20
-	// statusPaces is from how many resources on those without recent writes are forgotten.
+	// statusPaces is the number of resources from which on those without recent writes are removed.
 	statusPaces = 1024
 )
 
-// statusPace bounds how often the status of one resource is written. What it is made from is partly a tenant's word, and
-// every write wakes the resource again. The zero value is ready to use.
+// statusPace limits how often the status of one resource is written. A tenant controls part of its content, and every
+// write wakes the resource again. The zero value is ready to use.
 type statusPace struct {
 	mu sync.Mutex
-	// full is when the resource will have all its writes again.
+	// full is when the resource has its full burst again.
 	full map[types.UID]time.Time
 }
 

@@ -17,11 +17,11 @@ import (
 // countPeriod is how often the counts of one status may change.
 const countPeriod = time.Minute
 
-// circuits from the best to the worst.
+// circuits are ordered from the best to the worst.
 var circuits = []v1alpha1.Circuit{v1alpha1.CircuitClosed, v1alpha1.CircuitOpen, v1alpha1.CircuitGone}
 
-// setTargets sets what the Pods report about the targets. It keeps the counts of before where no Pod has newer ones, and where
-// they are younger than countPeriod, so that a busy webhook costs no more than a write a minute and an idle one none.
+// setTargets sets the targets' status from the Pods' reports. It keeps the previous counts if no Pod has newer ones, or if they
+// are younger than countPeriod, so that a busy webhook costs at most a write per minute and an idle one none.
 func setTargets(after *v1alpha1.HeymarketWebhookStatus, hook *v1alpha1.HeymarketWebhook, reports []contract.Status, now time.Time) {
 	before := &hook.Status
 	after.Targets = nil
@@ -58,7 +58,7 @@ func setTargets(after *v1alpha1.HeymarketWebhookStatus, hook *v1alpha1.Heymarket
 	after.CountTime = new(metav1.NewTime(now))
 }
 
-// counted merges what the Pods report about one target: the backlog is one for all of them, and the circuit is each one's.
+// counted merges the Pods' reports about one target: the backlog is common to all Pods, the circuit is per Pod.
 func counted(name string, reports []contract.Status) (out v1alpha1.TargetStatus, known bool) {
 	out = v1alpha1.TargetStatus{Name: name, Circuit: v1alpha1.CircuitClosed}
 	for _, r := range reports {
@@ -77,7 +77,7 @@ func counted(name string, reports []contract.Status) (out v1alpha1.TargetStatus,
 	return out, known
 }
 
-// lastDelivered is the latest time that a Pod or the status of before has. A Pod loses it when it ends.
+// lastDelivered returns the latest time in the reports or the previous status. A Pod's time is lost when it ends.
 func lastDelivered(before *v1alpha1.TargetStatus, name string, reports []contract.Status, now time.Time) *metav1.Time {
 	var last time.Time
 	for _, r := range reports {
@@ -93,8 +93,8 @@ func lastDelivered(before *v1alpha1.TargetStatus, name string, reports []contrac
 	return moved(before.LastDelivered, last)
 }
 
-// roundDown keeps the first digit: 0 to 9, 10, 20 … 90, 100, 200 and so on. Small numbers are exact, and large ones change
-// seldom.
+// roundDown keeps the first digit: 0 to 9, 10, 20 … 90, 100, 200 and so on. Small numbers are exact, and large ones rarely
+// change.
 func roundDown(n int64) int64 {
 	unit := int64(1)
 	for n/unit >= 10 {
@@ -140,8 +140,8 @@ func (r *Reconciler) emitTargetEvents(hook *v1alpha1.HeymarketWebhook, before, a
 	}
 }
 
-// targetEvent records an event about one target. Its reference names the target as the kubelet's name a container: recorders count
-// events of the same object, reason and action as one, whatever their texts are.
+// targetEvent records an event about one target. Its reference names the target as the kubelet's names a container: recorders
+// merge events with the same object, reason and action, whatever their texts are.
 func (r *Reconciler) targetEvent(hook *v1alpha1.HeymarketWebhook, target, kind, reason, format string, args ...any) {
 	about := &corev1.ObjectReference{
 		APIVersion: v1alpha1.GroupVersion.String(), Kind: "HeymarketWebhook", Namespace: hook.Namespace, Name: hook.Name, UID: hook.UID,

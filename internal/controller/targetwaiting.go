@@ -11,14 +11,14 @@ import (
 )
 
 const (
-	// waitingStep is by how much a time in the status has to differ before it is written again: retries come and go.
+	// waitingStep is by how much a time must differ from the status before it is written again: retries change often.
 	waitingStep = 5 * time.Minute
-	// furthestAttempt bounds how far ahead a reported attempt may be; a backoff is shorter.
+	// furthestAttempt bounds how far in the future a reported attempt may be; a backoff is shorter.
 	furthestAttempt = 7 * 24 * time.Hour
 )
 
-// setWaiting sets since when events wait for a target, why, and until when, by the reports of its Pods. What differs little from
-// before stays as it was.
+// setWaiting sets since when events wait for a target, why, and until when, from its Pods' reports. Small differences from
+// before are ignored.
 func setWaiting(s, before *v1alpha1.TargetStatus, reports []contract.Status, now time.Time) {
 	if before == nil {
 		before = &v1alpha1.TargetStatus{}
@@ -50,8 +50,8 @@ func setWaiting(s, before *v1alpha1.TargetStatus, reports []contract.Status, now
 	s.LastError.Since = *steadyTime(since, failure.Since)
 }
 
-// earliest is the earlier of two times, a zero time being none. One later than last does not count: anything can answer at a
-// Pod's address.
+// earliest returns the earlier of two times, ignoring zero times and times later than last: anything can answer at a Pod's
+// address.
 func earliest(a, b, last time.Time) time.Time {
 	if b.IsZero() || b.After(last) || !a.IsZero() && a.Before(b) {
 		return a

@@ -11,8 +11,8 @@ import (
 	"heymarket.dev/operator/internal/contract"
 )
 
-// setTokens keeps the time at which the token of each reference was used last, whichever field had it before, and moves it on
-// by what the Pods report that serve the wanted configuration: in others, the current token may be the previous one by now.
+// setTokens keeps the last use of each referenced token, even if it moves to another field, and updates it from Pods that
+// serve the wanted configuration: in others, the current token may be the previous one by now.
 func setTokens(after *v1alpha1.HeymarketWebhookStatus, hook *v1alpha1.HeymarketWebhook, reports []contract.Status, now time.Time) {
 	before := hook.Status.Token
 	known := map[v1alpha1.TokenReference]*metav1.Time{}
@@ -55,17 +55,17 @@ func (r *Reconciler) emitTokenEvents(hook *v1alpha1.HeymarketWebhook, before, af
 	}
 }
 
-// serving returns the reports of receivers that serve one of the configurations. At the addresses that an EndpointSlice names,
-// receivers of another namespace may answer: their figures are not for this one to read.
+// serving returns the reports of receivers that serve one of the configurations. At the addresses in an EndpointSlice,
+// receivers of another namespace may answer: their figures must not appear here.
 func serving(reports []contract.Status, digests ...string) []contract.Status {
 	return slices.DeleteFunc(slices.Clone(reports), func(r contract.Status) bool { return !slices.Contains(digests, r.ConfigDigest) })
 }
 
-// lastUsedStep is by how much a time in the status has to be behind before it is written again.
+// lastUsedStep is by how much a time in the status must be outdated before it is written again.
 const lastUsedStep = 5 * time.Minute
 
-// newest is the later of two times that Pods reported. A Pod's clock may be ahead, and a Pod may be hostile: a time in the
-// future does not count.
+// newest returns the later of two times that Pods reported. A Pod's clock may be ahead, and a Pod may be hostile: a time in
+// the future is ignored.
 func newest(a, b, now time.Time) time.Time {
 	if b.After(a) && b.Before(now.Add(lastUsedStep)) {
 		return b
@@ -73,7 +73,7 @@ func newest(a, b, now time.Time) time.Time {
 	return a
 }
 
-// moved returns the later time if it is later by lastUsedStep, so that a busy webhook does not write at every event.
+// moved returns the later time if it is later by lastUsedStep, so that a busy webhook does not write for every event.
 func moved(before *metav1.Time, seen time.Time) *metav1.Time {
 	if seen.IsZero() || before != nil && seen.Sub(before.Time) < lastUsedStep {
 		return before

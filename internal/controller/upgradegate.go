@@ -15,8 +15,8 @@ import (
 	"heymarket.dev/operator/internal/controller/desired"
 )
 
-// gateUpgrade keeps a receiver on the version that it runs while others are being rolled: its Deployment is left alone, and its
-// configuration stays the one that this version was given. Everything else is brought up to date.
+// gateUpgrade keeps a receiver on its current version while others are being rolled out: its Deployment is not changed, and its
+// configuration stays the one written for this version. Everything else is updated.
 func (r *Reconciler) gateUpgrade(ctx context.Context, f condition.Facts) (condition.Facts, error) {
 	upgrade, err := r.isUpgrade(f)
 	if err != nil || !upgrade {
@@ -28,10 +28,10 @@ func (r *Reconciler) gateUpgrade(ctx context.Context, f condition.Facts) (condit
 	}
 	configured, wanted := map[string][]byte{desired.KeyConfig: kept}, f.Want.ConfigSecret.Data
 	if kept != nil && !slices.Equal(desired.ServedPaths(configured), desired.ServedPaths(wanted)) {
-		return f, nil // A URL is to be withdrawn, which cannot wait.
+		return f, nil // A previous URL is due to be revoked, which cannot wait.
 	}
 	if _, had := condition.Data(desired.ConfigSecret.In(f.Children))[desired.KeyRedisCA]; had != (wanted[desired.KeyRedisCA] != nil) {
-		return f, nil // A receiver whose configuration names no certificates, or whose file of them is removed, would lose Redis.
+		return f, nil // A receiver whose configuration names no certificates, or whose certificate file is removed, would lose Redis.
 	}
 	deployment := desired.Deployment.In(f.Children)
 	free, err := r.Rollouts.Admit(ctx, deployment)
@@ -47,9 +47,9 @@ func (r *Reconciler) gateUpgrade(ctx context.Context, f condition.Facts) (condit
 	return f, nil
 }
 
-// isUpgrade says that Pods would be replaced although no person has asked for anything: this version of the operator
-// makes another Pod template than the one before. What a person has changed is seen by the generation, or by the
-// resource not having been accepted before.
+// isUpgrade reports whether Pods would be replaced without a change by a person: this version of the operator builds another
+// Pod template than the previous one. A person's change shows in the generation, or in the resource not having been accepted
+// before.
 func (r *Reconciler) isUpgrade(f condition.Facts) (bool, error) {
 	is, want, before := desired.Deployment.In(f.Children), f.Want.Deployment, f.Webhook.Status
 	if r.Rollouts == nil || f.Mistake != nil || is == nil || want == nil || before.ObservedGeneration != f.Webhook.Generation {
@@ -69,7 +69,7 @@ func (r *Reconciler) isUpgrade(f condition.Facts) (bool, error) {
 	return owned.Spec != nil && !equality.Semantic.DeepEqual(owned.Spec.Template, want.Spec.Template), nil
 }
 
-// keptConfiguration is the configuration that the operator has handed out, nil if it was removed or changed.
+// keptConfiguration returns the configuration that the operator has written, nil if it was removed or changed.
 func keptConfiguration(f condition.Facts) ([]byte, error) {
 	is := desired.ConfigSecret.In(f.Children)
 	if is == nil {

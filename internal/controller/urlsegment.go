@@ -12,7 +12,7 @@ import (
 	"heymarket.dev/operator/internal/controller/desired"
 )
 
-// resolveHost takes the host from the resource, then from the operator's template, then from what the cluster reports.
+// resolveHost uses the host of the resource, then the operator's template, then the address that the cluster reports.
 func (r *Reconciler) resolveHost(_ context.Context, f *condition.Facts) error {
 	in := &f.Input
 	in.Host, f.HostError = r.Settings.host(f.Webhook)
@@ -28,8 +28,8 @@ func (r *Reconciler) resolveHost(_ context.Context, f *condition.Facts) error {
 	return nil
 }
 
-// resolveURL keeps the secret segment that is in use. A new one is generated only without any other mistake, and only after the
-// API server itself has reported which one exists (see readChild for a Secret that does not exist).
+// resolveURL keeps the secret segment in use. A new one is generated only if there is no other mistake, and only after the API
+// server itself has confirmed which one exists (see readChild for a missing Secret).
 func (r *Reconciler) resolveURL(ctx context.Context, f *condition.Facts) error {
 	told, secret, configData := f.Webhook.Status.URLRevision, desired.URLSecret.In(f.Children), condition.Data(desired.ConfigSecret.In(f.Children))
 	address := desired.FindAddress(condition.Data(secret), configData, f.Now)
@@ -40,7 +40,7 @@ func (r *Reconciler) resolveURL(ctx context.Context, f *condition.Facts) error {
 	served := desired.ServedPaths(configData)
 	renewed := address.Revision < max(told, f.Webhook.Spec.Exposure.URLRevision)
 	if secret != nil && (renewed || address.Misses(f.Webhook, served)) {
-		// The cache may not have seen yet that the URL is another one, and what it was before is kept nowhere else.
+		// The cache may not contain the latest URL yet, and its predecessor is stored nowhere else.
 		fresh := &corev1.Secret{}
 		if err := r.Live.Get(ctx, client.ObjectKeyFromObject(secret), fresh); err != nil {
 			return fmt.Errorf("read Secret %s: %w", secret.Name, err)

@@ -20,7 +20,8 @@ import (
 	"heymarket.dev/operator/internal/controller/desired"
 )
 
-// retryTaken is how soon to look whether an object with the name of a child is gone: not every such object is watched.
+// retryTaken is how soon to check again whether an object with the name of a child still exists: not every such object is
+// watched.
 const retryTaken = 30 * time.Second
 
 // Accepted reports whether the spec is valid and all its references resolve.
@@ -44,10 +45,10 @@ func Accepted(f Facts, w Writes) *Condition {
 	return True(v1alpha1.ReasonAccepted, "The spec is valid and all references resolve.%s%s", suspicion(f), unused).again(withdrawal(f))
 }
 
-// acceptedAlarms: every reason is worth an event.
+// acceptedAlarms: every reason emits an event.
 var acceptedAlarms = except()
 
-// RollsOut reports whether changes reach the Pods although Accepted has the reason.
+// RollsOut reports whether changes still reach the Pods while Accepted has this reason.
 func RollsOut(reason string) bool {
 	return only(v1alpha1.ReasonAccepted, v1alpha1.ReasonTargetServiceNotFound, v1alpha1.ReasonTargetPortNotFound, v1alpha1.ReasonTargetAddressRefused,
 		v1alpha1.ReasonTargetNamespaceClosed)(reason)
@@ -62,7 +63,7 @@ func withdrawal(f Facts) time.Duration {
 	return max(until.Sub(f.Now), time.Second)
 }
 
-// Check returns the first mistake in the spec and its references, nil if there is none. With a mistake nothing is written.
+// Check returns the first mistake in the spec and its references, nil if there is none. If there is one, nothing is written.
 func Check(f Facts) *Condition {
 	for _, check := range []func(Facts) *Condition{namesTaken, redisUser, redisTarget, references, literals, certificateOwner, expressions, host, metadata} {
 		if c := check(f); c != nil {
@@ -75,8 +76,8 @@ func Check(f Facts) *Condition {
 // Invalid reports a configuration that no receiver would accept.
 func Invalid(err error) *Condition { return False(v1alpha1.ReasonInvalidConfiguration, "%s", err) }
 
-// FinalizerRejected reports that the API server does not let the operator write the finalizer. A receiver would store events
-// although it is unknown whether they are deleted with the resource.
+// FinalizerRejected reports that the API server rejects the finalizer. A receiver would store events without a guarantee that
+// they are deleted with the resource.
 func FinalizerRejected(err error) *Condition {
 	return False(v1alpha1.ReasonFinalizerRefused, "The API server rejected the finalizer %s, which spec.deletionPolicy needs; change the policy that it names: %s",
 		v1alpha1.FinalizerRedisKeys, Bounded(APIMessage(err)))
@@ -102,7 +103,7 @@ func NameTaken(t Taken) *Condition {
 	return False(v1alpha1.ReasonChildNameTaken, format, t.Child.Kind, t.Name).again(retryTaken)
 }
 
-// redisUser reports that the namespace has no user at the shared Redis. Receivers get no other credential.
+// redisUser reports that the namespace has no user at the shared Redis. Receivers must not get any other credential.
 func redisUser(f Facts) *Condition {
 	switch {
 	case !f.NoRedisUser:
@@ -116,7 +117,7 @@ func redisUser(f Facts) *Condition {
 		"The operator cannot create a Redis user for this namespace because it cannot reach the shared Redis or log in: check that Redis runs, the URL and credential in the operator's Secret, and the operator's log. Resolves automatically once it can.")
 }
 
-// redisTarget rejects a target that is the Redis of the events.
+// redisTarget rejects a target that is the Redis in which events are stored.
 func redisTarget(f Facts) *Condition {
 	for _, t := range f.Webhook.Spec.Targets {
 		if desired.IsRedis(t, f.Webhook.Namespace, f.OperatorRedisURL, f.Input.OwnRedisURL) {
@@ -141,7 +142,7 @@ func references(f Facts) *Condition {
 	return nil
 }
 
-// secretOwner rejects a reference to a Secret of the operator's, or to a token that is not referred to as one.
+// secretOwner rejects a reference to a Secret that the operator generated, or to a token in a field that is not for tokens.
 func secretOwner(f Facts, ref desired.Reference) *Condition {
 	own := slices.ContainsFunc(desired.References(f.Webhook), func(r desired.Reference) bool {
 		return r.Token && r.Secret == ref.Secret && r.Key == ref.Key
@@ -156,7 +157,7 @@ func secretOwner(f Facts, ref desired.Reference) *Condition {
 	return nil
 }
 
-// belongsToOperator reports whether the operator has made a Secret, or it looks like that.
+// belongsToOperator reports whether the operator generated a Secret, or it appears so.
 func belongsToOperator(s *corev1.Secret) bool {
 	if s == nil {
 		return false
@@ -188,7 +189,7 @@ func secretValue(f Facts, ref desired.Reference) *Condition {
 	return nil
 }
 
-// suspicion is the hint about the first Secret that seems to hold more than its value, "" if none does.
+// suspicion returns the hint about the first Secret that seems to hold more than its value, "" if there is none.
 func suspicion(f Facts) string {
 	for _, ref := range desired.References(f.Webhook) {
 		if s := hint(f, ref); s != "" {
@@ -205,7 +206,7 @@ func hint(f Facts, ref desired.Reference) string {
 	return ""
 }
 
-// withheld are the values that no target may get: the tokens of the resource, its URL, and how Redis is reached.
+// withheld returns the values that must not be sent to a target: the resource's tokens and URL, and the Redis credentials.
 func withheld(f Facts) (out desired.Confidential) {
 	out.AddRedisURL(f.Input.SharedRedis.URL)
 	out.AddRedisURL(f.OperatorRedisURL)
@@ -224,8 +225,8 @@ func withheld(f Facts) (out desired.Confidential) {
 	return out
 }
 
-// confidential rejects a value that no target may get, whichever Secret holds it. What a HeymarketWebhook refers to is sent to
-// targets that its author chooses, who may have no right to read Secrets.
+// confidential rejects a value that must not be sent to a target, whichever Secret holds it. Values that a HeymarketWebhook
+// refers to are sent to targets chosen by its author, who may have no right to read Secrets.
 func confidential(f Facts, ref desired.Reference, values desired.Confidential) *Condition {
 	secret := f.Secrets[ref.Secret]
 	if !ref.Target || secret == nil {
@@ -240,7 +241,7 @@ func confidential(f Facts, ref desired.Reference, values desired.Confidential) *
 	return nil
 }
 
-// literals rejects header values in the spec that hold what no target may get.
+// literals rejects header values in the spec that contain a value that must not be sent to a target.
 func literals(f Facts) *Condition {
 	values := withheld(f)
 	for _, t := range f.Webhook.Spec.Targets {
@@ -329,7 +330,7 @@ func annotations(f Facts, field string, set map[string]v1alpha1.AnnotationValue)
 	return nil
 }
 
-// Allows reports whether a list holds a key, or its beginning with "*" behind it.
+// Allows reports whether a list contains a key, or a prefix of it followed by "*".
 func Allows(list []string, key string) bool {
 	return slices.ContainsFunc(list, func(allowed string) bool {
 		beginning, open := strings.CutSuffix(allowed, "*")
@@ -391,15 +392,15 @@ func target(f Facts, t v1alpha1.Target) *Condition {
 	return nil
 }
 
-// namespaceClosed reports that the NetworkPolicy of the receivers blocks what a field names.
+// namespaceClosed reports that the NetworkPolicy of the receivers blocks the destination named by a field.
 func namespaceClosed(field, namespace string) *Condition {
 	return False(v1alpha1.ReasonTargetNamespaceClosed,
 		"The receivers' NetworkPolicy blocks traffic to %s in namespace %q: have the operator's --network-policy-target-namespaces allow that namespace, or name another one.",
 		field, namespace)
 }
 
-// offers reports whether a connection to the port can reach something. A Service whose name resolves to the Pods themselves, or
-// to another host, does not show that.
+// offers reports whether a Service accepts connections on the port. That cannot be determined, and counts as true, for a Service
+// whose name resolves to the Pods themselves or to another host.
 func offers(s *corev1.Service, port int32) bool {
 	return s.Spec.Type == corev1.ServiceTypeExternalName || s.Spec.ClusterIP == corev1.ClusterIPNone ||
 		slices.ContainsFunc(s.Spec.Ports, func(p corev1.ServicePort) bool { return p.Port == port })

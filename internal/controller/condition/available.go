@@ -16,14 +16,14 @@ import (
 	"heymarket.dev/operator/internal/controller/desired"
 )
 
-// How soon to ask the Pods again: no watch reports what they serve. After askTimeout it is askSlowly.
+// How soon to query the Pods again: no watch reports what they serve. After askTimeout the interval is askSlowly.
 const (
 	ask        = 3 * time.Second
 	askSlowly  = 30 * time.Second
 	askTimeout = 5 * time.Minute
 )
 
-// Available reports whether every ready Pod serves what is wanted.
+// Available reports whether every ready Pod serves the wanted configuration.
 func Available(f Facts, w Writes) *Condition {
 	if c := w.problem(f, v1alpha1.ConditionAvailable); c != nil {
 		return c
@@ -41,7 +41,7 @@ func Available(f Facts, w Writes) *Condition {
 	return serving(f, w)
 }
 
-// availableAlarms: what passes by itself is worth no event.
+// availableAlarms: reasons that resolve automatically emit no event.
 var availableAlarms = only(v1alpha1.ReasonPodsRefused, v1alpha1.ReasonRolloutStuck, v1alpha1.ReasonChildFailed, v1alpha1.ReasonChildOverwritten,
 	v1alpha1.ReasonDeploymentPaused, v1alpha1.ReasonScaledToZero)
 
@@ -49,7 +49,7 @@ func rolloutInProgress(f Facts) *Condition {
 	return False(v1alpha1.ReasonRolloutInProgress, "Deployment %q is starting its Pods.", f.name())
 }
 
-// deployment reports why the Deployment does not run the Pods that are wanted, nil if it does.
+// deployment returns why the Deployment does not run the wanted Pods, nil if it does.
 func deployment(f Facts, d *appsv1.Deployment) *Condition {
 	name := f.name()
 	switch {
@@ -76,7 +76,7 @@ func deployment(f Facts, d *appsv1.Deployment) *Condition {
 	return nil
 }
 
-// serving reports whether the Pods of a Deployment that is rolled out serve what is wanted.
+// serving reports whether the Pods of a completed rollout serve the wanted configuration.
 func serving(f Facts, w Writes) *Condition {
 	name := f.name()
 	switch {
@@ -98,7 +98,7 @@ func serving(f Facts, w Writes) *Condition {
 		name).again(askAgain(f, metav1.ConditionFalse))
 }
 
-// askAgain is how soon to ask the Pods again, given the status of Available that this reconcile finds.
+// askAgain returns how soon to query the Pods again, given the status of Available in this reconcile.
 func askAgain(f Facts, status metav1.ConditionStatus) time.Duration {
 	if f.lasted(v1alpha1.ConditionAvailable, status) > askTimeout {
 		return askSlowly
@@ -125,7 +125,7 @@ var userIDs = regexp.MustCompile(`(?i)runAsUser|runAsGroup|fsGroup|supplementalG
 
 var podName = regexp.MustCompile(`^pods "[^"]*" is `)
 
-// podsRejected is what the API server answers about Pods that it rejects, without the name of the Pod; empty if it accepts them.
+// podsRejected returns the API server's answer if it rejects the Pods, without the name of the Pod; empty if it accepts them.
 func podsRejected(d *appsv1.Deployment) string {
 	c := deploymentCondition(d, appsv1.DeploymentReplicaFailure)
 	if c == nil || c.Status != corev1.ConditionTrue || d.Status.ObservedGeneration < d.Generation {

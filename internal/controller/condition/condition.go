@@ -1,6 +1,6 @@
-// Package condition decides what the status of a HeymarketWebhook reports. Each condition has a file: its reasons, its
-// messages, which of them are worth an event, and when to look again. The functions are pure: Facts that were read and what
-// the Writes returned go in, a Condition comes out.
+// Package condition decides what the status of a HeymarketWebhook reports. Each condition has a file with its reasons and
+// messages, the reasons that emit an event, and when to check again. The functions are pure: they return a Condition for Facts
+// that were read and the results of Writes.
 package condition
 
 import (
@@ -17,26 +17,26 @@ import (
 	"heymarket.dev/operator/api/v1alpha1"
 )
 
-// Condition is the outcome of one condition. Its message is stable: without times, counts or UIDs.
+// Condition is the result of evaluating one condition. Its message is stable: without times, counts or UIDs.
 type Condition struct {
 	OK              bool
 	Reason, Message string
-	// Again is when to look again, because no watch reports a change; 0 means never.
+	// Again is when to check again if no watch reports a change; 0 means never.
 	Again time.Duration
 }
 
 // kind is a row of all.
 type kind struct {
 	name string
-	// action is what the events about the condition name as the action.
+	// action is the action in the condition's events.
 	action string
 	// of returns the condition, nil if it does not apply.
 	of func(Facts, Writes) *Condition
-	// alarming reports whether a reason is worth an event.
+	// alarming reports whether a reason emits an event.
 	alarming func(reason string) bool
 	// advisory conditions do not count for Ready.
 	advisory bool
-	// warning is a reason that is worth an event although the condition is True; empty: none is.
+	// warning is a reason that emits an event although the condition is True; empty: none does.
 	warning string
 }
 
@@ -55,7 +55,7 @@ func Known(name string) bool {
 	return name == v1alpha1.ConditionReady || slices.ContainsFunc(all, func(k kind) bool { return k.name == name })
 }
 
-// SetAll sets the conditions of a status, and returns when to look again; 0 means never.
+// SetAll sets the conditions of a status, and returns when to check again; 0 means never.
 func SetAll(status *v1alpha1.HeymarketWebhookStatus, f Facts, w Writes) (again time.Duration) {
 	ready := Condition{OK: true, Reason: v1alpha1.ReasonReady, Message: "The receiver is serving and reachable."}
 	for _, k := range all {
@@ -88,7 +88,7 @@ func Set(s *v1alpha1.HeymarketWebhookStatus, name string, c Condition) {
 // Event is an event about a HeymarketWebhook.
 type Event struct{ Type, Reason, Action, Message string }
 
-// Events are those about what has changed between two statuses.
+// Events returns the events for the changes between two statuses.
 func Events(before, after *v1alpha1.HeymarketWebhookStatus) (events []Event) {
 	for _, k := range all {
 		events = append(events, changes(before, after, k)...)
@@ -96,13 +96,13 @@ func Events(before, after *v1alpha1.HeymarketWebhookStatus) (events []Event) {
 	return events
 }
 
-// DeletionEvents are those about what has changed in the status of a HeymarketWebhook that is being deleted.
+// DeletionEvents returns the events for the changes in the status of a HeymarketWebhook that is being deleted.
 func DeletionEvents(before, after *v1alpha1.HeymarketWebhookStatus) []Event {
 	return changes(before, after, kind{name: v1alpha1.ConditionReady, action: "Delete", alarming: except(v1alpha1.ReasonReceiverEnding)})
 }
 
-// changes has an event when a condition fails or warns, when its reason changes, and when it is True again. A new resource that has no
-// problem causes none.
+// changes returns an event when a condition fails or warns, when its reason changes, and when it becomes True again. A new
+// resource without a problem causes none.
 func changes(before, after *v1alpha1.HeymarketWebhookStatus, k kind) []Event {
 	failing := func(c *metav1.Condition) bool {
 		warns := c != nil && (c.Status == metav1.ConditionFalse || c.Reason == k.warning)
@@ -141,7 +141,7 @@ func (c *Condition) again(d time.Duration) *Condition {
 	return c
 }
 
-// sooner is the shorter of two times to look again, of which 0 means never.
+// sooner returns the shorter of two delays, of which 0 means never.
 func sooner(a, b time.Duration) time.Duration {
 	if a == 0 || b == 0 {
 		return max(a, b)
@@ -149,7 +149,7 @@ func sooner(a, b time.Duration) time.Duration {
 	return min(a, b)
 }
 
-// Bounded cuts a message of the API server to a length that a status can carry.
+// Bounded truncates a message of the API server to a length that a status can hold.
 func Bounded(s string) string {
 	const limit = 1024
 	if len(s) <= limit {
@@ -158,7 +158,7 @@ func Bounded(s string) string {
 	return s[:limit] + "…"
 }
 
-// APIMessage returns what the API server says in an error, "" if err is none of its answers.
+// APIMessage returns the API server's message in an error, "" if err does not come from it.
 func APIMessage(err error) string {
 	if status := apierrors.APIStatus(nil); errors.As(err, &status) {
 		return status.Status().Message

@@ -14,8 +14,8 @@ import (
 	"heymarket.dev/operator/internal/controller/desired"
 )
 
-// Durable reports whether Redis keeps what it has confirmed, by the reports of all Pods that answered, and whether there is
-// room for dead letters. It takes codes from Pods and no text: anything in the cluster can answer at a Pod's address.
+// Durable reports whether Redis keeps confirmed writes, according to all Pods that answered, and whether every target is
+// below its dead letter limit. It uses only codes from Pods, no text: anything in the cluster can answer at a Pod's address.
 func Durable(f Facts, w Writes) *Condition {
 	if len(f.Reports) == 0 && desired.Deployment.In(f.Children) == nil && !w.DeploymentWritten {
 		return False(v1alpha1.ReasonNotDeployed, "There is no receiver to check Redis, because %s.", notWritten(f, w))
@@ -31,7 +31,7 @@ func Durable(f Facts, w Writes) *Condition {
 		return False(v1alpha1.ReasonNotDurable, "A receiver of another version reports a problem with Redis: see the log of the receiver.")
 	case unknown:
 		c := False(v1alpha1.ReasonDurabilityUnknown, "No receiver Pod has reported Redis durability yet.")
-		if Available(f, w).OK { // No watch reports that a Pod has asked Redis.
+		if Available(f, w).OK { // No watch reports that a Pod has checked Redis.
 			c.Again = askAgain(f, metav1.ConditionTrue)
 		}
 		return c
@@ -48,8 +48,8 @@ func Durable(f Facts, w Writes) *Condition {
 
 var durableAlarms = only(v1alpha1.ReasonNotDurable, v1alpha1.ReasonRedisUnreachable, v1alpha1.ReasonDeadLettersFull, v1alpha1.ReasonBacklogFull)
 
-// redisProblems are those that the Pods report, sorted. otherVersion means that a Pod reports one that this version does not
-// know, unknown that one has no verdict yet, or that there are no reports.
+// redisProblems returns the problems that the Pods report, sorted. otherVersion means that a Pod reports one unknown to this
+// version, unknown that a Pod has no verdict yet, or that there are no reports.
 func redisProblems(reports []contract.Status) (problems []contract.Problem, otherVersion, unknown bool) {
 	unknown = len(reports) == 0
 	for _, r := range reports {
@@ -78,9 +78,9 @@ func sentences(problems []contract.Problem) string {
 	return Bounded(strings.Join(out, " "))
 }
 
-// fullTargets are the targets that have as many dead letters as they may have.
+// fullTargets returns the targets that have reached their dead letter limit.
 func fullTargets(w *v1alpha1.HeymarketWebhook, reports []contract.Status) (names []string) {
-	limit := ptr.Deref(w.Spec.Retention.DeadLetterLimit, math.MaxInt64) // The API server sets the default.
+	limit := ptr.Deref(w.Spec.Retention.DeadLetterLimit, math.MaxInt64) // the API server sets the default
 	for _, t := range w.Spec.Targets {
 		if slices.ContainsFunc(reports, func(r contract.Status) bool {
 			return slices.ContainsFunc(r.Targets, func(s contract.TargetStatus) bool { return s.Name == t.Name && s.DeadLetters >= limit })

@@ -14,8 +14,8 @@ import (
 	"heymarket.dev/operator/internal/controller/desired"
 )
 
-// ExposureTimeout is how long an ingress controller, a Gateway or the issuer of a certificate may take before its silence is
-// worth an event.
+// ExposureTimeout is how long an ingress controller, a Gateway or the issuer of a certificate may take before a missing answer
+// emits an event.
 const ExposureTimeout = 5 * time.Minute
 
 // Exposed reports whether events from outside the cluster reach the receiver.
@@ -39,7 +39,7 @@ func Exposed(f Facts, w Writes) *Condition {
 	return exposedByIngress(f, w)
 }
 
-// exposedAlarms: what is pending is on its way, and without a receiver Accepted has an event.
+// exposedAlarms: pending states resolve automatically, and without a receiver Accepted emits an event.
 var exposedAlarms = except(v1alpha1.ReasonAddressPending, v1alpha1.ReasonCertificatePending, v1alpha1.ReasonRoutePending, v1alpha1.ReasonNotExposed)
 
 func hostConflict(f Facts) *Condition {
@@ -67,11 +67,11 @@ func exposedByIngress(f Facts, w Writes) *Condition {
 // AnnotationIngressClass is the predecessor of the field for the class of an Ingress.
 const AnnotationIngressClass = "kubernetes.io/ingress.class"
 
-// withoutAddress reports why an Ingress has no address yet, as far as the operator can know.
+// withoutAddress returns why an Ingress has no address yet, as far as the operator can tell.
 func withoutAddress(f Facts) *Condition {
 	ingress := desired.Ingress.In(f.Children)
 	if ingress != nil && ingress.Spec.IngressClassName == nil && ingress.Annotations[AnnotationIngressClass] == "" && timeLeft(f, desired.Ingress.Child) == 0 {
-		// The API server gives the default class to new Ingresses alone.
+		// The API server sets the default class only on new Ingresses.
 		return False(v1alpha1.ReasonAddressMissing,
 			"No ingress controller has published an address for Ingress %q, which has no IngressClass, because spec.exposure.ingress.className is not set and the cluster had no default "+
 				"when it was created: set the field or the operator's --ingress-class (kubectl get ingressclass); or, if there is a default by now, delete the Ingress, and the operator creates it again.",
@@ -92,7 +92,7 @@ func ingressClass(f Facts) string {
 	return "the cluster's default IngressClass, because spec.exposure.ingress.className is not set"
 }
 
-// certificateProblem says what is wrong with the Secret of the certificate, "" if nothing is.
+// certificateProblem returns the problem with the certificate's Secret, "" if there is none.
 func certificateProblem(f Facts) string {
 	if f.Certificate == nil {
 		return fmt.Sprintf("does not exist in namespace %q", f.Webhook.Namespace)
@@ -105,7 +105,7 @@ func certificateProblem(f Facts) string {
 	return ""
 }
 
-// withoutCertificate reports that senders will not trust what the ingress controller presents.
+// withoutCertificate reports that senders will not trust the ingress controller's certificate.
 func withoutCertificate(f Facts) *Condition {
 	return pending(f, v1alpha1.ReasonCertificatePending, v1alpha1.ReasonCertificateMissing, desired.Ingress.Child,
 		"Secret %q of spec.exposure.ingress.tlsSecretName %s: create it with a certificate for the host and its key (kubectl create secret tls), or see why cert-manager has not (kubectl describe certificate). Heymarket does not trust the ingress controller's default certificate.",
@@ -132,7 +132,7 @@ func exposedByRoute(f Facts, w Writes) *Condition {
 	return True(v1alpha1.ReasonAdmitted, "Every Gateway has accepted the HTTPRoute.")
 }
 
-// acceptedBy reports why one Gateway does not serve the HTTPRoute, nil if it does.
+// acceptedBy returns why one Gateway does not serve the HTTPRoute, nil if it does.
 func acceptedBy(f Facts, gateway v1alpha1.GatewayReference) *Condition {
 	route := desired.HTTPRoute.In(f.Children)
 	source := "spec.exposure.httpRoute.parentRefs"
@@ -161,7 +161,7 @@ func acceptedBy(f Facts, gateway v1alpha1.GatewayReference) *Condition {
 		gateway.Name, source, f.name(), namespace)
 }
 
-// gatewayConditions are those that the status of a route in the namespace own has for a Gateway, and that are not out of date.
+// gatewayConditions returns the current conditions for a Gateway in the status of a route in namespace own.
 func gatewayConditions(route *unstructured.Unstructured, gateway v1alpha1.GatewayReference, own string) (out []metav1.Condition) {
 	var is struct {
 		Status struct {
@@ -172,7 +172,7 @@ func gatewayConditions(route *unstructured.Unstructured, gateway v1alpha1.Gatewa
 		} `json:"status"`
 	}
 	if route == nil || runtime.DefaultUnstructuredConverter.FromUnstructured(route.Object, &is) != nil {
-		return nil // It does not have the shape of its kind.
+		return nil // It does not match the schema of its kind.
 	}
 	for _, p := range is.Status.Parents {
 		namespace, _ := p.ParentRef["namespace"].(string)
@@ -181,7 +181,7 @@ func gatewayConditions(route *unstructured.Unstructured, gateway v1alpha1.Gatewa
 			continue
 		}
 		for _, c := range p.Conditions {
-			// Not every controller sets observedGeneration. Where it is absent the condition counts.
+			// Not every controller sets observedGeneration. Without it the condition counts.
 			if c.ObservedGeneration == 0 || c.ObservedGeneration >= route.GetGeneration() {
 				out = append(out, c)
 			}
@@ -190,8 +190,8 @@ func gatewayConditions(route *unstructured.Unstructured, gateway v1alpha1.Gatewa
 	return out
 }
 
-// pending reports something that others have to do about a child: with the reason soon while they may still take their time,
-// and with the reason late after it.
+// pending reports that a child waits for another controller: with the reason soon within the usual time, and with the reason
+// late after it.
 func pending(f Facts, soon, late string, child *desired.Child, format string, args ...any) *Condition {
 	if left := timeLeft(f, child); left > 0 {
 		return False(soon, format, args...).again(left)
@@ -199,7 +199,7 @@ func pending(f Facts, soon, late string, child *desired.Child, format string, ar
 	return False(late, format, args...)
 }
 
-// timeLeft is how much of ExposureTimeout is left: from when the child was created and the status has reported it.
+// timeLeft returns how much of ExposureTimeout is left, counted from when the child was created and the status reported it.
 func timeLeft(f Facts, child *desired.Child) time.Duration {
 	object := f.Children[child]
 	if object == nil {

@@ -18,59 +18,59 @@ import (
 	"heymarket.dev/operator/internal/reach"
 )
 
-// Facts are what one reconcile has read. They are not changed once they are complete.
+// Facts are the data read by one reconcile. They are not changed once they are complete.
 type Facts struct {
 	Now     time.Time
 	Webhook *v1alpha1.HeymarketWebhook
-	// Input is what the children are made from. Its Segment is empty if none is in use and none may be generated.
+	// Input is the input for building the children. Its Segment is empty if none is in use and none may be generated.
 	Input desired.Input
-	// Children are those that exist.
+	// Children are the existing children.
 	Children desired.Children
-	// Want are the children that are wanted; the zero value if Input does not suffice.
+	// Want are the wanted children; the zero value if Input is insufficient.
 	Want desired.Objects
-	// Mistake is the first one that was found in the spec and its references, see Check; nil if there is none.
+	// Mistake is the first mistake in the spec and its references, see Check; nil if there is none.
 	Mistake *Condition
 
-	// Held means that the receiver stays on the version that it runs, for now.
+	// Held means that the receiver stays on its current version for now.
 	Held bool
-	// FinalizerErr is why the API server does not let the operator write the finalizer; nil if it does.
+	// FinalizerErr is why the API server rejects the finalizer; nil if it does not.
 	FinalizerErr error
 
-	// Taken are objects with the name of a child that have another owner.
+	// Taken are objects with the name of a child and another owner.
 	Taken []Taken
-	// OperatorRedisURL is that of the shared Redis, with the operator's own credential.
+	// OperatorRedisURL is the URL of the shared Redis, with the operator's own credential.
 	OperatorRedisURL string
-	// NoRedisUser means that the namespace has to have a user at the shared Redis and has none. RedisRefusal is what Redis answers
-	// if it does not let the operator create one; empty if the operator cannot ask it.
+	// NoRedisUser means that the namespace needs a user at the shared Redis and has none. RedisRefusal is the answer of Redis if
+	// it does not let the operator create one; empty if the operator cannot ask it.
 	NoRedisUser  bool
 	RedisRefusal string
-	// Secrets are those that the spec refers to, by name, with no keys but those; nil for one that does not exist.
+	// Secrets are the Secrets that the spec refers to, by name, with only the referenced keys; nil for one that does not exist.
 	Secrets map[string]*corev1.Secret
-	// SecretsTooLarge means that the values of Secrets exceed their limit together and were dropped.
+	// SecretsTooLarge means that the values of all Secrets together exceeded their limit and were dropped.
 	SecretsTooLarge bool
 	// OtherTokens are the keys that other HeymarketWebhooks use as tokens, by Secret.
 	OtherTokens map[string][]string
-	// Certificate is the Secret of the Ingress's certificate; nil if it does not exist, or none is named.
+	// Certificate is the Secret of the Ingress's certificate; nil if it does not exist or is not configured.
 	Certificate *corev1.Secret
-	// Services are those of targets, by name; nil for one that does not exist.
+	// Services are the targets' Services, by name; nil for one that does not exist.
 	Services map[string]*corev1.Service
-	// HostError is why the operator's template makes no host; HostNotAllowed means that the namespace may not have it.
+	// HostError is why the operator's template yields no host; HostNotAllowed means that the namespace may not use it.
 	HostError      error
 	HostNotAllowed bool
-	// AllowedAnnotations and AllowedLabels are keys that the spec may set; "*" at the end of one stands for any rest.
+	// AllowedAnnotations and AllowedLabels are keys that the spec may set; a trailing "*" matches any suffix.
 	AllowedAnnotations, AllowedLabels []string
-	// Rival is the resource that keeps the host and path which this one claims, nil if there is none.
+	// Rival is the resource that keeps the host and path claimed by this one, nil if there is none.
 	Rival *v1alpha1.HeymarketWebhook
-	// ForeignNamespace has HeymarketWebhooks, and the path begins with its name; empty if there is none.
+	// ForeignNamespace is another namespace with HeymarketWebhooks whose name starts the path; empty if there is none.
 	ForeignNamespace string
 	// NoGatewayAPI means that the cluster does not serve HTTPRoutes.
 	NoGatewayAPI bool
 	// ExposureTimeout is how long an ingress controller, a Gateway or the issuer of a certificate may take, see ExposureTimeout.
 	ExposureTimeout time.Duration
 
-	// Ready has a report of each ready Pod, nil for one that does not answer.
+	// Ready has the report of each ready Pod, nil for a Pod that does not answer.
 	Ready []*contract.Status
-	// Reports are those of the ready Pods that answered, or, if no Pod is ready, of the others.
+	// Reports are the reports of the ready Pods that answered, or, if no Pod is ready, of the others.
 	Reports []contract.Status
 
 	// Probes means that the operator probes public URLs, and Probe is the last result for this one; nil if there is none yet.
@@ -78,21 +78,21 @@ type Facts struct {
 	Probe  *reach.Result
 }
 
-// Taken is an object with the name of a child and another owner.
+// Taken is an object that has the name of a child and another owner.
 type Taken struct {
 	Child *desired.Child
 	Name  string
-	// Deleting means that the object is about to be removed.
+	// Deleting means that the object is being deleted.
 	Deleting bool
 }
 
-// Conflicts reports that no route may exist, because it would take what belongs to another resource.
+// Conflicts reports whether no route may exist, because it would take over another resource's requests.
 func (f Facts) Conflicts() bool { return f.Rival != nil || f.ForeignNamespace != "" }
 
-// name is that of the children but one.
+// name is the name of all children but one.
 func (f Facts) name() string { return contract.ReceiverName(f.Webhook.Name) }
 
-// lasted is for how long the status has reported a condition as True or False; 0 if it reports something else.
+// lasted returns how long the status has reported a condition as True or False; 0 if it reports something else.
 func (f Facts) lasted(name string, status metav1.ConditionStatus) time.Duration {
 	if c := meta.FindStatusCondition(f.Webhook.Status.Conditions, name); c != nil && c.Status == status {
 		return f.Now.Sub(c.LastTransitionTime.Time)
@@ -100,12 +100,12 @@ func (f Facts) lasted(name string, status metav1.ConditionStatus) time.Duration 
 	return 0
 }
 
-// OwnPath reports whether the path of a webhook begins with its own namespace and name, which no other has.
+// OwnPath reports whether the path of a webhook begins with its own namespace and name, which no other path does.
 func OwnPath(w *v1alpha1.HeymarketWebhook) bool {
 	return strings.HasPrefix(strings.ToLower(desired.PathPrefix(w)), "/"+w.Namespace+"/"+w.Name+"/")
 }
 
-// IngressAddress is what an ingress controller has published, or "".
+// IngressAddress returns the address that an ingress controller has published, or "".
 func IngressAddress(ingress *networkingv1.Ingress) string {
 	if ingress == nil {
 		return ""
@@ -121,7 +121,7 @@ func IngressAddress(ingress *networkingv1.Ingress) string {
 	return ""
 }
 
-// Data is that of a Secret, nil if there is none.
+// Data returns the data of a Secret, nil if there is none.
 func Data(s *corev1.Secret) map[string][]byte {
 	if s == nil {
 		return nil
@@ -129,14 +129,14 @@ func Data(s *corev1.Secret) map[string][]byte {
 	return s.Data
 }
 
-// RolledOut reports whether all Pods of the Deployment have its present template, and there are as many as it wants.
+// RolledOut reports whether all Pods of the Deployment have the current template, and their number is as desired.
 func RolledOut(d *appsv1.Deployment) bool {
 	s := d.Status
 	return s.ObservedGeneration >= d.Generation && s.UpdatedReplicas == ptr.Deref(d.Spec.Replicas, 1) && s.Replicas == s.UpdatedReplicas
 }
 
-// WasAvailable reports whether the present template has been available once, so that Pods that are not ready have failed
-// since, and are not starting.
+// WasAvailable reports whether the current template has been available before, so that Pods that are not ready have failed since
+// and are not starting.
 func WasAvailable(d *appsv1.Deployment) bool {
 	c := deploymentCondition(d, appsv1.DeploymentProgressing)
 	return c != nil && c.Reason == "NewReplicaSetAvailable"

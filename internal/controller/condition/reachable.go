@@ -11,12 +11,12 @@ import (
 	"heymarket.dev/operator/internal/reach"
 )
 
-// mostNotice is how long before its end a certificate is worth a warning; it is a sixth of the certificate's whole time if that is
-// less. By then whatever renews it should have done so.
+// mostNotice is how long before its expiry a certificate causes a warning; a sixth of the certificate's lifetime if that is less.
+// By then it should have been renewed.
 const mostNotice = 14 * 24 * time.Hour
 
-// Reachable reports whether the webhook's receiver answers at its public URL, nil if the operator does not probe. It stays as it is
-// until the next probe.
+// Reachable reports whether the webhook's receiver answers at its public URL, nil if the operator does not probe. It does not
+// change until the next probe.
 func Reachable(f Facts, _ Writes) *Condition {
 	switch {
 	case !f.Probes:
@@ -67,7 +67,7 @@ func Reachable(f Facts, _ Writes) *Condition {
 	return reached(f)
 }
 
-// reached reports that the receiver answers, and whether the certificate ends soon.
+// reached reports that the receiver answers, and whether the certificate expires soon.
 func reached(f Facts) *Condition {
 	r := f.Probe
 	notice := min(mostNotice, r.NotAfter.Sub(r.NotBefore)/6)
@@ -79,7 +79,8 @@ func reached(f Facts) *Condition {
 		f.Input.Host, r.Issuer, r.NotAfter.UTC().Format(time.DateOnly), f.Webhook.Namespace)
 }
 
-// reported is what the status reports, nil if it reports nothing: the operator has started, or the URL has changed, since the last probe.
+// reported returns what the status reports, nil if nothing: the operator has started, or the URL has changed, since the last
+// probe.
 func reported(f Facts) *Condition {
 	c := meta.FindStatusCondition(f.Webhook.Status.Conditions, v1alpha1.ConditionReachable)
 	if c == nil || f.Webhook.Status.Host != f.Input.Host {
@@ -88,6 +89,6 @@ func reported(f Facts) *Condition {
 	return &Condition{OK: c.Status == metav1.ConditionTrue, Reason: c.Reason, Message: c.Message}
 }
 
-// reachableAlarms: a cluster that cannot reach itself is worth no event.
+// reachableAlarms: a cluster that cannot reach itself emits no event.
 var reachableAlarms = only(v1alpha1.ReasonNameNotResolved, v1alpha1.ReasonCertificateInvalid, v1alpha1.ReasonCertificateEnding,
 	v1alpha1.ReasonReceiverNotAnswering, v1alpha1.ReasonRouteElsewhere)

@@ -11,14 +11,14 @@ import (
 	"heymarket.dev/operator/internal/controller/desired"
 )
 
-// How soon to look at the status of a ScaledObject again: KEDA writes it at every poll of one that has work, so no watch on it
-// wakes the operator.
+// How soon to check the status of a ScaledObject again: KEDA writes it at every poll of an active one, so a watch on it does
+// not wake the operator.
 const (
 	retryScaledObject   = 30 * time.Second
 	refreshScaledObject = 5 * time.Minute
 )
 
-// Scaled reports whether KEDA scales by the backlog; nil if the spec does not ask for that.
+// Scaled reports whether KEDA scales by the backlog; nil if the spec does not request it.
 func Scaled(f Facts, w Writes) *Condition {
 	if !scalesByBacklog(f) {
 		return nil
@@ -66,7 +66,7 @@ func scaledObjectConditions(object *unstructured.Unstructured) []metav1.Conditio
 		} `json:"status"`
 	}
 	if object == nil || runtime.DefaultUnstructuredConverter.FromUnstructured(object.Object, &is) != nil {
-		return nil // It does not have the shape of its kind.
+		return nil // It does not match the schema of its kind.
 	}
 	return is.Status.Conditions
 }

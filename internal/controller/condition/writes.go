@@ -8,13 +8,13 @@ import (
 	"heymarket.dev/operator/internal/controller/desired"
 )
 
-// Writes are what the API server has answered to the writes of one reconcile.
+// Writes are the results of the writes of one reconcile.
 type Writes struct {
 	// Rejected is a child that the API server rejected, because of a value in the spec, a quota or a policy; nil if there is none.
 	Rejected *Failure
 	// Failed is a child that the API server could not store.
 	Failed *Failure
-	// Undeleted is a child that is no longer wanted, and that the API server does not delete.
+	// Undeleted is an unwanted child that the API server does not delete.
 	Undeleted *Failure
 	// Overwritten is a child that another field manager keeps changing back, and NextWrite when it may be written again.
 	Overwritten *Failure
@@ -40,7 +40,7 @@ func MayWrite(f Facts, w Writes) bool { return accepted(f, w) && w.Failed == nil
 // accepted reports whether the resource is accepted so far.
 func accepted(f Facts, w Writes) bool { return f.Mistake == nil && w.Rejected == nil }
 
-// notWritten says why a child does not exist if nothing more may be written.
+// notWritten returns why a child does not exist if nothing more may be written.
 func notWritten(f Facts, w Writes) string {
 	if accepted(f, w) {
 		return "an earlier child could not be stored"
@@ -48,7 +48,7 @@ func notWritten(f Facts, w Writes) string {
 	return "the resource is not accepted"
 }
 
-// problem is what a condition reports of the writes of the children that it is responsible for, nil if they succeeded.
+// problem returns the condition for failed writes of the children that it is responsible for, nil if they succeeded.
 func (w Writes) problem(f Facts, condition string) *Condition {
 	switch {
 	case w.Failed.concerns(f, condition):

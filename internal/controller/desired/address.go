@@ -18,26 +18,27 @@ const (
 	defaultPreviousURLFor = 168 * time.Hour
 )
 
-// Address is what is kept about a webhook's URL: the URL Secret holds it, and nothing else could make it up again.
+// Address is the persistent part of a webhook's URL, stored in the URL Secret; it cannot be derived from anything
+// else.
 type Address struct {
 	// Segment is the secret last part of the path, see NewSegment; empty if there is none yet.
 	Segment string
-	// Revision is the spec.exposure.urlRevision that Segment was made for.
+	// Revision is the spec.exposure.urlRevision for which Segment was generated.
 	Revision int64
-	// Previous are the paths that the URL had before and that are accepted as well, the latest first.
+	// Previous are the former paths of the URL that are still accepted, the latest first.
 	Previous []PreviousPath
 }
 
-// PreviousPath is a complete path, secret segment included.
+// PreviousPath is a complete path, including the secret segment.
 type PreviousPath struct {
 	Path string `json:"path"`
 	// Replaced is when another path took its place, to the second.
 	Replaced time.Time `json:"replaced"`
 }
 
-// FindAddress returns the address that is in use. It looks into the data of the URL Secret, then into the paths of the
-// receiver's configuration: a person has typed this URL into Heymarket, so losing one of the two must not change it.
-// at is when previous paths were replaced where nothing says when.
+// FindAddress returns the address in use. It reads the data of the URL Secret, then the paths in the receiver's
+// configuration: a person has entered this URL in Heymarket, so losing one of the two must not change it. at is the
+// replacement time of previous paths for which none is recorded.
 func FindAddress(urlSecret, configSecret map[string][]byte, at time.Time) Address {
 	served := ServedPaths(configSecret)
 	a := Address{Segment: string(urlSecret[KeySegment])}
@@ -61,9 +62,10 @@ func FindAddress(urlSecret, configSecret map[string][]byte, at time.Time) Addres
 	return a
 }
 
-// ServedPaths are the paths of the configuration that receivers have, the present one first; none if there is none.
+// ServedPaths returns the paths in the receivers' configuration, the current one first; none if there is no
+// configuration.
 func ServedPaths(configSecret map[string][]byte) []string {
-	// Only the paths are read, so that a configuration of another version of the operator will do.
+	// Only the paths are read, so that the configuration of another operator version can be used.
 	var c struct {
 		Paths []string `json:"paths"`
 	}
@@ -73,7 +75,7 @@ func ServedPaths(configSecret map[string][]byte) []string {
 	return slices.DeleteFunc(c.Paths, func(p string) bool { return segmentOf(p) == "" })
 }
 
-// SecretPaths are all paths with a secret segment that the two Secrets know, the segments alone among them.
+// SecretPaths returns all paths with a secret segment in the two Secrets, and the segments alone.
 func SecretPaths(urlSecret, configSecret map[string][]byte) []string {
 	out := []string{string(urlSecret[KeySegment])}
 	var previous []PreviousPath
@@ -85,7 +87,7 @@ func SecretPaths(urlSecret, configSecret map[string][]byte) []string {
 	return append(out, ServedPaths(configSecret)...)
 }
 
-// Segments are the secret segments that the URL Secret has, the present one first.
+// Segments returns the secret segments in the URL Secret, the current one first.
 func Segments(urlSecret map[string][]byte) []string {
 	var out []string
 	for _, path := range SecretPaths(urlSecret, nil) {
@@ -103,21 +105,21 @@ func segmentOf(path string) string {
 	return ""
 }
 
-// NeedsSegment says whether w asks for a segment that a does not have.
+// NeedsSegment reports whether w requires a segment that a does not have.
 func (a Address) NeedsSegment(w *v1alpha1.HeymarketWebhook) bool {
 	return a.Segment == "" || w.Spec.Exposure.URLRevision > a.Revision
 }
 
-// Misses says whether receivers of w have been given a path that a does not know. Then a was read before that path was
-// replaced, or the Secret has lost it.
+// Misses reports whether receivers of w have been given a path that a does not contain. Then a was read before that
+// path was replaced, or the Secret has lost it.
 func (a Address) Misses(w *v1alpha1.HeymarketWebhook, served []string) bool {
 	return slices.ContainsFunc(served, func(path string) bool {
 		return path != PathPrefix(w)+a.Segment && !slices.ContainsFunc(a.Previous, func(p PreviousPath) bool { return p.Path == path })
 	})
 }
 
-// Follow returns the address that w asks for. It makes up a segment if a has none or the revision has risen. served is
-// the path that receivers have been given last, or "": if it is no longer the URL's, it becomes a previous one now.
+// Follow returns the address for w. It generates a segment if a has none or the revision has increased. served is the
+// path most recently given to receivers, or "": if it is no longer the URL's, it becomes a previous one now.
 func (a Address) Follow(w *v1alpha1.HeymarketWebhook, served string, now time.Time) (Address, error) {
 	keep, err := previousURLFor(w)
 	if err != nil {
@@ -143,7 +145,7 @@ func (a Address) Follow(w *v1alpha1.HeymarketWebhook, served string, now time.Ti
 	return next, nil
 }
 
-// previousURLFor is how long a previous path is accepted. A CRD from before the field fills in no default.
+// previousURLFor is how long a previous path is accepted. A CRD older than the field sets no default.
 func previousURLFor(w *v1alpha1.HeymarketWebhook) (time.Duration, error) {
 	if w.Spec.Exposure.PreviousURLFor == "" {
 		return defaultPreviousURLFor, nil
@@ -157,11 +159,11 @@ func previousURLFor(w *v1alpha1.HeymarketWebhook) (time.Duration, error) {
 
 func (p PreviousPath) until(keep time.Duration) time.Time { return p.Replaced.Add(keep) }
 
-// PreviousUntil returns when the first and the last of the previous paths end; zero times if there is none.
+// PreviousUntil returns when the first and the last of the previous paths expire; zero times if there is none.
 func PreviousUntil(in Input) (first, last time.Time) {
 	keep, err := previousURLFor(in.Webhook)
 	if err != nil {
-		return first, last // Follow has said so.
+		return first, last // Follow has reported it.
 	}
 	for _, p := range in.Previous {
 		until := p.until(keep)
@@ -175,7 +177,7 @@ func PreviousUntil(in Input) (first, last time.Time) {
 	return first, last
 }
 
-// paths are those at which the receiver accepts events, the present one first.
+// paths returns the paths at which the receiver accepts events, the current one first.
 func paths(in Input) []string {
 	out := []string{pathPrefix(in) + in.Segment}
 	for _, p := range in.Previous {
@@ -186,7 +188,7 @@ func paths(in Input) []string {
 
 func encodePrevious(previous []PreviousPath) []byte {
 	b, err := json.Marshal(previous)
-	if err != nil { // Only a year beyond 9999 can fail, and a clock that says so.
+	if err != nil { // Fails only for a year beyond 9999, when the clock is wrong.
 		return nil
 	}
 	return b

@@ -29,7 +29,7 @@ var Table = []*Child{
 	HTTPRoute.Child,
 }
 
-// Kinds are the rows of Table, the first one of each kind.
+// Kinds returns the rows of Table, the first one of each kind.
 func Kinds() []*Child {
 	seen := map[schema.GroupVersionKind]bool{}
 	return slices.DeleteFunc(slices.Clone(Table), func(c *Child) bool {
@@ -45,10 +45,10 @@ type Object interface {
 	runtime.Object
 }
 
-// Child is a row of Table: what reading, applying, pruning, caching and watching need to know about one child.
+// Child is a row of Table: what reading, applying, pruning, caching and watching require for one child.
 type Child struct {
 	schema.GroupVersionKind
-	// Optional means that not every cluster serves the kind. Its objects are unstructured, and caches hold their metadata alone.
+	// Optional means that not every cluster serves the kind. Its objects are unstructured, and caches hold only their metadata.
 	Optional bool
 	// Condition reports that the child cannot be written or deleted; empty means ConditionAvailable.
 	Condition string
@@ -60,16 +60,16 @@ type Child struct {
 
 	name  func(webhook string) string // nil means contract.ReceiverName
 	empty func() Object
-	// wanted reports whether the spec may ask for the child, and possible whether it can exist at present; nil means always.
+	// wanted reports whether the spec may ask for the child, and possible whether it can currently exist; nil means always.
 	wanted, possible func(Input) bool
 	build            func(plan) any
 }
 
-// plan is what children are built from.
+// plan is the input for building children.
 type plan struct {
 	Input
 	config config.Config
-	// encoded is the config as receivers read it, and pod their Pod.
+	// encoded is the config as receivers read it, and pod is their Pod.
 	encoded []byte
 	pod     *corev1ac.PodSpecApplyConfiguration
 }
@@ -91,20 +91,20 @@ func (c *Child) New() Object {
 	return obj
 }
 
-// Metadata returns an empty object of the child's kind that holds metadata alone.
+// Metadata returns an empty object of the child's kind with only metadata.
 func (c *Child) Metadata() *metav1.PartialObjectMetadata {
 	out := &metav1.PartialObjectMetadata{}
 	out.SetGroupVersionKind(c.GroupVersionKind)
 	return out
 }
 
-// Wanted reports whether the spec asks for the child, now or once something else is known, such as a host.
+// Wanted reports whether the spec requests the child, now or once missing data such as a host is known.
 func (c *Child) Wanted(in Input) bool { return c.wanted == nil || c.wanted(in) }
 
 // Of is a row whose objects have the Go type T.
 type Of[T Object] struct{ *Child }
 
-// In returns the child among others, nil if it does not exist.
+// In returns the child from children, nil if it does not exist.
 func (c Of[T]) In(children Children) T {
 	obj, _ := children[c.Child].(T)
 	return obj
@@ -127,7 +127,7 @@ func optional(c Child) Of[*unstructured.Unstructured] {
 	return child[unstructured.Unstructured](c)
 }
 
-// Objects are the children that are wanted.
+// Objects are the wanted children.
 type Objects struct {
 	// Children has every row of Table, in its order.
 	Children []Wanted
@@ -145,8 +145,8 @@ type Wanted struct {
 	Object any
 }
 
-// Build returns the children. It returns an error if no receiver would accept the configuration; the error says what is
-// wrong with the spec.
+// Build returns the children. It returns an error if receivers would reject the configuration; the error names the mistake in
+// the spec.
 func Build(in Input) (Objects, error) {
 	p, err := newPlan(in)
 	if err != nil {

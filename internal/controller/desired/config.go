@@ -11,8 +11,8 @@ import (
 	"heymarket.dev/operator/internal/receiver/config"
 )
 
-// receiverConfig translates the spec. It fills in no defaults: the API server has done so, and what it left out the
-// receiver fills in with the same values.
+// receiverConfig translates the spec. It sets no defaults: the API server has set them, and the receiver uses the same
+// values for missing ones.
 func receiverConfig(in Input) (config.Config, error) {
 	spec := in.Webhook.Spec
 	window, err := spec.Deduplication.Window.Std()
@@ -24,7 +24,7 @@ func receiverConfig(in Input) (config.Config, error) {
 		return config.Config{}, fmt.Errorf("deduplication.retryHorizon: %w", err)
 	}
 	if horizon == config.DefaultRetryHorizon {
-		horizon = 0 // the default is left out, so that a receiver of the release before is asked for nothing new
+		horizon = 0 // the default is omitted, for receivers of the previous release
 	}
 	deadLetters, err := spec.Retention.DeadLetters.Std()
 	if err != nil {
@@ -52,7 +52,7 @@ func receiverConfig(in Input) (config.Config, error) {
 	c.RestrictRedis = spec.Redis != nil
 	switch {
 	case spec.Redis != nil:
-		c.MaxBacklogBytes = -1 // others do not share it
+		c.MaxBacklogBytes = -1 // no other webhook shares it
 		c.RedisURLFile = redisURL(*spec.Redis).file()
 		if ca := spec.Redis.CASecretKeyRef; ca != nil {
 			c.RedisCAFile = certificates("spec.redis.caSecretKeyRef", *ca).file()
@@ -112,7 +112,7 @@ func target(namespace string, t v1alpha1.Target) (config.Target, error) {
 	return out, nil
 }
 
-// statuses keeps apart what is not set, which means the default, and what is empty, which means none.
+// statuses preserves the difference between nil, which means the default, and empty, which means none.
 func statuses(in []int32) []int {
 	if in == nil {
 		return nil
@@ -136,8 +136,8 @@ func headers(t v1alpha1.Target) []config.Header {
 	return out
 }
 
-// targetURL names a Service without the cluster's domain, which the operator does not know; the resolver's search list
-// completes it.
+// targetURL returns a Service's URL without the cluster's domain, which the operator does not know; the resolver's
+// search list adds it.
 func targetURL(namespace string, t v1alpha1.Target) string {
 	if t.Service == nil {
 		if t.URL == nil {

@@ -30,7 +30,7 @@ const (
 	// DefaultReplicas is the CRD's default of spec.receiver.replicas and of autoscaling.minReplicas.
 	DefaultReplicas = 2
 
-	// graceStep makes the grace period coarse, so that a change of a target's timeout seldom changes the Pod template.
+	// graceStep makes the grace period coarse, so that changing a target's timeout rarely changes the Pod template.
 	graceStep = 30 * time.Second
 )
 
@@ -40,14 +40,14 @@ var Deployment = child[appsv1.Deployment](Child{
 	build: func(p plan) any { return deployment(p.Input, p.pod) },
 })
 
-// deployment depends on the configuration only through the grace period: configuration, Redis URL and the user's Secrets
-// are mounted files that the receiver re-reads, so none of them restarts a Pod unless another Secret is to be mounted.
+// deployment depends on the configuration only through the grace period: configuration, Redis URL and the user's Secrets are
+// mounted files that the receiver re-reads, so no Pod restarts unless another Secret must be mounted.
 func deployment(in Input, pod *corev1ac.PodSpecApplyConfiguration) *appsv1ac.DeploymentApplyConfiguration {
 	podLabels := map[string]string{}
 	for k, v := range in.Webhook.Spec.Receiver.PodLabels {
 		podLabels[k] = string(v)
 	}
-	maps.Copy(podLabels, labels(in)) // Ours win.
+	maps.Copy(podLabels, labels(in)) // The operator's labels take precedence.
 	template := corev1ac.PodTemplateSpec().WithLabels(podLabels).WithSpec(pod)
 	for k, v := range in.Webhook.Spec.Receiver.PodAnnotations {
 		template.WithAnnotations(map[string]string{k: string(v)})
@@ -69,7 +69,7 @@ func deployment(in Input, pod *corev1ac.PodSpecApplyConfiguration) *appsv1ac.Dep
 		WithSpec(spec)
 }
 
-// MinReplicas is the number of receiver Pods, the least one if an autoscaler chooses.
+// MinReplicas returns the number of receiver Pods, or the minimum if an autoscaler sets it.
 func MinReplicas(w *v1alpha1.HeymarketWebhook) int32 {
 	if a := w.Spec.Receiver.Autoscaling; a != nil {
 		return ptr.Deref(a.MinReplicas, DefaultReplicas)
@@ -97,7 +97,7 @@ func podSpec(in Input, cfg config.Config) (*corev1ac.PodSpecApplyConfiguration, 
 }
 
 // podSecurity returns the security context of the Pods, and the mode of the Secrets that they mount: without an fsGroup, which a
-// platform may still add, files belong to root, and only a mode for all lets the Pod's user read them.
+// platform may still add, files belong to root, and only a world-readable mode lets the Pod's user read them.
 func podSecurity(in Input) (security *corev1ac.PodSecurityContextApplyConfiguration, secretMode int32) {
 	ids := in.Webhook.Spec.Receiver.PodSecurityContext
 	if ids == nil && in.UserID != 0 {
@@ -116,7 +116,7 @@ func podSecurity(in Input) (security *corev1ac.PodSecurityContextApplyConfigurat
 	return security, secretMode
 }
 
-// setScheduling sets where the Pods may run, and how their image is pulled.
+// setScheduling sets the scheduling and image pull fields of the Pods.
 func setScheduling(in Input, spec *corev1ac.PodSpecApplyConfiguration) error {
 	r := receiver(in)
 	if len(r.NodeSelector) > 0 {
@@ -136,7 +136,7 @@ func setScheduling(in Input, spec *corev1ac.PodSpecApplyConfiguration) error {
 		{"affinity", r.Affinity, &spec.Affinity},
 		{"topologySpreadConstraints", r.TopologySpreadConstraints, &spec.TopologySpreadConstraints},
 	} {
-		// The two have the same fields, and both are made to be JSON.
+		// Both types have the same fields and encode to JSON.
 		b, err := json.Marshal(c.from)
 		if err == nil {
 			err = json.Unmarshal(b, c.to)
@@ -183,7 +183,7 @@ func container(in Input) *corev1ac.ContainerApplyConfiguration {
 			corev1ac.VolumeMount().WithName("config").WithMountPath(configMount).WithReadOnly(true),
 			corev1ac.VolumeMount().WithName("secrets").WithMountPath(secretsMount).WithReadOnly(true))
 	if res.Limits != nil && !res.Limits.Memory().IsZero() {
-		// What Go does not count, stacks of the runtime and mapped files among it, has to fit as well.
+		// Memory that Go does not count, such as runtime stacks and mapped files, must fit as well.
 		c.WithEnv(variable("GOMEMLIMIT", strconv.FormatInt(res.Limits.Memory().Value()/10*9, 10)))
 	}
 	return c.WithEnv(in.Traces.variables()...)
@@ -213,10 +213,10 @@ func resources(receiver v1alpha1.Receiver) *corev1ac.ResourceRequirementsApplyCo
 	return out
 }
 
-// defaultCPU is what a receiver requests.
+// defaultCPU returns a receiver's default CPU request.
 func defaultCPU(receiver v1alpha1.Receiver) resource.Quantity {
 	if receiver.Autoscaling != nil {
-		return resource.MustParse("100m") // Of less, every stir would be more than the autoscaler's target.
+		return resource.MustParse("100m") // With a lower request, any activity would exceed the autoscaler's target.
 	}
 	return resource.MustParse("10m")
 }
@@ -233,13 +233,13 @@ func rounded(list corev1.ResourceList) corev1.ResourceList {
 	return out
 }
 
-// gracePeriod is what the receiver says that it may take, the longest timeout of its targets included, rounded up to a
+// gracePeriod returns the maximum shutdown time of the receiver, including the longest timeout of its targets, rounded up to a
 // multiple of graceStep.
 func gracePeriod(cfg config.Config) time.Duration {
 	return (cfg.TerminationGrace() + graceStep - 1) / graceStep * graceStep
 }
 
-// ReceiverImage is the image that the Deployment's Pods are to run.
+// ReceiverImage returns the image of the Deployment's receiver container.
 func ReceiverImage(d *appsv1.Deployment) string {
 	for _, c := range d.Spec.Template.Spec.Containers {
 		if c.Name == ContainerName {

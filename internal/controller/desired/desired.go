@@ -1,6 +1,6 @@
-// Package desired says which child objects a HeymarketWebhook asks for. It is pure: an Input goes in, apply
-// configurations come out, and the same Input always yields the same bytes. Its builders set only the fields that the
-// operator has an opinion about; the golden files in testdata are what is applied.
+// Package desired builds the child objects of a HeymarketWebhook. It is pure: from an Input it returns apply configurations,
+// and the same Input always yields the same bytes. Its builders set only the fields that the operator manages; the golden files
+// in testdata are what is applied.
 package desired
 
 import (
@@ -26,70 +26,72 @@ const (
 	KeyPrevious = "previous"
 )
 
-// StatusTimeout is how long a receiver may wait for Redis before it answers /status.
+// StatusTimeout is how long a receiver may wait for Redis before it answers a request for /status.
 const StatusTimeout = config.StatusTimeout
 
 // ContainerName is the name of the receiver's container in its Pod.
 const ContainerName = "receiver"
 
-// Input is every fact that the child objects are made from.
+// Input is all data from which the child objects are built.
 type Input struct {
-	// Webhook is the resource, with the API server's defaults filled in.
+	// Webhook is the resource, with the API server's defaults.
 	Webhook *v1alpha1.HeymarketWebhook
-	// Address is the secret part of the URL, and what was its path before.
+	// Address is the secret part of the URL, and its previous paths.
 	Address
-	// Host is the host of the URL; empty if it is not known (yet).
+	// Host is the host of the URL; empty if it is not known yet.
 	Host string
-	// HostRequested says that Host was asked for by the resource or the operator's template, and not learnt from the
-	// Ingress: only then does the Ingress ask for it.
+	// HostRequested reports that Host is set by the resource or the operator's template, and was not read from the Ingress:
+	// only then does the Ingress request it.
 	HostRequested bool
-	// Conflict says that Host and path belong to another resource, so there is to be no way from outside.
+	// Conflict reports that Host and path belong to another resource, so the webhook must not be exposed.
 	Conflict bool
-	// SharedRedis is how the shared Redis is reached, copied into the configuration Secret unless the resource has its own.
+	// SharedRedis holds the connection settings of the shared Redis, copied into the configuration Secret unless the resource
+	// has its own.
 	SharedRedis SharedRedis
 	// OwnRedisURL is the URL of the resource's own Redis, empty without one. Receivers read it from the user's Secret; here it
-	// only names the addresses that the NetworkPolicy must allow.
+	// only provides the addresses that the NetworkPolicy must allow.
 	OwnRedisURL string
-	// Image of the receiver.
+	// Image is the receiver's image.
 	Image string
-	// UserID is the user, group and fsGroup of the Pods unless the resource names others; 0 leaves them to the platform.
+	// UserID is the user, group and fsGroup of the Pods unless the resource sets others; 0 leaves them to the platform.
 	UserID int64
-	// ReceiverDefaults are used where spec.receiver leaves fields out.
+	// ReceiverDefaults apply to unset fields of spec.receiver.
 	ReceiverDefaults ReceiverDefaults
-	// TargetAddresses say where targets may be.
+	// TargetAddresses restrict the addresses of targets.
 	TargetAddresses TargetAddresses
-	// TrustedProxies are the networks (CIDR) whose word receivers take for a sender's address.
+	// TrustedProxies are the networks (CIDR) whose forwarding headers receivers trust for a sender's address.
 	TrustedProxies []string
-	// MaxBacklogBytes bounds what the resource may have in the shared Redis; 0 means a share of what Redis may hold.
+	// MaxBacklogBytes bounds the resource's data in the shared Redis; 0 means a share of its maxmemory.
 	MaxBacklogBytes int64
-	// Traces say where receivers send spans of what they do.
+	// Traces configure the receivers' tracing.
 	Traces Traces
-	// Gateways are those that an HTTPRoute attaches to which names none.
+	// Gateways are the Gateways for an HTTPRoute whose resource names none.
 	Gateways []v1alpha1.GatewayReference
-	// KEDA says that the cluster has ScaledObjects.
+	// KEDA reports that the cluster has ScaledObjects.
 	KEDA bool
-	// FirstReplicas says that the Deployment is to have a number of replicas although an autoscaler will choose it: one
-	// that does not exist yet has no number to keep.
+	// FirstReplicas reports that the Deployment needs a number of replicas although an autoscaler will set it: a new Deployment
+	// has no number to keep.
 	FirstReplicas bool
 	// IngressClass is used when the resource names none; empty means the cluster's default class.
 	IngressClass string
-	// NetworkPolicy asks for a NetworkPolicy; nil means none.
+	// NetworkPolicy configures the NetworkPolicy; nil means none.
 	NetworkPolicy *NetworkPolicy
 }
 
-// TargetAddresses say where targets may be, besides what no receiver sends to. The zero value is anywhere.
+// TargetAddresses restrict the addresses of targets, in addition to those to which no receiver sends. The zero value allows
+// any.
 type TargetAddresses struct {
 	// Public refuses private ranges.
 	Public bool
-	// AndNetworks (CIDR) are allowed in spite of Public.
+	// AndNetworks (CIDR) are exempt from Public.
 	AndNetworks []string
 }
 
-// WebhookOfReceiver is the name of the webhook whose children but one have the given name.
+// WebhookOfReceiver returns the name of the webhook whose children, except one, have the given name.
 func WebhookOfReceiver(receiver string) string { return strings.TrimSuffix(receiver, "-receiver") }
 
-// ReservedKey says whether a key of a Secret has the place of one that the operator makes, for this webhook or for one that may
-// come: such a Secret can become the operator's after a reference to it was accepted.
+// ReservedKey reports whether a Secret's key has the name of a generated one, for this webhook or a future one: such a Secret
+// can become the operator's after a reference to it was accepted.
 func ReservedKey(secret, key string) bool {
 	switch {
 	case strings.HasSuffix(secret, contract.URLSecretName("")):
@@ -110,7 +112,7 @@ func labels(in Input) map[string]string {
 func selector(in Input) map[string]string { return contract.PodLabels(in.Webhook.Name) }
 
 // owner makes the resource the controller of a child, so that the garbage collector removes the child with it.
-// blockOwnerDeletion is left out: it would need the right to update finalizers, and nothing waits for it.
+// blockOwnerDeletion is omitted: it would require the right to update finalizers, and nothing waits for it.
 func owner(in Input) *metav1ac.OwnerReferenceApplyConfiguration {
 	return metav1ac.OwnerReference().
 		WithAPIVersion(v1alpha1.GroupVersion.String()).
@@ -122,7 +124,7 @@ func owner(in Input) *metav1ac.OwnerReferenceApplyConfiguration {
 
 func pathPrefix(in Input) string { return PathPrefix(in.Webhook) }
 
-// PathPrefix is the path of w's URL without the secret segment: it begins and ends with "/".
+// PathPrefix returns the path of w's URL without the secret segment: it begins and ends with "/".
 func PathPrefix(w *v1alpha1.HeymarketWebhook) string {
 	if p := w.Spec.Exposure.Path; p != "" {
 		return p + "/"

@@ -7,8 +7,8 @@ import (
 	"heymarket.dev/operator/internal/receiver/filter"
 )
 
-// CheckExpressions says whether receivers can use the resource's filters and its deduplication key. The error names the
-// field, line, column and mistake of the first that they cannot, and where to read what can be used.
+// CheckExpressions checks the resource's filters and its deduplication key. The error contains the field, line, column
+// and message of the first mistake, and a link to the documentation.
 func CheckExpressions(w *v1alpha1.HeymarketWebhook) error {
 	for _, t := range w.Spec.Targets {
 		if t.Filter == "" {

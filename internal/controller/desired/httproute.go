@@ -10,8 +10,8 @@ import (
 	"heymarket.dev/operator/internal/contract"
 )
 
-// HTTPRouteKind is the kind that is made. It is written without its Go types, which would bring the Gateway API's own
-// choice of Kubernetes libraries along.
+// HTTPRouteKind is the kind of the child. It is built without its Go types, which would bring in the Gateway API's own
+// versions of the Kubernetes libraries.
 var HTTPRouteKind = schema.GroupVersionKind{Group: "gateway.networking.k8s.io", Version: "v1", Kind: "HTTPRoute"}
 
 // HTTPRoute is the child that exposes the receiver through Gateways.
@@ -22,7 +22,8 @@ var HTTPRoute = optional(Child{
 	build:    func(p plan) any { return httpRoute(p.Input) },
 })
 
-// httpRoute routes what ingress routes. It spells out the API's defaults, so that it compares as equal to what comes back.
+// httpRoute routes the same requests as ingress. It sets the API's defaults explicitly, so that it equals the stored
+// object.
 func httpRoute(in Input) *unstructured.Unstructured {
 	var parents []any
 	for _, p := range ParentRefs(in.Webhook, in.Gateways) {
@@ -32,7 +33,7 @@ func httpRoute(in Input) *unstructured.Unstructured {
 		"parentRefs": parents,
 		"rules": []any{map[string]any{
 			"matches": []any{map[string]any{
-				// A prefix of the Gateway API ends at a path element, with or without the slash.
+				// A path prefix in the Gateway API matches whole path elements, with or without the trailing slash.
 				"path": map[string]any{"type": "PathPrefix", "value": strings.TrimSuffix(pathPrefix(in), "/")},
 			}},
 			"backendRefs": []any{map[string]any{
@@ -46,7 +47,7 @@ func httpRoute(in Input) *unstructured.Unstructured {
 	return optionalObject(in, HTTPRouteKind, spec)
 }
 
-// ParentRefs are the Gateways that the HTTPRoute of w attaches to, given the operator's default.
+// ParentRefs returns the Gateways that the HTTPRoute of w attaches to, given the operator's default.
 func ParentRefs(w *v1alpha1.HeymarketWebhook, operatorDefault []v1alpha1.GatewayReference) []v1alpha1.GatewayReference {
 	if r := w.Spec.Exposure.HTTPRoute; r != nil {
 		return r.ParentRefs

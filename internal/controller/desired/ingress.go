@@ -20,7 +20,7 @@ var Ingress = child[networkingv1.Ingress](Child{
 })
 
 // ingress routes everything below the webhook's prefix. The secret segment is not part of it, because people who may read
-// an Ingress must not learn it; the receiver checks it.
+// an Ingress must not see it; the receiver checks it.
 func ingress(in Input) *networkingv1ac.IngressApplyConfiguration {
 	var opts v1alpha1.IngressExposure
 	if in.Webhook.Spec.Exposure.Ingress != nil {
@@ -59,7 +59,7 @@ func ingress(in Input) *networkingv1ac.IngressApplyConfiguration {
 	return out
 }
 
-// TLSSecretName names the Secret of the certificate that the Ingress of w is to show; empty if there is none.
+// TLSSecretName returns the name of the certificate's Secret for the Ingress of w; empty if there is none.
 func TLSSecretName(w *v1alpha1.HeymarketWebhook) string {
 	e := w.Spec.Exposure
 	if e.Ingress == nil || e.Type == v1alpha1.ExposureNone || e.Type == v1alpha1.ExposureHTTPRoute {
@@ -68,7 +68,7 @@ func TLSSecretName(w *v1alpha1.HeymarketWebhook) string {
 	return e.Ingress.TLSSecretName
 }
 
-// IngressClass is the class that the Ingress of w asks for, given the operator's default; empty means the cluster's.
+// IngressClass returns the class of the Ingress of w, given the operator's default; empty means the cluster's.
 func IngressClass(w *v1alpha1.HeymarketWebhook, operatorDefault string) string {
 	if i := w.Spec.Exposure.Ingress; i != nil && i.ClassName != "" {
 		return i.ClassName

@@ -22,27 +22,27 @@ import (
 	"heymarket.dev/operator/internal/receiver/config"
 )
 
-// NetworkPolicy says who may reach receivers where they are shut off by NetworkPolicies.
+// NetworkPolicy configures the NetworkPolicies of receivers.
 type NetworkPolicy struct {
-	// OperatorNamespace is where the operator runs, which asks receivers for their status.
+	// OperatorNamespace is the operator's namespace, from which it reads the receivers' status.
 	OperatorNamespace string
-	// EventsFrom are the namespaces from which events come; none means that they may come from anywhere.
+	// EventsFrom are the namespaces from which events are allowed; none means from anywhere.
 	EventsFrom []string
 	// OperationsFrom are the namespaces besides OperatorNamespace that may reach the operations port, such as that of
 	// Prometheus.
 	OperationsFrom []string
-	// TargetNamespaces are the namespaces, besides the webhook's own, to whose Pods receivers are let out where a target or a
-	// Redis of the webhook's own names them; "*" is any.
+	// TargetNamespaces are the namespaces, in addition to the webhook's own, to whose Pods receivers may connect if a target or
+	// the webhook's own Redis is there; "*" is any.
 	TargetNamespaces []string
 }
 
-// opens says whether a webhook of the namespace own may have receivers let out to the Pods of ns.
+// opens reports whether receivers of a webhook in namespace own may connect to Pods in ns.
 func (p NetworkPolicy) opens(own, ns string) bool {
 	return ns == own || slices.Contains(p.TargetNamespaces, ns) || slices.Contains(p.TargetNamespaces, "*")
 }
 
-// ClosedNamespace returns the namespace that a URL leads to and that the NetworkPolicy keeps closed to receivers of the namespace
-// own; empty if the policy allows it, or if the URL may lead outside the cluster.
+// ClosedNamespace returns the namespace of a URL's host if the NetworkPolicy blocks it for receivers in namespace own; empty if the
+// policy allows it, or if the URL may lead outside the cluster.
 func (p *NetworkPolicy) ClosedNamespace(own, target string) string {
 	u, err := url.Parse(target)
 	if p == nil || err != nil {
@@ -54,13 +54,13 @@ func (p *NetworkPolicy) ClosedNamespace(own, target string) string {
 	return ""
 }
 
-// dnsPorts are where resolvers listen: 53, and on OpenShift 5353 behind a Service's 53. A NetworkPolicy sees the port of the Pod.
+// dnsPorts are the ports of resolvers: 53, and on OpenShift 5353 behind a Service's 53. A NetworkPolicy sees the port of the Pod.
 var dnsPorts = []int32{53, 5353}
 
-// defaultRedisPort is that of a URL which names none.
+// defaultRedisPort is the port of a Redis URL without one.
 const defaultRedisPort = 6379
 
-// outside is every address of IPv4 and of IPv6, without those that receivers never dial.
+// outside returns all IPv4 and IPv6 addresses, except those that receivers never dial.
 func outside() (v4, v6 *networkingv1ac.IPBlockApplyConfiguration) {
 	v4, v6 = networkingv1ac.IPBlock().WithCIDR("0.0.0.0/0"), networkingv1ac.IPBlock().WithCIDR("::/0")
 	for _, network := range address.NeverDialed() {
@@ -79,7 +79,7 @@ var networkPolicyChild = child[networkingv1.NetworkPolicy](Child{
 	build:            func(p plan) any { return networkPolicy(p.Input, p.config) },
 })
 
-// networkPolicy lets in events and those who may ask for figures, and out what the configuration leads to.
+// networkPolicy allows inbound events and metrics scrapes, and outbound traffic to the destinations in the configuration.
 func networkPolicy(in Input, cfg config.Config) *networkingv1ac.NetworkPolicyApplyConfiguration {
 	events := networkingv1ac.NetworkPolicyIngressRule().WithPorts(port(corev1.ProtocolTCP, contract.EventsPort))
 	if from := in.NetworkPolicy.EventsFrom; len(from) > 0 {
@@ -97,14 +97,14 @@ func networkPolicy(in Input, cfg config.Config) *networkingv1ac.NetworkPolicyApp
 			WithEgress(egress(in, cfg)...))
 }
 
-// egress names the resolver by its ports alone: it may be a Pod, or listen on the node itself.
+// egress identifies the resolver only by its ports: it may be a Pod, or listen on the node itself.
 func egress(in Input, cfg config.Config) []*networkingv1ac.NetworkPolicyEgressRuleApplyConfiguration {
 	dns := networkingv1ac.NetworkPolicyEgressRule()
 	for _, p := range dnsPorts {
 		dns.WithPorts(port(corev1.ProtocolUDP, p), port(corev1.ProtocolTCP, p))
 	}
 	peers := egressPeers{namespaces: map[string]bool{}, ports: map[int32]bool{}}
-	// First what the resource's author names, which opens no more than the operator allows, then what the operator names.
+	// First the destinations set by the resource's author, limited to what the operator allows, then those set by the operator.
 	if in.Webhook.Spec.Redis != nil {
 		peers.addRedis(in.Webhook.Namespace, in.OwnRedisURL)
 	}
@@ -121,18 +121,18 @@ func egress(in Input, cfg config.Config) []*networkingv1ac.NetworkPolicyEgressRu
 	return append([]*networkingv1ac.NetworkPolicyEgressRuleApplyConfiguration{dns}, peers.rules()...)
 }
 
-// egressPeers are where a receiver has to get to.
+// egressPeers are the destinations of a receiver.
 type egressPeers struct {
-	// namespaces are those whose Pods are reached. A policy applies to the ports of Pods, which cannot be derived from the
-	// ports of their Services, so all ports are allowed.
+	// namespaces are those of the Pods to reach. A policy applies to the ports of Pods, which cannot be derived from the ports of
+	// their Services, so all ports are allowed.
 	namespaces map[string]bool
-	// ports are those of addresses outside.
+	// ports are the ports of addresses outside the cluster.
 	ports map[int32]bool
-	// anyPort says that the ports outside are not known.
+	// anyPort reports that the ports outside are unknown.
 	anyPort bool
 }
 
-// addURL adds a target, or a collector. A URL that cannot be read is no receiver's to take.
+// addURL adds a target, or a collector. Receivers reject an invalid URL, so it is skipped.
 func (w *egressPeers) addURL(own, target string) {
 	u, err := url.Parse(target)
 	if err != nil {
@@ -145,8 +145,8 @@ func (w *egressPeers) addURL(own, target string) {
 	w.add(own, u.Hostname(), number)
 }
 
-// addRedis adds every node that the URL names. Sentinels and Cluster nodes refer clients to further nodes, whose ports
-// the URL does not contain.
+// addRedis adds every node in the URL. Sentinels and Cluster nodes refer clients to further nodes, whose ports the URL does not
+// contain.
 func (w *egressPeers) addRedis(own, redis string) {
 	u, err := url.Parse(redis)
 	if err != nil || u.Host == "" {
@@ -161,7 +161,7 @@ func (w *egressPeers) addRedis(own, redis string) {
 	}
 }
 
-// add says whether the host may be outside.
+// add reports whether the host may be outside the cluster.
 func (w *egressPeers) add(own, host, number string) (outside bool) {
 	ns, outside := namespaceOf(own, host)
 	if ns != "" {
@@ -193,10 +193,10 @@ func (w *egressPeers) rules() []*networkingv1ac.NetworkPolicyEgressRuleApplyConf
 	return append(out, rule)
 }
 
-// namespaceOf says in which namespace the Pods behind a host are, empty for none, and whether the host may be outside
-// the cluster. It reads a host as a Pod's resolver does: NAME is a Service of the own namespace, NAME.NAMESPACE either a
-// Service or a name such as example.com, NAME.NAMESPACE.svc with or without the cluster's domain a Service, and what
-// stands in front of these a Pod of it.
+// namespaceOf returns the namespace of the Pods behind a host, empty for none, and whether the host may be outside the cluster.
+// It interprets a host as a Pod's resolver does: NAME is a Service in the own namespace, NAME.NAMESPACE either a Service or a
+// name such as example.com, NAME.NAMESPACE.svc with or without the cluster's domain a Service, and further labels in front denote
+// a Pod of it.
 func namespaceOf(own, host string) (namespace string, outside bool) {
 	if _, err := netip.ParseAddr(host); err == nil {
 		return "", true

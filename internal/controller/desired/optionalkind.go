@@ -8,7 +8,7 @@ import (
 	"heymarket.dev/operator/internal/contract"
 )
 
-// optionalObject is a child of a kind that not every cluster has.
+// optionalObject returns a child of a kind that not every cluster has.
 func optionalObject(in Input, kind schema.GroupVersionKind, spec map[string]any) *unstructured.Unstructured {
 	own := map[string]any{}
 	for k, v := range labels(in) {

@@ -14,8 +14,8 @@ import (
 	"heymarket.dev/operator/api/v1alpha1"
 )
 
-// ReceiverDefaults replace the built-in defaults of these fields of spec.receiver; what a resource sets replaces them in turn, each
-// field as a whole.
+// ReceiverDefaults replace the built-in defaults of these fields of spec.receiver; fields set by a resource take precedence, each
+// as a whole.
 type ReceiverDefaults struct {
 	Resources         *v1alpha1.Resources             `json:"resources,omitempty"`
 	NodeSelector      map[string]string               `json:"nodeSelector,omitempty"`
@@ -24,7 +24,7 @@ type ReceiverDefaults struct {
 	ImagePullSecrets  []v1alpha1.LocalSecretReference `json:"imagePullSecrets,omitempty"`
 }
 
-// ParseReceiverDefaults reads them from JSON or YAML. What no Pod could have is an error: it would stop every receiver.
+// ParseReceiverDefaults parses JSON or YAML. Values that are invalid in a Pod are an error: they would stop every receiver.
 func ParseReceiverDefaults(text string) (d ReceiverDefaults, err error) {
 	if err := yaml.UnmarshalStrict([]byte(text), &d); err != nil {
 		return d, fmt.Errorf("it is not an object with resources, nodeSelector, tolerations, priorityClassName and imagePullSecrets: %w", err)
@@ -77,14 +77,14 @@ func ParseReceiverDefaults(text string) (d ReceiverDefaults, err error) {
 	return d, errors.Join(errs...)
 }
 
-// receiver is spec.receiver of the resource, with the operator's defaults.
+// receiver returns the resource's spec.receiver with the operator's defaults.
 func receiver(in Input) v1alpha1.Receiver {
 	r, d := in.Webhook.Spec.Receiver, in.ReceiverDefaults
 	if r.Resources == nil && d.Resources != nil {
 		r.Resources = d.Resources.DeepCopy()
 		_, requested := r.Resources.Requests[corev1.ResourceCPU]
 		_, limited := r.Resources.Limits[corev1.ResourceCPU]
-		if !requested && !limited { // an autoscaler measures against it
+		if !requested && !limited { // an autoscaler measures against the request
 			if r.Resources.Requests == nil {
 				r.Resources.Requests = corev1.ResourceList{}
 			}

@@ -13,34 +13,34 @@ import (
 	"heymarket.dev/operator/internal/receiver/config"
 )
 
-// secretsMount holds one folder for each Secret that the spec refers to, and in it one file for each key. A file's place
-// depends on nothing but the reference, so a reference that moves to another field changes no Pod template.
+// secretsMount holds one directory for each Secret that the spec refers to, with one file for each key. A file's path
+// depends only on the reference, so moving a reference to another field does not change the Pod template.
 const secretsMount = "/etc/heymarket/secrets"
 
 // Reference is a key of a Secret in the webhook's namespace that the spec refers to.
 type Reference struct {
-	// Field names the reference within the resource, such as spec.token.secretKeyRef.
+	// Field is the path of the reference in the resource, such as spec.token.secretKeyRef.
 	Field string
-	// Secret and Key say where the value is.
+	// Secret and Key locate the value.
 	Secret, Key string
-	// Content says in a few words what the value is, for people.
+	// Content is a short description of the value, for people.
 	Content string
-	// Token says that the value is a verification token, and Redis that it is the URL of Redis.
+	// Token reports that the value is a verification token, and Redis that it is the Redis URL.
 	Token, Redis bool
-	// Target says that a target gets the value, or is reached by means of it.
+	// Target reports that the value is sent to a target or used to reach it.
 	Target bool
 
 	kind  config.SecretKind
 	check func([]byte) error
 }
 
-// Suspicion is a hint at what an editor or a tool has probably added to the value, or "", see config.Suspicion.
+// Suspicion returns a hint at what an editor or a tool has probably added to the value, or "", see config.Suspicion.
 func (r Reference) Suspicion(value []byte) string { return config.Suspicion(value, r.kind) }
 
-// Confidential are the values that no target may get.
+// Confidential holds the values that must not be sent to a target.
 type Confidential = config.Confidential
 
-// Check says whether a receiver can use the value. Its error names the remedy and repeats no part of the value.
+// Check checks that a receiver can use the value. Its error contains the remedy and quotes no part of the value.
 func (r Reference) Check(value []byte) error {
 	if len(bytes.TrimSpace(value)) == 0 {
 		return ErrEmpty
@@ -51,15 +51,15 @@ func (r Reference) Check(value []byte) error {
 	return r.check(bytes.TrimRight(value, "\r\n"))
 }
 
-// ErrEmpty is Check's error for a value that is nothing, or nothing but white space.
+// ErrEmpty is Check's error for a value that is empty or only white space.
 var ErrEmpty = errors.New("it is empty")
 
 func (r Reference) file() string { return secretsMount + "/" + r.path() }
 
 func (r Reference) path() string { return r.Secret + "/" + r.Key }
 
-// References returns all references of a resource in the order of its fields. The same key may stand in it several
-// times, each for another field.
+// References returns all references of a resource in the order of its fields. The same key may occur several times, for
+// different fields.
 func References(w *v1alpha1.HeymarketWebhook) []Reference {
 	out := []Reference{currentToken(w)}
 	if p := w.Spec.Token.PreviousSecretKeyRef; p != nil {
@@ -80,8 +80,8 @@ func References(w *v1alpha1.HeymarketWebhook) []Reference {
 	return out
 }
 
-// RedisReferences returns that of the resource's own Redis, and that of its certificate authority if there is one; none
-// if it uses the shared Redis.
+// RedisReferences returns the reference to the resource's own Redis URL, and to its certificate authority if there is
+// one; none if it uses the shared Redis.
 func RedisReferences(w *v1alpha1.HeymarketWebhook) []Reference {
 	if w.Spec.Redis == nil {
 		return nil
@@ -173,7 +173,7 @@ func certificates(field string, r v1alpha1.SecretKeyReference) Reference {
 
 func targetField(t v1alpha1.Target) string { return "spec.targets[" + t.Name + "]" }
 
-// secretsVolume mounts what is referred to, and no other key. It depends on the set of references alone.
+// secretsVolume mounts exactly the referenced keys. It depends only on the set of references.
 func secretsVolume(refs []Reference, mode int32) *corev1ac.VolumeApplyConfiguration {
 	slices.SortFunc(refs, func(a, b Reference) int { return strings.Compare(a.path(), b.path()) })
 	refs = slices.CompactFunc(refs, func(a, b Reference) bool { return a.path() == b.path() })

@@ -12,16 +12,16 @@ import (
 // removeKeysFlag starts a receiver that removes the webhook's keys from Redis, and does nothing else.
 const removeKeysFlag = "--remove-keys"
 
-// Removal is what removes the keys of a deleted resource from Redis, once its receivers have ended.
+// Removal are the objects that remove a deleted resource's keys from Redis, once its receivers have ended.
 type Removal struct {
-	// ConfigSecret is what the Pod mounts.
+	// ConfigSecret is the Secret that the Pod mounts.
 	ConfigSecret *corev1ac.SecretApplyConfiguration
-	// Deployment has one Pod, and the name and the labels of the receiver's: what lets a receiver reach Redis holds for it too.
+	// Deployment has one Pod, with the receiver's name and labels: rules that let a receiver reach Redis apply to it as well.
 	Deployment *appsv1ac.DeploymentApplyConfiguration
 }
 
-// BuildRemoval returns what removes the keys of in.Webhook. The Pod mounts no Secret of the user's but those of Redis: the others
-// may be gone already. The error says what is wrong with the spec.
+// BuildRemoval returns the objects that remove the keys of in.Webhook. Of the user's Secrets, the Pod mounts only those of Redis:
+// the others may already be deleted. The error names the mistake in the spec.
 func BuildRemoval(in Input) (Removal, error) {
 	p, err := newPlan(in)
 	if err != nil {
@@ -42,7 +42,7 @@ func BuildRemoval(in Input) (Removal, error) {
 	return Removal{ConfigSecret: configSecret(p), Deployment: d}, nil
 }
 
-// RemovesKeys says that d is the Deployment of a Removal, and not the receiver's.
+// RemovesKeys reports whether d is the Deployment of a Removal, and not the receiver's.
 func RemovesKeys(d *appsv1.Deployment) bool {
 	return slices.ContainsFunc(d.Spec.Template.Spec.Containers, func(c corev1.Container) bool { return slices.Contains(c.Args, removeKeysFlag) })
 }

@@ -11,20 +11,20 @@ import (
 	"heymarket.dev/operator/internal/contract"
 )
 
-// ScaledObjectKind is KEDA's. Like HTTPRouteKind it is written without Go types.
+// ScaledObjectKind is KEDA's kind. Like HTTPRouteKind it is built without Go types.
 var ScaledObjectKind = schema.GroupVersionKind{Group: "keda.sh", Version: "v1alpha1", Kind: "ScaledObject"}
 
-// ScaledObject is the child by which KEDA scales the receiver.
+// ScaledObject is the child with which KEDA scales the receiver.
 var ScaledObject = optional(Child{
-	GroupVersionKind: ScaledObjectKind, Condition: v1alpha1.ConditionScaled, // KEDA writes its status at every poll of one that has work.
+	GroupVersionKind: ScaledObjectKind, Condition: v1alpha1.ConditionScaled, // KEDA writes its status at every poll of an active one.
 	Exclusive: exclusiveScaler,
 	wanted:    func(in Input) bool { return scalesByBacklog(in.Webhook) },
 	possible:  func(in Input) bool { return scaler(in) == keda },
 	build:     func(p plan) any { return scaledObject(p.Input) },
 })
 
-// scaledObject has KEDA ask any receiver for the backlog, which is the same for all of them. So KEDA needs neither the
-// URL of Redis nor to know of what kind it is.
+// scaledObject makes KEDA query any receiver for the backlog, which is the same for all of them. So KEDA needs neither
+// the Redis URL nor support for that kind of Redis.
 func scaledObject(in Input) *unstructured.Unstructured {
 	a, name := in.Webhook.Spec.Receiver.Autoscaling, contract.ReceiverName(in.Webhook.Name)
 	triggers := []any{map[string]any{

@@ -16,11 +16,11 @@ import (
 
 const defaultCPUUtilization = 80
 
-// scalers choose the number of Pods.
+// scalers are the components that set the number of Pods.
 type scalers int
 
 const (
-	// nobody but the operator.
+	// nobody: only the operator.
 	nobody scalers = iota
 	horizontalPodAutoscaler
 	keda
@@ -36,7 +36,7 @@ func scaler(in Input) scalers {
 	case in.KEDA:
 		return keda
 	case a.TargetCPUUtilization != nil:
-		return horizontalPodAutoscaler // For want of KEDA.
+		return horizontalPodAutoscaler // KEDA is not installed.
 	}
 	return nobody
 }
@@ -52,7 +52,7 @@ var disruptionBudgetChild = child[policyv1.PodDisruptionBudget](Child{
 	build:            func(p plan) any { return disruptionBudget(p.Input) },
 })
 
-// exclusiveScaler is the group of children that choose the number of Pods. KEDA rejects a Deployment that has a
+// exclusiveScaler is the group of children that set the number of Pods. KEDA rejects a Deployment that has a
 // HorizontalPodAutoscaler, and of two HorizontalPodAutoscalers, KEDA's included, neither works.
 const exclusiveScaler = "scaler"
 

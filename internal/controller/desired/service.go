@@ -22,7 +22,7 @@ func service(in Input) *corev1ac.ServiceApplyConfiguration {
 			WithPort(80).
 			WithTargetPort(intstr.FromString("http")))
 	if scalesByBacklog(in.Webhook) {
-		// KEDA asks for the backlog here. Ingress and HTTPRoute name the other port.
+		// KEDA queries the backlog on this port. Ingress and HTTPRoute use the other one.
 		spec.WithPorts(corev1ac.ServicePort().
 			WithName("ops").
 			WithProtocol(corev1.ProtocolTCP).

@@ -10,24 +10,24 @@ import (
 	"heymarket.dev/operator/internal/receiver/config"
 )
 
-// SharedRedis is the Redis of all resources that name none. Its connection settings are copied to each namespace, because
-// a Pod cannot mount a Secret of another one.
+// SharedRedis is the Redis of all resources without their own. Its connection settings are copied to each namespace,
+// because a Pod cannot mount a Secret from another one.
 type SharedRedis struct {
-	// URL is one that CheckRedisURL lets pass.
+	// URL is accepted by CheckRedisURL.
 	URL string
-	// CA holds the certificates, in PEM form, that are trusted for rediss:// instead of the system's authorities; nil means
-	// those.
+	// CA holds the PEM certificates that are trusted for rediss:// instead of the system's authorities; nil means the
+	// system's.
 	CA []byte
 }
 
-// Equal says whether both are reached in the same way.
+// Equal reports whether both have the same connection settings.
 func (r SharedRedis) Equal(other SharedRedis) bool {
 	return r.URL == other.URL && bytes.Equal(r.CA, other.CA)
 }
 
-// CheckRedisURL says whether a receiver could use the URL. Ca is the field or flag that names certificates to verify it by,
-// empty for none. An error continues a sentence that names where the URL is, and repeats no part of it, because it may hold
-// a password.
+// CheckRedisURL checks that a receiver can use the URL. ca is the field or flag with certificates to verify it, empty for
+// none. An error continues a sentence that names the source of the URL, and quotes no part of it, because it may hold a
+// password.
 func CheckRedisURL(s, ca string) error {
 	if err := contract.CheckRedisURL(s); err != nil {
 		return err
@@ -38,12 +38,12 @@ func CheckRedisURL(s, ca string) error {
 	return nil
 }
 
-// maxCertificates is how many bytes of certificates are copied to every receiver: some dozens. The API server stores each
-// copy, and the operator's cache holds it.
+// maxCertificates is how many bytes of certificates are copied to every receiver: some dozens of certificates. The API
+// server stores each copy, and the operator's cache holds it.
 const maxCertificates = 64 << 10
 
-// RedisCertificates returns the certificates in a text in PEM form and nothing else of it, such as a key, because every
-// namespace gets to see them. Its error says what is wrong and names the remedy.
+// RedisCertificates returns only the certificates in PEM text, without other parts such as a key, because every namespace
+// gets to see them. Its error contains the mistake and the remedy.
 func RedisCertificates(text []byte) ([]byte, error) {
 	var certificates []byte
 	for block, rest := pem.Decode(text); block != nil; block, rest = pem.Decode(rest) {

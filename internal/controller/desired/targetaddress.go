@@ -15,18 +15,18 @@ import (
 	"heymarket.dev/operator/internal/receiver/address"
 )
 
-// RefusedAddress is the address of a target to which receivers send no events.
+// RefusedAddress is a target address to which receivers send no events.
 type RefusedAddress struct {
-	// Address is as the target or its Service has it.
+	// Address is the address in the target or its Service.
 	Address string
-	// Kind says what is wrong with it, such as loopback.
+	// Kind is the kind of refused address, such as loopback.
 	Kind string
-	// Private says that the operator's settings could allow it.
+	// Private reports that the operator's settings could allow it.
 	Private bool
 }
 
-// RefusesTarget says whether receivers refuse the address of a target, as far as it is known without a name server; nil if it
-// is not known or they do not. The Service is that of the target, nil for one with a URL.
+// RefusesTarget returns the address of a target if receivers refuse it, as far as it can be determined without DNS; nil if it
+// cannot or they do not. service is the target's Service, nil for a target with a URL.
 func (t TargetAddresses) RefusesTarget(target v1alpha1.Target, service *corev1.Service) *RefusedAddress {
 	var known []string
 	switch {
@@ -45,8 +45,8 @@ func (t TargetAddresses) RefusesTarget(target v1alpha1.Target, service *corev1.S
 	return nil
 }
 
-// IsRedis says whether a target is a node that one of these Redis URLs names, as far as that is known without a name server. What
-// is sent there could only do harm: Redis reads each line as a command.
+// IsRedis reports whether a target is a node in one of these Redis URLs, as far as it can be determined without DNS. Requests to
+// it could only do harm: Redis interprets each line as a command.
 func IsRedis(target v1alpha1.Target, namespace string, redisURLs ...string) bool {
 	at := ""
 	switch {
@@ -65,7 +65,7 @@ func IsRedis(target v1alpha1.Target, namespace string, redisURLs ...string) bool
 	return false
 }
 
-// redisNodes are the hosts and ports that a Redis URL names; none if it cannot be read.
+// redisNodes returns the hosts and ports in a Redis URL; none if it cannot be parsed.
 func redisNodes(redis string) (nodes []string) {
 	u, err := url.Parse(redis)
 	if err != nil || u.Host == "" {
@@ -78,7 +78,7 @@ func redisNodes(redis string) (nodes []string) {
 	return nodes
 }
 
-// hostPort joins a host and a port, with one spelling of each name of a Service.
+// hostPort joins a host and a port, with a canonical spelling of a Service's name.
 func hostPort(host, port string) string {
 	host = strings.TrimSuffix(strings.ToLower(host), ".")
 	host = strings.TrimSuffix(strings.TrimSuffix(host, ".cluster.local"), ".svc")
@@ -97,11 +97,11 @@ func (t TargetAddresses) refuses(host string) string {
 	return t.Policy().Refuses(a)
 }
 
-// Policy is the rule for addresses in the form that a dialer takes.
+// Policy returns the rules as an address.Policy.
 func (t TargetAddresses) Policy() address.Policy {
 	policy := address.Policy{DenyPrivate: t.Public}
 	for _, n := range t.AndNetworks {
-		if p, err := netip.ParsePrefix(n); err == nil { // The flag was checked.
+		if p, err := netip.ParsePrefix(n); err == nil { // The flag has been checked.
 			policy.AllowNetworks = append(policy.AllowNetworks, p)
 		}
 	}

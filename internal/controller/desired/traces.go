@@ -6,16 +6,16 @@ import (
 	corev1ac "k8s.io/client-go/applyconfigurations/core/v1"
 )
 
-// Traces say where receivers send spans of what they do. The zero value means nowhere.
+// Traces configure where receivers send spans. The zero value disables tracing.
 type Traces struct {
-	// Endpoint is the URL of a collector that takes OTLP over HTTP, such as http://collector.observability:4318.
+	// Endpoint is the URL of a collector that accepts OTLP over HTTP, such as http://collector.observability:4318.
 	Endpoint string
-	// Ratio is the share of traces that receivers record, from 0 to 1. A trace that somebody else has begun is recorded if
-	// they say so.
+	// Ratio is the share of traces that receivers record, from 0 to 1. For a trace started elsewhere, the caller's
+	// sampling decision applies.
 	Ratio float64
 }
 
-// variables are those of OpenTelemetry's SDK environment variable specification.
+// variables returns the variables of OpenTelemetry's SDK environment specification.
 func (t Traces) variables() []*corev1ac.EnvVarApplyConfiguration {
 	if t.Endpoint == "" {
 		return nil

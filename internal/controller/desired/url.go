@@ -12,14 +12,15 @@ import (
 
 var segmentShape = regexp.MustCompile(`^[a-z2-7]{26}$`)
 
-// NewSegment returns the secret last part of a URL's path: 128 random bits in 26 lower-case base32 characters.
+// NewSegment returns a new secret segment, the last part of a URL's path: 128 random bits in 26 lower-case base32
+// characters.
 func NewSegment() string {
 	var b [16]byte
-	rand.Read(b[:]) // It never returns an error; it ends the program instead.
+	rand.Read(b[:]) // It never returns an error; it crashes the program instead.
 	return strings.ToLower(base32.StdEncoding.WithPadding(base32.NoPadding).EncodeToString(b[:]))
 }
 
-// URL is the full URL that Heymarket has to call; empty while the host is not known.
+// URL returns the full URL to enter in Heymarket; empty while the host is unknown.
 func URL(in Input) string {
 	if b := base(in); b != "" {
 		return b + pathPrefix(in) + in.Segment
@@ -27,7 +28,7 @@ func URL(in Input) string {
 	return ""
 }
 
-// MaskedURL is URL with the secret part hidden, for eyes that may not see it.
+// MaskedURL returns URL with the secret part hidden, for users who may not see it.
 func MaskedURL(in Input) string {
 	if b := base(in); b != "" {
 		return b + pathPrefix(in) + "****"
@@ -35,8 +36,8 @@ func MaskedURL(in Input) string {
 	return ""
 }
 
-// base is scheme and host. Heymarket only calls HTTPS; the name of the Service, which is the host when nothing else is
-// known about a receiver that is not exposed, is for callers inside the cluster, and there is no TLS on that way.
+// base returns scheme and host. Heymarket only calls HTTPS; the Service's name, used if no other host is known for a
+// receiver that is not exposed, is for callers inside the cluster, where there is no TLS.
 func base(in Input) string {
 	switch {
 	case in.Host == "":
@@ -48,7 +49,7 @@ func base(in Input) string {
 	}
 }
 
-// URLHost is a host as it stands in a URL: an IPv6 address in brackets.
+// URLHost returns a host in URL notation: an IPv6 address in brackets.
 func URLHost(host string) string {
 	if a, err := netip.ParseAddr(host); err == nil && a.Is6() {
 		return "[" + host + "]"
@@ -56,7 +57,7 @@ func URLHost(host string) string {
 	return host
 }
 
-// ServiceHost is the name by which a receiver is reached from inside the cluster.
+// ServiceHost returns the receiver's host name inside the cluster.
 func ServiceHost(namespace, webhook string) string {
 	return contract.ReceiverName(webhook) + "." + namespace + ".svc"
 }

@@ -8,30 +8,30 @@ import (
 	"time"
 )
 
-// account is the user of one namespace. What stands in here is all that the manager knows: where it starts again it adopts
-// the passwords that it has handed out, see adopt.go.
+// account is the user of one namespace. It is kept only in memory: after a restart the manager adopts the passwords that
+// it has handed out, see adopt.go.
 type account struct {
 	// passwords that are valid, the newest first: two during a rotation.
 	passwords []string
-	// handed is the one that receivers are given, "" until the server has taken one.
+	// handed is the password given to receivers, "" until the server has accepted one.
 	handed string
-	// handedAt is when it was given for the first time in this rotation.
+	// handedAt is when it was first handed out in this rotation.
 	handedAt time.Time
-	// version counts the changes of passwords; confirmed is the last one that the server has taken.
+	// version counts the changes of passwords; confirmed is the last one that the server has accepted.
 	version, confirmed int
-	// reported are the webhooks whose receivers all use the handed one.
+	// reported are the webhooks whose receivers all use handed.
 	reported map[string]bool
 }
 
-// passwordText begins with the time at which it was made, in seconds, so that a manager that starts again knows when to
-// replace it; 130 random bits follow.
+// passwordText starts with the time of creation, in seconds, so that a restarted manager knows when to replace it; 130
+// random bits follow.
 var passwordText = regexp.MustCompile(`^([0-9a-z]{6})-[A-Z2-7]{26}$`)
 
 func newPassword(now time.Time) string {
 	return strconv.FormatInt(now.Unix(), 36) + "-" + rand.Text()
 }
 
-// madeAt returns the zero time for what newPassword has not made by now.
+// madeAt returns when newPassword generated the password, the zero time if it did not or the time is in the future.
 func madeAt(password string, now time.Time) time.Time {
 	parts := passwordText.FindStringSubmatch(password)
 	if parts == nil {
@@ -44,8 +44,8 @@ func madeAt(password string, now time.Time) time.Time {
 	return time.Time{}
 }
 
-// rotate makes a new password where the newest is older than every, and withdraws the one before once all webhooks have
-// reported that they use the new one, or have had the grace period to do so. Zero every means never.
+// rotate generates a new password if the newest is older than every, and revokes the previous one once all webhooks have
+// reported that they use the new one, or the grace period has expired. Zero every means never.
 func (a *account) rotate(now time.Time, every, grace time.Duration, webhooks []string) {
 	switch {
 	case len(a.passwords) > 1:
@@ -60,12 +60,12 @@ func (a *account) rotate(now time.Time, every, grace time.Duration, webhooks []s
 	}
 }
 
-// spread adds up to a tenth, so that passwords that were made at one moment are not replaced at one.
+// spread adds up to a tenth, so that passwords created together are not replaced together.
 func spread(every time.Duration, password string) time.Duration {
 	return every + every/10*time.Duration(password[len(password)-1]%32)/32
 }
 
-// confirm notes that the server has taken a version. It returns whether receivers are to be given another password now.
+// confirm records that the server has accepted a version. It reports whether receivers must be given another password now.
 func (a *account) confirm(version int, now time.Time) bool {
 	a.confirmed = max(a.confirmed, version)
 	if a.confirmed != a.version || a.handed == a.passwords[0] {

@@ -13,10 +13,10 @@ import (
 // After a restart, the manager reads the passwords it has issued from the receivers' Secrets, which a tenant may be able to
 // write. It trusts a password only if Redis lists it for that user, because only the operator sets passwords in Redis.
 
-// maxURL bounds what is read as a URL that was handed out, in bytes.
+// maxURL bounds a URL that is read back, in bytes.
 const maxURL = 4 << 10
 
-// claimed returns the passwords of a user in URLs, the newest first, if they look like those that newPassword makes.
+// claimed returns the passwords of a user in URLs, the newest first, if they have the form of newPassword's.
 func claimed(urls []string, user string, now time.Time) []string {
 	var passwords []string
 	for _, text := range urls {
@@ -47,8 +47,8 @@ func adopt(passwords []string, now time.Time) *account {
 	return a
 }
 
-// known returns those of the claimed passwords, by user, that a node of the server has for that user. It asks one node after
-// another until all are known. An error means that no node answered, or that one refused to.
+// known returns those of the claimed passwords, by user, that a node of the server has for that user. It queries the nodes
+// in turn until all are known. An error means that no node answered, or that one refused.
 func (s server) known(ctx context.Context, claims map[string][]string) (map[string][]string, error) {
 	if len(claims) == 0 {
 		return nil, nil
@@ -91,7 +91,7 @@ func (s server) known(ctx context.Context, claims map[string][]string) (map[stri
 	return valid, nil
 }
 
-// digests asks a node for the digests of the passwords that users have.
+// digests queries a node for the digests of the users' passwords.
 func (s server) digests(ctx context.Context, n node, users []string) (map[string][]string, error) {
 	c, err := s.dial(ctx, n)
 	if err != nil {

@@ -9,13 +9,13 @@ import (
 	"heymarket.dev/operator/internal/contract"
 )
 
-// scanStep is how many keys one command looks at, about a millisecond's worth: no other client waits for longer.
+// scanStep is how many keys one command examines, about a millisecond of work, which bounds how long other clients wait.
 const scanStep = "1000"
 
 // RemoveKeys removes every key of the webhook namespace/name from the operator's own Redis and returns how many there were:
-// the namespace's user cannot, because it must not see the names of others' keys. No receiver of the webhook may run any
-// more. Its work grows with all keys of that Redis, so it is done for few webhooks at a time, and an error is returned at
-// once to the others and while the server does not answer. After an error the same call is right.
+// the namespace's user cannot, because it must not see the names of others' keys. No receiver of the webhook may still be
+// running. Its cost grows with the number of all keys in that Redis, so it runs for few webhooks at a time; further calls,
+// and calls while the server does not answer, return an error at once. After an error, call it again.
 func (u *Users) RemoveKeys(ctx context.Context, namespace, name string) (int, error) {
 	select {
 	case u.removals <- struct{}{}:
@@ -63,7 +63,7 @@ func removeFrom(ctx context.Context, s server, n node, prefix string) (removed i
 		}
 	}
 	for cursor := "0"; ; {
-		// The characters of a pattern do not occur in names of Kubernetes, and "{" is none of them.
+		// Names in Kubernetes contain no pattern characters, and "{" is not one.
 		page, err := c.one(ctx, "SCAN", cursor, "MATCH", prefix+"*", "COUNT", scanStep)
 		if err != nil {
 			return removed, err

@@ -15,18 +15,17 @@ import (
 
 const (
 	dialTimeout = 3 * time.Second
-	// exchangeTimeout bounds what is sent and answered at once.
+	// exchangeTimeout bounds one exchange of commands and answers.
 	exchangeTimeout = 5 * time.Second
 	// answerLimit bounds the bytes of all answers to one exchange. The longest is the list of users: 64 bytes for each namespace.
 	answerLimit = 8 << 20
-	// itemCost is what an item of an array counts besides its bytes, so that many empty ones are bounded too.
+	// itemCost is what an array item counts in addition to its bytes, so that many empty ones are bounded as well.
 	itemCost = 64
 	maxDepth = 4
 )
 
-// conn is a connection to one node. It speaks RESP 2, waits for every answer, and reads none that is longer than
-// answerLimit: nothing that a server sends can make the manager wait, allocate or panic without a bound. It is for one
-// goroutine at a time.
+// conn is a connection to one node. It uses RESP 2, waits for every answer, and reads at most answerLimit: a server cannot make
+// the manager wait or allocate without bound, or panic. It is for one goroutine at a time.
 type conn struct {
 	net net.Conn
 	in  *bufio.Reader
@@ -39,19 +38,19 @@ type reply struct {
 	err   error
 }
 
-// serverError is an answer by which Redis refuses a command. It holds no part of the command but its name.
+// serverError is an error answer of Redis. It contains no part of the command except its name.
 type serverError string
 
 func (e serverError) Error() string { return string(e) }
 
-// refusal says that the server does not let its user do this, or does not know the command.
+// refusal reports whether the server does not allow its user to do this, or does not know the command.
 func (e serverError) refusal() bool {
 	text := strings.ToLower(string(e))
 	return strings.HasPrefix(text, "noperm") || strings.Contains(text, "unknown command") || strings.Contains(text, "unknown subcommand") ||
 		strings.Contains(text, "not allowed") || strings.Contains(text, "unsupported")
 }
 
-// do sends all commands at once and returns an answer for each. An error means that the connection is of no more use.
+// do sends all commands at once and returns an answer for each. After an error the connection is unusable.
 func (c *conn) do(ctx context.Context, commands ...[]string) ([]reply, error) {
 	deadline := time.Now().Add(exchangeTimeout)
 	if d, ok := ctx.Deadline(); ok && d.Before(deadline) {
@@ -83,7 +82,7 @@ func (c *conn) do(ctx context.Context, commands ...[]string) ([]reply, error) {
 	return replies, nil
 }
 
-// one is do for a single command. Its error may be a serverError, after which the connection is still good.
+// one is do for a single command. Its error may be a serverError, after which the connection is still usable.
 func (c *conn) one(ctx context.Context, args ...string) (reply, error) {
 	replies, err := c.do(ctx, args)
 	if err != nil {
@@ -115,7 +114,7 @@ func (c *conn) read(budget *int, depth int) (reply, error) {
 	case '+', ':':
 		return reply{text: rest}, nil
 	case '-':
-		// What follows may be a password.
+		// The rest may contain a password.
 		rest, _, _ = strings.Cut(rest, ", with args")
 		return reply{err: serverError(rest)}, nil
 	case '$', '*':
@@ -153,7 +152,7 @@ func (c *conn) readText(n int, budget *int) (reply, error) {
 	return reply{text: string(text[:n])}, nil
 }
 
-// texts are those of an array.
+// texts returns the texts of an array.
 func (r reply) texts() []string {
 	out := make([]string, len(r.items))
 	for i, item := range r.items {
@@ -162,7 +161,7 @@ func (r reply) texts() []string {
 	return out
 }
 
-// pairs reads an array of names and values.
+// pairs parses an array of names and values.
 func (r reply) pairs() map[string]string {
 	out := map[string]string{}
 	for i := 0; i+1 < len(r.items); i += 2 {

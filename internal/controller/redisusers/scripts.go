@@ -10,13 +10,13 @@ import (
 	"heymarket.dev/operator/internal/receiver/stream"
 )
 
-// before holds the scripts of the release before, by their SHA-1. Its receivers run beside this manager during an upgrade or a
-// rollback, and cannot bring their own. TestScriptsOfTheReleaseBefore writes them when a release is made.
+// before holds the scripts of the previous release, by their SHA-1. Its receivers run beside this manager during an upgrade or
+// a rollback, and cannot load their own. TestScriptsOfTheReleaseBefore writes them when a release is made.
 //
 //go:embed before/*.lua
 var before embed.FS
 
-// scripts are those that receivers run by EVALSHA.
+// scripts are the scripts that receivers run by EVALSHA.
 var scripts = func() []string {
 	all := stream.Scripts()
 	files, _ := before.ReadDir("before") // embedded: it cannot fail
@@ -29,11 +29,11 @@ var scripts = func() []string {
 }()
 
 func digest(script string) string {
-	sum := sha1.Sum([]byte(script)) //nolint:gosec // Redis names a script by it.
+	sum := sha1.Sum([]byte(script)) //nolint:gosec // Redis identifies a script by it
 	return hex.EncodeToString(sum[:])
 }
 
-// loadScripts loads the scripts that a node does not have: Redis forgets them when it restarts.
+// loadScripts loads the scripts that a node does not have: Redis loses them when it restarts.
 func loadScripts(ctx context.Context, c *conn) error {
 	exists := []string{"SCRIPT", "EXISTS"}
 	for _, s := range scripts {

@@ -16,32 +16,32 @@ import (
 	"heymarket.dev/operator/internal/receiver/stream"
 )
 
-// Server says how the operator's own Redis is reached.
+// Server holds the connection settings of the operator's own Redis.
 type Server struct {
-	// URL is a Redis URL as receivers take it, see stream.Store.Connect, with the credential of an administrator.
+	// URL is a Redis URL as receivers use it, see stream.Store.Connect, with the credential of an administrator.
 	URL string
-	// CA holds PEM certificates that are trusted for rediss:// instead of the system's; nil means those.
+	// CA holds PEM certificates that are trusted for rediss:// instead of the system's; nil means the system's.
 	CA []byte
-	// Dialer makes every connection; nil means one without settings.
+	// Dialer opens every connection; nil means a default one.
 	Dialer *net.Dialer
 }
 
-// nodeLimit bounds how many nodes are spoken to, whatever a Cluster or a Sentinel names.
+// nodeLimit bounds the number of nodes, whatever a Cluster or a Sentinel announces.
 const nodeLimit = 256
 
 // node is one Redis process. Each stores its own users: Redis does not replicate them.
 type node struct {
 	address string
-	// sentinel says that it watches others and holds no events.
+	// sentinel reports that it is a Sentinel, which stores no events.
 	sentinel bool
-	// primary says that it takes writes.
+	// primary reports that it accepts writes.
 	primary bool
 }
 
 // login is a user and a password. Without a password there is no login.
 type login struct{ user, password string }
 
-// server is a Server, read.
+// server is a parsed Server.
 type server struct {
 	url       *url.URL
 	addresses []string
@@ -52,7 +52,7 @@ type server struct {
 	dialer    *net.Dialer
 }
 
-// errURL repeats nothing of the URL, which holds a password.
+// errURL quotes no part of the URL, which contains a password.
 var errURL = errors.New("the Redis URL cannot be read; write it as redis://user:password@host:6379/0, or rediss:// for TLS")
 
 func parse(s Server) (server, error) {
@@ -84,7 +84,7 @@ func parse(s Server) (server, error) {
 	return out, nil
 }
 
-// as returns the URL for a user of this server, by which it logs in at its Sentinels as well where these ask for a login.
+// as returns the URL for a user of this server, including its login at Sentinels if they require one.
 func (s server) as(l login) string {
 	u := *s.url
 	u.User = url.UserPassword(l.user, l.password)
@@ -97,7 +97,7 @@ func (s server) as(l login) string {
 	return u.String()
 }
 
-// database is that of the URL, "" for 0.
+// database returns the database of the URL, "" for 0.
 func (s server) database() string {
 	db := cmp.Or(s.url.Query().Get("db"), strings.Trim(s.url.Path, "/"))
 	if db == "0" {
@@ -136,8 +136,7 @@ func (s server) dial(ctx context.Context, n node) (*conn, error) {
 	return c, nil
 }
 
-// discover returns the nodes that there are now. It asks one after another of those that the URL names, and of those that
-// were known before, until one answers.
+// discover returns the current nodes. It queries the nodes in the URL, and those known before, in turn until one answers.
 func (s server) discover(ctx context.Context, known []node) ([]node, error) {
 	addresses := slices.Clone(s.addresses)
 	for _, n := range known {
@@ -167,7 +166,7 @@ func (s server) ask(ctx context.Context, n node) ([]node, error) {
 	}
 	answer, err := c.one(ctx, "CLUSTER", "NODES")
 	if _, refused := errors.AsType[serverError](err); refused {
-		return []node{{address: n.address, primary: true}}, nil // no Cluster
+		return []node{{address: n.address, primary: true}}, nil // not a Cluster
 	}
 	if err != nil {
 		return nil, err
@@ -179,8 +178,8 @@ func (s server) ask(ctx context.Context, n node) ([]node, error) {
 	return nodes, nil
 }
 
-// clusterNodes parses the answer of CLUSTER NODES. Nodes that are known to have failed are left out; they rejoin without our
-// help. asked is the address of the node that answered, which may not know it.
+// clusterNodes parses the answer to CLUSTER NODES. Nodes known to have failed are omitted; they rejoin without the operator.
+// asked is the address of the node that answered, which may not know its own.
 func clusterNodes(text, asked string) []node {
 	var out []node
 	for line := range strings.Lines(text) {
@@ -197,7 +196,7 @@ func clusterNodes(text, asked string) []node {
 		if slices.Contains(flags, "myself") {
 			address = asked
 		}
-		// An IPv6 address comes without brackets.
+		// An IPv6 address has no brackets.
 		if i := strings.LastIndex(address, ":"); i > 0 {
 			address = net.JoinHostPort(strings.Trim(address[:i], "[]"), address[i+1:])
 		}
@@ -231,7 +230,7 @@ func (s server) askSentinel(ctx context.Context, c *conn) ([]node, error) {
 		}
 	}
 	if s.watcher.password == "" {
-		return out, nil // Sentinels without a login have no use for users.
+		return out, nil // Sentinels without a login need no users.
 	}
 	for _, a := range s.addresses {
 		out = append(out, node{address: a, sentinel: true})

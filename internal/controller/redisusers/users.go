@@ -1,9 +1,9 @@
-// Package redisusers is the only place where the manager speaks to a Redis, and that is the operator's own. It gives each
-// namespace a user there that may touch the keys of that namespace and nothing else, keeps these users on every node, and
-// hands out how to log in by them. The administrator's credential stays with the manager.
+// Package redisusers is the only package of the manager that accesses Redis, and only the operator's own. It gives each namespace
+// a user there that may access only the keys of that namespace, maintains these users on every node, and hands out their
+// credentials. The administrator's credential stays with the manager.
 //
-// Redis replicates no users. So every node is looked at every few seconds: one that is new, has restarted, or has lost them for
-// another reason gets them again, with the passwords that receivers have.
+// Redis does not replicate users. So every node is checked every few seconds: one that is new, has restarted, or has otherwise
+// lost them gets them again, with the passwords that receivers have.
 package redisusers
 
 import (
@@ -19,71 +19,72 @@ import (
 	"github.com/go-logr/logr"
 )
 
-// Options are what Users needs.
+// Options configure Users.
 type Options struct {
-	// Server returns how the operator's own Redis is reached; it may change.
+	// Server returns the connection settings of the operator's own Redis; they may change.
 	Server func() Server
-	// Owner is the operator's namespace. It is part of the users' names, so that two operators at one Redis leave each other's
-	// users alone.
+	// Owner is the operator's namespace. It is part of the users' names, so that two operators sharing a Redis do not touch each
+	// other's users.
 	Owner string
-	// Webhooks returns the names of those that are served by that Redis, by namespace.
+	// Webhooks returns the names of the webhooks served by that Redis, by namespace.
 	Webhooks func(context.Context) (map[string][]string, error)
-	// HandedOut returns the Redis URLs that the receivers of these webhooks seem to have been given. A tenant may have written them.
+	// HandedOut returns the Redis URLs that the receivers of these webhooks appear to have been given. A tenant may have written
+	// them.
 	HandedOut func(ctx context.Context, namespace string, webhooks []string) []string
 	// RotateAfter is the age at which a password is replaced; 0 means never.
 	RotateAfter time.Duration
 	Log         logr.Logger
 
-	// Other than the constants in tests: period, grace and linger.
+	// Overrides of the constants period, grace and linger, in tests.
 	Period, Grace, Linger time.Duration
 }
 
 const (
-	// period is how often every node is looked at.
+	// period is how often every node is checked.
 	period = 2 * time.Second
-	// grace is how long a replaced password stays valid for receivers that have not reported the new one. The kubelet takes up
-	// to two minutes to bring it.
+	// grace is how long a replaced password stays valid for receivers that have not reported the new one. The kubelet takes up to
+	// two minutes to deliver it.
 	grace = 10 * time.Minute
-	// linger is how long a user outlives the last webhook of its namespace: for receivers that end, which takes a minute.
+	// linger is how long a user outlives the last webhook of its namespace: receivers take up to a minute to shut down.
 	linger = 5 * time.Minute
-	// roundTimeout bounds one look at all nodes.
+	// roundTimeout bounds one check of all nodes.
 	roundTimeout = 20 * time.Second
-	// maxRemovals is for how many webhooks keys are removed at a time.
+	// maxRemovals is for how many webhooks keys are removed concurrently.
 	maxRemovals = 4
-	// batch is how many commands go to a node at once.
+	// batch is how many commands are sent to a node at once.
 	batch = 100
 )
 
-// ErrPending is returned until the server has taken the namespace's user for the first time.
+// ErrPending is returned until the server has accepted the namespace's user for the first time.
 var ErrPending = errors.New("the Redis user of the namespace has not been created yet")
 
-// ErrUnavailable is returned instead while something keeps the operator from making it. See Refused.
+// ErrUnavailable is returned instead while the operator cannot create it. See Refused.
 var ErrUnavailable = errors.New("the Redis user of the namespace cannot be created")
 
-// errBusy is returned where RemoveKeys works for as many as it may.
+// errBusy is returned while RemoveKeys works for maxRemovals webhooks.
 var errBusy = errors.New("keys of other webhooks are being removed; try again later")
 
-// Users keeps one Redis user for each namespace.
+// Users maintains one Redis user for each namespace.
 type Users struct {
 	Options
-	first chan struct{} // closed after the first look
+	first chan struct{} // closed after the first check
 	again chan struct{}
-	// removals are the places of RemoveKeys.
+	// removals are the slots of RemoveKeys.
 	removals chan struct{}
 
 	mu       sync.Mutex
 	accounts map[string]*account // by namespace
 	server   server
-	problem  error // why the last look failed; nil if it did not
+	problem  error // why the last check failed; nil if it succeeded
 	onChange func(namespaces []string)
 
-	// What only look uses.
+	// Used only by look.
 	source   Server
 	nodes    map[node]*state
-	unwanted map[string]time.Time // users of ours that no namespace needs, since when
+	unwanted map[string]time.Time // own users that no namespace needs, since when
 }
 
-// state is what is known of one node.
+// state is the known state of one node.
 type state struct {
 	conn    *conn
 	applied map[string]int // user to the version of its account
@@ -102,14 +103,14 @@ func New(o Options) *Users {
 	}
 }
 
-// OnChange has f called with the namespaces for which URL returns something else from now on.
+// OnChange registers f, which is called with the namespaces for which the result of URL has changed.
 func (u *Users) OnChange(f func(namespaces []string)) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	u.onChange = f
 }
 
-// Ready says whether the server has been looked at, so that URL knows what there is to know.
+// Ready reports whether the server has been checked, so that the result of URL is meaningful.
 func (u *Users) Ready() bool {
 	select {
 	case <-u.first:
@@ -119,8 +120,8 @@ func (u *Users) Ready() bool {
 	}
 }
 
-// URL returns how the receivers of a namespace reach Redis. Its error is ErrPending, or ErrUnavailable wrapped together with
-// the reason. It never waits.
+// URL returns the Redis URL for the receivers of a namespace. Its error is ErrPending, or ErrUnavailable wrapped together with
+// the reason. It never blocks.
 func (u *Users) URL(namespace string) (string, error) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
@@ -134,27 +135,27 @@ func (u *Users) URL(namespace string) (string, error) {
 	return "", ErrPending
 }
 
-// Refused returns what Redis answered where an error of URL means that it does not let the operator make users.
+// Refused returns the answer of Redis if an error of URL means that it does not let the operator create users.
 func Refused(err error) (answer string, refused bool) {
 	e, ok := errors.AsType[serverError](err)
 	return string(e), ok && e.refusal()
 }
 
-// Reported notes what the receivers of one webhook have reported: whether all of them use a URL, which counts if it is the one
-// that URL returns by now. After an error of theirs that a missing user explains, the server is looked at at once.
+// Reported records the reports of one webhook's receivers: whether all of them use a URL, which counts if it is the current
+// result of URL. After an error that a missing user would explain, the server is checked at once.
 func (u *Users) Reported(namespace, webhook, url string, all, failed bool) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	if a := u.accounts[namespace]; a != nil {
 		a.reported[webhook] = all && url == u.server.as(login{u.user(namespace), a.handed})
 		if failed {
-			a.version++ // so that it is written again, whatever the server seems to have
+			a.version++ // so that it is written again, whatever state the server seems to have
 			u.hurry()
 		}
 	}
 }
 
-// answers says that an error is an answer of the server, after which the connection is still good.
+// answers reports whether an error is an answer of the server, after which the connection is still usable.
 func answers(err error) bool {
 	_, ok := errors.AsType[serverError](err)
 	return ok
@@ -169,10 +170,11 @@ func (u *Users) hurry() {
 
 func (u *Users) user(namespace string) string { return u.prefix() + namespace }
 
-// prefix ends with a character that is in no name of a namespace.
+// prefix ends with a character that occurs in no namespace's name.
 func (u *Users) prefix() string { return "heymarket." + u.Owner + "." }
 
-// Start looks at the server until ctx ends. It implements controller-runtime's manager.Runnable: one manager does so at a time.
+// Start checks the server until ctx ends. It implements controller-runtime's manager.Runnable: only one manager does so at a
+// time.
 func (u *Users) Start(ctx context.Context) error {
 	ticker := time.NewTicker(u.Period)
 	defer ticker.Stop()
@@ -186,7 +188,7 @@ func (u *Users) Start(ctx context.Context) error {
 		case err == nil && said != "":
 			u.Log.Info("The Redis users of all namespaces have been restored")
 			said = ""
-		case err != nil && err.Error() != said: // Once, and not at every look.
+		case err != nil && err.Error() != said: // Logged once, not at every check.
 			said = err.Error()
 			u.Log.Error(err, "Cannot maintain a Redis user for each namespace")
 		}
@@ -201,7 +203,7 @@ func (u *Users) Start(ctx context.Context) error {
 	}
 }
 
-// look brings every node that answers to what is wanted.
+// look updates every node that answers to the wanted state.
 func (u *Users) look(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, roundTimeout)
 	defer cancel()
@@ -213,7 +215,7 @@ func (u *Users) look(ctx context.Context) error {
 	u.mu.Lock()
 	if fmt.Sprint(err) != fmt.Sprint(u.problem) {
 		for ns, a := range u.accounts {
-			if a.handed == "" { // its webhooks show why
+			if a.handed == "" { // its webhooks report the reason
 				changed = append(changed, ns)
 			}
 		}
@@ -227,7 +229,7 @@ func (u *Users) look(ctx context.Context) error {
 	return err
 }
 
-// wanted is what every node is to have at one moment.
+// wanted is the state that every node should have.
 type wanted struct {
 	server server
 	users  map[string]wantedUser // by name
@@ -239,7 +241,7 @@ type wantedUser struct {
 	version   int
 }
 
-// prepare brings the accounts up to date.
+// prepare updates the accounts.
 func (u *Users) prepare(ctx context.Context) (wanted, error) {
 	webhooks, err := u.Webhooks(ctx)
 	if err != nil {
@@ -284,7 +286,7 @@ func (u *Users) prepare(ctx context.Context) (wanted, error) {
 	return want, nil
 }
 
-// moved forgets what was so at another server: no receiver is sent to one where its user is not made yet.
+// moved discards the state of another server: no receiver is sent to a server before its user has been created there.
 func (u *Users) moved(source Server, to server) {
 	if u.source.URL != "" && !slices.Equal(u.server.addresses, to.addresses) {
 		for _, a := range u.accounts {
@@ -306,8 +308,8 @@ func (u *Users) forget(which func(node) bool) {
 	}
 }
 
-// keep brings every node to what is wanted, all at once, and notes what all that answered have taken. It returns the
-// namespaces that are to be given another password.
+// keep updates all nodes concurrently, and records what all that answered have accepted. It returns the namespaces that must be
+// given another password.
 func (u *Users) keep(ctx context.Context, want wanted) ([]string, error) {
 	nodes, err := want.server.discover(ctx, slices.Collect(maps.Keys(u.nodes)))
 	if err != nil {
@@ -325,7 +327,7 @@ func (u *Users) keep(ctx context.Context, want wanted) ([]string, error) {
 		all.Go(func() {
 			kept := s.conn != nil
 			errs[i] = u.bring(ctx, n, s, want, drop)
-			if kept && errs[i] != nil && !answers(errs[i]) { // a node that has restarted has ended the connection
+			if kept && errs[i] != nil && !answers(errs[i]) { // a restarted node has closed the connection
 				errs[i] = u.bring(ctx, n, s, want, drop)
 			}
 		})
@@ -334,7 +336,8 @@ func (u *Users) keep(ctx context.Context, want wanted) ([]string, error) {
 	return u.confirm(want, nodes, errs), errors.Join(errs...)
 }
 
-// withdraw returns which users of ours have not been wanted for long enough to go. It is asked for each that there is.
+// withdraw returns a function that reports whether an own user has been unwanted for long enough to be deleted. It is called for
+// each existing one.
 func (u *Users) withdraw() func(user string) bool {
 	now := time.Now()
 	before := u.unwanted
@@ -352,7 +355,7 @@ func (u *Users) withdraw() func(user string) bool {
 	}
 }
 
-// confirm records for each account whether every node that answered has it. A node that is down gets it once it is back.
+// confirm records for each account whether every node that answered has it. A node that is down gets it once it is up again.
 func (u *Users) confirm(want wanted, nodes []node, errs []error) (changed []string) {
 	now := time.Now()
 	u.mu.Lock()
@@ -376,7 +379,7 @@ func (u *Users) confirm(want wanted, nodes []node, errs []error) (changed []stri
 	return changed
 }
 
-// bring makes one node have all scripts and exactly the users that are wanted, besides those that are not ours.
+// bring makes one node have all scripts and exactly the wanted users, in addition to users of others.
 func (u *Users) bring(ctx context.Context, n node, s *state, want wanted, drop func(string) bool) (err error) {
 	if s.conn == nil {
 		if s.conn, err = want.server.dial(ctx, n); err != nil {

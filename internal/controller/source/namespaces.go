@@ -10,7 +10,7 @@ import (
 
 // Namespaces is a source that wakes the HeymarketWebhooks of namespaces whose Redis user has changed.
 type Namespaces struct {
-	// OnChange registers what is called with the namespaces.
+	// OnChange registers a function that is called with the namespaces.
 	OnChange func(func(namespaces []string))
 	// Webhooks is a cache.
 	Webhooks client.Reader

@@ -2,8 +2,8 @@ package source
 
 import "sync"
 
-// namespacePollers is how many resources of one namespace are asked at a time, so that Pods which do not answer hold up
-// only their own namespace.
+// namespacePollers is how many resources of one namespace are polled concurrently, so that Pods which do not answer
+// delay only their own namespace.
 const namespacePollers = pollers / 4
 
 // namespaceSlots counts slots by namespace: none has more than limit in use at a time.

@@ -25,13 +25,13 @@ import (
 )
 
 const (
-	// DiscoveryPeriod is how often the API server is asked which kinds it serves.
+	// DiscoveryPeriod is how often the API server is queried for the kinds that it serves.
 	DiscoveryPeriod = 30 * time.Second
-	// syncTimeout bounds the wait for the objects of a kind that has come.
+	// syncTimeout bounds the wait for the objects of a new kind.
 	syncTimeout = 30 * time.Second
 )
 
-// directory says what the API server serves; everyone may read it, whatever their rights.
+// directory lists what the API server serves; everyone may read it, whatever their rights.
 type directory interface {
 	ServerResourcesForGroupVersion(groupVersion string) (*metav1.APIResourceList, error)
 }
@@ -60,7 +60,7 @@ func (e *OptionalKinds) Served(kind schema.GroupVersionKind) bool {
 	return e.served[kind]
 }
 
-// NewOptionalKinds returns a source that looks every period.
+// NewOptionalKinds returns a source that polls every period.
 func NewOptionalKinds(mgr manager.Manager, period time.Duration) (*OptionalKinds, error) {
 	directory, err := discovery.NewDiscoveryClientForConfigAndClient(mgr.GetConfig(), mgr.GetHTTPClient())
 	if err != nil {
@@ -83,8 +83,8 @@ func (e *OptionalKinds) Start(ctx context.Context, q queue) error {
 	return nil
 }
 
-// WaitForSync implements source.SyncingSource: until it is known which kinds there are, nothing may be concluded from
-// the absence of one.
+// WaitForSync implements source.SyncingSource: until the existing kinds are known, nothing may be concluded from the
+// absence of one.
 func (e *OptionalKinds) WaitForSync(ctx context.Context) error {
 	select {
 	case <-e.known:
@@ -105,7 +105,7 @@ func (e *OptionalKinds) watch(ctx context.Context, q queue) {
 		case err == nil:
 			first()
 			failing = ""
-		case ctx.Err() == nil && err.Error() != failing: // Once, and not at every look.
+		case ctx.Err() == nil && err.Error() != failing: // Logged once, not at every poll.
 			failing = err.Error()
 			logger.Error(err, "Cannot determine whether HTTPRoutes and ScaledObjects are installed; keeping the last known state")
 		}
@@ -121,7 +121,7 @@ func (e *OptionalKinds) watch(ctx context.Context, q queue) {
 	}
 }
 
-// discover updates what the API server serves now, and returns the kinds that have come or gone.
+// discover updates the list of served kinds, and returns those that have been added or removed.
 func (e *OptionalKinds) discover(ctx context.Context, q queue) ([]string, error) {
 	var changed []string
 	for _, x := range desired.Kinds() {
@@ -176,7 +176,7 @@ func (e *OptionalKinds) begin(ctx context.Context, q queue, x *desired.Child) er
 	return nil
 }
 
-// end gives up the watch for a kind that is gone.
+// end stops the watch for a kind that has been removed.
 func (e *OptionalKinds) end(ctx context.Context, x *desired.Child) error {
 	e.note(x.GroupVersionKind, false)
 	if err := e.cache.RemoveInformer(ctx, x.Metadata()); err != nil {

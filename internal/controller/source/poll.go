@@ -15,20 +15,20 @@ import (
 )
 
 const (
-	// pollers is how many resources are asked at once, so that Pods which do not answer hold up few others.
+	// pollers is how many resources are polled concurrently, so that Pods which do not answer delay few others.
 	pollers = 16
 )
 
-// Poll is a source that asks now and then whether each resource needs a reconcile, and wakes it if so: no watch reports that a
-// backlog grows or a circuit opens.
+// Poll is a source that periodically checks whether each resource needs a reconcile, and wakes it if so: no watch reports a
+// growing backlog or an open circuit.
 type Poll struct {
-	// Of is what is asked about, for logs.
+	// Of is what is polled, for logs.
 	Of string
 	// Webhooks is a cache.
 	Webhooks client.Reader
-	// Period is how often each resource is looked at.
+	// Period is how often each resource is polled.
 	Period time.Duration
-	// NeedsReconcile may take seconds. It should cost the API server nothing.
+	// NeedsReconcile may take seconds. It should make no request to the API server.
 	NeedsReconcile func(context.Context, client.ObjectKey) bool
 }
 
@@ -46,7 +46,7 @@ func (p Poll) Start(ctx context.Context, q queue) error {
 
 func (p Poll) String() string { return p.Of }
 
-// round looks at every resource once, spread evenly over the period.
+// round polls every resource once, spread evenly over the period.
 func (p Poll) round(ctx context.Context, q queue) {
 	var hooks v1alpha1.HeymarketWebhookList
 	if err := p.Webhooks.List(ctx, &hooks, client.UnsafeDisableDeepCopy); err != nil {
@@ -71,12 +71,12 @@ func (p Poll) round(ctx context.Context, q queue) {
 	}
 	step := p.Period / time.Duration(len(hooks.Items)+1)
 	for i := range hooks.Items {
-		// Half to one and a half steps: two operators, or two resources of one Redis, do not fall into step.
+		// Half to one and a half steps: two operators, or two resources of one Redis, must not synchronize.
 		if !sleep(ctx, step/2+rand.N(step+1)) {
 			return
 		}
 		if !asking.acquire(hooks.Items[i].Namespace) {
-			continue // Its Pods are slow to answer. The next round asks again.
+			continue // Its Pods are slow to answer. The next round polls it again.
 		}
 		select {
 		case work <- client.ObjectKeyFromObject(&hooks.Items[i]):

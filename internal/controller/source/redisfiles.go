@@ -16,13 +16,13 @@ import (
 	"heymarket.dev/operator/internal/controller/desired"
 )
 
-// redisFilesPeriod is how often the files are read again. The kubelet itself takes up to a minute to change a mounted file.
+// redisFilesPeriod is how often the files are re-read. The kubelet itself takes up to a minute to update a mounted file.
 const redisFilesPeriod = 10 * time.Second
 
-// RedisFiles are the files that say how the shared Redis is reached. They are read again while the operator runs, and a
-// change reaches the receivers without a restart.
+// RedisFiles are the files with the connection settings of the shared Redis. They are re-read while the operator runs, and
+// a change reaches the receivers without a restart.
 type RedisFiles struct {
-	// Period is how often the files are read again; 10 s by default.
+	// Period is how often the files are re-read; 10 s by default.
 	Period time.Duration
 
 	url, ca string
@@ -32,7 +32,7 @@ type RedisFiles struct {
 }
 
 // OpenRedisFiles reads the file with the URL and, unless its name is empty, the one with the certificates that are trusted
-// instead of the system's authorities. An error names flag and file, says what is wrong, and never repeats the URL, which
+// instead of the system's authorities. An error names the flag, the file and the mistake, and never quotes the URL, which
 // may hold a password.
 func OpenRedisFiles(url, ca string) (*RedisFiles, error) {
 	f := &RedisFiles{url: url, ca: ca, Period: redisFilesPeriod}
@@ -44,7 +44,7 @@ func OpenRedisFiles(url, ca string) (*RedisFiles, error) {
 	return f, nil
 }
 
-// Redis returns the last good content.
+// Redis returns the last valid content.
 func (f *RedisFiles) Redis() desired.SharedRedis {
 	f.mu.RLock()
 	defer f.mu.RUnlock()
@@ -97,7 +97,7 @@ func readRedisCA(file string) ([]byte, error) {
 	return ca, nil
 }
 
-// refresh reads the files again and says whether they have changed. Nothing is taken over unless all of it is good.
+// refresh re-reads the files and reports whether they have changed. Changes are applied only if all files are valid.
 func (f *RedisFiles) refresh() (bool, error) {
 	redis, err := f.read()
 	if err != nil {
@@ -142,7 +142,7 @@ func (c RedisChanges) watch(ctx context.Context, q queue) {
 		switch {
 		case err == nil:
 			failing = ""
-		case err.Error() != failing: // Once, and not at every tick.
+		case err.Error() != failing: // Logged once, not at every tick.
 			failing = err.Error()
 			logger.Error(err, "Cannot re-read the Redis URL or certificates; keeping the last valid ones")
 		}

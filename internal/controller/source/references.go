@@ -20,10 +20,10 @@ import (
 	"heymarket.dev/operator/internal/controller/desired"
 )
 
-// IndexSecret finds the HeymarketWebhooks of a namespace that refer to a Secret.
+// IndexSecret indexes the HeymarketWebhooks of a namespace by the Secrets that they refer to.
 const IndexSecret = "secrets"
 
-// SecretsOf are the keys of IndexSecret.
+// SecretsOf returns the keys of IndexSecret.
 func SecretsOf(obj client.Object) []string {
 	var names []string
 	for _, r := range desired.References(obj.(*v1alpha1.HeymarketWebhook)) {
@@ -36,10 +36,10 @@ func SecretsOf(obj client.Object) []string {
 	return slices.Compact(names)
 }
 
-// IndexService finds the HeymarketWebhooks of a namespace that have a target at a Service.
+// IndexService indexes the HeymarketWebhooks of a namespace by the Services of their targets.
 const IndexService = "services"
 
-// ServicesOf are the keys of IndexService.
+// ServicesOf returns the keys of IndexService.
 func ServicesOf(obj client.Object) []string {
 	var names []string
 	for _, t := range obj.(*v1alpha1.HeymarketWebhook).Spec.Targets {
@@ -51,17 +51,17 @@ func ServicesOf(obj client.Object) []string {
 	return slices.Compact(names)
 }
 
-// References is a source that wakes the HeymarketWebhooks which refer to an object of one kind when that object
-// comes, changes or goes. It keeps nothing: a cluster may hold tens of thousands of Secrets that are none of the
-// operator's business, so it watches their metadata, forgets each event once it is handled, and does not even list them,
-// because what it has to know about one the reconciler asks the API server.
+// References is a source that wakes the HeymarketWebhooks that refer to an object of one kind when that object is
+// created, changed or deleted. It stores nothing: a cluster may hold tens of thousands of unrelated Secrets, so it
+// watches their metadata, drops each event once it is handled, and does not even list them, because the reconciler reads
+// a Secret from the API server when it needs it.
 type References struct {
 	Metadata metadata.Interface
-	// Resource of the core group, such as secrets.
+	// Resource is a resource of the core group, such as secrets.
 	Resource string
-	// Index of Webhooks that finds those which refer to a name.
+	// Index is the index of Webhooks by referenced name.
 	Index string
-	// Namespaces to watch; empty means all.
+	// Namespaces are those to watch; empty means all.
 	Namespaces []string
 	// Webhooks is a cache with that index.
 	Webhooks client.Reader
@@ -91,8 +91,8 @@ func (s *References) Start(ctx context.Context, q queue) error {
 	return nil
 }
 
-// WaitForSync implements source.SyncingSource: workers start once the watch stands, so that no change falls between
-// their first look at an object and the watch.
+// WaitForSync implements source.SyncingSource: workers start once the watch is established, so that no change is missed
+// between their first read of an object and the watch.
 func (s *References) WaitForSync(ctx context.Context) error {
 	for _, synced := range s.synced {
 		select {
@@ -106,7 +106,7 @@ func (s *References) WaitForSync(ctx context.Context) error {
 
 func (s *References) String() string { return "metadata of users' " + s.Resource }
 
-// unlisted gives a reflector the resource version to watch from, and an empty list.
+// unlisted gives a reflector the resource version from which to watch, and an empty list.
 type unlisted struct {
 	ctx      context.Context //nolint:containedctx // The interface's methods without context are never called in earnest.
 	resource metadata.ResourceInterface
@@ -134,12 +134,12 @@ func (u *unlisted) Watch(o metav1.ListOptions) (watch.Interface, error) {
 	return u.WatchWithContext(u.ctx, o)
 }
 
-// IsWatchListSemanticsUnSupported keeps the reflector from streaming the whole list.
+// IsWatchListSemanticsUnSupported prevents the reflector from streaming the whole list.
 func (u *unlisted) IsWatchListSemanticsUnSupported() bool { return true }
 
 // wakeUp is a reflector's store that stores nothing.
 type wakeUp struct {
-	ctx       context.Context //nolint:containedctx // A store's methods get none.
+	ctx       context.Context //nolint:containedctx // A store's methods have no context parameter.
 	namespace string
 	index     string
 	webhooks  client.Reader
@@ -155,8 +155,8 @@ func (w *wakeUp) Update(obj any) error { return w.wake(obj) }
 func (w *wakeUp) Delete(obj any) error { return w.wake(obj) }
 func (w *wakeUp) Resync() error        { return nil }
 
-// Replace is called when a watch begins. After the first time that means that the one before was lost, and with it an
-// unknown number of changes.
+// Replace is called when a watch starts. After the first time that means that the previous watch was lost, and with it
+// an unknown number of changes.
 func (w *wakeUp) Replace([]any, string) error {
 	w.synced()
 	if !w.listed {

@@ -21,42 +21,43 @@ import (
 )
 
 const (
-	// rolloutsPeriod is how often free places are assigned, and how long a count of them is valid.
+	// rolloutsPeriod is how often free slots are assigned, and how long a count of them is valid.
 	rolloutsPeriod = time.Second
-	// admissionTimeout is how long a roll-out that was admitted may stay out of sight of the caches. After that its place
-	// is free again: the write has failed, or the resource is gone.
+	// admissionTimeout is how long an admitted rollout may be missing from the caches. After that its slot is free again: the
+	// write has failed, or the resource has been deleted.
 	admissionTimeout = time.Minute
-	// stallTimeout is how long no place may become free before one is made for a namespace that has none.
+	// stallTimeout is how long all slots may be taken before an extra one is created for a namespace that has none.
 	stallTimeout = 5 * time.Minute
 )
 
-// Rollouts lets a limited number of receivers roll at a time when a new version of the operator asks all of them to.
+// Rollouts limits how many receivers roll out at a time when a new version of the operator changes all of them.
 //
-// A place is taken while a Deployment brings up Pods of the present image. What is known comes from the caches, so it
-// survives a restart of the operator; only what was admitted and is not seen yet is remembered.
+// A slot is taken while a Deployment starts Pods of the current image. Its state comes from the caches, so it survives a
+// restart of the operator; only admitted rollouts that are not visible yet are remembered.
 //
-// A roll-out that is stuck keeps its place unless another one has succeeded for it: if the new version is at fault, the
-// first wave is stuck, and what runs goes on running; if a few resources are at fault, a quota that is used up for
-// example, they do not hold up the others.
+// A stuck rollout keeps its slot unless another one has succeeded for it: if the new version is faulty, the first wave is
+// stuck, and the other receivers keep running; if a few resources are at fault, for example because of an exhausted quota,
+// they do not block the others.
 //
-// Namespaces take turns. What those hold that never finish is not counted in full against the others, and if no place becomes
-// free for stallTimeout, one is made for the namespace that has waited longest and has none, and then for the next one.
+// Namespaces take turns. Slots held by rollouts that never finish do not count in full against other namespaces, and if no
+// slot becomes free for stallTimeout, an extra one is created for the namespace that has waited longest and has none, and
+// then for the next one.
 type Rollouts struct {
 	limit int
 	image string
 	// deployments is a cache of the operator's children.
 	deployments client.Reader
-	// Period is how often free places are assigned, and how long a count of them is valid; a second by default.
+	// Period is how often free slots are assigned, and how long a count of them is valid; a second by default.
 	Period time.Duration
 
 	mu sync.Mutex
-	// admitted are those that the count does not show yet.
+	// admitted are the rollouts that the count does not include yet.
 	admitted map[client.ObjectKey]admission
-	// waiting are the Deployments without a place, in the order in which they will get one.
+	// waiting are the Deployments without a slot, in the order in which they will get one.
 	waiting []client.ObjectKey
-	// moved is when a place was last assigned, or when the first Deployment began to wait.
+	// moved is when a slot was last assigned, or when the first Deployment started to wait.
 	moved time.Time
-	// turn is the Deployment for which a place was made, and turnTaken says that it has been seen to roll.
+	// turn is the Deployment for which an extra slot was created, and turnTaken reports that its rollout has been seen.
 	turn      client.ObjectKey
 	turnTaken bool
 	count     rolloutCount
@@ -65,18 +66,18 @@ type Rollouts struct {
 
 var _ source.Source = (*Rollouts)(nil)
 
-// admission is when a Deployment was let in, and of which generation it was: of a later one, it is rolling.
+// admission is when a Deployment was admitted, and its generation: with a later one, it is rolling out.
 type admission struct {
 	generation int64
 	at         time.Time
 }
 
-// NewRollouts returns Rollouts for receivers of an image. A limit of 0 means none.
+// NewRollouts returns Rollouts for receivers of an image. A limit of 0 means no limit.
 func NewRollouts(limit int, image string, deployments client.Reader) *Rollouts {
 	return &Rollouts{limit: limit, image: image, deployments: deployments, Period: rolloutsPeriod, admitted: map[client.ObjectKey]admission{}, count: newRolloutCount()}
 }
 
-// rolloutCount counts the Deployments of the present image.
+// rolloutCount counts the Deployments of the current image.
 type rolloutCount struct {
 	// rolling and stuck count them by namespace.
 	rolling, stuck map[string]int
@@ -95,7 +96,7 @@ func (c rolloutCount) allStuck() (n int) {
 	return n
 }
 
-// Admit says whether the Deployment may roll now. One that may not is woken when it is its turn to ask again.
+// Admit reports whether the Deployment may roll out now. Otherwise it is woken when it is its turn to ask again.
 func (r *Rollouts) Admit(ctx context.Context, d *appsv1.Deployment) (bool, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -114,8 +115,8 @@ func (r *Rollouts) Admit(ctx context.Context, d *appsv1.Deployment) (bool, error
 	return true, nil
 }
 
-// wait queues a Deployment, taking turns between namespaces: the first of each namespace goes before the second of any,
-// and so on.
+// wait queues a Deployment, taking turns between namespaces: the first of each namespace precedes the second of any, and so
+// on.
 func (r *Rollouts) wait(key client.ObjectKey) {
 	if slices.Contains(r.waiting, key) {
 		return
@@ -136,8 +137,8 @@ func (r *Rollouts) wait(key client.ObjectKey) {
 	r.waiting = slices.Insert(r.waiting, at, key)
 }
 
-// free returns how many places there are for a namespace. What the others hold of more than half the places each is not
-// counted, so that Deployments which never finish in one namespace leave places to the others.
+// free returns how many slots there are for a namespace. Slots of another namespace beyond half of all are not counted, so
+// that Deployments which never finish in one namespace leave slots to the others.
 func (r *Rollouts) free(namespace string) int {
 	free, stuck := r.limit, -r.count.done
 	for holder, n := range r.held() {
@@ -149,7 +150,7 @@ func (r *Rollouts) free(namespace string) int {
 	return free - max(0, stuck)
 }
 
-// held counts the Deployments by namespace that roll or may begin to.
+// held counts, by namespace, the Deployments that are rolling out or may start to.
 func (r *Rollouts) held() map[string]int {
 	held := maps.Clone(r.count.rolling)
 	for key := range r.admitted {
@@ -158,7 +159,7 @@ func (r *Rollouts) held() map[string]int {
 	return held
 }
 
-// counts is how many of the n places that a namespace holds are counted against another one.
+// counts returns how many of the n slots that a namespace holds count against another one.
 func (r *Rollouts) counts(against, holder string, n int) int {
 	if holder == against {
 		return n
@@ -166,7 +167,7 @@ func (r *Rollouts) counts(against, holder string, n int) int {
 	return min(n, (r.limit+1)/2)
 }
 
-// recount counts again if the last count is too old.
+// recount updates the count if it is too old.
 func (r *Rollouts) recount(ctx context.Context) error {
 	if time.Since(r.counted) < r.Period {
 		return nil
@@ -201,7 +202,7 @@ func (r *Rollouts) recount(ctx context.Context) error {
 	return nil
 }
 
-// Start implements source.Source: it wakes those that wait when places become free.
+// Start implements source.Source: it wakes waiting Deployments when slots become free.
 func (r *Rollouts) Start(ctx context.Context, q queue) error {
 	go func() {
 		logger := log.FromContext(ctx).WithName("roll-outs")
@@ -209,7 +210,7 @@ func (r *Rollouts) Start(ctx context.Context, q queue) error {
 		for sleep(ctx, r.Period) {
 			next, err := r.next(ctx)
 			if err != nil {
-				continue // Only a cache that is shut down fails.
+				continue // Fails only if the cache is shut down.
 			}
 			for _, key := range next {
 				q.Add(reconcile.Request{NamespacedName: key})
@@ -222,7 +223,7 @@ func (r *Rollouts) Start(ctx context.Context, q queue) error {
 
 func (r *Rollouts) String() string { return "places for roll-outs" }
 
-// next takes as many of those that wait as there are free places. They ask for theirs themselves.
+// next returns as many waiting Deployments as there are free slots. They request their slots themselves.
 func (r *Rollouts) next(ctx context.Context) ([]client.ObjectKey, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -248,7 +249,7 @@ func (r *Rollouts) next(ctx context.Context) ([]client.ObjectKey, error) {
 	return next, nil
 }
 
-// makePlace makes a place for the first namespace that waits and has none.
+// makePlace creates an extra slot for the first waiting namespace that has none.
 func (r *Rollouts) makePlace() []client.ObjectKey {
 	held := r.held()
 	first := slices.IndexFunc(r.waiting, func(k client.ObjectKey) bool { return held[k.Namespace]+r.count.stuck[k.Namespace] == 0 })
@@ -264,7 +265,7 @@ func webhookOfDeployment(key client.ObjectKey) client.ObjectKey {
 	return client.ObjectKey{Namespace: key.Namespace, Name: desired.WebhookOfReceiver(key.Name)}
 }
 
-// logProgress logs once that receivers wait, that the roll-out has stopped, and that none waits any more.
+// logProgress logs once that receivers wait, that the rollout has stalled, and that none waits any more.
 func (r *Rollouts) logProgress(logger logr.Logger, logged string) string {
 	r.mu.Lock()
 	defer r.mu.Unlock()

@@ -1,5 +1,6 @@
-// Package source has what wakes the queue of HeymarketWebhooks beside the watches of their children: kinds that come and go,
-// objects that they refer to, files of the operator, Pods that report something new, and rollouts whose turn has come.
+// Package source contains the sources that wake HeymarketWebhooks in addition to the watches of their children: kinds that
+// are installed or removed, referenced objects, files of the operator, Pods that report changes, and rollouts whose turn has
+// come.
 package source
 
 import (
@@ -44,16 +45,16 @@ func sleep(ctx context.Context, d time.Duration) bool {
 	}
 }
 
-// Changes lets the changes of a child through that wake its owner.
+// Changes returns a predicate for the changes of a child that wake its owner.
 func Changes(c *desired.Child) predicate.Predicate {
 	if c.EveryChange {
 		return predicate.Funcs{}
 	}
-	// What the operator may have to undo, and not the status, from which nothing is read.
+	// Changes that the operator may have to undo, but not those of the status, which is not read.
 	return predicate.Or(predicate.GenerationChangedPredicate{}, predicate.LabelChangedPredicate{}, ownersChanged)
 }
 
-// ownersChanged lets a child through that was taken from its resource.
+// ownersChanged matches a child that was taken from its resource.
 var ownersChanged = predicate.Funcs{UpdateFunc: func(e event.UpdateEvent) bool {
 	return !equality.Semantic.DeepEqual(e.ObjectOld.GetOwnerReferences(), e.ObjectNew.GetOwnerReferences())
 }}
