@@ -1,4 +1,4 @@
-// Command kubectl-heymarket is a plugin of kubectl for people who look after a HeymarketWebhook. It is no part of the operator's image.
+// Command kubectl-heymarket is the kubectl plugin for managing HeymarketWebhooks. It is not part of the operator's image.
 package main
 
 import (

@@ -19,7 +19,7 @@ import (
 	"heymarket.dev/operator/internal/controller"
 )
 
-// checkOptions are the flags of `manager check`, checked.
+// checkOptions are the parsed flags of `manager check`.
 type checkOptions struct {
 	namespace   string
 	name        string
@@ -29,7 +29,7 @@ type checkOptions struct {
 	timeout     time.Duration
 }
 
-// checkMain is `manager check`: its exit code and last sentence say whether an installed operator works.
+// checkMain is `manager check`: its exit code and last sentence report whether an installed operator works.
 func checkMain(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	opts, err := parseCheckOptions(args, stderr)
 	switch {
@@ -48,7 +48,7 @@ func checkMain(ctx context.Context, args []string, stdout, stderr io.Writer) int
 }
 
 func runCheck(ctx context.Context, opts checkOptions, stdout io.Writer) error {
-	ctrl.SetLogger(logr.Discard()) // what is to be known is said on stdout
+	ctrl.SetLogger(logr.Discard()) // the result is printed to stdout
 	cfg, err := ctrl.GetConfig()
 	if err != nil {
 		return fmt.Errorf("find a Kubernetes API server: %w; run in a cluster, or set KUBECONFIG", err)
@@ -70,12 +70,12 @@ func runCheck(ctx context.Context, opts checkOptions, stdout io.Writer) error {
 	}.Run(ctx)
 }
 
-// parseCheckOptions returns flag.ErrHelp after it has printed the flags because they were asked for. Any other error names the flag and the remedy.
+// parseCheckOptions returns flag.ErrHelp after printing the flags on request. Any other error names the flag and the remedy.
 func parseCheckOptions(args []string, out io.Writer) (checkOptions, error) {
 	var o checkOptions
 	var pullSecrets string
 	f := flag.NewFlagSet("manager check", flag.ContinueOnError)
-	f.SetOutput(io.Discard) // The caller says what is wrong, in one sentence.
+	f.SetOutput(io.Discard) // The caller prints the error, in one sentence.
 	f.StringVar(&o.namespace, "namespace", "", "`namespace` for the temporary HeymarketWebhook; the operator must watch it. Required.")
 	f.StringVar(&o.name, "name", "heymarket-check", "`name` of the temporary HeymarketWebhook and of the Secret with its token. Existing objects of this name are deleted.")
 	f.StringVar(&o.host, "host", "", "`address` of this Pod, where receivers deliver to. Required.")

@@ -14,8 +14,8 @@ import (
 // containerName is the manager's container in config/manager.
 const containerName = "manager"
 
-// ownImage returns the image that this manager runs from, which holds the receiver too. Asking the own Pod keeps the
-// image in one place, wherever a deployment tool replaces it.
+// ownImage returns the image of this manager's container, which also contains the receiver. Reading it from the Pod
+// keeps the image in one place, wherever a deployment tool replaces it.
 func ownImage(ctx context.Context, cfg *rest.Config) (string, error) {
 	const remedy = "set --receiver-image"
 	namespace, name := os.Getenv("POD_NAMESPACE"), os.Getenv("POD_NAME")

@@ -9,7 +9,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 )
 
-// logHandler returns the handler of all logs, in the form and from the level that the options name.
+// logHandler returns the handler of all logs, with the format and level from the options.
 func (o options) logHandler(w io.Writer) slog.Handler {
 	opts := &slog.HandlerOptions{Level: o.logLevel, ReplaceAttr: receiverKeys}
 	if o.logFormat == "text" {
@@ -18,10 +18,10 @@ func (o options) logHandler(w io.Writer) slog.Handler {
 	return harmless{slog.NewJSONHandler(w, opts)}
 }
 
-// errKey is the key that logr gives errors.
+// errKey is logr's key for errors.
 const errKey = "err"
 
-// receiverKeys gives errors the key that they have in the logs of receivers.
+// receiverKeys gives errors the same key as in the receivers' logs.
 func receiverKeys(groups []string, a slog.Attr) slog.Attr {
 	if len(groups) == 0 && a.Key == errKey {
 		a.Key = "error"
@@ -29,10 +29,11 @@ func receiverKeys(groups []string, a slog.Attr) slog.Attr {
 	return a
 }
 
-// eventRejected is what client-go logs at level ERROR when the API server does not take an Event.
+// eventRejected is client-go's message at level ERROR when the API server rejects an Event.
 const eventRejected = "Server rejected event (will not retry!)"
 
-// harmless is a handler that demotes to DEBUG what is logged at ERROR and is none: an Event about an object whose namespace ends.
+// harmless is a handler that demotes a harmless ERROR to DEBUG: a rejected Event about an object whose namespace is being
+// deleted.
 type harmless struct{ slog.Handler }
 
 // Handle implements slog.Handler.
@@ -54,7 +55,7 @@ func (h harmless) WithAttrs(attrs []slog.Attr) slog.Handler {
 // WithGroup implements slog.Handler.
 func (h harmless) WithGroup(name string) slog.Handler { return harmless{h.Handler.WithGroup(name)} }
 
-// namespaceEnds reports whether the error of a record means that the namespace is ending, or has ended.
+// namespaceEnds reports whether the error of a record means that the namespace is being, or has been, deleted.
 func namespaceEnds(r slog.Record) (ends bool) {
 	r.Attrs(func(a slog.Attr) bool {
 		err, isError := a.Value.Any().(error)

@@ -38,7 +38,7 @@ func main() {
 	os.Exit(realMain(ctrl.SetupSignalHandler(), os.Args[1:], os.Stdout, os.Stderr))
 }
 
-// realMain returns the exit code. Everything that ends the program does so with one sentence on stderr.
+// realMain returns the exit code. Every failure is reported in one sentence on stderr.
 func realMain(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	if len(args) > 0 && args[0] == "check" {
 		return checkMain(ctx, args[1:], stdout, stderr)
@@ -77,7 +77,7 @@ func run(ctx context.Context, opts options, logger logr.Logger) error {
 	if err != nil {
 		return fmt.Errorf("find a Kubernetes API server: %w; run in a cluster, or set KUBECONFIG", err)
 	}
-	// The API server's priority and fairness limits clients better than a rate that is chosen here.
+	// The API server's priority and fairness limits clients better than a fixed rate.
 	cfg.QPS = -1
 	cfg.UserAgent = "heymarket-operator/" + version
 

@@ -20,7 +20,7 @@ import (
 	"heymarket.dev/operator/internal/controller"
 )
 
-// options are the flags, checked.
+// options are the parsed flags.
 type options struct {
 	redisURLFile   string
 	redisCAFile    string
@@ -51,15 +51,15 @@ type options struct {
 	version        bool
 }
 
-// parseOptions returns flag.ErrHelp after it has printed the flags because they were asked for. Any other error names
-// the flag and the remedy.
+// parseOptions returns flag.ErrHelp after printing the flags on request. Any other error names the flag and the
+// remedy.
 func parseOptions(args []string, out io.Writer) (options, error) {
 	var o options
 	var hostTemplate, allowedHosts, annotations, labels, gateways, targets, proxies, namespaces, eventsFrom, operationsFrom, targetsIn, maxBacklog, defaults, level string
 	var networkPolicies bool
 	o.receiverUserID = controller.DefaultReceiverUserID
 	f := flag.NewFlagSet("manager", flag.ContinueOnError)
-	f.SetOutput(io.Discard) // The caller says what is wrong, in one sentence.
+	f.SetOutput(io.Discard) // The caller prints the error, in one sentence.
 	f.StringVar(&o.redisURLFile, "redis-url-file", "", "`file` that holds the URL of Redis (redis:// or rediss://); read again when it changes. Required.")
 	f.StringVar(&o.redisCAFile, "redis-ca-file", "", "`file` of certificates in PEM form that are trusted for rediss:// instead of the system's authorities; read again when it changes. Default: the system's.")
 	f.StringVar((*string)(&o.redisIsolation), "redis-isolation", string(controller.RedisShared), "`mode`: Shared hands the URL in --redis-url-file to the receivers of every namespace. Managed keeps it to the operator, which creates a Redis user for each namespace that may access only the keys of that namespace; the user in the URL then needs ACL SETUSER. Needs POD_NAMESPACE.")
@@ -184,7 +184,7 @@ func parseOptions(args []string, out io.Writer) (options, error) {
 	return o, nil
 }
 
-// userID is the user of Pods; 0, written Platform, leaves it to the platform.
+// userID is the user of Pods; 0, written Platform, lets the platform choose it.
 type userID int64
 
 const platformUserID = "Platform"
@@ -237,7 +237,7 @@ func checkTraces(t controller.Traces) error {
 	return nil
 }
 
-// namespaceList reads a comma separated list, each name once.
+// namespaceList parses a comma-separated list without duplicates.
 func namespaceList(flagName, s string) ([]string, error) {
 	var out []string
 	for ns := range strings.SplitSeq(s, ",") {

@@ -10,7 +10,7 @@ import (
 	"heymarket.dev/operator/internal/controller"
 )
 
-// settings are what the flags say to the controller.
+// settings returns the controller's settings from the flags.
 func (o options) settings(liveness *controller.Liveness) controller.Settings {
 	return controller.Settings{
 		ReceiverImage:         o.receiverImage,
@@ -37,7 +37,7 @@ func (o options) settings(liveness *controller.Liveness) controller.Settings {
 	}
 }
 
-// manager is what the flags say to controller-runtime.
+// manager returns controller-runtime's options from the flags.
 func (o options) manager(logger logr.Logger) ctrl.Options {
 	return ctrl.Options{
 		Scheme:                        controller.Scheme(),
@@ -49,7 +49,7 @@ func (o options) manager(logger logr.Logger) ctrl.Options {
 		LeaderElection:                o.leaderElect,
 		LeaderElectionID:              "heymarket-operator",
 		LeaderElectionNamespace:       os.Getenv("POD_NAMESPACE"),
-		LeaderElectionReleaseOnCancel: true, // The program ends when the manager does.
+		LeaderElectionReleaseOnCancel: true, // The program ends with the manager.
 		GracefulShutdownTimeout:       new(shutdownTimeout),
 	}
 }

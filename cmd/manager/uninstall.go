@@ -15,15 +15,16 @@ import (
 	"heymarket.dev/operator/internal/controller"
 )
 
-// uninstallTimeout bounds the question whether webhooks are left.
+// uninstallTimeout bounds the check for remaining webhooks.
 const uninstallTimeout = time.Minute
 
-// uninstallMain is `manager check-uninstall`: it fails while HeymarketWebhooks exist. The chart runs it before an uninstallation that
-// removes the CustomResourceDefinition: webhooks would go with it, and those with deletionPolicy Delete need the operator for that.
+// uninstallMain is `manager check-uninstall`: it fails while HeymarketWebhooks exist. The chart runs it before an uninstallation
+// that removes the CustomResourceDefinition: that would delete the webhooks, and those with deletionPolicy Delete need the
+// operator for it.
 func uninstallMain(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	var namespaces string
 	f := flag.NewFlagSet("manager check-uninstall", flag.ContinueOnError)
-	f.SetOutput(io.Discard) // The caller says what is wrong, in one sentence.
+	f.SetOutput(io.Discard) // The caller prints the error, in one sentence.
 	f.StringVar(&namespaces, "namespaces", "", "comma separated `list` of the namespaces to look in. Default: all.")
 	err := f.Parse(args)
 	if errors.Is(err, flag.ErrHelp) {

@@ -14,11 +14,11 @@ import (
 	"heymarket.dev/operator/internal/echo"
 )
 
-// runEcho serves the target of the quickstart, so that trying the operator takes no other image.
+// runEcho serves the quickstart's target, so that trying the operator needs no other image.
 func runEcho(args []string) int {
 	flags := flag.NewFlagSet("receiver echo", flag.ContinueOnError)
 	address := flags.String("listen", ":8080", "`address` for requests")
-	flags.SetOutput(io.Discard) // what is wrong is said in one sentence, below
+	flags.SetOutput(io.Discard) // the error is printed in one sentence, below
 	switch err := flags.Parse(args); {
 	case errors.Is(err, flag.ErrHelp):
 		flags.SetOutput(os.Stdout)

@@ -1,5 +1,5 @@
-// Command receiver accepts the events of one Heymarket webhook and delivers them to its targets. The operator starts it in a Pod; on
-// a laptop it runs from a configuration file and a Redis.
+// Command receiver accepts the events of one Heymarket webhook and delivers them to its targets. The operator runs it in a Pod;
+// on a laptop it needs only a configuration file and a Redis.
 package main
 
 import (
@@ -50,7 +50,7 @@ func run(args []string) int {
 	reread := flags.Duration("reread-interval", 2*time.Second, "how often to look for changed files")
 	removeKeys := flags.Bool("remove-keys", false, "remove every key of the webhook from Redis, and report on the ops port, instead of taking events; no receiver of the webhook may be running")
 	showVersion := flags.Bool("version", false, "print the version and exit")
-	flags.SetOutput(io.Discard) // what is wrong is said in one sentence, below
+	flags.SetOutput(io.Discard) // the error is printed in one sentence, below
 	switch err := flags.Parse(args); {
 	case errors.Is(err, flag.ErrHelp):
 		flags.SetOutput(os.Stdout)
@@ -81,7 +81,8 @@ func run(args []string) int {
 	tuneMemory()
 	log, flush := logs.New(os.Stdout, logLevel)
 	defer flush()
-	// The consumer's name: a Pod's host name is unique, and the start time keeps a restarted container from its past self.
+	// The consumer's name: a Pod's host name is unique, and the start time distinguishes a restarted container from its
+	// predecessor.
 	host, _ := os.Hostname()
 	o := receiver.Options{
 		ConfigFile: *configFile, Version: version, MaxConnections: *connections, DrainDelay: *drain, RereadInterval: *reread,
@@ -121,8 +122,8 @@ func run(args []string) int {
 
 func port(host string, number int) string { return net.JoinHostPort(host, strconv.Itoa(number)) }
 
-// tuneMemory trades a few MiB for processor time: what lives is small, so the collector would run all the time. The limit
-// makes it run more where much lives, before a container's limit is near. The environment may say otherwise.
+// tuneMemory trades a few MiB for CPU time: the live heap is small, so the collector would run constantly. With a large heap the
+// limit makes it run more often, before a container's limit is reached. The environment takes precedence.
 func tuneMemory() {
 	const percent, limit = 400, 96 << 20
 	if os.Getenv("GOGC") == "" {

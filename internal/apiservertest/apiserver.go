@@ -1,4 +1,4 @@
-// Package apiservertest gives tests a real kube-apiserver with its etcd and this repository's CRDs.
+// Package apiservertest provides tests with a real kube-apiserver with its etcd and this repository's CRDs.
 package apiservertest
 
 import (
@@ -16,7 +16,7 @@ import (
 const (
 	// assetsVariable names the directory with the binaries etcd and kube-apiserver.
 	assetsVariable = "KUBEBUILDER_ASSETS"
-	// requireVariable, set to 1, makes what would be skipped fail.
+	// requireVariable, set to 1, turns skipped tests into failures.
 	requireVariable = "HEYMARKET_REQUIRE_ALL"
 )
 
@@ -38,8 +38,8 @@ func Main(m *testing.M) {
 	os.Exit(code)
 }
 
-// Config returns the way to the package's one API server, as an administrator; the first call starts it. Without
-// binaries the test is skipped, or fails if HEYMARKET_REQUIRE_ALL=1.
+// Config returns an administrator's configuration for the package's API server; the first call starts it.
+// Without binaries the test is skipped, or fails if HEYMARKET_REQUIRE_ALL=1.
 func Config(t testing.TB) *rest.Config {
 	t.Helper()
 	if os.Getenv(assetsVariable) == "" {
@@ -56,7 +56,7 @@ func Config(t testing.TB) *rest.Config {
 	return rest.CopyConfig(shared.env.Config)
 }
 
-// User returns a way to the API server for a user who has only the rights that are bound to this name.
+// User returns a configuration for a user who has only the rights that are bound to this name.
 func User(t testing.TB, name string) *rest.Config {
 	t.Helper()
 	Config(t)

@@ -8,7 +8,7 @@ import (
 	"sigs.k8s.io/yaml"
 )
 
-// httpRouteCRD has the defaults of the Gateway API's own, and knows no more.
+// httpRouteCRD has the defaults of the Gateway API's own CRD, and nothing else.
 const httpRouteCRD = `
 metadata:
   name: httproutes.gateway.networking.k8s.io
@@ -51,7 +51,7 @@ spec:
                     timeouts: {type: object, default: {}, properties: {request: {type: string, default: 10s}}}
 `
 
-// scaledObjectCRD has the fields of KEDA's own that are used, and knows no more.
+// scaledObjectCRD has the used fields of KEDA's own CRD, and nothing else.
 const scaledObjectCRD = `
 metadata:
   name: scaledobjects.keda.sh
@@ -94,7 +94,7 @@ spec:
                     metadata: {type: object, additionalProperties: {type: string}}
 `
 
-// ExtensionCRDs are the kinds of others that the operator uses where they are.
+// ExtensionCRDs returns the CRDs of other projects that the operator uses if installed.
 func ExtensionCRDs(t testing.TB) envtest.CRDInstallOptions {
 	t.Helper()
 	var out envtest.CRDInstallOptions
@@ -108,7 +108,7 @@ func ExtensionCRDs(t testing.TB) envtest.CRDInstallOptions {
 	return out
 }
 
-// InstallExtensions gives the API server these kinds for as long as it runs.
+// InstallExtensions installs these kinds until the API server ends.
 func InstallExtensions(t testing.TB) {
 	t.Helper()
 	if _, err := envtest.InstallCRDs(Config(t), ExtensionCRDs(t)); err != nil {

@@ -10,8 +10,8 @@ import (
 	"k8s.io/client-go/kubernetes"
 )
 
-// PlatformUserIDs makes a namespace whose Pods may only have the user ID and the fsGroup of its range, or none, as OpenShift's
-// restricted-v2 has it, and whose Pods have to meet the restricted standard. It returns the name once the policy is in force.
+// PlatformUserIDs creates a namespace whose Pods may only have the user ID and the fsGroup of its range, or none, as with
+// OpenShift's restricted-v2, and must meet the restricted standard. It returns the name once the policy is in force.
 func PlatformUserIDs(t testing.TB) string {
 	t.Helper()
 	c, err := kubernetes.NewForConfig(Config(t))
@@ -28,7 +28,7 @@ func PlatformUserIDs(t testing.TB) string {
 	return ns.Name
 }
 
-// AssignUserIDs puts the policy of PlatformUserIDs in force in a namespace.
+// AssignUserIDs applies the policy of PlatformUserIDs to a namespace.
 func AssignUserIDs(t testing.TB, namespace string) {
 	t.Helper()
 	c, err := kubernetes.NewForConfig(Config(t))
@@ -86,7 +86,7 @@ func AssignUserIDs(t testing.TB, namespace string) {
 		select {
 		case <-t.Context().Done():
 			t.Fatal(t.Context().Err())
-		case <-time.After(20 * time.Millisecond): // Nothing reports when the API server has compiled a policy.
+		case <-time.After(20 * time.Millisecond): // No watch reports when the API server has compiled a policy.
 		}
 	}
 }

@@ -1,5 +1,5 @@
-// Package check tries out an installed operator: it makes a temporary HeymarketWebhook whose target is the check itself, sends events to the receiver as
-// Heymarket would, and looks at what arrives. `helm test` runs it.
+// Package check tests an installed operator: it creates a temporary HeymarketWebhook whose target is the check itself, sends
+// events to the receiver as Heymarket would, and verifies the deliveries. `helm test` runs it.
 package check
 
 import (
@@ -15,30 +15,33 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 )
 
-// cleanupTimeout bounds the removal of what was made, also after the time for the check itself is up.
+// cleanupTimeout bounds the cleanup, which also runs after the check's own time is up.
 const cleanupTimeout = 60 * time.Second
 
-// Check is what one check needs to know.
+// Check configures one check.
 type Check struct {
-	// Client has to be allowed to make, read and delete the HeymarketWebhook and the Secret of the name below, and to read the Secret of its URL.
+	// Client must be allowed to create, read and delete the HeymarketWebhook and the Secret of the name below, and to read the
+	// Secret of its URL.
 	Client client.Client
-	// Namespace is where the webhook is made. The operator has to look after it.
+	// Namespace is the namespace of the webhook. The operator must watch it.
 	Namespace string
-	// Name of the temporary HeymarketWebhook and Secret. What an earlier check has left behind under it is removed first.
+	// Name is the name of the temporary HeymarketWebhook and Secret. Leftovers of an earlier check with this name are removed
+	// first.
 	Name string
-	// Listener is where the check takes deliveries. It is closed at the end.
+	// Listener accepts the deliveries. It is closed at the end.
 	Listener net.Listener
-	// Target is the host and port by which receivers reach the Listener.
+	// Target is the host and port at which receivers reach the Listener.
 	Target string
-	// ImagePullSecrets are names of Secrets with which the receiver's image is pulled.
+	// ImagePullSecrets are the names of Secrets for pulling the receiver's image.
 	ImagePullSecrets []string
-	// Transport is how the receiver is reached. Default: directly, without a proxy.
+	// Transport connects to the receiver. Default: directly, without a proxy.
 	Transport http.RoundTripper
-	// Out gets a sentence for each step. No sentence holds the token or the secret part of the URL.
+	// Out receives a sentence for each step. No sentence contains the token or the secret part of the URL.
 	Out io.Writer
 }
 
-// Run makes the webhook, plays Heymarket and a target, and removes what it made, whatever came of it. The error says which step failed and what to look at.
+// Run creates the webhook, acts as Heymarket and as the target, and in any case removes what it created. The error contains the
+// failed step and what to check.
 func (c Check) Run(ctx context.Context) (err error) {
 	t := newTarget(c.Listener)
 	defer t.close()
@@ -73,7 +76,8 @@ func (c Check) Run(ctx context.Context) (err error) {
 	return c.play(ctx, newHeymarket(url, token, c.Transport), t)
 }
 
-// play sends an event, its repeat, one with a wrong token, and another event. Once the last one has arrived, the ones before it would have as well.
+// play sends an event, its repeat, one with a wrong token, and another event. Once the last one has arrived, the earlier ones
+// would have as well.
 func (c Check) play(ctx context.Context, h *heymarket, t *target) error {
 	first, stranger, second := h.newEvent(), h.newEvent(), h.newEvent()
 	if err := h.accepted(ctx, first); err != nil {

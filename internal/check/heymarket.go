@@ -11,7 +11,8 @@ import (
 	"time"
 )
 
-// retryTimeout is how long a refusal is retried that Heymarket would answer with a repeat: a Service may have just got its first Pod.
+// retryTimeout is how long an answer is retried on which Heymarket would repeat the event: a Service may have only just got its
+// first Pod.
 const retryTimeout = 30 * time.Second
 
 // heymarket sends events as Heymarket does.
@@ -24,7 +25,7 @@ type heymarket struct {
 
 func newHeymarket(u *url.URL, token string, transport http.RoundTripper) *heymarket {
 	if transport == nil {
-		transport = &http.Transport{} // whatever the environment says of proxies, the receiver is in the same cluster
+		transport = &http.Transport{} // the receiver is in the same cluster, so proxy settings in the environment are ignored
 	}
 	return &heymarket{url: u, token: token, lastID: time.Now().UnixMicro(), client: &http.Client{
 		Timeout:       15 * time.Second,
@@ -33,7 +34,7 @@ func newHeymarket(u *url.URL, token string, transport http.RoundTripper) *heymar
 	}}
 }
 
-// newEvent is the id of an event that no receiver has seen.
+// newEvent returns the id of an event that no receiver has seen.
 func (h *heymarket) newEvent() int64 {
 	h.lastID++
 	return h.lastID
@@ -58,13 +59,13 @@ func (h *heymarket) send(ctx context.Context, id int64, token string, want int) 
 	}
 	request, err := http.NewRequestWithContext(ctx, http.MethodPost, h.url.String(), bytes.NewReader(body))
 	if err != nil {
-		return errors.New("the URL cannot be used") // the error would repeat it
+		return errors.New("the URL cannot be used") // the error would quote it
 	}
 	request.Header.Set("Content-Type", "application/json")
 	response, err := h.client.Do(request)
 	if err != nil {
 		if at, ok := errors.AsType[*url.Error](err); ok {
-			err = at.Err // less the URL
+			err = at.Err // without the URL
 		}
 		return fmt.Errorf("POST to %s: %w", h.url.Host, err)
 	}
@@ -75,7 +76,7 @@ func (h *heymarket) send(ctx context.Context, id int64, token string, want int) 
 	return nil
 }
 
-// event is an event on its way in, and, without the token, on its way out.
+// event is an event as sent and, without the token, as delivered.
 type event struct {
 	Type    string `json:"type"`
 	Webhook int64  `json:"id"`

@@ -13,10 +13,10 @@ import (
 	"time"
 )
 
-// arrival is how long an accepted event may be on its way to its target.
+// arrival is how long an accepted event may take to reach its target.
 const arrival = 30 * time.Second
 
-// target takes what the receiver delivers, and answers 200.
+// target accepts the receiver's deliveries with 200.
 type target struct {
 	server *http.Server
 
@@ -28,20 +28,20 @@ type target struct {
 func newTarget(listener net.Listener) *target {
 	t := &target{bodies: map[int64][][]byte{}, change: make(chan struct{})}
 	t.server = &http.Server{Handler: t, ReadHeaderTimeout: 10 * time.Second}
-	go t.server.Serve(listener) //nolint:errcheck // it ends with the check; a delivery that does not arrive says more
+	go t.server.Serve(listener) //nolint:errcheck // it ends with the check; a missing delivery says more
 	return t
 }
 
 func (t *target) close() { _ = t.server.Close() }
 
-// ServeHTTP takes one delivery. What is no event of a check's, and what an earlier one has left behind, is recorded under its own id.
+// ServeHTTP accepts one delivery. Deliveries that do not belong to this check are recorded under their own id.
 func (t *target) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, 1<<20))
 	if err != nil {
 		return
 	}
 	var e event
-	_ = json.Unmarshal(body, &e) // else its id is 0, and it is not the event that is waited for
+	_ = json.Unmarshal(body, &e) // on an error its id is 0, which is never waited for
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.bodies[e.Data.ID] = append(t.bodies[e.Data.ID], body)
@@ -68,7 +68,7 @@ func (t *target) await(ctx context.Context, id int64) error {
 	}
 }
 
-// judge says what is wrong with what has arrived: each of some events is expected once and without the token, another one never.
+// judge returns an error unless the expected events have arrived exactly once, without the token, and the rejected one never.
 func (t *target) judge(token string, never int64, once ...int64) error {
 	t.mu.Lock()
 	defer t.mu.Unlock()

@@ -10,7 +10,7 @@ import (
 	"heymarket.dev/operator/api/v1alpha1"
 )
 
-// NoWebhookLeft returns an error that says what to do if a HeymarketWebhook exists in the given namespaces; none means all.
+// NoWebhookLeft returns an error with the remedy if a HeymarketWebhook exists in the given namespaces; none means all.
 func NoWebhookLeft(ctx context.Context, c client.Reader, namespaces []string) error {
 	if len(namespaces) == 0 {
 		namespaces = []string{""}
@@ -19,7 +19,7 @@ func NoWebhookLeft(ctx context.Context, c client.Reader, namespaces []string) er
 		var hooks v1alpha1.HeymarketWebhookList
 		err := c.List(ctx, &hooks, client.InNamespace(ns), client.Limit(1))
 		switch {
-		case meta.IsNoMatchError(err): // The CustomResourceDefinition is gone already.
+		case meta.IsNoMatchError(err): // The CustomResourceDefinition no longer exists.
 			return nil
 		case err != nil:
 			return fmt.Errorf("list HeymarketWebhooks: %w", err)

@@ -18,7 +18,8 @@ import (
 	"heymarket.dev/operator/api/v1alpha1"
 )
 
-// period is how often the API server is asked. Asking needs no right but to read these objects; watching would need one to list all of them.
+// period is how often the API server is polled. Polling needs only the right to read these objects; watching would need the right
+// to list all of them.
 const period = 500 * time.Millisecond
 
 // webhook is the temporary HeymarketWebhook, with the Secret of the same name that holds its token.
@@ -38,7 +39,7 @@ func (w webhook) make(ctx context.Context, token, target string, pullSecrets []s
 		Targets:  []v1alpha1.Target{{Name: "check", URL: &target}},
 		Exposure: v1alpha1.Exposure{Type: v1alpha1.ExposureNone},
 		Receiver: v1alpha1.Receiver{Replicas: new(int32(1))},
-		// Nothing of it stays in Redis either.
+		// It leaves nothing in Redis either.
 		DeletionPolicy: v1alpha1.DeletionDelete,
 	}}
 	for _, name := range pullSecrets {
@@ -66,7 +67,7 @@ func (w webhook) awaitReady(ctx context.Context) error {
 	return nil
 }
 
-// complaints is what stands against readiness, for a person.
+// complaints describes the conditions that prevent readiness, for a person.
 func complaints(conditions []metav1.Condition) string {
 	if len(conditions) == 0 {
 		return "it has no conditions: is the operator running, and does it watch this namespace?"
@@ -83,7 +84,7 @@ func complaints(conditions []metav1.Condition) string {
 	return strings.Join(parts, " ")
 }
 
-// url is where the receiver takes events from inside the cluster: the path of the URL that Heymarket would be given, at the receiver's own Service.
+// url returns the receiver's URL inside the cluster: the path of Heymarket's URL, at the receiver's own Service.
 func (w webhook) url(ctx context.Context) (*url.URL, error) {
 	secret := &corev1.Secret{}
 	if err := w.client.Get(ctx, client.ObjectKey{Namespace: w.namespace, Name: w.name + "-url"}, secret); err != nil {
@@ -91,12 +92,12 @@ func (w webhook) url(ctx context.Context) (*url.URL, error) {
 	}
 	u, err := url.Parse(string(secret.Data["url"]))
 	if err != nil || u.Path == "" {
-		return nil, errors.New("the Secret with the URL holds none") // the error would repeat what it holds
+		return nil, errors.New("the Secret with the URL holds none") // the error would quote its content
 	}
 	return &url.URL{Scheme: "http", Host: w.name + "-receiver." + w.namespace + ".svc", Path: u.Path}, nil
 }
 
-// remove deletes both objects and waits until they are gone. It is no error if they did not exist.
+// remove deletes both objects and waits until they are gone. It is not an error if they did not exist.
 func (w webhook) remove(ctx context.Context) error {
 	about := metav1.ObjectMeta{Namespace: w.namespace, Name: w.name}
 	objects := []client.Object{&v1alpha1.HeymarketWebhook{ObjectMeta: about}, &corev1.Secret{ObjectMeta: about}}
@@ -115,7 +116,8 @@ func (w webhook) remove(ctx context.Context) error {
 	})
 }
 
-// poll asks until the answer is true or the context ends. An error is an answer that may still change; the last one is returned when time is up.
+// poll calls ask until it returns true or the context ends. An error may be temporary; the last one is returned when the time is
+// up.
 func poll(ctx context.Context, ask func(context.Context) (bool, error)) error {
 	tick := time.NewTicker(period)
 	defer tick.Stop()

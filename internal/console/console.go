@@ -1,5 +1,5 @@
-// Package console is a page on a person's own machine that shows webhooks live and acts on their dead letters. It reaches
-// receivers in the way that the plugin does, with that person's rights, and exposes nothing in the cluster.
+// Package console is a local web page that shows webhooks live and acts on their dead letters. It reaches receivers as the plugin
+// does, with the user's rights, and exposes nothing in the cluster.
 package console
 
 import (
@@ -19,24 +19,24 @@ import (
 	"heymarket.dev/operator/internal/receiver/recent"
 )
 
-// Place is where webhooks run: a namespace of a cluster, or this machine. What it returns is untrusted text.
+// Place is where webhooks run: a namespace of a cluster, or this machine. Text that it returns is untrusted.
 type Place interface {
-	// Name says which place it is, for the head of each page.
+	// Name is the name of the place, for page headers.
 	Name() string
-	// Webhooks lists the webhooks, and Webhook reads one with what a receiver reports now. Source says where its counts come
-	// from; "" means that they are exact.
+	// Webhooks lists the webhooks, and Webhook reads one with a receiver's current report. source is where its counts come from;
+	// "" means that they are exact.
 	Webhooks(ctx context.Context) ([]v1alpha1.HeymarketWebhook, error)
 	Webhook(ctx context.Context, name string) (hook *v1alpha1.HeymarketWebhook, source string, err error)
 	// Stats returns the figures of each receiver of a webhook.
 	Stats(ctx context.Context, name string) ([]admin.Stats, error)
-	// Follow calls show with the records that the receivers hold, then with those that come, in order and some at a time, until
-	// ctx ends or an error ends it.
+	// Follow calls show with the records that the receivers hold, then with new ones, in order and in batches, until ctx ends or
+	// an error occurs.
 	Follow(ctx context.Context, name string, show func([]recent.Record)) error
-	// Content returns what is still stored of an event.
+	// Content returns the content of an event if it is still stored.
 	Content(ctx context.Context, name, event string) (admin.Content, error)
-	// Letters are the dead letters of a target, until end is called.
+	// Letters returns the dead letters of a target, usable until end is called.
 	Letters(ctx context.Context, name, target string) (letters Letters, end func(), err error)
-	// Send sends a sample of an event type as Heymarket would: to the public URL, or straight to a receiver.
+	// Send sends a sample of an event type as Heymarket would: to the public URL, or directly to a receiver.
 	Send(ctx context.Context, name, eventType string, direct bool) (Sent, error)
 }
 
@@ -45,13 +45,13 @@ type Letters interface {
 	List(ctx context.Context, query url.Values) ([]admin.Letter, error)
 	Count(ctx context.Context, query url.Values) (int, error)
 	Show(ctx context.Context, entry string) (admin.Letter, error)
-	// Replay and Discard change one letter, or where entry is "" those that the query describes. They return what was done
-	// also with an error, and call progress while there is more to do.
+	// Replay and Discard change one letter, or if entry is "" those that the query selects. They return the counts even with an
+	// error, and call progress while there is more to do.
 	Replay(ctx context.Context, entry string, query url.Values, progress func(admin.Progress)) (admin.Progress, error)
 	Discard(ctx context.Context, entry string, query url.Values, progress func(admin.Progress)) (admin.Progress, error)
 }
 
-// Sent is what became of a sample that was sent.
+// Sent is the result of sending a sample.
 type Sent struct {
 	Type, Event string
 	// Result is stored, duplicate, ignored, rejected or accepted; Sentence is the reason of a rejection.
@@ -63,12 +63,12 @@ type Sent struct {
 // Milliseconds is Took, to the microsecond.
 func (s Sent) Milliseconds() float64 { return float64(s.Took.Microseconds()) / 1000 }
 
-// Console serves the pages. Make it with New.
+// Console serves the pages. Create it with New.
 type Console struct {
 	place Place
 	guard *guard
 	mux   *http.ServeMux
-	// ctx ends with the console, and with it what goes on without a request: watchers and jobs.
+	// ctx ends with the console and stops background work: watchers and jobs.
 	ctx context.Context
 
 	mu       sync.Mutex
@@ -82,7 +82,7 @@ func Listen(ctx context.Context) (net.Listener, error) {
 	return config.Listen(ctx, "tcp", "127.0.0.1:0")
 }
 
-// New returns a console of a place, to be served at a listener's address until ctx ends.
+// New returns a console for a place, to be served at a listener's address until ctx ends.
 func New(ctx context.Context, place Place, address net.Addr) *Console {
 	c := &Console{place: place, guard: newGuard(address.String()), mux: http.NewServeMux(), ctx: ctx, watchers: map[string]*watcher{}}
 	handle := func(method, path string, serve func(http.ResponseWriter, *http.Request) error) {
@@ -112,8 +112,8 @@ func New(ctx context.Context, place Place, address net.Addr) *Console {
 	return c
 }
 
-// Address is the URL that opens the console, once, at the page of a webhook, or at the list of them for "". The browser that opens it
-// has the console.
+// Address returns the URL that opens the console, once, at the page of a webhook, or at the list of them for "". Only the browser
+// that opens it can use the console.
 func (c *Console) Address(webhook string) string {
 	address := "http://" + c.guard.host + openPath + c.guard.secret
 	if webhook != "" {
@@ -122,7 +122,7 @@ func (c *Console) Address(webhook string) string {
 	return address
 }
 
-// Watch begins to keep figures of a webhook, so that its first page has charts.
+// Watch starts to collect figures of a webhook, so that its first page has charts.
 func (c *Console) Watch(webhook string) {
 	go func() { _, _ = c.watch(c.ctx, webhook) }() // its page reports errors
 }
@@ -149,7 +149,7 @@ func (c *Console) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 //go:embed assets vendored/*.js vendored/*.css
 var files embed.FS
 
-// assets serves scripts, styles and the icon. They are the same for everyone.
+// assets serves scripts, styles and the icon. They are the same for all users.
 var assets = func() http.Handler {
 	mux := http.NewServeMux()
 	for _, dir := range []string{"assets", "vendored"} {

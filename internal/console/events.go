@@ -11,19 +11,20 @@ import (
 )
 
 const (
-	// keptEvents bounds the events of one webhook, and keptSteps what is kept of one.
+	// keptEvents bounds the events of one webhook, and keptSteps the steps of one event.
 	keptEvents = 1500
 	keptSteps  = 60
 )
 
-// shownEvent is a request of Heymarket with everything that came of it.
+// shownEvent is a request from Heymarket with all resulting attempts and repeats.
 type shownEvent struct {
-	// Key is the ID of its element in pages, and ID that of the event; "" where the request could not be read so far.
+	// Key is the ID of its element in pages, and ID that of the event; "" if the request could not be read that far.
 	Key, ID, Type string
 	At            time.Time
-	// Request is how it was accepted or rejected; nil: only attempts are known.
+	// Request is the request's record; nil: only attempts are known.
 	Request *recent.Record
-	// Steps are attempts and repeats, the oldest first, the last keptSteps of them. Last is that of each target.
+	// Steps are attempts and repeats, the oldest first, the last keptSteps of them. Last is the last one for each
+	// target.
 	Steps []recent.Record
 	Last  map[string]recent.Record
 
@@ -48,7 +49,7 @@ func (e *shownEvent) add(r recent.Record) {
 	}
 }
 
-// copied is e as it is now, for a reader without the lock.
+// copied returns a copy of e, for a reader without the lock.
 func (e *shownEvent) copied() *shownEvent {
 	c := *e
 	c.Steps, c.Last = slices.Clone(e.Steps), maps.Clone(e.Last)
@@ -65,7 +66,7 @@ const (
 
 var states = []string{stateDelivered, stateQueued, stateRetrying, stateDead, string(recent.Duplicate), string(recent.Ignored), string(recent.Refused)}
 
-// State says in a word how the event is: of several targets, the worst of them.
+// State returns the state of the event in one word: with several targets, the worst of them.
 func (e *shownEvent) State() string {
 	delivered, retrying := 0, false
 	for _, r := range e.Last {
@@ -89,13 +90,13 @@ func (e *shownEvent) State() string {
 	return stateQueued
 }
 
-// Has reports whether the event has to do with a target.
+// Has reports whether the event involves a target.
 func (e *shownEvent) Has(target string) bool {
 	_, attempted := e.Last[target]
 	return attempted || e.Request != nil && (slices.Contains(e.Request.Targets, target) || slices.Contains(e.Request.Filtered, target))
 }
 
-// Waiting are the targets that the event is tried at again, each with its last attempt.
+// Waiting returns the last attempt for each target at which the event will be retried.
 func (e *shownEvent) Waiting() (all []recent.Record) {
 	for _, r := range e.Last {
 		if r.Outcome == recent.Retry {
@@ -106,7 +107,7 @@ func (e *shownEvent) Waiting() (all []recent.Record) {
 	return all
 }
 
-// says is a sentence about a record, without its target.
+// says returns a sentence about a record, without its target.
 func says(r recent.Record) string {
 	because := ""
 	if r.Reason != "" {
@@ -142,7 +143,7 @@ func says(r recent.Record) string {
 	return string(r.Outcome)
 }
 
-// filter describes events; its zero value describes all of them.
+// filter selects events; its zero value selects all of them.
 type filter struct{ Type, Target, State, ID string }
 
 func (f filter) matches(e *shownEvent) bool {

@@ -13,13 +13,13 @@ import (
 )
 
 const (
-	// rateWindow is what rates are taken over, at most.
+	// rateWindow is the maximum window over which rates are computed.
 	rateWindow = time.Minute
 	// mostPoints bounds the points of a chart.
 	mostPoints = 360
 )
 
-// sample is what was counted at one moment, over all receivers.
+// sample holds the figures of one moment, over all receivers.
 type sample struct {
 	at       time.Time
 	accepted uint64
@@ -33,7 +33,7 @@ type targetSample struct {
 	waiting *contract.TargetStatus // nil: not known
 }
 
-// sample keeps figures of all receivers.
+// sample stores the figures of all receivers.
 func (w *watcher) sample(stats []admin.Stats, now time.Time) {
 	s := sample{at: now, targets: map[string]targetSample{}}
 	for _, one := range stats {
@@ -47,7 +47,7 @@ func (w *watcher) sample(stats []admin.Stats, now time.Time) {
 		}
 		for _, t := range one.Waiting {
 			sum := s.targets[t.Name]
-			if before := sum.waiting; before == nil || before.Circuit == contract.CircuitClosed { // counts are of all receivers, circuits of each
+			if before := sum.waiting; before == nil || before.Circuit == contract.CircuitClosed { // counts are global, circuits are per receiver
 				sum.waiting = &t
 			}
 			s.targets[t.Name] = sum
@@ -63,7 +63,8 @@ func (w *watcher) sample(stats []admin.Stats, now time.Time) {
 	w.change()
 }
 
-// figures are texts by name, as pages show them and streams renew them: "accepted", or "crm.pending" of a target.
+// figures are texts by name, as pages show them and streams update them: "accepted", or "crm.pending" of a
+// target.
 type figures map[string]string
 
 func (w *watcher) figures(now time.Time) figures {
@@ -125,7 +126,7 @@ func (w *watcher) figures(now time.Time) figures {
 	return f
 }
 
-// chart has the columns that uPlot draws: times in seconds, then a value of each series for each of them.
+// chart has the columns that uPlot draws: times in seconds, then the values of each series at these times.
 type chart struct {
 	Title  string       `json:"title"`
 	Unit   string       `json:"unit"`
@@ -133,7 +134,7 @@ type chart struct {
 	Data   [][]*float64 `json:"data"`
 }
 
-// charts are those of the last hour.
+// charts returns the charts of the last hour.
 func (w *watcher) charts(now time.Time) []chart {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -147,7 +148,7 @@ func (w *watcher) charts(now time.Time) []chart {
 	return []chart{w.perMinute(now), w.backlog(targets), w.latencies(targets)}
 }
 
-// perMinute is what receivers counted by the minute. The minute under way is left out.
+// perMinute charts the receivers' counts per minute. The current, incomplete minute is omitted.
 func (w *watcher) perMinute(now time.Time) chart {
 	const minutes = 60
 	c := chart{Title: "Events per minute", Series: []string{"accepted", "delivered", "failed attempts"}, Data: make([][]*float64, 4)}
@@ -208,7 +209,7 @@ func (w *watcher) latencies(targets []string) chart {
 	})
 }
 
-// overTime adds a point for each sample, or for every second or third one where there are many.
+// overTime adds a point for each sample, or for every second or third one if there are many.
 func (w *watcher) overTime(c chart, values func(sample) []*float64) chart {
 	c.Data = make([][]*float64, 1+len(c.Series))
 	for i := range c.Data {
@@ -247,7 +248,7 @@ func milliseconds(l recent.Latency, value float64) string {
 	return decimal(value) + " ms"
 }
 
-// age is how long ago something was, in its largest unit.
+// age returns how long ago t was, in its largest unit.
 func age(t, now time.Time) string {
 	d := now.Sub(t)
 	switch {

@@ -13,21 +13,22 @@ const (
 	openPath = "/open/"
 	// formBytes bounds the body of a request.
 	formBytes = 64 << 10
-	// contentSecurityPolicy allows what this process serves, and nothing inline. Images are also data:, for the arrow of selects.
+	// contentSecurityPolicy allows only resources of this process, and nothing inline. Images may also be data: URLs, for the
+	// arrow of selects.
 	contentSecurityPolicy = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self' data:; " +
 		"frame-ancestors 'none'; form-action 'self'; base-uri 'none'"
 )
 
-// guard lets in the one browser that opened the address with the secret.
+// guard admits only the browser that opened the address with the secret.
 //
-// Everything on this machine can connect to loopback, and every page in the person's browser can send requests there. So a request needs
-// the session's cookie, which SameSite keeps from requests of other sites; its Host must be the address itself, because a page
-// whose name resolves to loopback would look like the same origin; and what the browser says of its origin must be this
-// one, because SameSite takes other ports of this machine for the same site. What changes something also needs a token that
-// only the console's own pages have.
+// Every program on this machine can connect to loopback, and every page in the user's browser can send requests there. So a
+// request needs the session's cookie, which SameSite withholds from requests of other sites; its Host must be the address itself,
+// because a page whose name resolves to loopback (DNS rebinding) would appear to be of the same origin; and its origin, as sent
+// by the browser, must be this one, because SameSite treats other ports of this machine as the same site. A request that changes
+// something also needs a token that only the console's own pages have.
 type guard struct {
 	host          string // address and port
-	cookie        string // its name; cookies of one host are shared by all ports
+	cookie        string // its name; cookies are shared by all ports of a host
 	session, csrf string
 
 	mu     sync.Mutex
@@ -40,7 +41,7 @@ func newGuard(address string) *guard {
 	return &guard{host: address, cookie: "heymarket-console-" + port, session: rand.Text(), csrf: rand.Text(), secret: rand.Text()}
 }
 
-// protect passes a request on to pages, or to assets, if it may.
+// protect passes a request on to pages, or to assets, if it is allowed.
 func (g *guard) protect(w http.ResponseWriter, r *http.Request, pages, assets http.Handler) {
 	head := w.Header()
 	head.Set("Content-Security-Policy", contentSecurityPolicy)
@@ -106,7 +107,8 @@ func (g *guard) knows(r *http.Request) bool {
 	return err == nil && same(cookie.Value, g.session)
 }
 
-// isOwn reports whether a page of the console sent a request. A browser says the origin of each POST in at least one of two headers.
+// isOwn reports whether a page of the console sent a request. A browser sends the origin of each POST in at least one of two
+// headers.
 func (g *guard) isOwn(r *http.Request, site string) bool {
 	origin := r.Header.Get("Origin")
 	switch {

@@ -12,10 +12,10 @@ import (
 	"heymarket.dev/operator/internal/receiver/admin"
 )
 
-// mostJobs bounds the jobs that are remembered, and those that are under way.
+// mostJobs bounds the jobs that are kept, and those that are running.
 const mostJobs = 32
 
-// job is a replay or discard that was begun. It goes on when its page is closed, until the console ends.
+// job is a started replay or discard. It continues when its page is closed, until the console ends.
 type job struct {
 	ID, Name, Target string
 	Order            order
@@ -27,7 +27,7 @@ type job struct {
 	finished bool
 }
 
-// jobState is a job at one moment.
+// jobState is the state of a job at one moment.
 type jobState struct {
 	ID       string
 	Order    order
@@ -61,7 +61,7 @@ func (c *Console) begin(name, target string, o order, query url.Values) (*job, e
 		defer cancel()
 		j.run(ctx, c.place, query)
 	}()
-	select { // most are done at once, and then their page need not ask again
+	select { // most are done at once, and their page need not poll
 	case <-ended:
 	case <-time.After(200 * time.Millisecond):
 	}
@@ -118,7 +118,7 @@ func (c *Console) showJob(w http.ResponseWriter, r *http.Request) error {
 	return c.render(w, http.StatusOK, "job", page{Name: j.Name, Target: j.Target, Data: j.state()})
 }
 
-// stopJob ends a job. What it has done stays done.
+// stopJob stops a job. Its completed work is not undone.
 func (c *Console) stopJob(w http.ResponseWriter, r *http.Request) error {
 	j, err := c.job(r)
 	if err != nil {

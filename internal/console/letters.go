@@ -14,17 +14,17 @@ import (
 )
 
 const (
-	// pageLetters is how many dead letters are shown at a time, and grouped how many are read to group them by reason.
+	// pageLetters is how many dead letters are shown per page, and grouped how many are read to group them by reason.
 	pageLetters = 50
 	grouped     = 1000
 	// mostGroups bounds the groups that are shown.
 	mostGroups = 8
 )
 
-// choice is the filter of a page of dead letters, as its form has it.
+// choice is the filter of a page of dead letters, as entered in its form.
 type choice struct{ Type, Status, Reason, Text, Since, Until string }
 
-// form is how browsers write the time of an input.
+// form is the time format of browser inputs.
 const form = "2006-01-02T15:04"
 
 func readChoice(q url.Values) choice {
@@ -32,7 +32,7 @@ func readChoice(q url.Values) choice {
 	return choice{trimmed("type"), trimmed("status"), trimmed("reason"), trimmed("text"), trimmed("since"), trimmed("until")}
 }
 
-// query is the choice in the terms of the administrative API, which checks it.
+// query converts the choice to parameters of the administrative API, which validates it.
 func (c choice) query() (url.Values, error) {
 	q := url.Values{}
 	for name, value := range map[string]string{"type": c.Type, "status": c.Status, "reason": c.Reason, "text": c.Text} {
@@ -53,7 +53,7 @@ func (c choice) query() (url.Values, error) {
 	return q, nil
 }
 
-// Link is the choice as the parameters of an address, with others added: names and values in turn.
+// Link returns the choice as URL parameters, with others added: names and values alternating.
 func (c choice) Link(more ...string) template.URL {
 	q := url.Values{}
 	for name, value := range map[string]string{"type": c.Type, "status": c.Status, "reason": c.Reason, "text": c.Text, "since": c.Since, "until": c.Until} {
@@ -67,25 +67,25 @@ func (c choice) Link(more ...string) template.URL {
 	return template.URL(q.Encode()) //nolint:gosec // Encode has escaped it
 }
 
-// Any reports whether the choice leaves something out.
+// Any reports whether the choice excludes anything.
 func (c choice) Any() bool { return c != choice{} }
 
-// With is the choice with another reason.
+// With returns the choice with another reason.
 func (c choice) With(reason string) choice {
 	c.Reason = reason
 	return c
 }
 
-// deadPage is what the page of dead letters shows.
+// deadPage is the content of the page of dead letters.
 type deadPage struct {
 	Choice  choice
 	Letters []admin.Letter
-	// Next is the last entry, where there may be more behind it.
+	// Next is the last entry, if more may follow.
 	Next    string
 	Targets []string
 }
 
-// firstTarget leads to the dead letters of the target that has most of them.
+// firstTarget redirects to the dead letters of the target that has most of them.
 func (c *Console) firstTarget(w http.ResponseWriter, r *http.Request) error {
 	name := r.PathValue("name")
 	hook, _, err := c.place.Webhook(r.Context(), name)
@@ -148,7 +148,7 @@ func (c *Console) deadLetters(w http.ResponseWriter, r *http.Request) error {
 	return c.render(w, http.StatusOK, "dead", p)
 }
 
-// deadRows are the rows that follow.
+// deadRows serves the rows that follow.
 func (c *Console) deadRows(w http.ResponseWriter, r *http.Request) error {
 	found, err := c.listed(r)
 	if err != nil {
@@ -157,14 +157,14 @@ func (c *Console) deadRows(w http.ResponseWriter, r *http.Request) error {
 	return c.render(w, http.StatusOK, "rows", page{Name: r.PathValue("name"), Target: r.PathValue("target"), Data: found})
 }
 
-// group is how many letters have one reason.
+// group is the number of letters with one reason.
 type group struct {
 	Reason string
 	Count  int
 	Types  []string
 }
 
-// deadGroups groups the oldest letters by reason: reading all of them would take time by their number.
+// deadGroups groups the oldest letters by reason: reading all of them could take too long.
 func (c *Console) deadGroups(w http.ResponseWriter, r *http.Request) error {
 	chosen := readChoice(r.URL.Query())
 	query, err := chosen.query()
@@ -204,7 +204,7 @@ func byReason(letters []admin.Letter) []group {
 	return groups[:min(len(groups), mostGroups)]
 }
 
-// counted is how many letters a choice describes.
+// counted returns how many letters a choice selects.
 func (c *Console) counted(r *http.Request, chosen choice) (n int, err error) {
 	query, err := chosen.query()
 	if err != nil {
@@ -245,7 +245,7 @@ func (c *Console) letter(w http.ResponseWriter, r *http.Request) error {
 	return c.render(w, http.StatusOK, "letter", p)
 }
 
-// letterContent is the content of one, for a person who has asked for it.
+// letterContent shows the content of one, on request.
 func (c *Console) letterContent(w http.ResponseWriter, r *http.Request) error {
 	found, err := c.oneLetter(r)
 	if err != nil {
@@ -269,15 +269,15 @@ const (
 	discard = "discard"
 )
 
-// order is what a person is asked to confirm.
+// order is an operation that a person is asked to confirm.
 type order struct {
 	Operation, Entry string
 	Choice           choice
-	// Count is how many letters are meant, at the moment of asking. What is given up later is not touched.
+	// Count is how many letters match at the moment of asking. Letters given up later are not affected.
 	Count int
 }
 
-// Verb is the operation as a sentence begins with it.
+// Verb returns the operation as the first word of a sentence.
 func (o order) Verb() string { return strings.ToUpper(o.Operation[:1]) + o.Operation[1:] }
 
 func checkOperation(text string) error {
@@ -287,7 +287,7 @@ func checkOperation(text string) error {
 	return nil
 }
 
-// confirm asks before dead letters are changed.
+// confirm asks for confirmation before dead letters are changed.
 func (c *Console) confirm(w http.ResponseWriter, r *http.Request) error {
 	q := r.URL.Query()
 	o := order{Operation: q.Get("operation"), Entry: q.Get("entry"), Choice: readChoice(q), Count: 1}
@@ -303,7 +303,7 @@ func (c *Console) confirm(w http.ResponseWriter, r *http.Request) error {
 	return c.render(w, http.StatusOK, "confirm", page{Name: r.PathValue("name"), Target: r.PathValue("target"), Data: o})
 }
 
-// change begins what was confirmed. The limit keeps it to the letters that were counted: the oldest ones.
+// change starts the confirmed operation. The limit restricts it to the counted letters: the oldest ones.
 func (c *Console) change(w http.ResponseWriter, r *http.Request) error {
 	o := order{Operation: r.PostFormValue("operation"), Entry: r.PostFormValue("entry"), Choice: readChoice(r.PostForm), Count: 1}
 	if err := checkOperation(o.Operation); err != nil {
@@ -324,7 +324,7 @@ func (c *Console) change(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	if r.Header.Get("HX-Request") == "" { // sent before htmx was ready: what is rendered here is no whole page
+	if r.Header.Get("HX-Request") == "" { // sent before htmx was ready: the fragment is not a whole page
 		http.Redirect(w, r, deadPath(j.Name, j.Target), http.StatusSeeOther)
 		return nil
 	}

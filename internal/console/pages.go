@@ -22,16 +22,16 @@ import (
 )
 
 const (
-	// overviewEvents and pageEvents bound what one page shows, and streamed what one message of a stream has.
+	// overviewEvents and pageEvents bound the events on one page, and streamed those in one message of a stream.
 	overviewEvents = 15
 	pageEvents     = 200
 	streamed       = 50
-	// streamPause lets changes gather, and keepAlive is how often something is sent when nothing changes.
+	// streamPause lets changes accumulate, and keepAlive is how often a message is sent if nothing changes.
 	streamPause = 100 * time.Millisecond
 	keepAlive   = 15 * time.Second
 )
 
-// problem is an error that a person can do something about.
+// problem is an error that the user can fix.
 type problem struct {
 	status   int
 	sentence string
@@ -41,23 +41,23 @@ func (p problem) Error() string { return p.sentence }
 
 var errNotFound = problem{http.StatusNotFound, "There is no such page."}
 
-// page is what templates get.
+// page is the data of templates.
 type page struct {
 	Title, Place, CSRF string
 	// Name is the webhook, Tab the chosen tab, and Target the chosen target; each may be "".
 	Name, Tab, Target string
 	Hook              *v1alpha1.HeymarketWebhook
-	// Source is the reason why counts are not exact, and Problem why the page may be out of date.
+	// Source is why counts are not exact, and Problem why the page may be out of date.
 	Source, Problem string
 	View            view
 	Filter          filter
 	Data            any
 }
 
-// Filtered reports whether something is left out.
+// Filtered reports whether the filter excludes anything.
 func (p page) Filtered() bool { return p.Filter != filter{} }
 
-// Dead is the number of dead letters of a target.
+// Dead returns the number of dead letters of a target.
 func (p page) Dead(target string) string {
 	for _, t := range p.Hook.Status.Targets {
 		if t.Name == target {
@@ -67,7 +67,7 @@ func (p page) Dead(target string) string {
 	return "?"
 }
 
-// StreamQuery are the parameters of the stream that renews the page.
+// StreamQuery returns the parameters of the stream that updates the page.
 func (p page) StreamQuery() template.URL {
 	q := url.Values{"since": {fmt.Sprint(p.View.Number())}}
 	for name, value := range map[string]string{"type": p.Filter.Type, "target": p.Filter.Target, "event": p.Filter.ID} {
@@ -93,7 +93,7 @@ func hookPath(name string) string { return "/webhooks/" + url.PathEscape(name) }
 
 func deadPath(name, target string) string { return hookPath(name) + "/dead/" + url.PathEscape(target) }
 
-// clock is a time of this machine's zone, with the day where it is not today.
+// clock formats a time in this machine's zone, with the date unless it is today.
 func clock(t time.Time) string {
 	t = t.Local()
 	if now := time.Now(); t.YearDay() == now.YearDay() && t.Year() == now.Year() {
@@ -102,7 +102,7 @@ func clock(t time.Time) string {
 	return t.Format("2006-01-02 15:04:05")
 }
 
-// word is an outcome as people write it.
+// word returns an outcome in words.
 func word(o recent.Outcome) string {
 	switch o {
 	case recent.DeadLetter:
@@ -115,7 +115,7 @@ func word(o recent.Outcome) string {
 	return string(o)
 }
 
-// tone is how a state or an outcome is coloured.
+// tone returns the colour of a state or an outcome.
 func tone(state any) string {
 	switch fmt.Sprint(state) {
 	case stateDelivered, string(recent.Stored), "True":
@@ -128,7 +128,7 @@ func tone(state any) string {
 	return "calm"
 }
 
-// ready is the condition that says how a webhook is.
+// ready returns the Ready condition of a webhook.
 func ready(hook *v1alpha1.HeymarketWebhook) metav1.Condition {
 	for _, c := range hook.Status.Conditions {
 		if c.Type == v1alpha1.ConditionReady {
@@ -140,7 +140,7 @@ func ready(hook *v1alpha1.HeymarketWebhook) metav1.Condition {
 
 func sorted(names []string) []string { return slices.Sorted(slices.Values(names)) }
 
-// answer serves pages by a function that returns an error.
+// answer serves pages with a function that returns an error.
 func (c *Console) answer(serve func(http.ResponseWriter, *http.Request) error) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		err := serve(w, r)
@@ -159,7 +159,7 @@ func (c *Console) answer(serve func(http.ResponseWriter, *http.Request) error) h
 	}
 }
 
-// render writes a template with what every page has.
+// render writes a template with the data common to all pages.
 func (c *Console) render(w http.ResponseWriter, status int, name string, p page) error {
 	p.Place, p.CSRF = c.place.Name(), c.guard.csrf
 	var text bytes.Buffer
@@ -180,7 +180,7 @@ func (c *Console) listWebhooks(w http.ResponseWriter, r *http.Request) error {
 	return c.render(w, http.StatusOK, "webhooks", page{Title: "Webhooks", Data: hooks})
 }
 
-// of reads what all pages of one webhook have.
+// of reads the data common to all pages of one webhook.
 func (c *Console) of(r *http.Request, tab string, f filter, limit int) (p page, err error) {
 	p = page{Name: r.PathValue("name"), Tab: tab, Filter: f}
 	p.Title = p.Name
@@ -206,7 +206,7 @@ func (c *Console) overview(w http.ResponseWriter, r *http.Request) error {
 	return c.render(w, http.StatusOK, "overview", p)
 }
 
-// waiting are the events that are tried again.
+// waiting returns the events that will be retried.
 func waiting(events []*shownEvent) (all []*shownEvent) {
 	for _, e := range events {
 		if len(e.Waiting()) > 0 && len(all) < overviewEvents {
@@ -245,14 +245,14 @@ func (c *Console) eventContent(w http.ResponseWriter, r *http.Request) error {
 	return c.render(w, http.StatusOK, "content", page{Data: readable(content.Body, content.BodyText)})
 }
 
-// readable is a body as people read it: indented, where its depth allows that.
+// readable formats a body for people: indented, unless it is nested too deeply.
 func readable(body jsontext.Value, text string) string {
-	const deepest = 32 // the indentation of deep nesting would grow by the square of its depth
+	const deepest = 32 // indentation grows with the square of the depth
 	if len(body) == 0 {
 		return text
 	}
 	depth, deep := 0, 0
-	for _, b := range body { // brackets in strings count too, which does no harm
+	for _, b := range body { // brackets in strings count too, which is harmless
 		switch b {
 		case '{', '[':
 			depth++
@@ -268,7 +268,7 @@ func readable(body jsontext.Value, text string) string {
 	return string(indented)
 }
 
-// stream sends what changes on a page: events behind the number that the page was rendered at, and figures.
+// stream sends the changes of a page: events after the number at which the page was rendered, and figures.
 func (c *Console) stream(w http.ResponseWriter, r *http.Request) error {
 	watched, err := c.watch(r.Context(), r.PathValue("name"))
 	if err != nil {
@@ -280,7 +280,7 @@ func (c *Console) stream(w http.ResponseWriter, r *http.Request) error {
 		return problem{http.StatusBadRequest, "since is a number."}
 	}
 	if last := r.Header.Get("Last-Event-ID"); last != "" {
-		_, _ = fmt.Sscan(last, &shown) // a number of ours, or the page's stays
+		_, _ = fmt.Sscan(last, &shown) // a number of this console, or else the page's is used
 	}
 	w.Header().Set("Content-Type", "text/event-stream")
 	control := http.NewResponseController(w)
@@ -305,7 +305,7 @@ func (c *Console) stream(w http.ResponseWriter, r *http.Request) error {
 	}
 }
 
-// writeView writes server-sent events: "added" for events that the page does not have, "changed" for those that it does, and "figures".
+// writeView writes server-sent events: "added" for events that are not on the page, "changed" for those that are, and "figures".
 func writeView(w http.ResponseWriter, v view, shown uint64) error {
 	for _, e := range slices.Backward(v.Events) {
 		name := "changed"
@@ -341,7 +341,7 @@ func writeMessage(w http.ResponseWriter, name string, id uint64, write func(*byt
 	return err
 }
 
-// series are the charts, as JSON.
+// series serves the charts as JSON.
 func (c *Console) series(w http.ResponseWriter, r *http.Request) error {
 	watched, err := c.watch(r.Context(), r.PathValue("name"))
 	if err != nil {

@@ -13,20 +13,21 @@ import (
 )
 
 const (
-	// watchedPoll is how often figures are asked for while a page shows them, and idlePoll otherwise.
+	// watchedPoll is how often figures are polled while a page shows them, and idlePoll otherwise.
 	watchedPoll = 2 * time.Second
 	idlePoll    = 10 * time.Second
-	// retryPause is how long a watcher waits before it asks again after an error.
+	// retryPause is how long a watcher waits before it retries after an error.
 	retryPause = 2 * time.Second
 	// firstAnswer is how long a page waits for the first answers of receivers.
 	firstAnswer = 3 * time.Second
-	// keptSamples is how old the figures of charts may be.
+	// keptSamples is the maximum age of the figures in charts.
 	keptSamples = time.Hour
 	// mostWatchers bounds the webhooks that are watched at the same time.
 	mostWatchers = 100
 )
 
-// watcher keeps what pages show of one webhook: events, and figures over the last hour. It begins with the first page.
+// watcher collects the data of one webhook's pages: events, and figures over the last hour. It starts with the first
+// page.
 type watcher struct {
 	place Place
 	name  string
@@ -51,7 +52,7 @@ func newWatcher(place Place, name string) *watcher {
 	}
 }
 
-// watch returns the watcher of a webhook, once it has something to show or is late.
+// watch returns the watcher of a webhook, once it has data to show or firstAnswer has passed.
 func (c *Console) watch(ctx context.Context, name string) (*watcher, error) {
 	c.mu.Lock()
 	w := c.watchers[name]
@@ -112,7 +113,7 @@ func (w *watcher) poll(ctx context.Context, first func()) {
 	}
 }
 
-// pause waits, but not longer than until ctx ends or something comes from wake.
+// pause waits until d has passed, ctx ends or wake receives a value.
 func pause(ctx context.Context, d time.Duration, wake <-chan struct{}) {
 	timer := time.NewTimer(d)
 	defer timer.Stop()
@@ -129,7 +130,7 @@ func (w *watcher) change() {
 	w.changed = make(chan struct{})
 }
 
-// report keeps the error of one of two sources; nil takes it back.
+// report stores the error of one of two sources; nil clears it.
 func (w *watcher) report(source int, err error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -143,7 +144,7 @@ func (w *watcher) report(source int, err error) {
 	}
 }
 
-// take puts records to their events.
+// take adds records to their events.
 func (w *watcher) take(records []recent.Record) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -176,22 +177,22 @@ func (w *watcher) take(records []recent.Record) {
 	w.change()
 }
 
-// view is what a watcher has at one moment.
+// view is the state of a watcher at one moment.
 type view struct {
-	// Events are those that a filter describes, the latest first.
+	// Events are those that match a filter, the latest first.
 	Events []*shownEvent
 	number uint64
-	// Figures are in force at that moment.
+	// Figures are those at that moment.
 	Figures figures
 	// Problem is the reason why the events and figures may be out of date; "" if they are current.
 	Problem string
 	changed <-chan struct{}
 }
 
-// Number is that of the latest change that v has.
+// Number returns the number of the latest change included in v.
 func (v view) Number() uint64 { return v.number }
 
-// since returns up to limit events that f describes and that changed after a number.
+// since returns up to limit events that match f and have changed after a number.
 func (w *watcher) since(number uint64, f filter, limit int) view {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -212,7 +213,7 @@ func (w *watcher) since(number uint64, f filter, limit int) view {
 	return v
 }
 
-// open counts a page that is open, until close is called.
+// open counts an open page, until closed is called.
 func (w *watcher) open() (closed func()) {
 	count := func(n int) {
 		w.mu.Lock()

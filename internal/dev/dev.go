@@ -1,6 +1,5 @@
-// Package dev runs one webhook on this machine, from the manifest that is meant for a cluster: admitted as by an API server,
-// turned into children by the operator, served by the receiver, on a Redis in memory. Nothing of them is replaced but the
-// addresses of targets.
+// Package dev runs one webhook on this machine, from a manifest for a cluster: admitted as by an API server, turned into
+// children by the operator, served by the receiver, with an in-memory Redis. Only the addresses of targets are replaced.
 package dev
 
 import (
@@ -22,39 +21,39 @@ import (
 	"heymarket.dev/operator/internal/receiver"
 )
 
-// Options are what Start needs.
+// Options configure Start.
 type Options struct {
 	Manifest *Manifest
-	// Forward are URLs that take the place of targets' addresses, by target; that of "" is for all others.
+	// Forward maps targets to URLs that replace their addresses; the key "" applies to all others.
 	Forward map[string]string
-	// Echo delivers to a target in this process instead, which keeps what it receives.
+	// Echo delivers to a target in this process instead, which records the events.
 	Echo bool
-	// RedisURL is a Redis to use; empty means one in memory.
+	// RedisURL is a Redis to use; empty means an in-memory one.
 	RedisURL string
 	// Listen is the address for events, such as 127.0.0.1:8080; empty means a free port of loopback.
 	Listen  string
 	Version string
-	// Log receives what the receiver logs.
+	// Log receives the receiver's log.
 	Log slog.Handler
 }
 
-// Running is a webhook that is served. It has what another process needs to reach it.
+// Running is a running webhook. It holds all data that another process needs to reach it.
 type Running struct {
 	// Webhook is the resource with its defaults.
 	Webhook *v1alpha1.HeymarketWebhook `json:"webhook"`
-	// URL is the full URL for events, and Token one that it accepts: both are secret.
+	// URL is the full URL for events, and Token a token that it accepts: both are secret.
 	URL   string `json:"url"`
 	Token string `json:"token"`
 	// Address, Admin and Ops are the addresses (host:port) for events, of the administrative API, and of the operations port.
 	Address string `json:"address"`
 	Admin   string `json:"admin"`
 	Ops     string `json:"ops"`
-	// MadeTokens are the fields whose tokens were made up because the manifest does not hold them.
+	// MadeTokens are the fields whose tokens were generated because the manifest does not contain them.
 	MadeTokens []string `json:"-"`
-	// Echo is the target in this process; nil without Options.Echo. EchoURL is where it lists what it received.
+	// Echo is the target in this process; nil without Options.Echo. EchoURL lists the requests that it received.
 	Echo    *echo.Target `json:"-"`
 	EchoURL string       `json:"-"`
-	// InMemory says that what is stored is lost in the end.
+	// InMemory reports that stored events are lost when the process ends.
 	InMemory bool `json:"inMemory"`
 
 	ended  chan error
@@ -62,13 +61,14 @@ type Running struct {
 	closed []func()
 }
 
-// Children are the objects that the operator would apply, in its order, for a webhook whose URL has a newly made secret part.
+// Children returns the objects that the operator would apply, in its order, for a webhook whose URL has a newly generated
+// secret part.
 func Children(m *Manifest) ([]desired.Wanted, error) {
 	objects, _, err := build(m, desired.NewSegment(), "redis://redis.example.com:6379/0")
 	return objects.Children, err
 }
 
-// Start serves the webhook until Close. It returns when events are accepted.
+// Start serves the webhook until Close. It returns once events are accepted.
 func Start(ctx context.Context, o Options) (_ *Running, err error) {
 	r := &Running{Webhook: o.Manifest.Webhook, ended: make(chan error, 1)}
 	defer func() {
@@ -126,7 +126,7 @@ func (r *Running) startRedis() (string, error) {
 	return redis.URL(), nil
 }
 
-// startEcho serves the target, and returns its addresses as Options.Forward has them: each target is a path.
+// startEcho serves the target, and returns its addresses in the form of Options.Forward: one path per target.
 func (r *Running) startEcho(ctx context.Context) (map[string]string, error) {
 	l, err := listen(ctx, "")
 	if err != nil {
@@ -134,7 +134,7 @@ func (r *Running) startEcho(ctx context.Context) (map[string]string, error) {
 	}
 	r.Echo = &echo.Target{}
 	server := &http.Server{Handler: r.Echo, ReadHeaderTimeout: 5 * time.Second}
-	go func() { _ = server.Serve(l) }() // it ends by Close
+	go func() { _ = server.Serve(l) }() // it ends with Close
 	r.closed = append(r.closed, func() { _ = server.Close() })
 	forward := map[string]string{}
 	for _, t := range r.Webhook.Spec.Targets {
@@ -144,7 +144,7 @@ func (r *Running) startEcho(ctx context.Context) (map[string]string, error) {
 	return forward, nil
 }
 
-// serve starts the receiver. It outlives ctx until Close, so that its end is orderly.
+// serve starts the receiver. It outlives ctx until Close, so that it can shut down in order.
 func (r *Running) serve(ctx context.Context, o Options, file string) error {
 	options := receiver.Options{
 		ConfigFile: file, Version: o.Version, Consumer: "dev-" + rand.Text(), RereadInterval: time.Second, Log: slog.New(o.Log),
@@ -213,15 +213,15 @@ func (r *Running) awaitReady(ctx context.Context) error {
 	}
 }
 
-// Status asks the receiver how it does.
+// Status returns the receiver's status.
 func (r *Running) Status(ctx context.Context) (s contract.Status, err error) {
 	return s, get(ctx, "http://"+r.Ops+contract.StatusPath, &s)
 }
 
-// Ended receives the error by which the receiver ended by itself.
+// Ended receives the error with which the receiver stopped by itself.
 func (r *Running) Ended() <-chan error { return r.ended }
 
-// Close lets the receiver finish what is under way, and removes everything.
+// Close lets the receiver finish requests and attempts in flight, and removes everything.
 func (r *Running) Close() error {
 	var err error
 	if r.stop != nil {
@@ -233,7 +233,7 @@ func (r *Running) Close() error {
 	return err
 }
 
-// tidy undoes what Start has done, the latest first.
+// tidy undoes the actions of Start, the latest first.
 func (r *Running) tidy() {
 	for len(r.closed) > 0 {
 		last := len(r.closed) - 1

@@ -14,11 +14,11 @@ import (
 	"heymarket.dev/operator/internal/receiver/config"
 )
 
-// mounts is where a receiver's Pod has its files.
+// mounts is the mount path of the files in a receiver's Pod.
 const mounts = "/etc/heymarket"
 
-// build returns the children that the operator would apply, and the configuration among them. The webhook's own Redis gives way to
-// the given one.
+// build returns the children that the operator would apply, and the configuration in them. The given Redis replaces the webhook's
+// own.
 func build(m *Manifest, segment, redisURL string) (desired.Objects, config.Config, error) {
 	webhook := m.Webhook.DeepCopy()
 	webhook.Spec.Redis = nil
@@ -33,7 +33,8 @@ func build(m *Manifest, segment, redisURL string) (desired.Objects, config.Confi
 	return objects, c, err
 }
 
-// secrets returns the values that the webhook refers to, by reference. A token that the manifest does not hold is made up; made says so.
+// secrets returns the values that the webhook refers to, by reference. A token that is not in the manifest is generated and
+// listed in made.
 func (m *Manifest) secrets() (values map[string][]byte, made []string, err error) {
 	values = map[string][]byte{}
 	var problems []error
@@ -59,8 +60,8 @@ func (m *Manifest) secrets() (values map[string][]byte, made []string, err error
 	return values, made, errors.Join(problems...)
 }
 
-// forwardTo replaces the addresses of targets: of all by that of "", or of those that are named. An address that names a Service
-// of a cluster has to be replaced, because it has no meaning here.
+// forwardTo replaces the addresses of targets: of all with that of "", or of named ones. The address of a Service in a cluster
+// must be replaced, because it has no meaning here.
 func forwardTo(targets []config.Target, forward map[string]string) error {
 	left := map[string]bool{}
 	for name := range forward {
@@ -93,8 +94,8 @@ func ofCluster(host string) bool {
 	return strings.HasSuffix(host, ".svc") || strings.HasSuffix(host, ".svc.cluster.local") || !strings.ContainsAny(host, ".:") && host != "localhost"
 }
 
-// write writes what a Pod would have mounted to a directory, and returns the path of the configuration. It is the only place that
-// lets a receiver deliver to this machine itself.
+// write writes the files that a Pod would mount to a directory, and returns the path of the configuration. This is the only place
+// that lets a receiver deliver to this machine itself.
 func write(dir string, c config.Config, redisURL string, secrets map[string][]byte) (string, error) {
 	c.Addresses.AllowLoopback = true
 	for _, file := range []*string{&c.RedisURLFile, &c.RedisCAFile} {

@@ -12,14 +12,14 @@ import (
 	"heymarket.dev/operator/internal/contract"
 )
 
-// Lines is a slog.Handler that shows what a receiver logs to a person: a line for each request and each attempt, in columns, and
-// what else is worth a warning. It is silent until Show.
+// Lines is a slog.Handler that formats a receiver's log for a person: a line for each request and each attempt, in columns, and
+// other warnings. It is silent until Show.
 type Lines struct {
 	mu  sync.Mutex
 	out io.Writer // nil: silent
 }
 
-// Show begins to write to out, with the names of the columns.
+// Show starts to write to out, beginning with the names of the columns.
 func (l *Lines) Show(out io.Writer) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -30,7 +30,7 @@ func (l *Lines) Show(out io.Writer) {
 // Enabled implements slog.Handler.
 func (*Lines) Enabled(_ context.Context, level slog.Level) bool { return level >= slog.LevelInfo }
 
-// WithAttrs implements slog.Handler. What all lines have in common is not shown.
+// WithAttrs implements slog.Handler. Attributes common to all lines are not shown.
 func (l *Lines) WithAttrs([]slog.Attr) slog.Handler { return l }
 
 // WithGroup implements slog.Handler. The receiver has no groups.
@@ -68,7 +68,7 @@ func (l *Lines) Handle(_ context.Context, record slog.Record) error {
 		}
 		line = columns(record.Time, text("type"), text("event"), text("target")+" #"+text("attempt"), status, of["took_us"], outcome(record.Message, of))
 	case record.Level < slog.LevelWarn, text("reason") == string(contract.RedisForgets):
-		return nil // starting, stopping; and what was said when it began
+		return nil // starting, stopping; and the line at the start of an attempt
 	default:
 		line = fmt.Sprintf("%s  %s (%s)\n", record.Time.Format(time.TimeOnly), record.Message, strings.Join(rest, ", "))
 	}
@@ -89,7 +89,7 @@ func columns(at time.Time, eventType, event, target, status string, took slog.Va
 	return fmt.Sprintf("%-8s  %-28s  %-30s  %-14s  %-6s  %9s  %s\n", at.Format(time.TimeOnly), eventType, event, target, status, ms, what)
 }
 
-// outcome says what became of an attempt and what comes next.
+// outcome describes the outcome of an attempt and what happens next.
 func outcome(message string, of map[string]slog.Value) string {
 	if again, ok := of["again_in_ms"]; ok {
 		message = "failed, again in " + (time.Duration(again.Int64()) * time.Millisecond).Round(100*time.Millisecond).String()

@@ -20,16 +20,16 @@ import (
 	"heymarket.dev/operator/internal/dev/admit"
 )
 
-// Manifest is what is run: one webhook, and the Secrets beside it.
+// Manifest is the input of a run: one webhook, and its Secrets.
 type Manifest struct {
 	Webhook *v1alpha1.HeymarketWebhook
-	// Secrets are those of the webhook's namespace, by name.
+	// Secrets are the Secrets of the webhook's namespace, by name.
 	Secrets map[string]map[string][]byte
 }
 
-// ReadManifest reads a file, every .yaml, .yml and .json in a directory, or stdin for "-", and admits the HeymarketWebhook in it as
-// an API server would. With several, name chooses one. Resources that name no namespace are in the given one. Other kinds are
-// left alone.
+// ReadManifest reads a file, every .yaml, .yml and .json in a directory, or stdin for "-", and admits the HeymarketWebhook in it
+// as an API server would. If there are several, name selects one. Resources without a namespace are in the given one. Other kinds
+// are ignored.
 func ReadManifest(ctx context.Context, path string, stdin io.Reader, namespace, name string) (*Manifest, error) {
 	documents, err := readDocuments(path, stdin)
 	if err != nil {
@@ -86,7 +86,7 @@ func ReadManifest(ctx context.Context, path string, stdin io.Reader, namespace, 
 	return m, nil
 }
 
-// inNamespace adds a namespace to a resource that names none.
+// inNamespace adds a namespace to a resource without one.
 func inNamespace(document []byte, namespace string) ([]byte, error) {
 	var object map[string]any
 	if err := yaml.Unmarshal(document, &object); err != nil {
@@ -94,7 +94,7 @@ func inNamespace(document []byte, namespace string) ([]byte, error) {
 	}
 	metadata, ok := object["metadata"].(map[string]any)
 	if !ok {
-		return document, nil // what is wrong with it is found later
+		return document, nil // the mistake is reported later
 	}
 	metadata["namespace"] = namespace
 	return yaml.Marshal(object)

@@ -20,22 +20,23 @@ import (
 	"heymarket.dev/operator/internal/receiver/ingest"
 )
 
-// Row is one request that Play has made, and what came of it.
+// Row is one request made by Play, and its result.
 type Row struct {
-	// Says is what was sent.
+	// Says describes the request.
 	Says string
-	// Want is the status that it should be answered, and Status the one that it was.
+	// Want is the expected status of the answer, and Status the actual one.
 	Want, Status int
 	Took         time.Duration
-	// Result and Event are what the receiver made of it; empty where it was rejected, and Sentence is then the body of the answer.
+	// Result and Event are the receiver's result; empty if the request was rejected, in which case Sentence is the body of the
+	// answer.
 	Result   ingest.Result
 	Event    string
 	Sentence string
-	// Received is what the target in this process got of it.
+	// Received are the resulting requests to the target in this process.
 	Received []echo.Record
 }
 
-// Wrong says what is not as it should be; nil: nothing.
+// Wrong returns an error if the result is not as expected.
 func (r Row) Wrong() error {
 	switch {
 	case r.Status != r.Want:
@@ -48,11 +49,11 @@ func (r Row) Wrong() error {
 	return nil
 }
 
-// deliveryTime bounds how long Play waits for deliveries. A target that fails is retried for longer than that.
+// deliveryTime bounds how long Play waits for deliveries. A failing target is retried for longer than that.
 const deliveryTime = 15 * time.Second
 
-// Play sends an event of every type, two repeats, one event with a wrong token and a body that is not JSON, and waits until what was
-// stored is delivered. It takes Options.Echo.
+// Play sends an event of every type, two repeats, one event with a wrong token and a body that is not JSON, and waits until the
+// stored events are delivered. It requires Options.Echo.
 func (r *Running) Play(ctx context.Context) ([]Row, error) {
 	var rows []Row
 	send := func(says string, body []byte, want int) error {
@@ -94,7 +95,7 @@ func (r *Running) Play(ctx context.Context) ([]Row, error) {
 	err = r.awaitDelivery(ctx)
 	for _, record := range r.Echo.Received(before) {
 		for i := range rows {
-			// What a target gets beyond the first time belongs to the repeat.
+			// Deliveries to a target after the first belong to the repeat.
 			if rows[i].Event == record.Headers["Webhook-Id"] && (len(rows[i].Received) < len(r.Webhook.Spec.Targets) || i+1 == len(rows) || rows[i+1].Event != rows[i].Event) {
 				rows[i].Received = append(rows[i].Received, record)
 				break
@@ -107,7 +108,7 @@ func (r *Running) Play(ctx context.Context) ([]Row, error) {
 	return rows, err
 }
 
-// fresh is a new event for this webhook.
+// fresh returns a new event for this webhook.
 func (r *Running) fresh(eventType, token string) ([]byte, error) {
 	body, err := fixture.Fresh(eventType, time.Now())
 	if err != nil {

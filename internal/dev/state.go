@@ -14,7 +14,8 @@ import (
 	"github.com/go-json-experiment/json"
 )
 
-// StateFile is where a running webhook says how it is reached, for commands in other terminals of the same person.
+// StateFile returns the path of the file in which a running webhook announces its addresses, for commands of the same user in
+// other terminals.
 func StateFile() (string, error) {
 	dir, err := os.UserCacheDir()
 	if err != nil {
@@ -23,8 +24,8 @@ func StateFile() (string, error) {
 	return filepath.Join(dir, "kubectl-heymarket", "dev.json"), nil
 }
 
-// Announce writes r to the file of that name, which it returns a function to remove. The file holds the token and is readable by
-// its owner alone.
+// Announce writes r to the file of that name, and returns a function that removes it. The file contains the token and is
+// readable only by its owner.
 func (r *Running) Announce(file string) (remove func(), err error) {
 	text, err := json.Marshal(r)
 	if err != nil {
@@ -46,14 +47,14 @@ func (r *Running) Announce(file string) (remove func(), err error) {
 		return nil, err
 	}
 	return func() {
-		// Another one may have been started since.
+		// Another one may have been started in the meantime.
 		if now, err := os.ReadFile(file); err == nil && bytes.Equal(now, text) {
 			_ = os.Remove(file)
 		}
 	}, nil
 }
 
-// Find returns the webhook that is running, as its file describes it.
+// Find returns the running webhook described in the file.
 func Find(file string) (*Running, error) {
 	text, err := os.ReadFile(file)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -87,5 +88,5 @@ func get(ctx context.Context, address string, into any) error {
 	return json.Unmarshal(text, into)
 }
 
-// trimmed is a value without the newline that an editor may have left at its end.
+// trimmed returns a value without the trailing newline that an editor may have added.
 func trimmed(value []byte) []byte { return bytes.TrimRight(value, "\r\n") }

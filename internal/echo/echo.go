@@ -1,5 +1,6 @@
-// Package echo is a target to try with: it records what it receives and answers 200, or as its program says. The receiver's
-// binary serves it as `receiver echo`, so that the operator's image is enough for a demo, and the plugin in its own process.
+// Package echo is a target for trials: it records the requests that it receives and answers 200, or as programmed. The receiver's
+// binary serves it as `receiver echo`, so that a demo needs only the operator's image, and the plugin serves it in its own
+// process.
 package echo
 
 import (
@@ -17,24 +18,24 @@ import (
 )
 
 const (
-	// maxBody is what is kept of a body, in bytes; twice what a receiver accepts.
+	// maxBody is how much of a body is kept, in bytes; twice what a receiver accepts.
 	maxBody = 2 << 20
-	// maxRecords is how many requests are kept at least; the oldest of twice as many are forgotten.
+	// maxRecords is the minimum number of requests that are kept; the oldest of twice as many are dropped.
 	maxRecords = 50_000
 )
 
-// Record is one request as it came.
+// Record is one request as received.
 type Record struct {
-	Seq     int               `json:"seq"` // counts from 1 and goes on after a DELETE
+	Seq     int               `json:"seq"` // counts from 1 and continues after a DELETE
 	Time    time.Time         `json:"time"`
 	Method  string            `json:"method"`
 	Path    string            `json:"path"` // with its query
 	Headers map[string]string `json:"headers"`
 	Body    string            `json:"body"`
-	Status  int               `json:"status"` // what it was answered
+	Status  int               `json:"status"` // of the answer
 }
 
-// step is the answer to the next requests.
+// step is the answer to a number of requests.
 type step struct {
 	Status  int               `json:"status"`
 	Delay   string            `json:"delay,omitempty"`
@@ -58,7 +59,7 @@ type Target struct {
 	program []step
 }
 
-// Serve serves a Target on a listener until ctx ends, then finishes what is under way, for up to five seconds.
+// Serve serves a Target on a listener until ctx ends, then finishes requests in flight, for up to five seconds.
 func Serve(ctx context.Context, l net.Listener) error {
 	server := &http.Server{Handler: &Target{}, ReadHeaderTimeout: 5 * time.Second}
 	done := make(chan error, 1)
@@ -89,7 +90,7 @@ func (e *Target) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// Received returns what was recorded after the first records ever made.
+// Received returns the records except the first after ones ever made.
 func (e *Target) Received(after int) []Record {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -110,7 +111,7 @@ func (e *Target) receive(w http.ResponseWriter, r *http.Request) {
 		}
 	}
 	answer := e.keep(kept)
-	// The delay comes after the record: a client that gives up on a slow target has reached it nevertheless.
+	// The delay follows the record: a client that times out on a slow target has reached it nevertheless.
 	if delay, err := time.ParseDuration(answer.Delay); err == nil {
 		select {
 		case <-time.After(delay):
@@ -124,7 +125,7 @@ func (e *Target) receive(w http.ResponseWriter, r *http.Request) {
 	w.WriteHeader(answer.Status)
 }
 
-// keep records a request and takes its answer from the program.
+// keep records a request and returns its answer from the program.
 func (e *Target) keep(r Record) step {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -154,7 +155,7 @@ func (e *Target) list(w http.ResponseWriter, r *http.Request) {
 		}
 	}
 	w.Header().Set("Content-Type", "application/json")
-	_ = json.NewEncoder(w).Encode(e.Received(after)) // who has gone misses nothing
+	_ = json.NewEncoder(w).Encode(e.Received(after)) // a disconnected client misses nothing
 }
 
 func (e *Target) forget(w http.ResponseWriter) {

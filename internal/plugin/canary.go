@@ -11,10 +11,10 @@ import (
 	"heymarket.dev/operator/internal/receiver/admin"
 )
 
-// maxCanary bounds --canary: these letters are replayed one by one and watched.
+// maxCanary bounds --canary: these letters are replayed and watched one by one.
 const maxCanary = 100
 
-// canaryFlags make a replay begin with a few letters, which the target has to accept before the rest follows.
+// canaryFlags make a replay start with a few letters, which the target must accept before the rest follows.
 type canaryFlags struct {
 	count   int
 	timeout time.Duration
@@ -39,8 +39,8 @@ func (c *canaryFlags) check(which choice, timeoutGiven bool) error {
 	return nil
 }
 
-// tryCanary replays the first letters and waits for the target. It reports whether the rest is to follow, and takes the canary off the
-// limit of those.
+// tryCanary replays the first letters and waits for the target. It reports whether the rest should follow, and deducts the canary
+// from their limit.
 func (f *deadFlags) tryCanary(cmd *cobra.Command, of letters) (goOn bool, err error) {
 	first := f.which
 	first.all, first.limit = false, f.canary.count

@@ -15,12 +15,12 @@ import (
 	"heymarket.dev/operator/internal/receiver/admin"
 )
 
-// verb is a replay or discard in words.
+// verb names a replay or discard.
 type verb struct{ plain, capital, past string }
 
 type changeLetters func(context.Context, choice, func(admin.Progress)) (admin.Progress, error)
 
-// change replays or discards, and prints how many, also where an error came in between.
+// change replays or discards, and prints the counts even after an error.
 func (f *deadFlags) change(cmd *cobra.Command, of letters, v verb, do changeLetters, taken func(admin.Progress) int) error {
 	if f.which.all && !f.yes && isTerminal(cmd.InOrStdin()) {
 		count, err := of.count(cmd.Context())
@@ -60,13 +60,13 @@ func deadLetters(n int) string {
 	return fmt.Sprintf("%d dead letters", n)
 }
 
-// isTerminal reports whether in is a terminal, where a person can be asked.
+// isTerminal reports whether in is a terminal, where a person can answer a question.
 func isTerminal(in io.Reader) bool {
 	file, ok := in.(*os.File)
 	return ok && term.IsTerminal(int(file.Fd()))
 }
 
-// confirm asks a person, and returns an error unless the answer is yes.
+// confirm asks a question, and returns an error unless the answer is yes.
 func confirm(in io.Reader, out io.Writer, question string) error {
 	fmt.Fprintf(out, "%s [y/N] ", question)
 	answer, err := bufio.NewReader(in).ReadString('\n')

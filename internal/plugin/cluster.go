@@ -20,19 +20,19 @@ import (
 	"heymarket.dev/operator/api/v1alpha1"
 )
 
-// connection is which cluster and namespace a person means, by the flags that kubectl has for it.
+// connection holds the kubectl flags that select a cluster and a namespace.
 type connection struct {
 	kubeconfig string
 	overrides  clientcmd.ConfigOverrides
-	// flags are those that set the above.
+	// flags are the flags that set the fields above.
 	flags *pflag.FlagSet
 	dev   bool // the webhook on this machine instead
 }
 
-// shownFlags are the flags of a connection that every help text lists; the others are for the few who need them.
+// shownFlags are the connection flags that every help text lists; the others are rarely needed.
 var shownFlags = []string{"namespace", "context", "kubeconfig"}
 
-// bind adds kubectl's flags, by client-go, which kubectl's have their names and meaning from.
+// bind adds kubectl's flags, from client-go, which defines their names and meaning.
 func (c *connection) bind(flags *pflag.FlagSet) {
 	c.flags = pflag.NewFlagSet("", pflag.ContinueOnError)
 	names := clientcmd.RecommendedConfigOverrideFlags("")
@@ -45,7 +45,7 @@ func (c *connection) bind(flags *pflag.FlagSet) {
 	flags.AddFlagSet(c.flags)
 }
 
-// chosen reports whether a flag chooses a cluster or a namespace.
+// chosen reports whether a flag selects a cluster or a namespace.
 func (c *connection) chosen() (chosen bool) {
 	c.flags.VisitAll(func(f *pflag.Flag) { chosen = chosen || f.Changed })
 	return chosen
@@ -56,7 +56,7 @@ type cluster struct {
 	namespace string
 	context   string // by --context; "" means the current one
 	config    *rest.Config
-	// core and webhooks read resources. They are REST clients as they are: controller-runtime's would compile and link all of
+	// core and webhooks read resources. They are plain REST clients: controller-runtime's would compile and link all of
 	// client-go's informers.
 	core, webhooks rest.Interface
 }
@@ -83,7 +83,7 @@ func (c *connection) openCluster() (*cluster, error) {
 	return opened, nil
 }
 
-// restClient is a client for the resources of one group and version.
+// restClient returns a client for the resources of one group and version.
 func restClient(config *rest.Config, path string, version schema.GroupVersion, add func(*runtime.Scheme) error) (rest.Interface, error) {
 	known := runtime.NewScheme()
 	metav1.AddToGroupVersion(known, version)
@@ -95,7 +95,7 @@ func restClient(config *rest.Config, path string, version schema.GroupVersion, a
 	return rest.RESTClientFor(config)
 }
 
-// webhookResource is the name of the resource in paths.
+// webhookResource is the resource's name in paths.
 const webhookResource = "heymarketwebhooks"
 
 func (c *cluster) all(ctx context.Context) ([]v1alpha1.HeymarketWebhook, error) {
@@ -113,7 +113,7 @@ func (c *cluster) flags() string {
 	return "--namespace " + c.namespace
 }
 
-// webhook reads the HeymarketWebhook of a name.
+// webhook reads the HeymarketWebhook with a name.
 func (c *cluster) webhook(ctx context.Context, name string) (*v1alpha1.HeymarketWebhook, error) {
 	var hook v1alpha1.HeymarketWebhook
 	err := c.webhooks.Get().Namespace(c.namespace).Resource(webhookResource).Name(name).Do(ctx).Into(&hook)
@@ -128,7 +128,7 @@ func (c *cluster) webhook(ctx context.Context, name string) (*v1alpha1.Heymarket
 	return &hook, nil
 }
 
-// secret reads one value of a Secret, without the newline that an editor may have left at its end.
+// secret reads one value of a Secret, without the trailing newline that an editor may have added.
 func (c *cluster) secret(ctx context.Context, name, key, whenMissing string) (string, error) {
 	var secret corev1.Secret
 	err := c.core.Get().Namespace(c.namespace).Resource("secrets").Name(name).Do(ctx).Into(&secret)
@@ -148,7 +148,7 @@ func (c *cluster) token(ctx context.Context, hook *v1alpha1.HeymarketWebhook) (s
 	return c.secret(ctx, ref.Name, ref.Key, "store the token from the Heymarket app in it")
 }
 
-// explain adds what to do to an error of the API server.
+// explain adds the remedy to an error of the API server.
 func (c *cluster) explain(doing string, err error) error {
 	switch {
 	case apierrors.IsForbidden(err), apierrors.IsUnauthorized(err):

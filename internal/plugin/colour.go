@@ -7,7 +7,7 @@ import (
 	"golang.org/x/term"
 )
 
-// colour is a way to show text on a terminal.
+// colour is a text colour or style on a terminal.
 type colour string
 
 const (
@@ -21,8 +21,8 @@ const (
 	clearScreen = "\x1b[H\x1b[2J"
 )
 
-// screen is the terminal that out leads to, on which escape sequences of the plugin itself have an effect; false where it leads elsewhere. What
-// is written to it must be made printable before.
+// screen returns the terminal behind out, to which the plugin may write its own escape sequences; false if out is not a terminal.
+// Text written to it must be made printable first.
 func screen(out io.Writer) (io.Writer, bool) {
 	if guarded, is := out.(terminal); is {
 		out = guarded.Writer
@@ -31,7 +31,7 @@ func screen(out io.Writer) (io.Writer, bool) {
 	return file, is && term.IsTerminal(int(file.Fd()))
 }
 
-// coloured returns a writer and what makes text of a colour: nothing unless out is a terminal on which a person wants colours.
+// coloured returns a writer and a function that colours text, which does nothing unless out is a terminal with colours enabled.
 func coloured(out io.Writer) (io.Writer, func(colour, string) string) {
 	to, is := screen(out)
 	if !is || os.Getenv("NO_COLOR") != "" || os.Getenv("TERM") == "dumb" {

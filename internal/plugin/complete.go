@@ -14,7 +14,7 @@ const completionTime = 3 * time.Second
 
 type completion = func(cmd *cobra.Command, args []string, begun string) ([]string, cobra.ShellCompDirective)
 
-// completeName completes the first argument by the names of the HeymarketWebhooks in the place that is meant.
+// completeName completes the first argument with the names of the HeymarketWebhooks in the selected place.
 func completeName(to *connection) completion {
 	return func(cmd *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
 		if len(args) > 0 {
@@ -24,7 +24,7 @@ func completeName(to *connection) completion {
 	}
 }
 
-// completeTarget completes a flag by the names of the targets of the webhook that is the first argument.
+// completeTarget completes a flag with the names of the targets of the webhook in the first argument.
 func completeTarget(to *connection) completion {
 	return func(cmd *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
 		if len(args) == 0 {
@@ -43,12 +43,12 @@ func completeTarget(to *connection) completion {
 	}
 }
 
-// completeType completes by the types of events.
+// completeType completes event types.
 func completeType(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
 	return event.Types(), cobra.ShellCompDirectiveNoFileComp
 }
 
-// ask returns what f does, or nothing: a shell has no place for an error.
+// ask returns the result of f, or nothing after an error, which a shell cannot show.
 func (c *connection) ask(cmd *cobra.Command, f func(context.Context, place) ([]string, error)) ([]string, cobra.ShellCompDirective) {
 	ctx, cancel := context.WithTimeout(cmd.Context(), completionTime)
 	defer cancel()
@@ -63,7 +63,8 @@ func (c *connection) ask(cmd *cobra.Command, f func(context.Context, place) ([]s
 	return names, cobra.ShellCompDirectiveNoFileComp
 }
 
-// completeNames makes every command that takes a NAME complete it, and every flag that takes a target or a type.
+// completeNames adds completion to every command that takes a NAME, and every flag that takes a target or a
+// type.
 func completeNames(cmd *cobra.Command, to *connection) {
 	for _, sub := range cmd.Commands() {
 		completeNames(sub, to)
@@ -72,7 +73,7 @@ func completeNames(cmd *cobra.Command, to *connection) {
 		}
 		for flag, by := range map[string]completion{"target": completeTarget(to), "type": completeType} {
 			if sub.Flags().Lookup(flag) != nil {
-				_ = sub.RegisterFlagCompletionFunc(flag, by) // it fails where there is one already
+				_ = sub.RegisterFlagCompletionFunc(flag, by) // it fails if there is one already
 			}
 		}
 	}

@@ -108,14 +108,15 @@ func discardCommand(to *connection) *cobra.Command {
 	return cmd
 }
 
-// choice adds to cmd the ways to choose the letters that it changes.
+// choice adds to cmd the flags that select letters to change.
 func (f *deadFlags) choice(cmd *cobra.Command) {
 	f.filters(cmd, maxTaken)
 	f.id(cmd)
 	f.everything(cmd)
 }
 
-// command adds to cmd what all of them share: a webhook, a target, and a way to the letters. List alone takes all targets.
+// command adds to cmd what all commands on letters share: a webhook, a target, and a connection. Only list accepts all
+// targets.
 func (f *deadFlags) command(to *connection, cmd *cobra.Command, run func(*cobra.Command, []letters) error) *cobra.Command {
 	cmd.Args = oneName
 	cmd.Flags().StringVar(&f.target, "target", "", "name of the target; optional if the webhook has only one")
@@ -147,7 +148,7 @@ func (f *deadFlags) everything(cmd *cobra.Command) {
 	cmd.Flags().BoolVar(&f.yes, "yes", false, "with --all: do not ask")
 }
 
-// check finds mistakes before anything is asked of the cluster.
+// check finds mistakes before any request to the cluster.
 func (f *deadFlags) check(cmd *cobra.Command) error {
 	if id := f.which.entry; id != "" && !entryPattern.MatchString(id) {
 		return fmt.Errorf("--id %q is not the ID of a dead letter, such as 1700000000000-0; `kubectl heymarket dead list` prints them", id)
@@ -169,7 +170,7 @@ func (f *deadFlags) check(cmd *cobra.Command) error {
 
 var entryPattern = regexp.MustCompile(`^[0-9]{1,20}-[0-9]{1,20}$`)
 
-// checkType rejects a type that is nearly one of Heymarket's: it would find nothing. Others may be new ones.
+// checkType rejects a type that is similar to one of Heymarket's: it would find nothing. Others may be new types.
 func checkType(name string) error {
 	if name == "" || slices.Contains(event.Types(), event.WireType(name)) {
 		return nil
@@ -184,7 +185,7 @@ func checkType(name string) error {
 	return nil
 }
 
-// withLetters runs a command on the dead letters of a target, or of all of them where many may be meant.
+// withLetters runs a command on the dead letters of a target, or of all of them if many is set.
 func withLetters(cmd *cobra.Command, to *connection, name, target string, many bool, run func(*cobra.Command, []letters) error) error {
 	c, err := to.open()
 	if err != nil {
@@ -211,7 +212,7 @@ func withLetters(cmd *cobra.Command, to *connection, name, target string, many b
 	return run(cmd, of)
 }
 
-// chosen are the targets that are meant.
+// chosen returns the selected targets.
 func chosen(hook *v1alpha1.HeymarketWebhook, target string, many bool) ([]string, error) {
 	var names []string
 	for _, t := range hook.Spec.Targets {
@@ -289,14 +290,14 @@ func show(out io.Writer, target string, d admin.Letter) {
 	}
 }
 
-// content is what was sent, indented where that makes it readable: deep nesting would grow by the square of its depth.
+// content returns the body, indented unless it is nested too deeply: indentation grows with the square of the depth.
 func content(d admin.Letter) string {
 	const deepest = 32
 	if len(d.Body) == 0 {
 		return d.BodyText
 	}
 	depth, deep := 0, 0
-	for _, c := range d.Body { // brackets in strings count too, which does no harm
+	for _, c := range d.Body { // brackets in strings count too, which is harmless
 		switch c {
 		case '{', '[':
 			depth++

@@ -86,7 +86,7 @@ func (f *devFlags) run(cmd *cobra.Command, namespace, name, version string) erro
 	return errors.Join(f.attend(ctx, out, running, lines), running.Close())
 }
 
-// addresses reads --forward, and checks how flags go together.
+// addresses parses --forward, and checks the combination of flags.
 func (f *devFlags) addresses() (map[string]string, error) {
 	switch {
 	case f.play && !f.echo:
@@ -136,7 +136,7 @@ func showChildren(out io.Writer, manifest *dev.Manifest) error {
 	return nil
 }
 
-// attend shows what goes on until the command is interrupted or the receiver ends.
+// attend shows events until the command is interrupted or the receiver ends.
 func (f *devFlags) attend(ctx context.Context, out io.Writer, running *dev.Running, lines *dev.Lines) error {
 	if f.play {
 		rows, err := running.Play(ctx)
@@ -170,7 +170,7 @@ func (f *devFlags) attend(ctx context.Context, out io.Writer, running *dev.Runni
 	}
 }
 
-// showRows shows what was sent beside the answer and what the target received, in columns.
+// showRows shows each request with its answer and the target's requests, in columns.
 func showRows(out io.Writer, rows []dev.Row) {
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(w, "\tHEYMARKET SENDS\tIS ANSWERED\tAS\tAND THE TARGET RECEIVES")
@@ -193,7 +193,7 @@ func showRows(out io.Writer, rows []dev.Row) {
 	_ = w.Flush()
 }
 
-// said is the text of a message, for people.
+// said returns the text of a message, for people.
 func said(body string) string {
 	var e struct {
 		Data struct {
@@ -206,7 +206,7 @@ func said(body string) string {
 	return fmt.Sprintf(" “%s”", e.Data.Text)
 }
 
-// introduce says how to reach what is running.
+// introduce prints the addresses of the running webhook.
 func introduce(out io.Writer, r *dev.Running, console string) {
 	name := r.Webhook.Name
 	fmt.Fprintf(out, "\n%s is running. Ctrl-C ends it.\n\n", name)

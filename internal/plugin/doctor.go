@@ -63,7 +63,7 @@ HeymarketWebhook of the namespace is checked. The exit status is 0 only if every
 	}
 }
 
-// examination is what doctor finds out about one webhook.
+// examination collects doctor's findings about one webhook.
 type examination struct {
 	place
 	name     string
@@ -75,7 +75,7 @@ type finding struct {
 	ok           bool
 }
 
-// found notes a finding: err says what is wrong and what to do, detail is for one that is in order.
+// found records a finding: err is a problem with its remedy, detail describes a check that passed.
 func (e *examination) found(what, detail string, err error) bool {
 	if err != nil {
 		detail = err.Error()
@@ -108,8 +108,8 @@ func (e *examination) conditions(hook *v1alpha1.HeymarketWebhook) {
 		var err error
 		switch {
 		case c.Type == v1alpha1.ConditionReady:
-			continue // the others say why
-		case c.Reason == reasonInMemory: // as dev is meant to be
+			continue // the other conditions have the reason
+		case c.Reason == reasonInMemory: // expected with dev
 		case c.ObservedGeneration < hook.Generation:
 			err = errors.New("the operator has not seen the latest change of the resource: is it running?")
 		case c.Status != metav1.ConditionTrue:
@@ -122,7 +122,7 @@ func (e *examination) conditions(hook *v1alpha1.HeymarketWebhook) {
 	}
 }
 
-// targets asks a receiver for what it knows about each target.
+// targets checks a receiver's status of each target.
 func (e *examination) targets(ctx context.Context) {
 	client, end, err := e.reach(ctx, e.name, contract.AdminPort)
 	if err != nil {
@@ -154,7 +154,7 @@ func (e *examination) targets(ctx context.Context) {
 	}
 }
 
-// route asks at the URL what the operator asks for the condition Reachable, as Heymarket would, from this machine.
+// route probes the URL as the operator does for the condition Reachable, from this machine.
 func (e *examination) route(ctx context.Context, hook *v1alpha1.HeymarketWebhook, address string) {
 	u, err := url.Parse(address)
 	if err != nil {
@@ -189,7 +189,7 @@ func (e *examination) route(ctx context.Context, hook *v1alpha1.HeymarketWebhook
 		case result.Outcome <= step.last:
 			e.found(step.what, "", problem)
 			return
-		case certificate && u.Scheme == "http": // dev's
+		case certificate && u.Scheme == "http": // dev's URL
 		case certificate && verdict.Reason == v1alpha1.ReasonCertificateEnding:
 			e.found(step.what, "", problem)
 		default:
@@ -212,7 +212,7 @@ func (e *examination) show(out io.Writer) (failed int) {
 	return failed
 }
 
-// getJSON decodes the answer to a GET, of which it reads up to most bytes: receivers are untrusted.
+// getJSON decodes the answer to a GET, reading up to most bytes: receivers are untrusted.
 func getJSON(ctx context.Context, client *http.Client, address string, most int64, into any) error {
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, address, http.NoBody)
 	if err != nil {

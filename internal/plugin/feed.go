@@ -24,18 +24,18 @@ import (
 )
 
 const (
-	// feedPoll is how often a feed looks for receivers that have come.
+	// feedPoll is how often a feed looks for new receivers.
 	feedPoll = 2 * time.Second
-	// feedGather is how long records are gathered to be put in order.
+	// feedGather is how long records are collected before they are sorted.
 	feedGather = 200 * time.Millisecond
 )
 
-// feed has the records of all receivers of a webhook: an event that one has accepted may be delivered by another.
+// feed reads the records of all receivers of a webhook: an event accepted by one may be delivered by another.
 type feed struct {
 	place   place
 	webhook string
 	query   url.Values
-	notes   io.Writer // what a person should know about the feed itself
+	notes   io.Writer // messages about the feed itself
 
 	mu     sync.Mutex
 	behind map[string]uint64 // sequence by receiver
@@ -51,7 +51,7 @@ func (f *feed) note(format string, args ...any) {
 	fmt.Fprintln(f.notes, printable(fmt.Sprintf(format, args...)))
 }
 
-// history returns up to limit records that there are, the oldest first. What comes after them is followed.
+// history returns up to limit existing records, the oldest first. Later ones are followed.
 func (f *feed) history(ctx context.Context, limit int) ([]recent.Record, error) {
 	names, err := running(ctx, f.place, f.webhook)
 	if err != nil {
@@ -72,7 +72,7 @@ func (f *feed) history(ctx context.Context, limit int) ([]recent.Record, error) 
 	return all[max(len(all)-limit, 0):], nil
 }
 
-// running are the names of the receivers of a webhook; none is an error.
+// running returns the names of a webhook's receivers; it is an error if there are none.
 func running(ctx context.Context, c place, webhook string) ([]string, error) {
 	names, err := c.receivers(ctx, webhook)
 	if err == nil && len(names) == 0 {
@@ -81,7 +81,7 @@ func running(ctx context.Context, c place, webhook string) ([]string, error) {
 	return names, err
 }
 
-// askOne decodes what one receiver answers.
+// askOne decodes the answer of one receiver.
 func askOne(ctx context.Context, c place, receiver, path string, into any) error {
 	client, end, err := c.reachOne(ctx, receiver, contract.AdminPort)
 	if err != nil {
@@ -91,7 +91,7 @@ func askOne(ctx context.Context, c place, receiver, path string, into any) error
 	return getJSON(ctx, client, "http://localhost"+path, maxAnswer, into)
 }
 
-// follow calls show with the records that come, some at a time and in order, until ctx ends or show returns false.
+// follow calls show with new records, in order and in batches, until ctx ends or show returns false.
 func (f *feed) follow(ctx context.Context, show func([]recent.Record) bool) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -120,7 +120,7 @@ func (f *feed) follow(ctx context.Context, show func([]recent.Record) bool) {
 	}
 }
 
-// inOrder sorts records by time. The clocks of receivers may differ, so a request comes before every attempt at its event.
+// inOrder sorts records by time. The clocks of receivers may differ, so a request precedes every attempt at its event.
 func inOrder(records []recent.Record) {
 	first := map[string]time.Time{}
 	for _, r := range records {
@@ -145,7 +145,7 @@ func inOrder(records []recent.Record) {
 	})
 }
 
-// join follows the receivers that are not followed yet.
+// join starts to follow new receivers.
 func (f *feed) join(ctx context.Context) {
 	names, err := f.place.receivers(ctx, f.webhook)
 	if err != nil {
@@ -163,7 +163,7 @@ func (f *feed) join(ctx context.Context) {
 		f.active[name] = true
 		behind, known := f.behind[name]
 		if !known {
-			behind = 1 // a new one: all that it has
+			behind = 1 // a new one: all of its records
 		}
 		go func() {
 			behind, err := f.read(ctx, name, behind)
@@ -177,7 +177,7 @@ func (f *feed) join(ctx context.Context) {
 	}
 }
 
-// read passes on the records of one receiver, and returns the sequence of the last one.
+// read forwards the records of one receiver, and returns the sequence of the last one.
 func (f *feed) read(ctx context.Context, receiver string, behind uint64) (uint64, error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)

@@ -11,8 +11,8 @@ import (
 	"github.com/spf13/pflag"
 )
 
-// given guards the value of a flag. A flag that is given without a value, as by an unset shell variable, must not mean the
-// same as one that is left out: for the commands that replay and discard, that would mean everything.
+// given guards the value of a flag. An empty value, as from an unset shell variable, must not mean the same as a missing flag:
+// for the commands that replay and discard, that would mean everything.
 type given struct {
 	pflag.Value
 	times      int
@@ -31,8 +31,8 @@ func (g *given) Set(text string) error {
 	return g.Value.Set(text)
 }
 
-// checkOnce returns an error for a flag that is given more than once. It is no part of Set, because completion parses a command line
-// twice.
+// checkOnce returns an error for a flag that is given more than once. It is not part of Set, because completion parses a command
+// line twice.
 func checkOnce(flags *pflag.FlagSet) (err error) {
 	flags.Visit(func(f *pflag.Flag) {
 		if g, ok := f.Value.(*given); ok && g.times > 1 && !g.repeatable {
@@ -47,7 +47,7 @@ func guardFlags(cmd *cobra.Command) {
 	cmd.InitDefaultHelpFlag()
 	for _, flags := range []*pflag.FlagSet{cmd.Flags(), cmd.PersistentFlags()} {
 		flags.VisitAll(func(f *pflag.Flag) {
-			if _, guarded := f.Value.(*given); !guarded && !(f.Name == "text" && cmd.Name() == "send") { // any text is one
+			if _, guarded := f.Value.(*given); !guarded && !(f.Name == "text" && cmd.Name() == "send") { // any text is valid
 				f.Value = &given{Value: f.Value, repeatable: f.Value.Type() == "stringArray"}
 			}
 		})
@@ -73,7 +73,7 @@ func (n number) Set(text string) error {
 	return nil
 }
 
-// String implements pflag.Value. Nothing is shown as the default: left out, these flags mean no bound.
+// String implements pflag.Value. No default is shown: without these flags there is no bound.
 func (n number) String() string { return "" }
 
 // Type implements pflag.Value.
@@ -102,8 +102,8 @@ func (m moment) String() string { return "" }
 // Type implements pflag.Value.
 func (m moment) Type() string { return "time" }
 
-// rejectUnknown makes a command that only groups others fail for a name that is none of them, with the nearest one. Cobra
-// would print its help and succeed.
+// rejectUnknown makes a command that only groups others fail for an unknown subcommand, suggesting the nearest one. Cobra would
+// print its help and succeed.
 func rejectUnknown(cmd *cobra.Command) {
 	for _, sub := range cmd.Commands() {
 		rejectUnknown(sub)
@@ -129,7 +129,7 @@ func unknownCommand(under *cobra.Command, name string) error {
 	return fmt.Errorf("%s: see `%s --help`", message, under.CommandPath())
 }
 
-// helpCommand is cobra's, but an unknown topic is an error.
+// helpCommand is cobra's, except that an unknown topic is an error.
 func helpCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "help [COMMAND]",

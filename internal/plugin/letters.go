@@ -17,33 +17,35 @@ import (
 	"heymarket.dev/operator/internal/receiver/admin"
 )
 
-// maxAnswer bounds what is read of an answer: a thousand dead letters without their bodies are less than 8 MiB, a body is at most 1 MiB.
+// maxAnswer bounds the size of an answer: a thousand dead letters without their bodies are less than 8 MiB, a body is at most 1
+// MiB.
 const maxAnswer = 16 << 20
 
 // letters are the dead letters of one target, as a receiver serves them.
 type letters struct {
 	client *http.Client
 	target string
-	// place and webhook are where the target belongs.
+	// place and webhook are those of the target.
 	place   place
 	webhook string
 }
 
-// choice says which dead letters are meant.
+// choice selects dead letters.
 type choice struct {
-	entry     string // one; the others then say nothing
+	entry     string // a single one; the other fields are then ignored
 	eventType string
 	status    int // the target's last answer, 0 for none; anyStatus: any
-	// reason and text are contained in the reason and in the body; since and until bound when the letter was given up.
+	// reason and text are contained in the reason and in the body; since and until bound the time at which the letter was given
+	// up.
 	reason, text string
 	since, until time.Time
-	limit        int // 0: no limit of the person's
+	limit        int // 0: no limit given
 	all          bool
 }
 
 const anyStatus = -1
 
-// check returns an error unless c names the letters to replay or discard without doubt.
+// check returns an error unless c selects the letters to replay or discard unambiguously.
 func (c choice) check() error {
 	narrow := len(c.filter()) > 0 || c.limit > 0
 	switch {
@@ -71,7 +73,7 @@ func (c choice) query() url.Values {
 	return q
 }
 
-// filter is the part of a query that describes letters.
+// filter returns the part of a query that selects letters.
 func (c choice) filter() url.Values {
 	q := url.Values{}
 	for name, text := range map[string]string{"type": c.eventType, "reason": c.reason, "text": c.text} {
@@ -104,8 +106,8 @@ func (l letters) show(ctx context.Context, entry string) (letter admin.Letter, e
 	return letter, l.ask(ctx, entryPath(entry), nil, &letter)
 }
 
-// replay puts letters back into the target's queue, and discard removes them for good. Both return what was done, also with
-// an error, and call progress while there is more to do.
+// replay puts letters back into the target's queue, and discard removes them permanently. Both return the counts even with an
+// error, and call progress while there is more to do.
 func (l letters) replay(ctx context.Context, c choice, progress func(admin.Progress)) (admin.Progress, error) {
 	return l.change(ctx, http.MethodPost, entryPath(c.entry)+"/replay", c.query(), progress)
 }
@@ -114,7 +116,7 @@ func (l letters) discard(ctx context.Context, c choice, progress func(admin.Prog
 	return l.change(ctx, http.MethodDelete, entryPath(c.entry), c.query(), progress)
 }
 
-// entryPath is the path of one letter, or that of all for "".
+// entryPath returns the path of one letter, or that of all for "".
 func entryPath(entry string) string {
 	if entry == "" {
 		return ""
@@ -122,7 +124,7 @@ func entryPath(entry string) string {
 	return "/" + url.PathEscape(entry)
 }
 
-// change reads an answer that comes line by line. The work may take long, so the bound is on the time between two lines.
+// change reads an answer line by line. The work may take long, so the timeout applies to the time between two lines.
 func (l letters) change(ctx context.Context, method, path string, query url.Values, progress func(admin.Progress)) (last admin.Progress, err error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
@@ -159,7 +161,7 @@ func (l letters) change(ctx context.Context, method, path string, query url.Valu
 	return last, fmt.Errorf("read the receiver's answer: %w; run the command again for the rest", err)
 }
 
-// ask sends one request that changes nothing and decodes the answer.
+// ask sends one read-only request and decodes the answer.
 func (l letters) ask(ctx context.Context, path string, query url.Values, answer any) error {
 	ctx, cancel := context.WithTimeout(ctx, requestLimit)
 	defer cancel()
@@ -178,7 +180,7 @@ func (l letters) ask(ctx context.Context, path string, query url.Values, answer 
 	return nil
 }
 
-// do sends one request. Where the receiver rejects it the error is its sentence.
+// do sends one request. If the receiver rejects it, the error is the receiver's message.
 func (l letters) do(ctx context.Context, method, path string, query url.Values) (*http.Response, error) {
 	address := "http://localhost/v1/targets/" + url.PathEscape(l.target) + "/dead-letters" + path
 	if len(query) > 0 {
@@ -211,7 +213,7 @@ func otherVersion(err error) error {
 	return fmt.Errorf("the receiver's answer is of another version: %w; use the plugin of the operator's version", err)
 }
 
-// withoutURL is what an http.Client has met, without the address that it quotes, which may be a secret.
+// withoutURL returns an http.Client's error without the URL that it quotes, which may be a secret.
 func withoutURL(err error) error {
 	if wrapped, ok := errors.AsType[*url.Error](err); ok {
 		return wrapped.Err

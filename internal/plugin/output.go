@@ -15,7 +15,7 @@ import (
 	"heymarket.dev/operator/api/v1alpha1"
 )
 
-// output is how resources are printed, by kubectl's flag of this name.
+// output is the format of resources, as in kubectl's flag of this name.
 type output string
 
 // The values of the flag; none means a table.
@@ -71,13 +71,14 @@ func (o output) print(out io.Writer, object runtime.Object) error {
 	return printer.PrintObj(object, out)
 }
 
-// complete names the kind of an object, which clients leave out, and drops what kubectl does not show either.
+// complete sets the kind of an object, which clients omit, and drops fields that kubectl does not show
+// either.
 func complete(hook *v1alpha1.HeymarketWebhook) {
 	hook.SetGroupVersionKind(v1alpha1.GroupVersion.WithKind("HeymarketWebhook"))
 	hook.ManagedFields = nil
 }
 
-// list prints the columns that kubectl get shows, by the API server's own table.
+// list prints the columns of kubectl get, from the API server's table.
 func (c *cluster) list(ctx context.Context, out io.Writer, as output, everywhere bool) error {
 	namespace := c.namespace
 	if everywhere {
@@ -92,7 +93,7 @@ func (c *cluster) list(ctx context.Context, out io.Writer, as output, everywhere
 		if as != outputName {
 			return as.print(out, &list)
 		}
-		for i := range list.Items { // the printer of names takes no lists
+		for i := range list.Items { // the name printer does not support lists
 			if err := as.print(out, &list.Items[i]); err != nil {
 				return err
 			}

@@ -21,25 +21,25 @@ import (
 type place interface {
 	// webhook reads a resource.
 	webhook(ctx context.Context, name string) (*v1alpha1.HeymarketWebhook, error)
-	// url is the full URL of a webhook, and token is accepted with it: both are secret.
+	// url returns the full URL of a webhook, and token a token that it accepts: both are secret.
 	url(ctx context.Context, name string) (string, error)
 	token(ctx context.Context, hook *v1alpha1.HeymarketWebhook) (string, error)
 	// reach returns a client whose requests go to a port of a receiver, whatever host they name, until end is called.
 	reach(ctx context.Context, name string, port int) (client *http.Client, end func(), err error)
-	// receivers are the names of those that run, and reachOne is reach for one of them.
+	// receivers returns the names of the running receivers, and reachOne is reach for one of them.
 	receivers(ctx context.Context, name string) ([]string, error)
 	reachOne(ctx context.Context, receiver string, port int) (client *http.Client, end func(), err error)
-	// current reads a resource with what a receiver reports at this moment. Source says why its counts are not exact; "": they are.
+	// current reads a resource with a receiver's current report. source is why its counts are not exact; "" means that they are.
 	current(ctx context.Context, name string) (hook *v1alpha1.HeymarketWebhook, source string, err error)
 	// list prints the webhooks of the namespace, or of all.
 	list(ctx context.Context, out io.Writer, as output, everywhere bool) error
-	// all are the webhooks of the namespace.
+	// all returns the webhooks of the namespace.
 	all(ctx context.Context) ([]v1alpha1.HeymarketWebhook, error)
-	// flags are those by which a command means this place.
+	// flags returns the flags with which a command selects this place.
 	flags() string
 }
 
-// names are those of all webhooks of a place.
+// names returns the names of all webhooks in a place.
 func names(ctx context.Context, c place) (names []string, err error) {
 	hooks, err := c.all(ctx)
 	for _, hook := range hooks {
@@ -48,7 +48,7 @@ func names(ctx context.Context, c place) (names []string, err error) {
 	return names, err
 }
 
-// open is the place that a person means.
+// open returns the place selected by the flags.
 func (c *connection) open() (place, error) {
 	if !c.dev {
 		return c.openCluster()
@@ -71,7 +71,7 @@ var errDevAndCluster = errors.New("--dev means the webhook on this machine: leav
 
 var errChangesCluster = errors.New("this changes a resource in a cluster: leave out --dev")
 
-// openToChange is the cluster in which a command changes a resource.
+// openToChange returns the cluster in which a command changes a resource.
 func (c *connection) openToChange() (*cluster, error) {
 	if c.dev {
 		return nil, errChangesCluster
@@ -79,7 +79,7 @@ func (c *connection) openToChange() (*cluster, error) {
 	return c.openCluster()
 }
 
-// reasonInMemory is why what dev stores is not durable, which is meant.
+// reasonInMemory is why dev's storage is not durable, which is intended.
 const reasonInMemory = "InMemory"
 
 // local is the webhook that `kubectl heymarket dev` runs.
@@ -90,7 +90,7 @@ func (l local) flags() string { return "--dev" }
 func (l local) all(ctx context.Context) ([]v1alpha1.HeymarketWebhook, error) {
 	hook, err := l.webhook(ctx, l.Webhook.Name)
 	if err != nil {
-		hook = l.Webhook // it exists, also where its receiver does not answer
+		hook = l.Webhook // it exists even if its receiver does not answer
 	}
 	return []v1alpha1.HeymarketWebhook{*hook}, nil
 }
@@ -112,7 +112,7 @@ func (l local) current(ctx context.Context, name string) (*v1alpha1.HeymarketWeb
 	return hook, "", err
 }
 
-// webhook returns the resource with the status that the receiver's state amounts to.
+// webhook returns the resource with a status derived from the receiver's state.
 func (l local) webhook(ctx context.Context, name string) (*v1alpha1.HeymarketWebhook, error) {
 	if name != l.Webhook.Name {
 		return nil, fmt.Errorf("`kubectl heymarket dev` runs the webhook %q, not %q", l.Webhook.Name, name)
@@ -122,7 +122,7 @@ func (l local) webhook(ctx context.Context, name string) (*v1alpha1.HeymarketWeb
 		return nil, err
 	}
 	hook := l.Webhook.DeepCopy()
-	hook.Status.URL = l.URL[:strings.LastIndexByte(l.URL, '/')+1] + "****" // as the operator hides it
+	hook.Status.URL = l.URL[:strings.LastIndexByte(l.URL, '/')+1] + "****" // masked as by the operator
 	ready := metav1.Condition{Type: v1alpha1.ConditionReady, Status: metav1.ConditionTrue, Reason: "Serving", ObservedGeneration: hook.Generation}
 	if reported.Redis != contract.RedisOK {
 		ready.Status, ready.Reason = metav1.ConditionFalse, "RedisUnavailable"

@@ -1,5 +1,5 @@
-// Package plugin is `kubectl heymarket`: what people do with a HeymarketWebhook that kubectl alone does not do. It acts with
-// the rights of who calls it, and prints no secret but the URL, and that only when it is asked for it.
+// Package plugin is `kubectl heymarket`: operations on HeymarketWebhooks that kubectl alone does not offer. It acts with the
+// rights of its user, and prints no secret except the URL, and that only on request.
 package plugin
 
 import (
@@ -9,7 +9,7 @@ import (
 	"github.com/spf13/cobra"
 )
 
-// Command returns the plugin with all its commands. Errors of Execute are for people: one sentence that says what to do.
+// Command returns the plugin with all its commands. Errors of Execute are for people: one sentence with the remedy.
 func Command(version string) *cobra.Command {
 	var to connection
 	root := &cobra.Command{
@@ -45,7 +45,7 @@ here as well.`,
 	return root
 }
 
-// oneNameOrNone is for commands that take the name of a HeymarketWebhook, or mean all of them.
+// oneNameOrNone is for commands that take the name of a HeymarketWebhook, or apply to all of them.
 func oneNameOrNone(cmd *cobra.Command, args []string) error {
 	if len(args) == 0 {
 		return nil

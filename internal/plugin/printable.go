@@ -6,8 +6,8 @@ import (
 	"unicode/utf8"
 )
 
-// terminal passes text on without what steers a terminal: escape sequences and other control characters, and those that
-// change the direction of writing. What the plugin prints comes from targets, senders and other people's resources.
+// terminal removes terminal control sequences from text: escape sequences and other control characters, including those
+// that change the text direction. The plugin prints text from targets, senders and other people's resources.
 type terminal struct{ io.Writer }
 
 // Write implements io.Writer.
@@ -23,10 +23,10 @@ func (t terminal) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// printable is text of others in one line.
+// printable returns untrusted text in one line.
 func printable(text string) string { return strings.Map(printableRune, text) }
 
-// Printable is an error in one line, without what steers a terminal.
+// Printable returns an error in one line, without terminal control sequences.
 func Printable(err error) string { return printable(err.Error()) }
 
 func printableRune(r rune) rune {

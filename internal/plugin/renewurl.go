@@ -56,7 +56,7 @@ previous URL is rejected within about a minute, and so is every event until the 
 	return cmd
 }
 
-// renewURL raises the revision by one, unless the resource has changed since it was read: two people who renew at the same
+// renewURL increments the revision, unless the resource has changed since it was read: two people who renew at the same
 // time renew once.
 func (c *cluster) renewURL(ctx context.Context, hook *v1alpha1.HeymarketWebhook, leaked bool) error {
 	exposure := fmt.Sprintf(`"urlRevision":%d`, hook.Spec.Exposure.URLRevision+1)

@@ -13,7 +13,7 @@ import (
 	"heymarket.dev/operator/api/v1alpha1"
 )
 
-// rotateFlags say which step of a rotation is meant.
+// rotateFlags select the step of a rotation.
 type rotateFlags struct {
 	to, key   string
 	finish    bool

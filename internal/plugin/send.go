@@ -29,18 +29,18 @@ import (
 const (
 	// requestLimit bounds one request of the plugin.
 	requestLimit = 30 * time.Second
-	// maxBurst bounds --burst, and atOnce the requests of a burst that are under way together.
+	// maxBurst bounds --burst, and atOnce the concurrent requests of a burst.
 	maxBurst = 100_000
 	atOnce   = 16
 )
 
-// Ways of a test event.
+// Routes of a test event.
 const (
 	viaURL = "url"
 	viaPod = "pod"
 )
 
-// sendFlags say what is sent, and which way.
+// sendFlags select the events to send, and the route.
 type sendFlags struct {
 	file, text, via               string
 	set                           []string
@@ -107,7 +107,7 @@ The event is a sample of its type, with an ID and a time of its own so that it i
 	return cmd
 }
 
-// events are the bodies to send, without token and webhook ID.
+// events returns the bodies to send, without token and webhook ID.
 func (f *sendFlags) events(stdin io.Reader, eventType string, now time.Time) (events [][]byte, err error) {
 	switch {
 	case f.via != viaURL && f.via != viaPod:
@@ -169,11 +169,11 @@ func readEvent(file string, stdin io.Reader) ([]byte, error) {
 	return os.ReadFile(file)
 }
 
-// sent is what became of one event.
+// sent is the result of sending one event.
 type sent struct {
 	eventType string
 	status    int
-	result    string // stored, duplicate, ignored, rejected; accepted: the receiver does not say more
+	result    string // stored, duplicate, ignored, rejected; accepted: the receiver gives no details
 	event     string
 	sentence  string // of a rejection
 	took      time.Duration
@@ -219,7 +219,7 @@ func (f *sendFlags) send(ctx context.Context, c place, out, stderr io.Writer, na
 	return report(out, results)
 }
 
-// sender is what it takes to send events to one webhook, until end is called.
+// sender holds the data for sending events to one webhook, until end is called.
 type sender struct {
 	hook           *v1alpha1.HeymarketWebhook
 	token, address string
@@ -227,7 +227,7 @@ type sender struct {
 	end            func()
 }
 
-// sender finds out where and how events of a webhook are sent.
+// sender resolves where and how a webhook's events are sent.
 func (f *sendFlags) sender(ctx context.Context, c place, name string) (to sender, err error) {
 	to.end = func() {}
 	if to.hook, err = c.webhook(ctx, name); err != nil {
@@ -251,12 +251,12 @@ func (f *sendFlags) sender(ctx context.Context, c place, name string) (to sender
 	return to, err
 }
 
-// complete returns an event as Heymarket would send it to this webhook: with its token and ID.
+// complete returns an event in the form in which Heymarket would send it to this webhook: with its token and ID.
 func (to sender) complete(body []byte) ([]byte, error) {
 	return fixture.For(body, to.token, ptr.Deref(to.hook.Spec.WebhookID, fixture.WebhookID))
 }
 
-// sendAll sends the events one after the other, or several at once, and returns what became of each, in their order.
+// sendAll sends the events one after the other, or several at once, and returns the result of each, in their order.
 func sendAll(ctx context.Context, client *http.Client, address string, events [][]byte, together bool) ([]sent, error) {
 	workers := 1
 	if together {
@@ -334,7 +334,7 @@ func showTotals(out io.Writer, results []sent, took time.Duration) {
 		len(results), took.Round(time.Millisecond), slowest.Round(time.Millisecond), strings.Join(parts, ", "))
 }
 
-// judge returns an error unless all was answered as it was meant to be.
+// judge returns an error unless every event was answered as expected.
 func (f *sendFlags) judge(results []sent, secret, key string) error {
 	for _, s := range results {
 		switch {
@@ -348,7 +348,7 @@ func (f *sendFlags) judge(results []sent, secret, key string) error {
 	return nil
 }
 
-// inPlainHTTP is a URL as a Pod serves it, where no Ingress ends TLS.
+// inPlainHTTP returns a URL as a Pod serves it, without an Ingress that terminates TLS.
 func inPlainHTTP(address string) (string, error) {
 	u, err := url.Parse(address)
 	if err != nil {
@@ -358,7 +358,7 @@ func inPlainHTTP(address string) (string, error) {
 	return u.String(), nil
 }
 
-// post sends a body and returns what was answered. Its errors hold no URL.
+// post sends a body and returns the answer. Its errors contain no URL.
 func post(ctx context.Context, client *http.Client, address string, body []byte) (status int, answer string, err error) {
 	request, err := http.NewRequestWithContext(ctx, http.MethodPost, address, bytes.NewReader(body))
 	if err != nil {
@@ -375,7 +375,7 @@ func post(ctx context.Context, client *http.Client, address string, body []byte)
 	return response.StatusCode, printable(strings.TrimSpace(string(text))), err
 }
 
-// refusal says what an answer other than 200 means.
+// refusal explains an answer other than 200.
 func refusal(status int, answer, secret, key string) error {
 	remedy := map[int]string{
 		http.StatusUnauthorized: fmt.Sprintf("the receiver has another token than Secret %q has under %q; a change takes up to two minutes to reach it", secret, key),

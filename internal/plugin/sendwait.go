@@ -13,15 +13,15 @@ import (
 	"heymarket.dev/operator/internal/receiver/recent"
 )
 
-// deliveries are what becomes of stored events, by event and target.
+// deliveries tracks the delivery of stored events, by event and target.
 type deliveries struct {
 	order []string // events
-	// targets are those that an event was stored for; missing until that is known.
+	// targets are those that an event was stored for; missing while unknown.
 	targets map[string][]string
 	last    map[[2]string]recent.Record
 }
 
-// awaited are the events of results that targets may want.
+// awaited returns the events in results that may be stored for targets.
 func awaited(results []sent) *deliveries {
 	d := &deliveries{targets: map[string][]string{}, last: map[[2]string]recent.Record{}}
 	for _, s := range results {
@@ -32,7 +32,7 @@ func awaited(results []sent) *deliveries {
 	return d
 }
 
-// note takes a record, of any event.
+// note records a record, of any event.
 func (d *deliveries) note(r recent.Record) {
 	if !slices.Contains(d.order, r.Event) {
 		return
@@ -52,7 +52,7 @@ func (d *deliveries) note(r recent.Record) {
 
 func final(o recent.Outcome) bool { return o == recent.Delivered || o == recent.DeadLetter }
 
-// settled reports whether it is known of every event what became of it at each target.
+// settled reports whether the outcome of every event at each target is known.
 func (d *deliveries) settled() bool {
 	for _, event := range d.order {
 		targets, known := d.targets[event]
@@ -68,7 +68,7 @@ func (d *deliveries) settled() bool {
 	return true
 }
 
-// await follows a feed until everything is settled or the time is up.
+// await follows a feed until everything is settled or the timeout expires.
 func (d *deliveries) await(ctx context.Context, from *feed, timeout time.Duration) {
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
@@ -80,7 +80,7 @@ func (d *deliveries) await(ctx context.Context, from *feed, timeout time.Duratio
 	})
 }
 
-// show prints what became of each event, and returns an error unless every target has it.
+// show prints the outcome of each event, and returns an error unless every target has it.
 func (d *deliveries) show(out io.Writer, timeout time.Duration) error {
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(w, "EVENT\tTARGET\tSTATUS\tMS\tATTEMPT\tWHAT")
@@ -112,8 +112,8 @@ func (d *deliveries) show(out io.Writer, timeout time.Duration) error {
 	return nil
 }
 
-// awaiting begins to listen before the events are sent. The function that it returns waits until every target has them, and prints what
-// became of each.
+// awaiting starts to follow the feed before the events are sent. The returned function waits until every target has them, and
+// prints the outcome of each.
 func (f *sendFlags) awaiting(ctx context.Context, c place, name string, stderr io.Writer) (func(out io.Writer, results []sent) error, error) {
 	from := newFeed(c, name, nil, stderr)
 	if _, err := from.history(ctx, 0); err != nil {
@@ -130,7 +130,7 @@ func (f *sendFlags) awaiting(ctx context.Context, c place, name string, stderr i
 	}, nil
 }
 
-// checkWait checks how --wait goes together with the other flags.
+// checkWait checks --wait in combination with the other flags.
 func (f *sendFlags) checkWait(timeoutGiven bool) error {
 	var others []string
 	for flag, given := range map[string]bool{"--burst": f.burst > 0, "--bad-token": f.badToken} {

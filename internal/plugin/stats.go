@@ -17,9 +17,9 @@ import (
 )
 
 const (
-	// watchInterval is how often --watch asks.
+	// watchInterval is the refresh interval of --watch.
 	watchInterval = 2 * time.Second
-	// rateMinutes are those over which rates are taken, the one under way included.
+	// rateMinutes is the number of minutes over which rates are computed, including the current one.
 	rateMinutes = 5
 )
 
@@ -71,8 +71,8 @@ func stats(cmd *cobra.Command, c place, name string, watch, asJSON bool) error {
 	})
 }
 
-// repeated calls show once, or on a terminal, if watch is set, every watchInterval on a screen that is cleared before, until the
-// command is interrupted.
+// repeated calls show once or, on a terminal with watch set, every watchInterval on a cleared screen, until the command is
+// interrupted.
 func repeated(cmd *cobra.Command, watch bool, show func() error) error {
 	to, live := screen(cmd.OutOrStdout())
 	for {
@@ -90,7 +90,7 @@ func repeated(cmd *cobra.Command, watch bool, show func() error) error {
 	}
 }
 
-// ask gets the figures of every receiver.
+// ask returns the figures of every receiver.
 func ask(ctx context.Context, c place, name string) ([]admin.Stats, error) {
 	names, err := running(ctx, c, name)
 	if err != nil {
@@ -108,7 +108,7 @@ func ask(ctx context.Context, c place, name string) ([]admin.Stats, error) {
 	return all, nil
 }
 
-// sums are the figures of several receivers together.
+// sums are the totals over several receivers.
 type sums struct {
 	recent.Requests
 	latency recent.Latency

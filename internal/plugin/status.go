@@ -58,7 +58,7 @@ the HeymarketWebhook where none answers; the last line says which. Without a NAM
 	return cmd
 }
 
-// merge puts what a receiver reports into a status: exact counts over all receivers, and its own view of the rest.
+// merge adds a receiver's report to a status: exact counts over all receivers, and its own state otherwise.
 func merge(status *v1alpha1.HeymarketWebhookStatus, reported contract.Status) {
 	before := map[string]v1alpha1.TargetStatus{}
 	for _, t := range status.Targets {
@@ -88,7 +88,7 @@ func merge(status *v1alpha1.HeymarketWebhookStatus, reported contract.Status) {
 	}
 }
 
-// later is the later of two times, of which each may be missing.
+// later returns the later of two times, either of which may be missing.
 func later(a *metav1.Time, b time.Time) *metav1.Time {
 	if b.IsZero() || a != nil && a.After(b) {
 		return a
@@ -96,7 +96,7 @@ func later(a *metav1.Time, b time.Time) *metav1.Time {
 	return &metav1.Time{Time: b}
 }
 
-// describe writes the state of a webhook. Source says where its figures are from; "" means that they are exact.
+// describe prints the state of a webhook. source is where its figures come from; "" means that they are exact.
 func describe(out io.Writer, hook *v1alpha1.HeymarketWebhook, flags, source string, now time.Time) {
 	ready := meta.FindStatusCondition(hook.Status.Conditions, v1alpha1.ConditionReady)
 	switch {
@@ -211,7 +211,8 @@ func showTokens(out io.Writer, tokens *v1alpha1.TokenStatus, now time.Time) {
 	}
 }
 
-// count writes a number of events. The status of the resource has only the first digit of one above nine.
+// count formats a number of events. The status of the resource rounds numbers above nine down to their first
+// digit.
 func count(n int64, rounded bool) string {
 	if n < 10 || !rounded {
 		return fmt.Sprint(n)
@@ -220,7 +221,7 @@ func count(n int64, rounded bool) string {
 	return "about " + text[:1] + strings.Repeat("0", len(text)-1)
 }
 
-// age is how long ago something was.
+// age returns how long ago t was.
 func age(t *metav1.Time, now time.Time) string {
 	if t == nil {
 		return "-"
@@ -228,7 +229,7 @@ func age(t *metav1.Time, now time.Time) string {
 	return duration.HumanDuration(max(now.Sub(t.Time), 0))
 }
 
-// ago says when something was, which receivers report to the minute.
+// ago returns when something was, which receivers report to the minute.
 func ago(t *metav1.Time, now time.Time) string {
 	if t == nil {
 		return "none yet"

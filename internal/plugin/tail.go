@@ -17,7 +17,7 @@ import (
 	"heymarket.dev/operator/internal/receiver/recent"
 )
 
-// tailFlags say which records are shown, and how.
+// tailFlags select the records to show, and the format.
 type tailFlags struct {
 	eventType, target, outcome, format string
 	since                              time.Duration
@@ -76,7 +76,7 @@ event, with what comes next. It begins with the latest of what the receivers rem
 	return cmd
 }
 
-// defaultHistory is how many records are shown first.
+// defaultHistory is how many past records are shown first.
 const defaultHistory = 20
 
 func (f *tailFlags) check() error {
@@ -146,7 +146,7 @@ func (f *tailFlags) show(ctx context.Context, out io.Writer, c place, r recent.R
 	return nil
 }
 
-// showContent prints the content of an event where a receiver still finds it.
+// showContent prints the content of an event if a receiver still has it.
 func showContent(ctx context.Context, out io.Writer, c place, r recent.Record) {
 	var found admin.Content
 	if err := askOne(ctx, c, r.Receiver, "/v1/events/"+url.PathEscape(r.Event)+"/content", &found); err != nil {
@@ -180,7 +180,7 @@ func recordLine(r recent.Record, paint func(colour, string) string) string {
 	return tailLine(r.Time.Local().Format("15:04:05.000"), dash(r.Type), dash(r.Event), printable(r.Target), attempt, status, took, paint(c, printable(what)))
 }
 
-// next says what became of a request or an attempt, and what comes next.
+// next describes the outcome of a request or an attempt, and what happens next.
 func next(r recent.Record) (string, colour) {
 	because := ""
 	if why := strings.TrimSpace(r.Reason); why != "" {

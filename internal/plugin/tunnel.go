@@ -20,8 +20,8 @@ import (
 	"heymarket.dev/operator/internal/contract"
 )
 
-// tunnel leads to one port of a Pod, through the API server. No port is opened here: who serves dead letters asks nobody who they are, and
-// on a shared machine anybody could use it.
+// tunnel connects to one port of a Pod, through the API server. It opens no local port: the administrative API does not
+// authenticate clients, and on a shared machine any user could connect to the port.
 type tunnel struct {
 	connection httpstream.Connection
 	port       int
@@ -59,7 +59,7 @@ func (c *cluster) reachOne(_ context.Context, pod string, port int) (*http.Clien
 	return way.client(), way.Close, nil
 }
 
-// statusBytes bounds an answer of a receiver, which is untrusted input.
+// statusBytes bounds an answer of a receiver, which is untrusted.
 const statusBytes = 1 << 20
 
 // current implements place.
@@ -75,7 +75,7 @@ func (c *cluster) current(ctx context.Context, name string) (hook *v1alpha1.Heym
 	return hook, "", nil
 }
 
-// report asks a receiver Pod for its state.
+// report reads the status of a receiver Pod.
 func (c *cluster) report(ctx context.Context, webhook string) (s contract.Status, err error) {
 	client, end, err := c.reach(ctx, webhook, contract.OperationsPort)
 	if err != nil {
@@ -95,7 +95,8 @@ func (c *cluster) pods(ctx context.Context, webhook string) (pods corev1.PodList
 	return pods, err
 }
 
-// receivers are the names of the receiver Pods that run, also of those that are not ready or about to end: they deliver as well.
+// receivers returns the names of the running receiver Pods, including those that are not ready or about to end: they deliver as
+// well.
 func (c *cluster) receivers(ctx context.Context, webhook string) (names []string, err error) {
 	pods, err := c.pods(ctx, webhook)
 	for _, pod := range pods.Items {
@@ -106,7 +107,7 @@ func (c *cluster) receivers(ctx context.Context, webhook string) (names []string
 	return names, err
 }
 
-// receiver is the name of a ready receiver Pod.
+// receiver returns the name of a ready receiver Pod.
 func (c *cluster) receiver(ctx context.Context, webhook string) (string, error) {
 	pods, err := c.pods(ctx, webhook)
 	if err != nil {
@@ -122,7 +123,7 @@ func (c *cluster) receiver(ctx context.Context, webhook string) (string, error) 
 	return "", fmt.Errorf("no receiver Pod of %s is ready; `kubectl heymarket status %s --namespace %s` says why", webhook, webhook, c.namespace)
 }
 
-// forwarder dials as kubectl does: by WebSocket, and by SPDY where the API server, or a proxy in front of it, is too old for that.
+// forwarder dials as kubectl does: by WebSocket, and by SPDY if the API server, or a proxy in front of it, does not support it.
 func (c *cluster) forwarder(pod string) (httpstream.Dialer, error) {
 	address := c.core.Post().Namespace(c.namespace).Resource("pods").Name(pod).SubResource("portforward").URL()
 	transport, upgrader, err := spdy.RoundTripperFor(c.config)
@@ -139,7 +140,7 @@ func (c *cluster) forwarder(pod string) (httpstream.Dialer, error) {
 	}), nil
 }
 
-// Close ends the tunnel and every connection through it.
+// Close closes the tunnel and every connection through it.
 func (t *tunnel) Close() { _ = t.connection.Close() }
 
 // client sends requests through the tunnel, whatever host they name.
@@ -154,7 +155,7 @@ func (t *tunnel) client() *http.Client {
 	}
 }
 
-// dial opens one connection: a stream for data, and one on which the kubelet says what went wrong.
+// dial opens one connection: a stream for data, and one on which the kubelet reports errors.
 func (t *tunnel) dial() (net.Conn, error) {
 	headers := http.Header{}
 	headers.Set(corev1.StreamType, corev1.StreamTypeError)
@@ -179,7 +180,7 @@ type stream struct {
 	trouble httpstream.Stream
 }
 
-// Read implements net.Conn. Where the Pod refuses, the stream ends, and the reason is on the other one.
+// Read implements net.Conn. If the Pod refuses, the stream ends, and the reason is on the error stream.
 func (s *stream) Read(p []byte) (int, error) {
 	n, err := s.Stream.Read(p)
 	if n == 0 && err != nil {
@@ -191,7 +192,7 @@ func (s *stream) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// Close implements net.Conn. Closing alone would leave the other direction open.
+// Close implements net.Conn. Closing would leave the other direction open.
 func (s *stream) Close() error { return s.Reset() }
 
 func (*stream) LocalAddr() net.Addr              { return &net.TCPAddr{} }

@@ -45,7 +45,7 @@ are accepted only with the token.`,
 	return cmd
 }
 
-// url is the full URL of a webhook: a secret.
+// url returns the full URL of a webhook: a secret.
 func (c *cluster) url(ctx context.Context, name string) (string, error) {
 	if _, err := c.webhook(ctx, name); err != nil {
 		return "", err

@@ -11,8 +11,8 @@ import (
 	"os"
 )
 
-// urlClient sends requests to public URLs: to the address resolve, an IP or IP:port, instead of the one in DNS, and trusting the
-// certificates in caFile instead of the system's. Both may be empty.
+// urlClient returns a client for public URLs: it connects to the address resolve, an IP or IP:port, instead of the one in DNS,
+// and trusts the certificates in caFile instead of the system's. Both may be empty.
 func urlClient(resolve, caFile string) (*http.Client, error) {
 	transport := http.DefaultTransport.(*http.Transport).Clone()
 	if resolve != "" {
@@ -21,7 +21,7 @@ func urlClient(resolve, caFile string) (*http.Client, error) {
 		if ipErr != nil && portErr != nil {
 			return nil, fmt.Errorf("--resolve %q is not an IP address such as 203.0.113.7, or one with a port such as 203.0.113.7:8443", resolve)
 		}
-		transport.Proxy = nil // a proxy would look the host up itself
+		transport.Proxy = nil // a proxy would resolve the host itself
 		transport.DialContext = func(ctx context.Context, network, address string) (net.Conn, error) {
 			to := resolve
 			if ipErr == nil {

@@ -1,7 +1,7 @@
-// Package reach asks the public URL of a webhook as Heymarket would, through DNS, TLS and the route, and finds out whether the
-// webhook's own receiver answers: for the operator's condition Reachable, and for `kubectl heymarket doctor` on a user's machine. The host of
-// the URL is a tenant's word: the operator's probe connects only where its policy for addresses allows, follows no redirect, reads a
-// bounded answer in bounded time, and returns nothing of what was answered.
+// Package reach probes the public URL of a webhook as Heymarket would, through DNS, TLS and the route, and determines whether the
+// webhook's own receiver answers: for the operator's condition Reachable, and for `kubectl heymarket doctor` on a user's machine.
+// A tenant controls the host of the URL: the operator's probe connects only to addresses that its policy allows, follows no
+// redirect, reads a bounded answer in bounded time, and returns nothing of the answer.
 package reach
 
 import (
@@ -34,10 +34,10 @@ const (
 	issuerBytes = 64
 )
 
-// Outcome is how far a probe came.
+// Outcome is how far a probe got.
 type Outcome int
 
-// The outcomes, in the order in which a request meets them.
+// The outcomes, in the order of the steps of a request.
 const (
 	// NotAsked: the URL is not one that Heymarket could call.
 	NotAsked Outcome = iota
@@ -45,57 +45,57 @@ const (
 	NoName
 	// Blocked: the host resolves to an address that the operator never connects to, see Result.Blocked.
 	Blocked
-	// NoConnection: nothing accepts a connection at port 443.
+	// NoConnection: nothing accepts connections on port 443.
 	NoConnection
-	// NoTLS: what accepts it does not speak TLS, or ends the handshake.
+	// NoTLS: the server does not speak TLS, or aborts the handshake.
 	NoTLS
-	// CertificateExpired, or not valid yet.
+	// CertificateExpired: the certificate has expired, or is not valid yet.
 	CertificateExpired
-	// CertificateOfOther: it is for other names.
+	// CertificateOfOther: the certificate is for other names.
 	CertificateOfOther
 	// CertificateUntrusted: no public authority has signed it.
 	CertificateUntrusted
-	// CertificateOfController: it is the certificate that an ingress controller makes itself where it has none for the host.
+	// CertificateOfController: it is the default certificate of an ingress controller that has none for the host.
 	CertificateOfController
-	// NoAnswer: the connection ended, or the time was up, without an answer.
+	// NoAnswer: the connection ended, or the timeout expired, without an answer.
 	NoAnswer
-	// NoReceiver: a proxy answers that it does not reach the receiver.
+	// NoReceiver: a proxy answers that it cannot reach the receiver.
 	NoReceiver
 	// Redirected: the answer is a redirect.
 	Redirected
-	// Denied: the answer asks for a login, or denies access.
+	// Denied: the answer requires a login, or denies access.
 	Denied
-	// AnsweredByOther: what answers is not the receiver of this webhook.
+	// AnsweredByOther: the server is not the receiver of this webhook.
 	AnsweredByOther
 	// Reached: the receiver of this webhook answers.
 	Reached
 )
 
-// Result is what one probe found.
+// Result is the result of one probe.
 type Result struct {
 	Outcome Outcome
-	// Blocked is the kind of address, such as loopback.
+	// Blocked is the kind of blocked address, such as loopback.
 	Blocked string
 	// Issuer is the name of the authority that signed the certificate, in printable ASCII; empty unless the certificate is valid.
 	Issuer string
-	// NotBefore and NotAfter are the time for which a valid certificate is made.
+	// NotBefore and NotAfter are the validity period of a valid certificate.
 	NotBefore, NotAfter time.Time
 }
 
 // Prober probes URLs.
 type Prober struct {
-	// Policy says where a probe may connect to.
+	// Policy restricts the addresses to which a probe may connect.
 	Policy address.Policy
-	// OwnMachine means that a user asks on a machine of their own, so that Policy does not apply, and the URL may be http and have a port.
+	// OwnMachine means that a user probes from their own machine: Policy does not apply, and the URL may be http and have a port.
 	OwnMachine bool
 
-	// For tests: authorities instead of the system's, another port than 443, another name server than the system's.
+	// For tests: authorities instead of the system's, a port other than 443, a name server other than the system's.
 	roots    *x509.CertPool
 	port     string
 	resolver *net.Resolver
 }
 
-// Probe asks at a webhook's URL. segments are the secret ones that its receiver may have. It makes one request at most.
+// Probe probes a webhook's URL. segments are the secret segments that its receiver may have. It makes at most one request.
 func (p Prober) Probe(ctx context.Context, webhook string, segments []string) Result {
 	u, err := url.Parse(webhook)
 	if err != nil || u.Hostname() == "" || u.Scheme != "https" && (u.Scheme != "http" || !p.OwnMachine) {
@@ -107,7 +107,7 @@ func (p Prober) Probe(ctx context.Context, webhook string, segments []string) Re
 	if conn == nil {
 		return result
 	}
-	defer func() { _ = conn.Close() }() // What was asked is answered.
+	defer func() { _ = conn.Close() }() // The request has been answered.
 	nonce := rand.Text()
 	u.Path = u.Path[:strings.LastIndexByte(u.Path, '/')+1] + contract.ProbeSegment
 	u.RawQuery = url.Values{contract.ProbeNonce: {nonce}}.Encode()
@@ -117,7 +117,7 @@ func (p Prober) Probe(ctx context.Context, webhook string, segments []string) Re
 	return result
 }
 
-// connect returns a connection whose certificate is valid for the host of an https URL, or how far it came without one.
+// connect returns a connection whose certificate is valid for the host of an https URL, or the outcome if it fails.
 func (p Prober) connect(ctx context.Context, u *url.URL) (net.Conn, Result) {
 	host, port := u.Hostname(), cmp.Or(p.port, "443")
 	dialer := net.Dialer{Control: p.Policy.Control, Resolver: p.resolver}
@@ -133,7 +133,7 @@ func (p Prober) connect(ctx context.Context, u *url.URL) (net.Conn, Result) {
 	}
 	conn := tls.Client(raw, &tls.Config{ServerName: host, RootCAs: p.roots, MinVersion: tls.VersionTLS12})
 	if err := conn.HandshakeContext(ctx); err != nil {
-		_ = raw.Close() // The handshake has failed, which is the news.
+		_ = raw.Close() // The failed handshake is the result.
 		return nil, Result{Outcome: untrusted(err)}
 	}
 	leaf := conn.ConnectionState().PeerCertificates[0]
@@ -150,7 +150,7 @@ func unconnected(err error) Result {
 	return Result{Outcome: NoConnection}
 }
 
-// controllers are the names in the certificates that ingress controllers make themselves.
+// controllers are the names in the default certificates of ingress controllers.
 var controllers = []string{"Kubernetes Ingress Controller Fake Certificate", "TRAEFIK DEFAULT CERT"}
 
 func untrusted(err error) Outcome {
@@ -170,7 +170,7 @@ func untrusted(err error) Outcome {
 	return CertificateUntrusted
 }
 
-// issuer returns the name of the authority that signed a certificate which was verified.
+// issuer returns the name of the authority that signed a verified certificate.
 func issuer(leaf *x509.Certificate) string {
 	name := leaf.Issuer.CommonName
 	if len(leaf.Issuer.Organization) > 0 {

@@ -11,12 +11,13 @@ import (
 	"testing"
 )
 
-// The ports of FreeAddress lie below those that systems give to outgoing connections. A client that dials such a port while
-// no server listens on it can be given the same port as its own: it then connects to itself, and the server cannot start.
+// The ports of FreeAddress are below those that systems use for outgoing connections. A client that dials such a port while
+// no server listens on it can be assigned the same port as its own: it then connects to itself, and the server cannot
+// start.
 const firstPort, lastPort = 12_000, 32_000
 
-// FreeAddress returns a host and a port on loopback on which no program listens. It is this process's until the process
-// ends: neither an outgoing connection nor another test on this machine is given the same port, so that a server may be
+// FreeAddress returns a host and a port on loopback on which no program listens. It is reserved until the process ends:
+// neither an outgoing connection nor another test on this machine is assigned the same port, so that a server may be
 // stopped and started again there.
 func FreeAddress(t testing.TB) string {
 	t.Helper()
@@ -44,9 +45,9 @@ func FreeAddress(t testing.TB) string {
 	return ""
 }
 
-// reserve locks a file until this process ends, or returns false if it is locked already.
+// reserve locks a file until this process ends, or returns false if it is already locked.
 func reserve(file string) (bool, error) {
-	// The descriptor stays open on purpose: closing it would give the lock back.
+	// The descriptor stays open on purpose: closing it would release the lock.
 	fd, err := syscall.Open(file, syscall.O_CREAT|syscall.O_RDWR|syscall.O_CLOEXEC, 0o600)
 	if err != nil {
 		return false, fmt.Errorf("reserve a port: %w", err)

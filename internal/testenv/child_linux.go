@@ -5,5 +5,6 @@ import (
 	"syscall"
 )
 
-// EndWithTest has a process that is not started yet end with this one, also when this one is killed and no cleanup runs.
+// EndWithTest makes a process that has not been started yet end with this one, even if this one is killed and no cleanup
+// runs.
 func EndWithTest(cmd *exec.Cmd) { cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL} }

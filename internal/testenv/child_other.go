@@ -4,5 +4,5 @@ package testenv
 
 import "os/exec"
 
-// EndWithTest has a process end with this one where the system can do that: on Linux.
+// EndWithTest makes a process end with this one if the system supports it: on Linux.
 func EndWithTest(*exec.Cmd) {}

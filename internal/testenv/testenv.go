@@ -1,4 +1,4 @@
-// Package testenv is what tests know of where they run: how large they are to be, and the checkout that they are in.
+// Package testenv describes the environment of tests: their configured sizes, and the checkout in which they run.
 package testenv
 
 import (
@@ -10,7 +10,8 @@ import (
 	"testing"
 )
 
-// Number returns the number that the environment variable holds, or otherwise if it is not set. A test whose variable holds none, or one below least, fails.
+// Number returns the number in the environment variable, or otherwise if it is not set. The test fails if the variable is not a
+// number or is below least.
 func Number(t testing.TB, variable string, otherwise, least int) int {
 	t.Helper()
 	text := os.Getenv(variable)

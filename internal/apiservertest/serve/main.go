@@ -1,5 +1,5 @@
 // Command serve runs a kube-apiserver with its etcd and the CRDs of a directory, for tests of other modules. It writes an
-// administrator's kubeconfig to a file, prints a line, and ends when its standard input does.
+// administrator's kubeconfig to a file, prints a line, and ends when its standard input is closed.
 package main
 
 import (

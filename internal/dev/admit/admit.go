@@ -1,6 +1,6 @@
-// Package admit does to a HeymarketWebhook what an API server does before it stores one: it rejects fields that the
-// CustomResourceDefinition does not have, fills in defaults, and checks the schema and the CEL rules. The code is the API
-// server's own, and so are the sentences of its errors.
+// Package admit processes a HeymarketWebhook as an API server does before it stores one: it rejects fields that are not in the
+// CustomResourceDefinition, sets defaults, and checks the schema and the CEL rules. The code and the error messages are the API
+// server's own.
 package admit
 
 import (
@@ -34,7 +34,7 @@ import (
 	"heymarket.dev/operator/config/crd"
 )
 
-// definition is what the CustomResourceDefinition says, prepared once.
+// definition is the CustomResourceDefinition, prepared once.
 type definition struct {
 	structure *schema.Structural
 	schema    validation.SchemaValidator
@@ -62,8 +62,8 @@ var prepared = sync.OnceValues(func() (definition, error) {
 	return d, nil
 })
 
-// HeymarketWebhook returns the resource in a document, in YAML or JSON, as an API server would store it. Its errors are those of
-// kubectl: for unknown fields as with --validate=strict, for all else the API server's.
+// HeymarketWebhook returns the resource in a YAML or JSON document as an API server would store it. Its errors are those of
+// kubectl: for unknown fields as with --validate=strict, otherwise the API server's.
 func HeymarketWebhook(ctx context.Context, document []byte) (*v1alpha1.HeymarketWebhook, error) {
 	d, err := prepared()
 	if err != nil {
@@ -97,7 +97,7 @@ func HeymarketWebhook(ctx context.Context, document []byte) (*v1alpha1.Heymarket
 	return webhook, runtime.DefaultUnstructuredConverter.FromUnstructured(object.Object, webhook)
 }
 
-// toJSON converts YAML, and leaves JSON as it is: YAML folds some characters that JSON keeps.
+// toJSON converts YAML, and leaves JSON unchanged: YAML folds some characters that JSON keeps.
 func toJSON(document []byte) ([]byte, error) {
 	if !bytes.HasPrefix(bytes.TrimSpace(document), []byte("{")) {
 		return yaml.YAMLToJSONStrict(document)
@@ -119,7 +119,7 @@ func (d definition) check(ctx context.Context, object *unstructured.Unstructured
 	return append(errs, broken...)
 }
 
-// blocksRules says that rules are not evaluated on an object with this mistake: they rely on its not being there.
+// blocksRules reports whether rules are not evaluated on an object with this mistake: they rely on its absence.
 func blocksRules(err *field.Error) bool {
 	switch err.Type {
 	case field.ErrorTypeNotSupported, field.ErrorTypeRequired, field.ErrorTypeTooLong, field.ErrorTypeTooMany, field.ErrorTypeTypeInvalid:

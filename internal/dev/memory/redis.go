@@ -1,5 +1,5 @@
-// Package memory is a Redis in this process's memory, for trying things out: the receiver's scripts run on it unchanged, and it
-// forgets everything when it ends.
+// Package memory is an in-memory Redis for local use: the receiver's scripts run on it unchanged, and all data is lost when it
+// ends.
 package memory
 
 import (
@@ -10,20 +10,20 @@ import (
 	"github.com/alicebob/miniredis/v2/server"
 )
 
-// Redis serves on a loopback address until Close.
+// Redis serves at a loopback address until Close.
 type Redis struct {
 	server   *miniredis.Miniredis
 	password string
 }
 
-// info is what a Redis without an append-only file answers: nothing is evicted, and nothing is kept on disk. So a receiver
-// reports, rightly, that it is not durable.
+// info is the answer of a Redis without an append-only file: nothing is evicted, and nothing is kept on disk. So a receiver
+// correctly reports that it is not durable.
 const info = "# Server\r\nredis_version:7.4.0\r\n# Memory\r\nmaxmemory:0\r\nmaxmemory_policy:noeviction\r\n# Persistence\r\naof_enabled:0\r\n# Replication\r\nrole:master\r\n"
 
-// Start starts one at a free port. Its clock is that of the machine, and keys expire by it.
+// Start starts one at a free port. It uses the machine's clock for expiry.
 func Start() (*Redis, error) {
 	r := &Redis{miniredis.NewMiniRedis(), rand.Text()}
-	r.server.RequireAuth(r.password) // other people of this machine reach loopback as well
+	r.server.RequireAuth(r.password) // other users of this machine can connect to loopback as well
 	r.server.ClockTTL(true)
 	if err := r.server.Start(); err != nil {
 		return nil, fmt.Errorf("start the Redis in memory: %w", err)
@@ -38,8 +38,8 @@ func Start() (*Redis, error) {
 	return r, nil
 }
 
-// URL is where it is reached, with its password.
+// URL returns its URL, with its password.
 func (r *Redis) URL() string { return "redis://:" + r.password + "@" + r.server.Addr() + "/0" }
 
-// Close ends it, and with it everything that it holds.
+// Close stops it and drops its data.
 func (r *Redis) Close() { r.server.Close() }

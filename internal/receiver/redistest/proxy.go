@@ -8,32 +8,33 @@ import (
 	"testing"
 )
 
-// Failure is what a network does to a connection.
+// Failure is a network failure of a connection.
 type Failure int
 
-// The failures. Each lasts until another one is set; Mended is none.
+// The failures. Each lasts until another one is set; Mended means none.
 const (
 	Mended Failure = iota
-	// LosesRequests swallows what a client sends: Redis never sees it, the client gets no answer.
+	// LosesRequests drops what a client sends: Redis never sees it, the client gets no answer.
 	LosesRequests
-	// LosesReplies swallows what Redis answers: it has done what the client is not told of.
+	// LosesReplies drops what Redis answers: the client does not learn that Redis has executed the
+	// command.
 	LosesReplies
-	// CutsRequests ends a connection when a client sends something, before Redis sees it.
+	// CutsRequests closes a connection when a client sends something, before Redis sees it.
 	CutsRequests
-	// CutsRequestsHalfway ends a connection in the middle of what a client sends.
+	// CutsRequestsHalfway closes a connection in the middle of a client's request.
 	CutsRequestsHalfway
-	// CutsReplies ends a connection when Redis answers, before the client sees it.
+	// CutsReplies closes a connection when Redis answers, before the client sees it.
 	CutsReplies
 )
 
-// Proxy stands between a client and a Redis, and fails as networks do.
+// Proxy sits between a client and a Redis, and fails as networks do.
 type Proxy struct {
 	listener net.Listener
 
 	mu       sync.Mutex
 	upstream string
 	failure  Failure
-	// hurt are connections from which something is missing: they end when the network is mended.
+	// hurt are connections with lost data: they are closed when the network recovers.
 	hurt map[net.Conn]bool
 	open map[net.Conn]bool
 }
@@ -69,10 +70,10 @@ func StartProxy(t testing.TB, s *Server) *Proxy {
 	return p
 }
 
-// URL is what a receiver is given.
+// URL returns the URL for a receiver.
 func (p *Proxy) URL() string { return "redis://" + p.listener.Addr().String() }
 
-// Fail sets what goes wrong from now on.
+// Fail sets the failure from now on.
 func (p *Proxy) Fail(f Failure) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -83,7 +84,7 @@ func (p *Proxy) Fail(f Failure) {
 	clear(p.hurt)
 }
 
-// Lead has new connections go to another server; the ones that there are stay.
+// Lead connects new connections to another server; existing ones stay.
 func (p *Proxy) Lead(to *Server) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -123,7 +124,8 @@ func (p *Proxy) track(c net.Conn, open bool) {
 	delete(p.hurt, c)
 }
 
-// copy passes on what comes, or loses it, or returns for it to be cut, by the failure of the moment.
+// copy forwards data, or drops it, or returns so that the connection is cut, depending on the
+// current failure.
 func (p *Proxy) copy(to io.Writer, from io.Reader, client net.Conn, loses, cuts Failure) {
 	buffer := make([]byte, 64<<10)
 	for {

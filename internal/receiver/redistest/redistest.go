@@ -16,19 +16,19 @@ import (
 	"heymarket.dev/operator/internal/testenv"
 )
 
-// Server is one Redis, append-only and without eviction, as the product asks for.
+// Server is one Redis, append-only and without eviction, as the product requires.
 type Server struct {
 	t    testing.TB
 	addr string
 	dir  string
 	args []string
-	// program replaces the options that a Redis is started with; for Sentinel.
+	// program replaces the options of the Redis process; for Sentinel.
 	program []string
 	cmd     *exec.Cmd
 }
 
-// Start runs a Redis until the test ends. Without redis-server it skips the test, or fails it where
-// HEYMARKET_REQUIRE_ALL is set, as `make test` does. Args are further options, such as "--maxmemory", "10mb".
+// Start runs a Redis until the test ends. Without redis-server it skips the test, or fails it if HEYMARKET_REQUIRE_ALL
+// is set, as `make test` does. args are further options, such as "--maxmemory", "10mb".
 func Start(t testing.TB, args ...string) *Server {
 	t.Helper()
 	if _, err := exec.LookPath("redis-server"); err != nil {
@@ -48,16 +48,16 @@ func start(t testing.TB, address string, args ...string) *Server {
 	return s
 }
 
-// URL is what a receiver is given.
+// URL returns the URL for a receiver.
 func (s *Server) URL() string { return "redis://" + s.addr }
 
-// Dir is the directory of the server's files.
+// Dir returns the directory of the server's files.
 func (s *Server) Dir() string { return s.dir }
 
-// Addr is host and port.
+// Addr returns host and port.
 func (s *Server) Addr() string { return s.addr }
 
-// Run starts the server again after Kill, with the data that it had, and waits until it answers.
+// Run starts the server again after Kill, with its data, and waits until it answers.
 func (s *Server) Run() {
 	s.t.Helper()
 	log := s.begin(s.args)
@@ -70,12 +70,12 @@ func (s *Server) Run() {
 			text, _ := os.ReadFile(log)
 			s.t.Fatalf("redis-server does not answer: %s %v\n%s", answer, err, text)
 		}
-		time.Sleep(10 * time.Millisecond) // the server tells nobody that it is up; asking is all there is
+		time.Sleep(10 * time.Millisecond) // the server does not report that it is up, so it must be polled
 	}
 }
 
-// RunLoading starts the server again after Kill, so that it takes its time to load what it has: perKey for each key. It
-// answers -LOADING until then.
+// RunLoading starts the server again after Kill, so that loading its data takes perKey for each key. It answers
+// -LOADING until then.
 func (s *Server) RunLoading(perKey time.Duration) {
 	s.t.Helper()
 	s.begin(append(slices.Clone(s.args), "--loading-process-events-interval-bytes", "1024",
@@ -83,7 +83,7 @@ func (s *Server) RunLoading(perKey time.Duration) {
 	s.await("LOADING", "PING")
 }
 
-// Freeze stops the server's clock: it answers nothing until Thaw, and then everything.
+// Freeze suspends the server process: it answers nothing until Thaw, and then everything.
 func (s *Server) Freeze() { _ = s.cmd.Process.Signal(syscall.SIGSTOP) }
 
 // Thaw ends Freeze.
@@ -99,15 +99,15 @@ func (s *Server) begin(more []string) (log string) {
 	log = filepath.Join(s.dir, "redis.log")
 	place := []string{"--bind", "127.0.0.1", "--port", port, "--dir", s.dir, "--logfile", log}
 	args := append([]string{
-		// With everysec, Redis puts off writing its file for up to two seconds while an fsync is under way, and answers
-		// all the same: a SIGKILL at that moment loses what it has confirmed.
+		// With everysec, Redis delays writing its file for up to two seconds while an fsync is in progress, and still
+		// answers: a SIGKILL at that moment loses what it has confirmed.
 		"--appendonly", "yes", "--appendfsync", "always", "--save", "", "--maxmemory-policy", "noeviction",
 	}, more...)
 	if s.program != nil {
 		args = s.program
 	}
 	args = append(args, place...)
-	// Not the test's context: the server has to outlive it, for the cleanups that still need it.
+	// Not the test's context: the server must outlive it, for cleanups that still need it.
 	s.cmd = exec.CommandContext(context.Background(), "redis-server", args...)
 	testenv.EndWithTest(s.cmd)
 	if err := s.cmd.Start(); err != nil {
@@ -116,7 +116,7 @@ func (s *Server) begin(more []string) (log string) {
 	return log
 }
 
-// Kill ends the server as a crash would, by SIGKILL.
+// Kill stops the server as a crash would, by SIGKILL.
 func (s *Server) Kill() {
 	if s.cmd != nil {
 		_ = s.cmd.Process.Kill()
@@ -125,7 +125,7 @@ func (s *Server) Kill() {
 	}
 }
 
-// Do runs one command by redis-cli and returns what it prints.
+// Do runs one command with redis-cli and returns its output.
 func (s *Server) Do(args ...string) (string, error) {
 	host, port, err := net.SplitHostPort(s.addr)
 	if err != nil {
@@ -139,7 +139,7 @@ func (s *Server) Do(args ...string) (string, error) {
 	return text, err
 }
 
-// MustDo is Do for commands that have to succeed.
+// MustDo is Do for commands that must succeed.
 func (s *Server) MustDo(args ...string) string {
 	s.t.Helper()
 	out, err := s.Do(args...)
@@ -149,7 +149,7 @@ func (s *Server) MustDo(args ...string) string {
 	return out
 }
 
-// AppendOnlyFile is the file that holds every write since the server's first start.
+// AppendOnlyFile returns the file that holds every write since the server's first start.
 func (s *Server) AppendOnlyFile() string {
 	s.t.Helper()
 	names, err := filepath.Glob(filepath.Join(s.dir, "appendonlydir", "*.incr.aof"))

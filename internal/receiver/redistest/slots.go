@@ -11,7 +11,7 @@ import (
 	"strings"
 )
 
-// Owner is the index of the node that serves a key, of those of StartCluster.
+// Owner returns the index of the node, among those of StartCluster, that serves a key.
 func Owner(nodes []*Server, key string) int {
 	for i, n := range nodes {
 		if said, err := n.Do("EXISTS", key); err == nil && !strings.Contains(said, "MOVED") {
@@ -22,8 +22,8 @@ func Owner(nodes []*Server, key string) int {
 	return -1
 }
 
-// BeginMove begins to move the slot of a key from one node to another, and moves that key alone: from then on clients are
-// told ASK and TRYAGAIN.
+// BeginMove starts to move the slot of a key from one node to another, and moves only that key: from then on clients get
+// ASK and TRYAGAIN.
 func BeginMove(nodes []*Server, key string, from, to int) {
 	slot := nodes[from].MustDo("CLUSTER", "KEYSLOT", key)
 	nodes[to].MustDo("CLUSTER", "SETSLOT", slot, "IMPORTING", nodes[from].MustDo("CLUSTER", "MYID"))
@@ -31,7 +31,7 @@ func BeginMove(nodes []*Server, key string, from, to int) {
 	nodes[from].migrate(nodes[to], key)
 }
 
-// EndMove moves what is left of the slot: from then on the old node says MOVED.
+// EndMove moves the rest of the slot: from then on the old node answers MOVED.
 func EndMove(nodes []*Server, key string, from, to int) {
 	slot := nodes[from].MustDo("CLUSTER", "KEYSLOT", key)
 	for {
@@ -55,8 +55,8 @@ func (s *Server) migrate(to *Server, keys ...string) {
 	s.Speak(append([]string{"MIGRATE", host, port, "", "0", "5000", "KEYS"}, keys...)...)
 }
 
-// Speak runs one command whose arguments may be any bytes, which redis-cli cannot be given. It returns the strings that
-// Redis answers.
+// Speak runs one command whose arguments may be any bytes, which redis-cli does not support. It returns the strings in
+// the answer.
 func (s *Server) Speak(args ...string) []string {
 	s.t.Helper()
 	answer, err := s.speak(args)

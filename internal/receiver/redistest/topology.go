@@ -28,7 +28,7 @@ func StartCluster(t testing.TB) (nodes []*Server, url string) {
 }
 
 // StartTLSCluster is StartCluster, with the URL at which it speaks TLS and the PEM of the authority that signed the
-// certificate of all nodes, which is for localhost. The nodes tell each other's addresses, as they do by default.
+// certificate of all nodes, which is for localhost. The nodes announce each other's addresses, as they do by default.
 func StartTLSCluster(t testing.TB) (nodes []*Server, url string, ca []byte) {
 	t.Helper()
 	c := newCertificate(t)
@@ -41,7 +41,7 @@ func startCluster(t testing.TB, c *certificate) (nodes []*Server, url string) {
 	create := []string{"--cluster", "create"}
 	var spoken []string
 	for range 3 {
-		// The nodes talk among themselves at a port of its own: what Redis takes otherwise, its port + 10000, may be in use.
+		// The nodes communicate on a port chosen here: the default, their port + 10000, may be in use.
 		bus := strconv.Itoa(portOf(t, testenv.FreeAddress(t)))
 		options := []string{"--cluster-enabled", "yes", "--cluster-node-timeout", "2000", "--cluster-port", bus} // short, for the test
 		secure := testenv.FreeAddress(t)
@@ -60,8 +60,8 @@ func startCluster(t testing.TB, c *certificate) (nodes []*Server, url string) {
 	return nodes, c.scheme() + spoken[0] + "?addr=" + spoken[1] + "&addr=" + spoken[2]
 }
 
-// StartSentinel runs a primary, its replica and a Sentinel that watches them until the test ends, and returns the first
-// two and the URL that leads to whichever is the primary. Lines are further ones for the Sentinel's configuration.
+// StartSentinel runs a primary, its replica and a Sentinel that watches them until the test ends, and returns the first two
+// and a URL that always leads to the primary. lines are further lines for the Sentinel's configuration.
 func StartSentinel(t testing.TB, lines ...string) (primary, replica *Server, url string) {
 	t.Helper()
 	return startSentinel(t, nil, lines)
@@ -119,10 +119,10 @@ func StartTLS(t testing.TB) (s *Server, url string, ca []byte) {
 	return s, c.scheme() + c.spoken(t, s.addr, secure), c.ca
 }
 
-// certificate is that of a server, for localhost. A nil one stands for servers without TLS.
+// certificate is a server's certificate, for localhost. A nil one stands for servers without TLS.
 type certificate struct {
 	certFile, keyFile string
-	// ca is PEM, the same as in certFile: it vouches for itself.
+	// ca is PEM, the same as in certFile: it is self-signed.
 	ca []byte
 }
 
@@ -159,7 +159,7 @@ func newCertificate(t testing.TB) *certificate {
 	return c
 }
 
-// options make a server speak TLS at an address, besides what it speaks at its own, and to other servers.
+// options returns the options for TLS at an address, in addition to the plain address, and to other servers.
 func (c *certificate) options(t testing.TB, address string) []string {
 	t.Helper()
 	if c == nil {
@@ -178,7 +178,7 @@ func (c *certificate) scheme() string {
 	return "rediss://"
 }
 
-// spoken is the host and port of a URL: the name in the certificate with the port for TLS, or the plain address.
+// spoken returns the host and port of a URL: the name in the certificate with the TLS port, or the plain address.
 func (c *certificate) spoken(t testing.TB, plain, secure string) string {
 	t.Helper()
 	if c == nil {
@@ -196,7 +196,7 @@ func portOf(t testing.TB, address string) int {
 	return int(at.Port())
 }
 
-// await asks until the answer holds text.
+// await repeats a command until the answer contains text.
 func (s *Server) await(text string, command ...string) {
 	s.t.Helper()
 	for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(20 * time.Millisecond) {
