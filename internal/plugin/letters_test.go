@@ -24,6 +24,8 @@ type shelf struct {
 	letters []delivery.DeadLetter
 	err     error
 	asked   delivery.DeadLetterFilter // by the last call
+	full    bool                      // there is no room for a larger body
+	edited  string                    // the last body
 }
 
 func (s *shelf) ListDeadLetters(_ context.Context, _ string, f delivery.DeadLetterFilter, limit int) (found []delivery.DeadLetter, _ error) {
@@ -71,6 +73,15 @@ func (s *shelf) DiscardDeadLetters(ctx context.Context, target string, f deliver
 	return s.ReplayDeadLetters(ctx, target, f, limit, progress)
 }
 
+// ReplayEdited keeps the body that it is given.
+func (s *shelf) ReplayEdited(ctx context.Context, target, entry string, body []byte) (count delivery.DeadLetterCount, err error) {
+	if s.full {
+		return count, fmt.Errorf("replay: %w", admin.ErrQuota)
+	}
+	s.edited = string(body)
+	return s.ReplayDeadLetters(ctx, target, delivery.DeadLetterFilter{Entry: entry}, 0, func(delivery.DeadLetterCount) {})
+}
+
 // newLetters are the dead letters of a target, served by the room that serves them in a Pod.
 func newLetters(t *testing.T) (letters, *shelf) {
 	t.Helper()
@@ -85,7 +96,9 @@ func newLetters(t *testing.T) (letters, *shelf) {
 			DiedAt: time.UnixMilli(int64(i)*1000 + 500),
 		})
 	}
-	server := httptest.NewServer(admin.Handler(admin.Options{DeadLetters: s, Names: func() []string { return []string{"crm"} }}))
+	server := httptest.NewServer(admin.Handler(admin.Options{
+		DeadLetters: s, Names: func() []string { return []string{"crm"} }, MaxBodyBytes: func() int64 { return 1000 },
+	}))
 	t.Cleanup(server.Close)
 	return letters{client: &http.Client{Transport: redirected(server.URL)}, target: "crm"}, s
 }

@@ -181,7 +181,10 @@ func (r *Receiver) Run(ctx context.Context) error {
 	probes.Follow(ops)
 	go serve(ops, probes.Listen(r.Ops), stop)
 	adminServer := &http.Server{
-		Handler: admin.Handler(admin.Options{DeadLetters: r.store, Recent: r.recent, Contents: r.store, Names: r.targetNames, Targets: r.targets}), ReadHeaderTimeout: readHeaderTimeout, IdleTimeout: idleTimeout,
+		Handler: admin.Handler(admin.Options{
+			DeadLetters: deadLetters{r.store, r}, Recent: r.recent, Contents: r.store, Names: r.targetNames, Targets: r.targets,
+			MaxBodyBytes: func() int64 { return r.inForce.Load().config.MaxBodyBytes },
+		}), ReadHeaderTimeout: readHeaderTimeout, IdleTimeout: idleTimeout,
 		MaxHeaderBytes: maxHeaderBytes, ErrorLog: server.ErrorLog,
 	}
 	if r.Admin != nil {
@@ -264,4 +267,19 @@ func (a appender) Append(ctx context.Context, id event.Identity, e event.Event, 
 		a.pool.Wake(targets, delivery.LaneOf(e.Type))
 	}
 	return appended.Judgement, appended.ID, nil
+}
+
+// deadLetters is the store as admin sees it.
+type deadLetters struct {
+	*stream.Store
+	receiver *Receiver
+}
+
+// ReplayEdited implements admin.DeadLetters.
+func (d deadLetters) ReplayEdited(ctx context.Context, target, entry string, body []byte) (delivery.DeadLetterCount, error) {
+	count, err := d.Store.ReplayEdited(ctx, target, entry, body, d.receiver.quota.bytes(d.MaxMemory()))
+	if errors.Is(err, stream.ErrQuota) {
+		err = fmt.Errorf("%w: %w", admin.ErrQuota, err)
+	}
+	return count, err
 }

@@ -31,6 +31,8 @@ type DeadLetters interface {
 	// match f, 0 being no limit. Both call progress from time to time, and return their counts even with an error.
 	ReplayDeadLetters(ctx context.Context, target string, f delivery.DeadLetterFilter, limit int, progress func(delivery.DeadLetterCount)) (delivery.DeadLetterCount, error)
 	DiscardDeadLetters(ctx context.Context, target string, f delivery.DeadLetterFilter, limit int, progress func(delivery.DeadLetterCount)) (delivery.DeadLetterCount, error)
+	// ReplayEdited replays one with another body, or returns ErrQuota where that is larger than there is room for.
+	ReplayEdited(ctx context.Context, target, entry string, body []byte) (delivery.DeadLetterCount, error)
 }
 
 // Letter is a dead letter in an answer. The body, which contains people's messages, is included only if a single letter is
@@ -73,6 +75,8 @@ const (
 	atOnce = 2
 	// writeTimeout is how long a client may take to read each part of an answer.
 	writeTimeout = 20 * time.Second
+	// readTimeout is how long a client may take to send a body.
+	readTimeout = 20 * time.Second
 )
 
 // Options configure a Handler.
@@ -83,6 +87,8 @@ type Options struct {
 	// Names returns the current targets, and Targets their states.
 	Names   func() []string
 	Targets func() ([]contract.TargetStatus, error)
+	// MaxBodyBytes returns the bound of an event's body.
+	MaxBodyBytes func() int64
 }
 
 // Handler serves the routes that openapi.json describes, all under /v1.
@@ -124,7 +130,7 @@ func (h handler) routes() []route {
 		{"GET " + letters + "/count", h.answer(h.count)},
 		{"GET " + letter, h.answer(h.show)},
 		{"POST " + letters + "/replay", h.answer(h.replay)},
-		{"POST " + letter + "/replay", h.answer(h.replay)},
+		{replayOne, h.answer(h.replay)},
 		{"DELETE " + letters, h.answer(h.discard)},
 		{"DELETE " + letter, h.answer(h.discard)},
 	}
@@ -186,7 +192,7 @@ func (h handler) checked(f func(http.ResponseWriter, *http.Request) (any, error)
 			return nil, err
 		}
 	}
-	if r.ContentLength != 0 {
+	if r.ContentLength != 0 && r.Pattern != replayOne {
 		return nil, bad("This request takes no body: put the parameters into the URL, as in ?type=chat_closed&limit=1")
 	}
 	return f(w, r)

@@ -25,6 +25,8 @@ type shelf struct {
 	letters             []delivery.DeadLetter
 	replayed, discarded []string
 	err                 error
+	full                bool   // there is no room for a larger body
+	edited              string // the last body
 }
 
 func (s *shelf) ListDeadLetters(_ context.Context, _ string, f delivery.DeadLetterFilter, limit int) ([]delivery.DeadLetter, error) {
@@ -71,6 +73,15 @@ func (s *shelf) DiscardDeadLetters(ctx context.Context, target string, f deliver
 	s.discarded = append(s.discarded, s.replayed[len(before):]...)
 	s.replayed = before
 	return count, err
+}
+
+// ReplayEdited keeps the body that it is given.
+func (s *shelf) ReplayEdited(ctx context.Context, target, entry string, body []byte) (count delivery.DeadLetterCount, err error) {
+	if s.full {
+		return count, fmt.Errorf("replay: %w", admin.ErrQuota)
+	}
+	s.edited = string(body)
+	return s.ReplayDeadLetters(ctx, target, delivery.DeadLetterFilter{Entry: entry}, 0, func(delivery.DeadLetterCount) {})
 }
 
 func newShelf() *shelf {

@@ -16,9 +16,14 @@ import (
 type change func(ctx context.Context, target string, f delivery.DeadLetterFilter, limit int, progress func(delivery.DeadLetterCount)) (delivery.DeadLetterCount, error)
 
 func (h handler) replay(w http.ResponseWriter, r *http.Request) (any, error) {
-	return h.change(w, r, h.DeadLetters.ReplayDeadLetters, func(c delivery.DeadLetterCount) Progress {
-		return Progress{Replayed: c.Taken, Skipped: c.Skipped}
-	})
+	if r.Pattern == replayOne && hasBody(r) {
+		return h.replayEdited(w, r)
+	}
+	return h.change(w, r, h.DeadLetters.ReplayDeadLetters, replayed)
+}
+
+func replayed(c delivery.DeadLetterCount) Progress {
+	return Progress{Replayed: c.Taken, Skipped: c.Skipped}
 }
 
 func (h handler) discard(w http.ResponseWriter, r *http.Request) (any, error) {

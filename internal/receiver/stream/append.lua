@@ -84,16 +84,9 @@ for i = 4, #KEYS, 2 do
     return -(i - 2) / 2
   end
 end
-local entry_bytes, bytes_bound = bytes_of(ARGV, 9), tonumber(ARGV[8])
-if bytes_bound > 0 then
-  local targets = (#KEYS - 3) / 2
-  local bytes = entry_bytes * targets
-  for _, stored_bytes in ipairs(redis.call('HVALS', KEYS[3])) do
-    bytes = bytes + math.max(0, tonumber(stored_bytes) or 0)
-  end
-  if bytes > bytes_bound then
-    return -targets - 1
-  end
+local entry_bytes, targets = bytes_of(ARGV, 9), (#KEYS - 3) / 2
+if exceeds(KEYS[3], entry_bytes * targets, ARGV[8]) then
+  return -targets - 1
 end
 
 -- Consent may return after months. By then the marker has expired, so the memory decides about the id.

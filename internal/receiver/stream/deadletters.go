@@ -28,7 +28,7 @@ var (
 
 	listScript    = newScript(lettersSource + listSource)
 	countScript   = newScript(lettersSource + countSource)
-	replayScript  = newScript(attemptSource + bytesSource + lettersSource + replaySource)
+	replayScript  = newScript(attemptSource + bytesSource + boundSource + lettersSource + replaySource)
 	discardScript = newScript(attemptSource + bytesSource + lettersSource + discardSource)
 )
 
@@ -85,14 +85,24 @@ func (s *Store) CountDeadLetters(ctx context.Context, target string, f delivery.
 // with their original IDs. Dead letters added during the call are not included. It calls progress after each page, and
 // returns the counts even with an error.
 func (s *Store) ReplayDeadLetters(ctx context.Context, target string, f delivery.DeadLetterFilter, limit int, progress func(delivery.DeadLetterCount)) (delivery.DeadLetterCount, error) {
+	return s.replay(ctx, target, f, limit, "", 0, progress)
+}
+
+// ReplayEdited replays one dead letter with another body. It returns ErrQuota, and the letter stays, where the body is so much
+// larger that the webhook would have more than bound bytes in Redis; 0: no bound.
+func (s *Store) ReplayEdited(ctx context.Context, target, entry string, body []byte, bound int64) (delivery.DeadLetterCount, error) {
+	return s.replay(ctx, target, delivery.DeadLetterFilter{Entry: entry}, 1, rueidis.BinaryString(body), bound, nil)
+}
+
+func (s *Store) replay(ctx context.Context, target string, f delivery.DeadLetterFilter, limit int, body string, bound int64, progress func(delivery.DeadLetterCount)) (delivery.DeadLetterCount, error) {
 	keys := []string{s.deadKey(target), s.accountKey(target), s.queueKey(target, delivery.Consent), s.queueKey(target, delivery.General), s.bytesKey}
-	var consent []string
+	args := []string{body, strconv.FormatInt(bound, 10)}
 	for _, t := range event.Types() {
 		if delivery.LaneOf(t) == delivery.Consent {
-			consent = append(consent, t)
+			args = append(args, t)
 		}
 	}
-	count, err := s.changeDeadLetters(ctx, letterPages{script: replayScript, keys: keys, args: consent, filter: f, limit: limit}, progress)
+	count, err := s.changeDeadLetters(ctx, letterPages{script: replayScript, keys: keys, args: args, filter: f, limit: limit}, progress)
 	if err != nil {
 		return count, fmt.Errorf("replay dead letters: %w", err)
 	}
@@ -110,17 +120,21 @@ func (s *Store) DiscardDeadLetters(ctx context.Context, target string, f deliver
 	return count, nil
 }
 
-// changeDeadLetters sums up the results of a script's pages: how many letters it processed and, if any, skipped.
+// changeDeadLetters sums up the results of a script's pages: how many letters it processed and, if any, skipped. Letters that
+// exceed a bound are ErrQuota.
 func (s *Store) changeDeadLetters(ctx context.Context, pages letterPages, progress func(delivery.DeadLetterCount)) (delivery.DeadLetterCount, error) {
 	var sum delivery.DeadLetterCount
 	err := s.eachPage(ctx, pages, func(counts []rueidis.RedisMessage) (int, error) {
-		page := make([]int, 2)
+		page := make([]int, 3)
 		for i := range min(len(counts), len(page)) {
 			n, err := counts[i].AsInt64()
 			if err != nil {
 				return 0, errReply
 			}
 			page[i] = int(n)
+		}
+		if page[2] > 0 {
+			return 0, ErrQuota
 		}
 		sum.Taken += page[0]
 		sum.Skipped += page[1]

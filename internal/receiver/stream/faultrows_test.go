@@ -3,6 +3,7 @@ package stream_test
 import (
 	cmpor "cmp"
 	"fmt"
+	"strings"
 	"testing"
 	"time"
 
@@ -15,7 +16,7 @@ import (
 // queueRows are the scripts that lend, settle, and keep dead letters.
 func queueRows() []scriptRow {
 	return []scriptRow{
-		deadRow("dead.lua", 1000), deadRow("dead.lua at the limit", 0), replayRow(), discardRow(), laterRow(), takeRow(), targetsRow(), expiryRow(),
+		deadRow("dead.lua", 1000), deadRow("dead.lua at the limit", 0), replayRow(), editedRow(), discardRow(), laterRow(), takeRow(), targetsRow(), expiryRow(),
 		groupRow(), extendRow(), tidyRow(),
 	}
 }
@@ -88,7 +89,7 @@ func giveUp(t *testing.T, s *stream.Store) {
 
 func replayRow() scriptRow {
 	return scriptRow{
-		files:   []string{"replay.lua", "bytes.lua", "letters.lua", "attempt.lua"},
+		files:   []string{"replay.lua", "bound.lua", "bytes.lua", "letters.lua", "attempt.lua"},
 		keys:    []string{"dead:crm", "bytes", "account:crm", "q:crm:general"},
 		prepare: giveUp,
 		run: func(t *testing.T, s *stream.Store) error {
@@ -102,6 +103,42 @@ func replayRow() scriptRow {
 				return n + " are counted as replayed, want 3"
 			}
 			return after.exactly(3, 0)
+		},
+	}
+}
+
+// editedRow replays the oldest of three letters with a longer body.
+func editedRow() scriptRow {
+	const edited = `{"n":0,"edited":true}`
+	var entry string
+	return scriptRow{
+		name:  "replay.lua with an edited body",
+		files: []string{"replay.lua", "bound.lua", "bytes.lua", "letters.lua", "attempt.lua"},
+		keys:  []string{"dead:crm", "bytes", "account:crm", "q:crm:general"},
+		prepare: func(t *testing.T, s *stream.Store) {
+			t.Helper()
+			giveUp(t, s)
+			entry = letters(t, s, "", 1)[0].Entry
+		},
+		run: func(t *testing.T, s *stream.Store) error {
+			t.Helper()
+			_, err := s.ReplayEdited(t.Context(), target, entry, []byte(edited), 1<<20)
+			return err
+		},
+		promise: func(before, after state, err error) string {
+			if err == nil {
+				return after.exactly(1, 2)
+			}
+			return cmp.Diff(before, after)
+		},
+		finally: func(_, after state) string {
+			if n := after.count(target, "replayed"); n != "1" {
+				return n + " are counted as replayed, want 1"
+			}
+			if text := fmt.Sprint(after["q:crm:general"]); !strings.Contains(text, edited) {
+				return "the queue lacks the edited body: " + text
+			}
+			return after.exactly(1, 2)
 		},
 	}
 }

@@ -232,7 +232,7 @@ func appendRow(returns bool) scriptRow {
 		return err
 	}
 	return scriptRow{
-		files: []string{"append.lua", "bytes.lua", "attempt.lua"},
+		files: []string{"append.lua", "bound.lua", "bytes.lua", "attempt.lua"},
 		keys: []string{
 			"d:" + string(optOut[:]), "s:" + string(id.Subject[:]), "q:crm:general", "bytes", "account:crm", "q:audit:general", "account:audit",
 		},

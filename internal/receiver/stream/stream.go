@@ -31,10 +31,12 @@ var (
 	attemptSource string
 	//go:embed bytes.lua
 	bytesSource string
+	//go:embed bound.lua
+	boundSource string
 	//go:embed append.lua
 	appendSource string
 
-	appendScript = newScript(attemptSource + bytesSource + appendSource)
+	appendScript = newScript(attemptSource + bytesSource + boundSource + appendSource)
 )
 
 const (
@@ -50,7 +52,7 @@ var ErrUnavailable = errors.New("redis did not confirm")
 // ErrFull is returned by Append when the queue of one of the targets is at its bound. Nothing has been stored.
 var ErrFull = errors.New("a target's queue is full")
 
-// ErrQuota is returned by Append when the webhook has as many bytes in Redis as it may have. Nothing has been stored.
+// ErrQuota is returned by Append and ReplayEdited when the webhook would have more bytes in Redis than it may have. Nothing has been stored.
 var ErrQuota = errors.New("the webhook has as many bytes in Redis as it may have")
 
 // Store keeps the events of one webhook. Its methods may be called concurrently. Until Connect has succeeded for the

@@ -116,9 +116,9 @@ func TestEveryAnswerIsAsDescribed(t *testing.T) {
 	}
 	r := play(t)
 	seen := map[string]bool{}
-	do := func(status int, method, path string, header ...string) []byte {
+	send := func(status int, method, path, sent string, header ...string) []byte {
 		t.Helper()
-		request, err := http.NewRequestWithContext(t.Context(), method, "http://"+r.Admin+path, http.NoBody)
+		request, err := http.NewRequestWithContext(t.Context(), method, "http://"+r.Admin+path, strings.NewReader(sent))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -141,7 +141,7 @@ func TestEveryAnswerIsAsDescribed(t *testing.T) {
 			parts = bytes.Split(bytes.TrimSpace(body), []byte("\n"))
 		}
 		for _, part := range parts {
-			response.Body = io.NopCloser(bytes.NewReader(part))
+			request.Body, response.Body = io.NopCloser(strings.NewReader(sent)), io.NopCloser(bytes.NewReader(part))
 			if status < 400 {
 				if valid, problems := check.ValidateHttpRequest(request); !valid {
 					t.Errorf("%s %s: %v", method, path, problems)
@@ -160,6 +160,10 @@ func TestEveryAnswerIsAsDescribed(t *testing.T) {
 			}
 		}
 		return body
+	}
+	do := func(status int, method, path string, header ...string) []byte {
+		t.Helper()
+		return send(status, method, path, "", header...)
 	}
 	const letters = "/v1/targets/crm/dead-letters"
 	do(200, "GET", "/v1/openapi.json")
@@ -202,6 +206,15 @@ func TestEveryAnswerIsAsDescribed(t *testing.T) {
 	do(400, "GET", letters+"/1")
 	do(200, "DELETE", letters+"/"+dead[0].Entry)
 	do(200, "POST", letters+"/"+dead[1].Entry+"/replay")
+	one := letters + "/" + dead[2].Entry
+	var letter admin.Letter
+	if err := json.Unmarshal(do(200, "GET", one), &letter); err != nil {
+		t.Fatal(err)
+	}
+	send(400, "POST", one+"/replay", `{}`, "Content-Type", "application/json")
+	send(413, "POST", one+"/replay", strings.Repeat(" ", 1<<20+1), "Content-Type", "application/json")
+	send(415, "POST", one+"/replay", string(letter.Body), "Content-Type", "text/plain")
+	send(200, "POST", one+"/replay", string(letter.Body), "Content-Type", "application/json")
 	do(200, "POST", letters+"/replay?limit=1")
 	do(400, "POST", letters+"/replay")
 	do(200, "DELETE", letters+"?all=true")
