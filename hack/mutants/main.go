@@ -1,11 +1,12 @@
 // Command mutants makes small mistakes in packages of the product, one at a time, and finds out which of them no test notices.
 //
 // All mistakes of a package are compiled into one test binary, each behind its number, and the number in the environment chooses one: so a mistake costs
-// a run of the tests and no build. Of the testers for Go, gremlins (0.6) copies the module and builds for each mistake, and takes every condition of a
+// a run of those tests that reach it, until the first fails, and no build. Of the testers for Go, gremlins (0.6) copies the module and builds for each mistake, and takes every condition of a
 // switch for one that no test reaches, of which this code is full; the others are no longer kept, or cannot be had.
 package main
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"flag"
@@ -83,7 +84,7 @@ func (r result) score() float64 { return 100 * float64(r.killed) / float64(max(r
 
 // try makes the mistakes in a package, in an order of chance, until all are made or the time is up.
 func try(ctx context.Context, root, pkg string, limit time.Duration, seed uint64) (result, error) {
-	dir, err := os.MkdirTemp("", "heymarket-mutants-")
+	dir, err := os.MkdirTemp("", "mutants-") // short, since sockets have their paths in it
 	if err != nil {
 		return result{}, err
 	}
@@ -94,7 +95,7 @@ func try(ctx context.Context, root, pkg string, limit time.Duration, seed uint64
 	}
 	var suites []*suite
 	for i, of := range append([]string{pkg}, also[pkg]...) {
-		s := &suite{dir: filepath.Join(root, of), binary: filepath.Join(dir, fmt.Sprintf("tests%d", i))}
+		s := &suite{dir: filepath.Join(root, of), binary: filepath.Join(dir, fmt.Sprintf("tests%d", i)), temporary: filepath.Join(dir, "t")}
 		if err := s.build(ctx, root, of, overlay); err != nil {
 			return result{}, err
 		}
@@ -111,7 +112,7 @@ func try(ctx context.Context, root, pkg string, limit time.Duration, seed uint64
 		}
 		killed, ran := false, false
 		for _, s := range suites {
-			if !killed && s.ran[i+1] {
+			if !killed && len(s.tests[i+1]) > 0 {
 				ran, killed = true, s.notices(ctx, i+1)
 			}
 		}
@@ -134,10 +135,10 @@ func try(ctx context.Context, root, pkg string, limit time.Duration, seed uint64
 
 // suite is the test binary of one package.
 type suite struct {
-	dir, binary string
-	skip        []string // tests that fail without any mistake, because of what is compiled in
-	ran         map[int]bool
-	took        time.Duration
+	dir, binary, temporary string
+	skip                   []string         // tests that fail without any mistake, because of what is compiled in
+	tests                  map[int][]string // those that run a place
+	took                   map[string]time.Duration
 }
 
 func (s *suite) build(ctx context.Context, root, pkg, overlay string) error {
@@ -149,48 +150,84 @@ func (s *suite) build(ctx context.Context, root, pkg, overlay string) error {
 	return nil
 }
 
-// measure runs the tests without a mistake: which places they run, how long they take, and which of them fail.
+// measure runs each test without a mistake: which places it runs, how long it takes, and whether it fails.
 func (s *suite) measure(ctx context.Context, ran string) error {
-	out, err := s.run(ctx, 0, ran, 20*time.Minute)
-	for line := range strings.Lines(out) {
-		if name, failed := strings.CutPrefix(line, "--- FAIL: "); failed {
-			s.skip = append(s.skip, "^"+strings.Fields(name)[0]+"$")
+	cmd := exec.CommandContext(ctx, s.binary, "-test.list", "^(Test|Fuzz|Example)")
+	cmd.Dir = s.dir
+	names, err := cmd.Output()
+	if err != nil {
+		return fmt.Errorf("list the tests: %w", err)
+	}
+	s.tests, s.took = map[int][]string{}, map[string]time.Duration{}
+	for _, name := range strings.Fields(string(names)) {
+		if !strings.HasPrefix(name, "Test") && !strings.HasPrefix(name, "Fuzz") && !strings.HasPrefix(name, "Example") {
+			continue // such as a line that TestMain prints
+		}
+		began := time.Now()
+		if out, err := s.run(ctx, 0, ran, 20*time.Minute, name); err != nil {
+			fmt.Printf("not asked, since it fails without a mistake: %s: %v\n%s", name, err, out)
+			s.skip = append(s.skip, name)
+			continue
+		}
+		s.took[name] = time.Since(began)
+		text, err := os.ReadFile(ran)
+		if err != nil && !errors.Is(err, os.ErrNotExist) {
+			return err
+		}
+		_ = os.Remove(ran)
+		for line := range strings.Lines(string(text)) {
+			var number int
+			if _, err := fmt.Sscan(line, &number); err == nil {
+				s.tests[number] = append(s.tests[number], name)
+			}
 		}
 	}
-	if err != nil && len(s.skip) == 0 {
-		return fmt.Errorf("without a mistake: %w: %s", err, out)
+	if len(s.took) == 0 {
+		return fmt.Errorf("all tests fail without a mistake, or there are none: %v", s.skip)
 	}
-	began := time.Now()
-	if out, err := s.run(ctx, 0, ran, 20*time.Minute); err != nil {
-		return fmt.Errorf("without a mistake, and without %v: %w: %s", s.skip, err, out)
-	}
-	s.took = time.Since(began)
-	s.ran = map[int]bool{}
-	text, err := os.ReadFile(ran)
-	for line := range strings.Lines(string(text)) {
-		var number int
-		if _, err := fmt.Sscan(line, &number); err == nil {
-			s.ran[number] = true
-		}
-	}
-	return err
+	return ctx.Err()
 }
 
-// notices reports whether a test fails, or does not end, with a mistake.
+// notices reports whether a test that runs the place fails, or does not end, with a mistake.
 func (s *suite) notices(ctx context.Context, number int) bool {
-	_, err := s.run(ctx, number, "", 5*s.took+20*time.Second)
+	limit := 10 * time.Second
+	for _, name := range s.tests[number] {
+		limit += 5 * s.took[name]
+	}
+	_, err := s.run(ctx, number, "", limit, s.tests[number]...)
 	return err != nil
 }
 
-func (s *suite) run(ctx context.Context, number int, ran string, limit time.Duration) (string, error) {
+// run runs tests until one fails. What a killed test leaves behind is removed.
+func (s *suite) run(ctx context.Context, number int, ran string, limit time.Duration, tests ...string) (string, error) {
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
-	cmd := exec.CommandContext(ctx, s.binary, "-test.failfast="+fmt.Sprint(number > 0), "-test.timeout=0", "-test.skip="+strings.Join(s.skip, "|"))
+	if err := os.Mkdir(s.temporary, 0o700); err != nil {
+		return "", err
+	}
+	defer func() { _ = os.RemoveAll(s.temporary) }()
+	cmd := exec.CommandContext(ctx, s.binary, "-test.failfast", "-test.timeout=0", "-test.run=^("+strings.Join(tests, "|")+")$")
 	cmd.Dir = s.dir
-	cmd.Env = append(os.Environ(), fmt.Sprintf("%s=%d", chosenVariable, number), ranVariable+"="+ran)
+	cmd.Env = append(os.Environ(), fmt.Sprintf("%s=%d", chosenVariable, number), ranVariable+"="+ran, "TMPDIR="+s.temporary)
 	cmd.WaitDelay = time.Second
-	out, err := cmd.CombinedOutput()
-	return string(out), err
+	out := &untilFailure{failed: cancel}
+	cmd.Stdout, cmd.Stderr = out, out
+	err := cmd.Run()
+	return out.String(), err
+}
+
+// untilFailure keeps what tests print, and calls failed as soon as one of them has failed.
+type untilFailure struct {
+	bytes.Buffer
+	failed func()
+}
+
+func (u *untilFailure) Write(p []byte) (int, error) {
+	n, err := u.Buffer.Write(p)
+	if bytes.Contains(u.Bytes(), []byte("--- FAIL: ")) {
+		u.failed()
+	}
+	return n, err
 }
 
 // write puts a row into the table of a page, in place of the package's last one.
