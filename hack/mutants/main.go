@@ -188,15 +188,32 @@ func (s *suite) measure(ctx context.Context, ran string) error {
 	return ctx.Err()
 }
 
-// notices reports whether a test that runs the place fails, or does not end, with a mistake.
+// notices reports whether a test that runs the place fails, or does not end, with a mistake. The quick ones are asked first.
 func (s *suite) notices(ctx context.Context, number int) bool {
-	limit := 10 * time.Second
+	var quick, slow []string
 	for _, name := range s.tests[number] {
-		limit += 5 * s.took[name]
+		if s.took[name] < quickTest {
+			quick = append(quick, name)
+		} else {
+			slow = append(slow, name)
+		}
 	}
-	_, err := s.run(ctx, number, "", limit, s.tests[number]...)
-	return err != nil
+	for _, tests := range [][]string{quick, slow} {
+		limit := 10 * time.Second
+		for _, name := range tests {
+			limit += 3 * s.took[name]
+		}
+		if len(tests) > 0 {
+			if _, err := s.run(ctx, number, "", limit, tests...); err != nil {
+				return true
+			}
+		}
+	}
+	return false
 }
+
+// quickTest bounds what one test takes, the start of its process included, that is asked first.
+const quickTest = 300 * time.Millisecond
 
 // run runs tests until one fails. What a killed test leaves behind is removed.
 func (s *suite) run(ctx context.Context, number int, ran string, limit time.Duration, tests ...string) (string, error) {
@@ -206,7 +223,7 @@ func (s *suite) run(ctx context.Context, number int, ran string, limit time.Dura
 		return "", err
 	}
 	defer func() { _ = os.RemoveAll(s.temporary) }()
-	cmd := exec.CommandContext(ctx, s.binary, "-test.failfast", "-test.timeout=0", "-test.run=^("+strings.Join(tests, "|")+")$")
+	cmd := exec.CommandContext(ctx, s.binary, "-test.failfast", "-test.timeout=0", "-test.parallel=8", "-test.run=^("+strings.Join(tests, "|")+")$")
 	cmd.Dir = s.dir
 	cmd.Env = append(os.Environ(), fmt.Sprintf("%s=%d", chosenVariable, number), ranVariable+"="+ran, "TMPDIR="+s.temporary)
 	cmd.WaitDelay = time.Second
