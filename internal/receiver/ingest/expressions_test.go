@@ -70,7 +70,8 @@ func TestExpressionsDecide(t *testing.T) {
 			t.Parallel()
 			s := settings()
 			s.Expressions = &tt.x
-			_, got := serve(t, s, &fakeStore{}, post(closed))
+			store := &fakeStore{}
+			_, got := serve(t, s, store, post(closed))
 			tt.want.Status, tt.want.Type, tt.want.Webhook, tt.want.Token = 200, event.ChatClosed, 1187, CurrentToken
 			got.Took = 0
 			if diff := cmp.Diff(tt.want, got); diff != "" {
@@ -83,6 +84,10 @@ func TestExpressionsDecide(t *testing.T) {
 				if id != got.EventID {
 					t.Errorf("a filter saw the id %q of event %q", id, got.EventID)
 				}
+			}
+			if _, again := serve(t, s, store, post(closed)); got.Result == Stored &&
+				(again.Result != Duplicate || again.Judgement != event.Repeat || again.EventID != got.EventID || again.KeyFailed != got.KeyFailed || again.Targets != nil) {
+				t.Errorf("a repeat is reported as %+v", again)
 			}
 		})
 	}

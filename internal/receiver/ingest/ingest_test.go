@@ -11,9 +11,11 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"regexp"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
@@ -207,6 +209,7 @@ func TestAnswers(t *testing.T) {
 		{name: "compressed", body: message, request: header("Content-Encoding", "gzip"), status: 415, result: Refused, reason: MediaType},
 
 		{name: "a full queue", body: message, err: fmt.Errorf("append: %w: crm", ErrFull), status: 429, result: Refused, reason: Backlog, headers: map[string]string{"Retry-After": "30"}},
+		{name: "no bytes left", body: message, err: fmt.Errorf("append: %w", ErrQuota), status: 429, result: Refused, reason: BacklogBytes, headers: map[string]string{"Retry-After": "30"}},
 		{name: "the store is away", body: message, err: errors.New("dial tcp 10.0.0.1:6379: connection refused"), status: 503, result: Refused, reason: Unconfirmed, headers: map[string]string{"Retry-After": "5"}},
 		{name: "the store is slow", body: message, err: context.DeadlineExceeded, status: 503, result: Refused, reason: Unconfirmed, headers: map[string]string{"Retry-After": "5"}},
 		{name: "the store is cancelled", body: message, err: context.Canceled, status: 503, result: Refused, reason: Unconfirmed, headers: map[string]string{"Retry-After": "5"}},
@@ -610,6 +613,48 @@ func TestUse(t *testing.T) {
 	if got := store.all(); len(got) != 2 || !cmp.Equal(got[1].Targets, []string{"other"}) {
 		t.Errorf("kept %+v", got)
 	}
+}
+
+// A reload changes the settings and nothing else: who guessed tokens stays limited, and a receiver that drains goes on draining.
+func TestAReloadKeepsTheHandlersState(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		const proxy, guesser = "10.0.0.9:4711", "203.0.113.7"
+		w := newWorld(t, "10.0.0.0/8")
+		w.wantStatuses(proxy, guesser, wrong, tenRefusals...)
+		w.h.Drain()
+		s := settings()
+		s.TrustedProxies = proxies
+		w.h.Use(s)
+		if !w.isRefusedUnread(proxy, guesser) {
+			t.Error("a client beyond its limit has its body read after a reload")
+		}
+		if resp := w.send(proxy, "", closed); resp.StatusCode != http.StatusOK || !slices.Equal(resp.Header["Connection"], closes) {
+			t.Errorf("while draining, after a reload: %d with %v", resp.StatusCode, resp.Header)
+		}
+	})
+}
+
+// An event is as old as its request, however slowly its body comes.
+func TestAnEventIsDatedByTheStartOfItsRequest(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		store, began := &events{}, time.Now()
+		req := post(closed)
+		req.Body = io.NopCloser(io.MultiReader(late{}, strings.NewReader(closed)))
+		_, report := serve(t, settings(), store, req)
+		if len(store.all) != 1 || !store.all[0].AcceptedAt.Equal(began) || report.Took != time.Second {
+			t.Errorf("after a second: stored %+v, took %s", store.all, report.Took)
+		}
+	})
+}
+
+// late is an empty part of a body that takes a second.
+type late struct{}
+
+func (late) Read([]byte) (int, error) {
+	time.Sleep(time.Second)
+	return 0, io.EOF
 }
 
 // TestUseConcurrently is for the race detector: settings change under a crowd of requests, each of which sees one of them whole.

@@ -188,10 +188,19 @@ func TestAnAddressThatIsNobodysIsNeverRefusedUnread(t *testing.T) {
 func TestTheTablesAreBounded(t *testing.T) {
 	t.Parallel()
 	table, now := newThrottle(), time.Unix(1e9, 0)
+	failing := func(i int) netip.Addr { return netip.AddrFrom4([4]byte{198, 51, byte(i >> 8), byte(i)}) }
+	good := func(i int) netip.Addr { return netip.AddrFrom4([4]byte{203, 0, byte(i >> 8), byte(i)}) }
 	for i := range 3 * maxFailing {
-		address := netip.AddrFrom4([4]byte{198, 51, byte(i >> 8), byte(i)})
-		table.failed(address, now)
-		table.passed(netip.AddrFrom4([4]byte{203, 0, byte(i >> 8), byte(i)}), true)
+		table.failed(failing(i), now)
+		table.passed(good(i), true)
+		if _, counted := table.buckets[failing(i)]; !counted {
+			t.Fatalf("address %d is not limited, because others were first", i)
+		}
+	}
+	for i := 3*maxFailing - maxProven - 1; i < 3*maxFailing; i++ {
+		if _, kept := table.proven[good(i)]; kept != (i >= 3*maxFailing-maxProven) {
+			t.Fatalf("address %d of %d is proven: %t; want the latest %d", i, 3*maxFailing, kept, maxProven)
+		}
 	}
 	if f, p, o := len(table.buckets), len(table.proven), len(table.provenOrder); f > maxFailing || p != maxProven || o != maxProven {
 		t.Errorf("%d failing and %d proven (%d in order) addresses are kept; want at most %d and %d", f, p, o, maxFailing, maxProven)
