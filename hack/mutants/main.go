@@ -198,8 +198,8 @@ func (s *suite) notices(ctx context.Context, number int) bool {
 			slow = append(slow, name)
 		}
 	}
-	for _, tests := range [][]string{quick, slow} {
-		limit := 10 * time.Second
+	for i, tests := range [][]string{quick, slow} {
+		limit := time.Duration(i+1) * 5 * time.Second
 		for _, name := range tests {
 			limit += 3 * s.took[name]
 		}
