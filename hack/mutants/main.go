@@ -28,6 +28,9 @@ var also = map[string][]string{
 	"internal/controller/source":    {"internal/controller"},
 }
 
+// never are tests that run others of their package, with mistakes in what is not Go: they would cost minutes and notice nothing more.
+var never = []string{"TestMistakesInScriptsAreNoticed"}
+
 func main() {
 	root := flag.String("root", "..", "`directory` of the product's checkout")
 	limit := flag.Duration("time", 10*time.Minute, "`time` for each package; what is not tried by then is not counted")
@@ -160,8 +163,9 @@ func (s *suite) measure(ctx context.Context, ran string) error {
 	}
 	s.tests, s.took = map[int][]string{}, map[string]time.Duration{}
 	for _, name := range strings.Fields(string(names)) {
-		if !strings.HasPrefix(name, "Test") && !strings.HasPrefix(name, "Fuzz") && !strings.HasPrefix(name, "Example") {
-			continue // such as a line that TestMain prints
+		isTest := strings.HasPrefix(name, "Test") || strings.HasPrefix(name, "Fuzz") || strings.HasPrefix(name, "Example")
+		if !isTest || slices.Contains(never, name) { // TestMain may print lines as well
+			continue
 		}
 		began := time.Now()
 		if out, err := s.run(ctx, 0, ran, 20*time.Minute, name); err != nil {
