@@ -309,6 +309,16 @@ func TestGateRate(t *testing.T) {
 	}
 }
 
+// Who asks early waits for the rest of an attempt's time and no longer.
+func TestGateRateNamesTheRestOfTheWait(t *testing.T) {
+	t.Parallel()
+	g := NewGate(2, retry.Policy{}, nil)
+	g.Admit(1, noon)
+	if n, wait := g.Admit(1, noon.Add(200*time.Millisecond)); n != 0 || wait.Round(time.Microsecond) != 300*time.Millisecond {
+		t.Errorf("200 ms after an attempt, of which two a second may begin: %d admitted, ask again after %s", n, wait)
+	}
+}
+
 // TestDeadTargetSpendsNoAttempts says that events wait for a dead target in their queue, and not in its retries.
 func TestDeadTargetSpendsNoAttempts(t *testing.T) {
 	t.Parallel()

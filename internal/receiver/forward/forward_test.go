@@ -113,8 +113,8 @@ func (q *fakeQueue) Take(ctx context.Context, limit int, bytes int64, lease time
 			e.held = now
 			leases = append(leases, e.lease)
 			bytes -= int64(len(e.lease.Body))
-		default:
-			nextDue = 0
+		case bytes <= 0:
+			nextDue = 0 // as take.lua: beyond the limit alone, it says nothing of more
 		}
 	}
 	return leases, nextDue, nil
@@ -581,6 +581,34 @@ func TestWake(t *testing.T) {
 	})
 }
 
+// hasty is a queue whose first answer says that a retry is due at once.
+type hasty struct {
+	*fakeQueue
+	asked bool
+}
+
+func (q *hasty) Take(ctx context.Context, limit int, bytes int64, lease time.Duration) ([]delivery.Lease, time.Duration, error) {
+	if !q.asked {
+		q.asked = true
+		return nil, 0, nil
+	}
+	return q.fakeQueue.Take(ctx, limit, bytes, lease)
+}
+
+func TestARetryThatIsDueAtOnceWaitsForNoPoll(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		q := &fakeQueue{}
+		q.add(1)
+		_, stop := run(t, &hasty{fakeQueue: q}, options(&sender{answer: always(200)}))
+		time.Sleep(pollInterval / 2)
+		if q.count("Done") != 1 {
+			t.Error("the retry waits for the next poll")
+		}
+		stop()
+	})
+}
+
 // TestIdle bounds what a worker without work asks of its queue.
 func TestIdle(t *testing.T) {
 	t.Parallel()
@@ -783,7 +811,8 @@ func TestLogHoldsNoBody(t *testing.T) {
 		}))
 		time.Sleep(time.Minute)
 		stop()
-		for _, want := range []string{`"event":"evt_0"`, `"target":"crm"`, `"type":"chat_closed"`, `"attempt":1`, `"attempt":3`, `"status":500`, "connection refused", "refused it with 400"} {
+		for _, want := range []string{`"event":"evt_0"`, `"target":"crm"`, `"type":"chat_closed"`, `"attempt":1`, `"attempt":3`, `"status":500`, "connection refused", "refused it with 400",
+			`"level":"WARN","msg":"attempt failed, retrying later"`, `"level":"ERROR","msg":"given up"`} {
 			if !strings.Contains(log.String(), want) {
 				t.Errorf("the log holds no %s:\n%s", want, log.String())
 			}

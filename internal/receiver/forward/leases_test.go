@@ -82,6 +82,28 @@ func TestOnlyLongAttemptsAreExtended(t *testing.T) {
 	})
 }
 
+// A lease that was extended has as long as a new one before it is extended again.
+func TestALongAttemptIsExtendedOnceInAWhile(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		const lease = 10*time.Second + leaseMargin
+		q, s, extended := &fakeQueue{}, &sender{answer: starved(6 * lease)}, new(atomic.Int64)
+		q.fail = func(op string) error {
+			if op == "Extend" {
+				extended.Add(1)
+			}
+			return nil
+		}
+		q.add(1)
+		_, stop := run(t, q, options(s))
+		time.Sleep(7 * lease)
+		stop()
+		if n := extended.Load(); n < 6 || n > int64(6*lease/extendAfter(lease)) {
+			t.Errorf("%d extensions in six leases, want between one and three for each", n)
+		}
+	})
+}
+
 // A lease that has passed on is not asked for again and again, and the attempt ends as it would have.
 func TestALeaseThatHasPassedOnIsLetGo(t *testing.T) {
 	t.Parallel()
