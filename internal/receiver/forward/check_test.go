@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -96,6 +97,26 @@ func TestNoEventIsGivenUpForItsAgeWhileClocksDiffer(t *testing.T) {
 			synctest.Wait()
 			if dead := q.count("Dead") == 1; dead == differ {
 				t.Errorf("clocks differ: %t, given up: %t", differ, dead)
+			}
+			stop()
+		})
+	}
+}
+
+// A dead letter that is replayed has all its time again.
+func TestAReplayedEventIsAsOldAsItsReplay(t *testing.T) {
+	t.Parallel()
+	for status, op := range map[int]string{200: "Done", 503: "Later"} {
+		synctest.Test(t, func(t *testing.T) {
+			q, a := &fakeQueue{}, &account{}
+			q.add(1)
+			q.entries[0].lease.AcceptedAt = time.Now().Add(-1000 * time.Hour)
+			q.entries[0].lease.ReplayedAt = time.Now().Add(-time.Minute)
+			_, stop := run(t, q, options(&sender{answer: always(status)}, func(o *Options) { o.Observer = a }))
+			time.Sleep(100 * time.Millisecond)
+			synctest.Wait()
+			if got := q.settlements(); len(got) != 1 || got[0].Op != op || op == "Done" && !slices.Equal(a.ages, []time.Duration{time.Minute}) {
+				t.Errorf("after %d: %+v, settled at the age of %v", status, got, a.ages)
 			}
 			stop()
 		})

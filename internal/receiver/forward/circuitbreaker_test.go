@@ -57,6 +57,9 @@ func TestGateOpensAndCloses(t *testing.T) {
 		if n, wait := g.Admit(5, now); n != 0 || wait != pause {
 			t.Fatalf("while the target is held: %d admitted, ask again after %s, want %s", n, wait, pause)
 		}
+		if at := g.Held(); !at.Equal(now.Add(pause)) {
+			t.Fatalf("held until %s, want %s", at, now.Add(pause))
+		}
 		now = now.Add(pause)
 		if n, _ := g.Admit(5, now); n != 1 {
 			t.Fatalf("after %s: %d admitted, want one attempt", pause, n)
@@ -93,8 +96,8 @@ func TestGateOpensAndCloses(t *testing.T) {
 		t.Fatalf("a probe that was given back: %d admitted", n)
 	}
 	g.Report(delivery.Outcome{Status: 200}, now)
-	if n, _ := g.Admit(32, now); n != 32 || g.Circuit() != contract.CircuitClosed {
-		t.Errorf("after a good answer: %d admitted, %s", n, g.Circuit())
+	if n, _ := g.Admit(32, now); n != 32 || g.Circuit() != contract.CircuitClosed || !g.Held().IsZero() {
+		t.Errorf("after a good answer: %d admitted, %s, held until %s", n, g.Circuit(), g.Held())
 	}
 	if diff := cmp.Diff(changes{"Closed>Open", "Open>Closed"}, seen); diff != "" {
 		t.Errorf("changes (-want +got):\n%s", diff)
@@ -316,6 +319,35 @@ func TestGateRateNamesTheRestOfTheWait(t *testing.T) {
 	g.Admit(1, noon)
 	if n, wait := g.Admit(1, noon.Add(200*time.Millisecond)); n != 0 || wait.Round(time.Microsecond) != 300*time.Millisecond {
 		t.Errorf("200 ms after an attempt, of which two a second may begin: %d admitted, ask again after %s", n, wait)
+	}
+}
+
+// What is admitted and given back can be admitted again at once.
+func TestGateRateTakesBack(t *testing.T) {
+	t.Parallel()
+	g := NewGate(1, retry.Policy{}, nil)
+	g.Admit(1, noon)
+	g.Return(1)
+	if n, _ := g.Admit(1, noon); n != 1 {
+		t.Error("an attempt that was not made counts against the rate")
+	}
+}
+
+// A target that failed a while ago, and was well for long enough to count as well, has its openAfter from the new failures on.
+func TestGateForgetsOldFailures(t *testing.T) {
+	t.Parallel()
+	g, now := NewGate(0, retry.Policy{}, nil), noon
+	report := func(n, status int) {
+		for range n {
+			g.Report(delivery.Outcome{Status: status}, now)
+		}
+	}
+	report(85, 503)
+	report(15, 200)
+	now = now.Add(time.Minute)
+	report(windowLeast, 503)
+	if g.Circuit() != contract.CircuitClosed {
+		t.Error("the circuit opens at the first failures")
 	}
 }
 

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -777,6 +778,9 @@ func TestCutShort(t *testing.T) {
 		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 		defer cancel()
 		p.Stop(ctx)
+		if o.Gate.run != 0 {
+			t.Errorf("%d attempts that were cut short count as failures of the target", o.Gate.run)
+		}
 		if took := time.Since(begin); took < 10*time.Second || took > 11*time.Second {
 			t.Errorf("stopped after %s", took)
 		}
@@ -797,6 +801,46 @@ func TestCutShort(t *testing.T) {
 	})
 }
 
+// A queue that fails is logged with its target and lane, but not while the store itself is known to fail.
+func TestAQueueThatFailsIsLoggedUnlessTheStoreIs(t *testing.T) {
+	t.Parallel()
+	for _, known := range []bool{false, true} {
+		synctest.Test(t, func(t *testing.T) {
+			var log bytes.Buffer
+			away := errors.New("Redis is away")
+			q := &fakeQueue{fail: func(string) error { return away }}
+			_, stop := run(t, q, options(&sender{answer: always(200)}, func(o *Options) {
+				o.Log = slog.New(slog.NewTextHandler(&log, nil))
+				o.StoreFails = func(err error) bool { return known && errors.Is(err, away) }
+			}))
+			time.Sleep(pollInterval / 2)
+			stop()
+			if says := strings.Contains(log.String(), `level=WARN msg="cannot take events from the queue, retrying" target=crm lane=general error="Redis is away"`); says == known {
+				t.Errorf("the store is known to fail: %t; the log says %q", known, log.String())
+			}
+		})
+	}
+}
+
+// A worker that is busy takes for several free slots at once, not for each that comes free.
+func TestABacklogIsTakenInBatches(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		const events = 640
+		var begun atomic.Int64
+		q, s := &fakeQueue{}, &sender{answer: func(ctx context.Context, e event.Event, n int) delivery.Outcome {
+			return slow(3*time.Millisecond+time.Duration(begun.Add(1)%32)*10*time.Microsecond)(ctx, e, n)
+		}}
+		q.add(events)
+		_, stop := run(t, q, options(s, func(o *Options) { o.MaxInFlight = 32 }))
+		time.Sleep(pollInterval / 2)
+		stop()
+		if done, takes := q.count("Done"), len(q.takes); done != events || takes > events/4 {
+			t.Errorf("%d of %d events were delivered by %d takes", done, events, takes)
+		}
+	})
+}
+
 func TestLogHoldsNoBody(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -812,7 +856,7 @@ func TestLogHoldsNoBody(t *testing.T) {
 		time.Sleep(time.Minute)
 		stop()
 		for _, want := range []string{`"event":"evt_0"`, `"target":"crm"`, `"type":"chat_closed"`, `"attempt":1`, `"attempt":3`, `"status":500`, "connection refused", "refused it with 400",
-			`"level":"WARN","msg":"attempt failed, retrying later"`, `"level":"ERROR","msg":"given up"`} {
+			`"level":"WARN","msg":"attempt failed, retrying later"`, `"level":"ERROR","msg":"given up"`, `"again_in_ms":`} {
 			if !strings.Contains(log.String(), want) {
 				t.Errorf("the log holds no %s:\n%s", want, log.String())
 			}
@@ -1008,6 +1052,8 @@ func TestPoolApply(t *testing.T) {
 		}
 		p.Apply(map[Route]Plan{a: plan("a", "2")}) // one is removed
 		feed("b")
+		time.Sleep(2 * pollInterval)
+		synctest.Wait()
 		if len(senders["b1"].made()) != 1 {
 			t.Error("a removed worker goes on taking")
 		}

@@ -141,3 +141,21 @@ func TestLeasesAreExtendedDuringShutdown(t *testing.T) {
 		stopSecond()
 	})
 }
+
+// What becomes of one attempt's lease does not touch that of a later attempt at the same event.
+func TestALeaseOfALaterAttemptIsItsOwn(t *testing.T) {
+	t.Parallel()
+	h, first, second := newHeld(), delivery.Lease{Entry: "1-0", Attempt: 1}, delivery.Lease{Entry: "1-0", Attempt: 2}
+	h.add(first)
+	h.add(second)
+	h.renew(first)
+	h.remove(first)
+	if got := h.leases["1-0"].Attempt; got != 2 {
+		t.Errorf("the lease of attempt %d is kept, want that of 2", got)
+	}
+	h.remove(second)
+	h.renew(second)
+	if len(h.leases) != 0 {
+		t.Errorf("a lease that has ended is renewed: %+v", h.leases)
+	}
+}

@@ -106,5 +106,4 @@ func (p *Pool) Stop(ctx context.Context) {
 		p.stopSending()
 		<-finished
 	}
-	p.stopSending()
 }

@@ -61,6 +61,7 @@ var patches = []patch{
 	{"dead.lua", "the letter is not taken back", "  undo[1] = {'XDEL', KEYS[6], letter}\n", "  undo[1] = {'EXISTS', KEYS[6]}\n", faults + "dead.lua"},
 	{"dead.lua", "the event settles before the letter is written", "if entry then\n  bury", "redis.call('XACK', KEYS[1], ARGV[1], ARGV[3])\nif entry then\n  bury", faults + "dead.lua"},
 	{"dead.lua", "one more than the limit", ">= tonumber(ARGV[9])", "> tonumber(ARGV[9])", faults + "dead.lua_at_the_limit"},
+	{"dead.lua", "what waits for room stays lent", "  attempt('XACK', KEYS[1], ARGV[1], ARGV[3])\n  return 2", "  return 2", "TestAtTheLimitOfDeadLettersTheQueueWaits"},
 	{"dead.lua", "seconds", "local now = time[1] * 1000 + math.floor(time[2] / 1000)\n\nlocal function bury", "local now = time[1] + 0\n\nlocal function bury", "TestAgesAreCountedInMilliseconds"},
 	{"dead.lua", "the clock that is behind counts", "if tonumber(ARGV[11]) - now > 60000 then", "if false then", "TestADeadLetterDoesNotAgeByAClockThatIsBehind"},
 	{"dead.lua", "the conversation stops", "promote(ARGV[4], ARGV[3])\n", "", faults + "dead.lua"},

@@ -2,8 +2,7 @@
 --
 -- KEYS[1]  the queue
 -- ARGV     1 group, 2 how long a consumer may be silent (ms)
--- returns  how many were removed
-local removed = 0
+-- returns  OK
 for _, info in ipairs(redis.call('XINFO', 'CONSUMERS', KEYS[1], ARGV[1])) do
   local consumer = {}
   for i = 1, #info, 2 do
@@ -11,7 +10,6 @@ for _, info in ipairs(redis.call('XINFO', 'CONSUMERS', KEYS[1], ARGV[1])) do
   end
   if consumer.pending == 0 and consumer.idle > tonumber(ARGV[2]) then
     redis.call('XGROUP', 'DELCONSUMER', KEYS[1], ARGV[1], consumer.name)
-    removed = removed + 1
   end
 end
-return removed
+return 'OK'
