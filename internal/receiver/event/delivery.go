@@ -98,7 +98,6 @@ func Decode(body []byte) (Delivery, error) {
 	if tok, err := d.json.ReadToken(); err != nil || tok.Kind() != '{' {
 		return Delivery{}, NotJSON
 	}
-	end = int(d.json.InputOffset())
 	for first := true; d.json.PeekKind() != '}'; first = false {
 		rawName, err := d.json.ReadValue()
 		if err != nil {
@@ -276,11 +275,11 @@ func isText(raw jsontext.Value) bool {
 	return raw.Kind() == '"' && !isAmbiguous(raw)
 }
 
-// isWhole reports whether raw is a number with a fraction or an exponent, such as 7.0, that every reader decodes to the same
-// integer.
+// isWhole reports whether raw, which is not written as an integer of 64 bits, is a number that every reader decodes to the same
+// integer, such as 7.0.
 func isWhole(raw jsontext.Value) bool {
 	const exact = 1 << 53 // from here on a double cannot represent every integer
-	if raw.Kind() != '0' || !bytes.ContainsAny(raw, ".eE") {
+	if raw.Kind() != '0' {
 		return false
 	}
 	n, err := strconv.ParseFloat(string(raw), 64)

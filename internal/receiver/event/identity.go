@@ -17,7 +17,7 @@ type identity struct {
 	// id is event_data.id, valid if hasID is set.
 	id    int64
 	hasID bool
-	// status and updated are the raw JSON values of those members of event_data, empty when absent or null.
+	// status and updated are the raw JSON values of those members of event_data, empty when absent. A status of null is empty too.
 	status, updated jsontext.Value
 	// data is event_data as received.
 	data jsontext.Value
@@ -33,7 +33,7 @@ func (i *identity) set(name string, value jsontext.Value) {
 		}
 	case name == "status" && kind != 'n':
 		i.status = value
-	case name == "updated" && kind != 'n':
+	case name == "updated":
 		i.updated = value
 	}
 }

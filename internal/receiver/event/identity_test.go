@@ -32,6 +32,7 @@ func TestKey(t *testing.T) {
 		{"a status that is an object, reordered", `{"type":"message_sent","event_data":{"id":1,"status":{"a":1,"b":2}}}`, `{"type":"message_sent","event_data":{"id":1,"status":{ "b":2, "a":1}}}`, true},
 		{"message ids beyond 2^53", `{"type":"message_sent","event_data":{"id":9007199254740992}}`, `{"type":"message_sent","event_data":{"id":9007199254740993}}`, false},
 		{"a negative id", `{"type":"message_sent","event_data":{"id":1}}`, `{"type":"message_sent","event_data":{"id":-1}}`, false},
+		{"a name in other letters identifies nothing", `{"type":"message_sent","event_data":{"Id":1,"text":"a"}}`, `{"type":"message_sent","event_data":{"Id":1,"text":"b"}}`, false},
 		{"an id of zero and none", `{"type":"message_sent","event_data":{"id":0}}`, `{"type":"message_sent","event_data":{}}`, false},
 		{"an id that is a number and one that is a string", `{"type":"message_sent","event_data":{"id":1}}`, `{"type":"message_sent","event_data":{"id":"1"}}`, false},
 
@@ -145,6 +146,7 @@ func TestParseID(t *testing.T) {
 		strings.ToUpper(good), "evt_" + strings.ToUpper(good[4:]), good[:29] + "=", good[:29] + "1", good[:29] + "é",
 		good[:29] + "b", // bits beyond the 128th
 		"evt_" + strings.Repeat("\n", 26), good[:10] + "\n" + good[10:29], good[:10] + "\n" + good[10:],
+		good + good[4:],
 	} {
 		if k, ok := ParseID(id); ok {
 			t.Errorf("ParseID(%q) = %x, want a refusal", id, k)

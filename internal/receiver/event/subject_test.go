@@ -81,6 +81,8 @@ func TestSubject(t *testing.T) {
 		{"another inbox", `{"type":"target_opt_in","event_data":{"target":"+1","inbox":3}}`, `{"type":"target_opt_in","event_data":{"target":"+1","inbox":4}}`, false, OptIn},
 		{"another recipient", `{"type":"target_double_opt_restricted","event_data":{"target":"+1"}}`, `{"type":"target_opt_out","event_data":{"target":"+2"}}`, false, OptOut},
 		{"a recipient by phone", `{"type":"target_opt_out","event_data":{"phone":"1","target":""}}`, `{"type":"target_opt_in","event_data":{"phone":"1"}}`, true, OptOut},
+		{"recipients of no name that is known, by id", `{"type":"target_opt_out","event_data":{"id":1,"who":"1"}}`, `{"type":"target_opt_out","event_data":{"id":2,"who":"1"}}`, false, OptOut},
+		{"one of no name that is known, by id", `{"type":"target_opt_out","event_data":{"id":1,"who":"1"}}`, `{"type":"target_opt_in","event_data":{"id":1,"who":"2"}}`, true, OptOut},
 		{"recipients of no name that is known", `{"type":"target_opt_out","event_data":{"who":"1"}}`, `{"type":"target_opt_in","event_data":{"who":"2"}}`, true, OptOut},
 		{"the statuses of a message", `{"type":"message_sent","event_data":{"id":1,"status":"sent"}}`, `{"type":"message_sent","event_data":{"id":1,"status":"failed"}}`, true, Last},
 		{"a message sent and one received", `{"type":"message_sent","event_data":{"id":1}}`, `{"type":"message_recieved","event_data":{"id":1}}`, false, Last},
@@ -101,6 +103,35 @@ func TestSubject(t *testing.T) {
 				t.Errorf("the state of %s is %x, and its key %x", tc.a, a.State, a.Key)
 			}
 		})
+	}
+}
+
+// Several changes of a conversation may have one time: they share a key, and differ in their state.
+func TestTheStateOfADatedConversationIsItsContent(t *testing.T) {
+	t.Parallel()
+	const body = `{"type":"chat_closed","event_data":{"id":1,"updated":"2026-01-02T03:04:05Z","read":1}}`
+	first := identityOf(t, body)
+	for other, same := range map[string]bool{
+		strings.Replace(body, `"read":1`, `"read":2`, 1):   false,
+		strings.Replace(body, `"id":1,`, "", 1):            false,
+		strings.Replace(body, `{"id":1,`, `{ "id": 1,`, 1): true,
+	} {
+		if got := identityOf(t, other); (got.State == first.State) != same {
+			t.Errorf("one state: %t, want %t: %s", !same, same, other)
+		}
+	}
+}
+
+func TestTimeOf(t *testing.T) {
+	t.Parallel()
+	for raw, want := range map[string]int64{
+		`1767607200`: 1767607200_000_000, `1767607200.5`: 1767607200_500_000, `1767607200001`: 1767607200_001_000,
+		`1767607200000001`: 1767607200_000_001, `1767607200000000000`: 1767607200_000_000, `1e11`: 1e17, `100000000001`: 100_000_000_001_000,
+		`"2026-01-05T10:00:00.000001Z"`: 1767607200_000_001, `"2026-01-05 10:00:00"`: 1767607200_000_000,
+	} {
+		if got, present := timeOf([]byte(raw)); !present || got != want {
+			t.Errorf("%s is read as %d, %t; want %d", raw, got, present, want)
+		}
 	}
 }
 

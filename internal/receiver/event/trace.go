@@ -23,8 +23,6 @@ func ContinueTrace(header string) string {
 	for i := 0; i < len(id); i += 8 {
 		binary.LittleEndian.PutUint64(id[i:], rand.Uint64()) // not a secret: it must be unique, not hard to guess
 	}
-	id[0] |= 1 // neither of the two may be zero
-	id[16] |= 1
 	out := make([]byte, 0, traceLength)
 	out = append(out, "00-"...)
 	out = hex.AppendEncode(out, id[:16])
@@ -53,7 +51,7 @@ func ParseTrace(header string) (trace string, ok bool) {
 	}
 	// Of a later version's flags, only the lowest bit has a known meaning: sampled.
 	sampled := "-00"
-	if (fromHex(flags[1]) & 1) == 1 {
+	if strings.IndexByte("13579bdf", flags[1]) >= 0 {
 		sampled = "-01"
 	}
 	return "00-" + traceID + "-" + parentID + sampled, true
@@ -92,7 +90,7 @@ func memberList(headers []string, members, limit int) string {
 				continue
 			case !isMember(m):
 				return ""
-			case members == 0 || out.Len()+len(",")+len(m) > limit:
+			case members == 0 || out.Len()+min(out.Len(), len(","))+len(m) > limit:
 				return out.String()
 			}
 			if out.Len() > 0 {
@@ -131,11 +129,4 @@ func isZero(s string) bool {
 		}
 	}
 	return true
-}
-
-func fromHex(c byte) byte {
-	if c >= 'a' {
-		return c - 'a' + 10
-	}
-	return c - '0'
 }

@@ -68,6 +68,9 @@ func TestAConversationGoesOneAtATime(t *testing.T) {
 	wantLent(t, r, 5) // a parked event has no lease that could end
 	wantTaken(t, q)
 	done(t, q, first[1])
+	if parked := r.MustDo("ZCARD", "hmw:{staging/support}:p:crm:general"); parked != "3" {
+		t.Errorf("%s events are parked, want 7/1, 7/2 and 77/2", parked)
+	}
 	second := wantTaken(t, q, "77/1")
 	done(t, q, first[0])
 	done(t, q, second[0])

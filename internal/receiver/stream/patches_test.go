@@ -110,6 +110,7 @@ var patches = []patch{
 
 	{"promote.lua", "the parked event goes first", "      redis.call('ZADD', KEYS[2], 0, '1/' .. following)\n", "      redis.call('ZREM', KEYS[4], parked)\n      redis.call('ZADD', KEYS[2], 0, '1/' .. following)\n", faults + "done.lua"},
 	{"promote.lua", "the head before it is due", "      redis.call('ZADD', KEYS[2], 0, '1/' .. following)\n      redis.call('HSET', KEYS[3], conversation, following)\n", "      redis.call('HSET', KEYS[3], conversation, following)\n      redis.call('ZADD', KEYS[2], 0, '1/' .. following)\n", faults + "done.lua"},
+	{"promote.lua", "the new head stays parked", "      redis.call('ZREM', KEYS[4], parked)\n      return\n", "      return\n", "TestAConversationGoesOneAtATime"},
 	{"remove.lua", "keys stay", "  redis.call('UNLINK', key)\n", "", "TestRemove"},
 
 	{"replay.lua", "an edited body is not used", "body ~= '' and body or old[i + 1]", "false or old[i + 1]", "TestAnEditedLetterIsReplayed"},
@@ -137,6 +138,10 @@ var patches = []patch{
 	{"take.lua", "a conversation without a head stops", "if ordered then\n  free_a_conversation()\nend\n", "", "TestGarbageInRedisStopsNoDelivery"},
 	{"take.lua", "what is no event is delivered", "  if not is_event(entry) then\n", "  if false then\n", "TestGarbageInRedisStopsNoDelivery"},
 	{"take.lua", "bytes of what is set aside are not counted", "  redis.call('HINCRBY', KEYS[8], field('d', KEYS[5]), bytes_of(fields))\n", "", "TestGarbageInRedisStopsNoDelivery"},
+
+	{"take.lua", "retries without a bound", "  if left <= 0 then\n    break\n", "  if left < 0 then\n    break\n", "TestTakeIsBoundedInBytes"},
+	{"take.lua", "what is set aside is not counted as dead", "  redis.call('HINCRBY', KEYS[5], 'dead', 1)\n", "", "TestGarbageInRedisStopsNoDelivery"},
+	{"take.lua", "conversations are looked at once", "\n    or redis.call('ZRANGE', parked, 0, 0)[1]", " or not checked and redis.call('ZRANGE', parked, 0, 0)[1]", "TestGarbageInRedisStopsNoDelivery"},
 
 	{"tidy.lua", "who holds something", "consumer.pending == 0 and", "", "TestTidyRemovesOnlyWhoHoldsNothing"},
 	{"tidy.lua", "who was just here", "and consumer.idle > tonumber(ARGV[2])", "", "TestTidyRemovesOnlyWhoHoldsNothing"},

@@ -140,9 +140,6 @@ local function free_a_conversation()
   local member = checked and redis.call('ZRANGE', parked, '(' .. checked .. '\1', '+', 'BYLEX', 'LIMIT', 0, 1)[1]
     or redis.call('ZRANGE', parked, 0, 0)[1]
   if not member then
-    if checked then
-      redis.call('HDEL', notes, 'checked')
-    end
     return
   end
   local name = string.match(member, '^(.*)%z%d+%-%d+$')
