@@ -174,7 +174,35 @@ func TestAccepted(t *testing.T) {
 			}, v1alpha1.ReasonSecretNotAllowed, false, 0, nil,
 		},
 		"the key of another webhook's token": {
-			func(f *Facts, _ *Writes) { f.OtherTokens = map[string][]string{"crm": {"key"}} }, v1alpha1.ReasonSecretNotAllowed, false, 0, []string{"verification token"},
+			func(f *Facts, _ *Writes) { f.OtherTokens = map[string][]string{"crm": {"key"}} }, v1alpha1.ReasonSecretNotAllowed, false, 0, []string{"is a verification token of a HeymarketWebhook"},
+		},
+		"the key of the own token": {
+			func(f *Facts, _ *Writes) {
+				crm(f).Headers[0].SecretKeyRef = &v1alpha1.SecretKeyReference{Name: "heymarket", Key: "token"}
+			}, v1alpha1.ReasonSecretNotAllowed, false, 0, []string{"is a verification token of a HeymarketWebhook"},
+		},
+		"the operator's own password for Redis": {
+			func(f *Facts, _ *Writes) {
+				f.OperatorRedisURL, f.Secrets["crm"].Data["key"] = "redis://operator:its-own-password@h", []byte("its-own-password")
+			}, v1alpha1.ReasonSecretNotAllowed, false, 0, nil,
+		},
+		"the password of the own Redis": {
+			func(f *Facts, _ *Writes) {
+				f.Webhook.Spec.Redis = &v1alpha1.Redis{SecretKeyRef: v1alpha1.SecretKeyReference{Name: "redis", Key: "url"}}
+				f.Secrets["redis"] = &corev1.Secret{Data: map[string][]byte{"url": []byte("redis://:tenants-password@h\n")}}
+				f.Secrets["crm"].Data["key"] = []byte("tenants-password")
+			}, v1alpha1.ReasonSecretNotAllowed, false, 0, nil,
+		},
+		"the secret segment of the URL": {
+			func(f *Facts, _ *Writes) {
+				segment := strings.Repeat("s", 26)
+				f.Children[desired.URLSecret.Child] = &corev1.Secret{Data: map[string][]byte{desired.KeySegment: []byte(segment)}}
+				f.Secrets["crm"].Data["key"] = []byte(segment)
+			}, v1alpha1.ReasonSecretNotAllowed, false, 0, nil,
+		},
+		"no Redis user": {func(f *Facts, _ *Writes) { f.NoRedisUser = true }, v1alpha1.ReasonRedisUserNotCreated, false, 0, []string{"cannot reach"}},
+		"a Redis user that is refused": {
+			func(f *Facts, _ *Writes) { f.NoRedisUser, f.RedisRefusal = true, "NOPERM" }, v1alpha1.ReasonRedisUserRefused, false, 0, []string{"(NOPERM)"},
 		},
 		"the value of another webhook's token": {
 			func(f *Facts, _ *Writes) {
@@ -215,6 +243,16 @@ func TestAccepted(t *testing.T) {
 				f.Webhook.Spec.Receiver.PodAnnotations = map[string]v1alpha1.AnnotationValue{"prometheus.io/path": "a\nb"}
 			}, v1alpha1.ReasonAnnotationNotAllowed, false, 0, []string{"one line"},
 		},
+		"an annotation that is allowed": {
+			func(f *Facts, _ *Writes) {
+				f.Webhook.Spec.Receiver.PodAnnotations = map[string]v1alpha1.AnnotationValue{"prometheus.io/path": "/x"}
+			}, v1alpha1.ReasonAccepted, true, 0, nil,
+		},
+		"its own DNS name": {
+			func(f *Facts, _ *Writes) {
+				f.Webhook.Spec.Exposure.Ingress = &v1alpha1.IngressExposure{Annotations: map[string]v1alpha1.AnnotationValue{AnnotationDNSHostname: "Hooks.example.com., hooks.example.com"}}
+			}, v1alpha1.ReasonAccepted, true, 0, nil,
+		},
 		"another DNS name": {
 			func(f *Facts, _ *Writes) {
 				f.Webhook.Spec.Exposure.Ingress = &v1alpha1.IngressExposure{Annotations: map[string]v1alpha1.AnnotationValue{AnnotationDNSHostname: "hooks.example.com, other.example.com"}}
@@ -230,12 +268,26 @@ func TestAccepted(t *testing.T) {
 		"no finalizer": {
 			func(f *Facts, _ *Writes) { f.Mistake = FinalizerRejected(errQuota) }, v1alpha1.ReasonFinalizerRefused, false, 0, []string{"exceeded quota"},
 		},
+		"a rejected user ID": {
+			func(_ *Facts, w *Writes) {
+				w.Rejected = failure(desired.Deployment.Child)
+				w.Rejected.Err = errors.New("runAsUser: Invalid value: 65532")
+			}, v1alpha1.ReasonChildRefused, false, 0, []string{"docs/openshift.md"},
+		},
 		"a rejected child": {
 			func(_ *Facts, w *Writes) { w.Rejected = failure(desired.Deployment.Child) }, v1alpha1.ReasonChildRefused, false, 0, []string{`Deployment "support-receiver"`, "exceeded quota"},
 		},
 		"no Service": {func(f *Facts, _ *Writes) { service(f); f.Services = nil }, v1alpha1.ReasonTargetServiceNotFound, false, 0, []string{kept}},
 		"a Service":  {func(f *Facts, _ *Writes) { service(f) }, v1alpha1.ReasonAccepted, true, 0, nil},
 		"no port":    {func(f *Facts, _ *Writes) { service(f); crm(f).Service.Port = 81 }, v1alpha1.ReasonTargetPortNotFound, false, 0, []string{"port 81", kept}},
+		"a port of an ExternalName": {func(f *Facts, _ *Writes) {
+			service(f)
+			crm(f).Service.Port, f.Services["crm"].Spec.Type, f.Services["crm"].Spec.ExternalName = 81, corev1.ServiceTypeExternalName, "crm.example.com"
+		}, v1alpha1.ReasonAccepted, true, 0, nil},
+		"a port of a headless Service": {func(f *Facts, _ *Writes) {
+			service(f)
+			crm(f).Service.Port, f.Services["crm"].Spec.ClusterIP = 81, corev1.ClusterIPNone
+		}, v1alpha1.ReasonAccepted, true, 0, nil},
 		"a blocked address": {
 			func(f *Facts, _ *Writes) { crm(f).URL = new("http://169.254.169.254/") }, v1alpha1.ReasonTargetAddressRefused, false, 0, []string{"169.254.169.254", kept},
 		},
@@ -266,20 +318,31 @@ func TestAvailable(t *testing.T) {
 		return func(f *Facts, _ *Writes) { deployment(f).Status.Conditions = []appsv1.DeploymentCondition{c} }
 	}
 	check(t, Available, map[string]outcome{
-		"good":         {reason: v1alpha1.ReasonServing, ok: true},
-		"nothing yet":  {func(f *Facts, w *Writes) { clear(f.Children); w.Rejected = failure(desired.Deployment.Child) }, v1alpha1.ReasonNotDeployed, false, 0, []string{"not accepted"}},
-		"just created": {func(f *Facts, w *Writes) { clear(f.Children); w.DeploymentWritten = true }, v1alpha1.ReasonRolloutInProgress, false, 0, nil},
-		"just changed": {func(_ *Facts, w *Writes) { w.DeploymentWritten = true }, v1alpha1.ReasonRolloutInProgress, false, 0, nil},
-		"rolling":      {func(f *Facts, _ *Writes) { deployment(f).Status.UpdatedReplicas = 1 }, v1alpha1.ReasonRolloutInProgress, false, 0, nil},
-		"never ready":  {func(f *Facts, _ *Writes) { f.Ready, deployment(f).Status.Conditions = nil, nil }, v1alpha1.ReasonRolloutInProgress, false, 0, nil},
-		"not ready":    {func(f *Facts, _ *Writes) { f.Ready = nil }, v1alpha1.ReasonNoReadyReplicas, false, 0, []string{"kubectl describe deployment support-receiver"}},
-		"paused":       {func(f *Facts, _ *Writes) { deployment(f).Spec.Paused = true }, v1alpha1.ReasonDeploymentPaused, false, 0, []string{"kubectl rollout resume"}},
-		"scaled to 0":  {func(f *Facts, _ *Writes) { deployment(f).Spec.Replicas = new(int32(0)) }, v1alpha1.ReasonScaledToZero, false, 0, []string{"--replicas=2"}},
-		"stuck":        {condition(appsv1.DeploymentCondition{Type: appsv1.DeploymentProgressing, Status: corev1.ConditionFalse}), v1alpha1.ReasonRolloutStuck, false, 0, []string{`"image"`}},
+		"good":                   {reason: v1alpha1.ReasonServing, ok: true},
+		"nothing yet":            {func(f *Facts, w *Writes) { clear(f.Children); w.Rejected = failure(desired.Deployment.Child) }, v1alpha1.ReasonNotDeployed, false, 0, []string{"not accepted"}},
+		"just created":           {func(f *Facts, w *Writes) { clear(f.Children); w.DeploymentWritten = true }, v1alpha1.ReasonRolloutInProgress, false, 0, nil},
+		"just changed":           {func(_ *Facts, w *Writes) { w.DeploymentWritten = true }, v1alpha1.ReasonRolloutInProgress, false, 0, nil},
+		"rolling":                {func(f *Facts, _ *Writes) { deployment(f).Status.UpdatedReplicas = 1 }, v1alpha1.ReasonRolloutInProgress, false, 0, nil},
+		"more Pods than wanted":  {func(f *Facts, _ *Writes) { deployment(f).Status.Replicas = 3 }, v1alpha1.ReasonRolloutInProgress, false, 0, nil},
+		"fewer Pods than wanted": {func(f *Facts, _ *Writes) { deployment(f).Status.Replicas, deployment(f).Status.UpdatedReplicas = 1, 1 }, v1alpha1.ReasonRolloutInProgress, false, 0, nil},
+		"not observed":           {func(f *Facts, _ *Writes) { deployment(f).Generation = 2 }, v1alpha1.ReasonRolloutInProgress, false, 0, nil},
+		"never ready":            {func(f *Facts, _ *Writes) { f.Ready, deployment(f).Status.Conditions = nil, nil }, v1alpha1.ReasonRolloutInProgress, false, 0, nil},
+		"not ready":              {func(f *Facts, _ *Writes) { f.Ready = nil }, v1alpha1.ReasonNoReadyReplicas, false, 0, []string{"kubectl describe deployment support-receiver"}},
+		"paused":                 {func(f *Facts, _ *Writes) { deployment(f).Spec.Paused = true }, v1alpha1.ReasonDeploymentPaused, false, 0, []string{"kubectl rollout resume"}},
+		"scaled to 0":            {func(f *Facts, _ *Writes) { deployment(f).Spec.Replicas = new(int32(0)) }, v1alpha1.ReasonScaledToZero, false, 0, []string{"--replicas=2"}},
+		"stuck":                  {condition(appsv1.DeploymentCondition{Type: appsv1.DeploymentProgressing, Status: corev1.ConditionFalse}), v1alpha1.ReasonRolloutStuck, false, 0, []string{`"image"`}},
 		"Pods rejected": {
 			condition(appsv1.DeploymentCondition{Type: appsv1.DeploymentReplicaFailure, Status: corev1.ConditionTrue, Message: `pods "a-b" is forbidden: exceeded quota`}),
 			v1alpha1.ReasonPodsRefused, false, 0,
 			[]string{"(forbidden: exceeded quota)"},
+		},
+		"Pods that were rejected before a change": {func(f *Facts, w *Writes) {
+			condition(appsv1.DeploymentCondition{Type: appsv1.DeploymentReplicaFailure, Status: corev1.ConditionTrue})(f, w)
+			deployment(f).Generation = 2
+		}, v1alpha1.ReasonRolloutInProgress, false, 0, nil},
+		"Pods that are no longer rejected": {
+			condition(appsv1.DeploymentCondition{Type: appsv1.DeploymentReplicaFailure, Status: corev1.ConditionFalse, Message: "exceeded quota"}),
+			v1alpha1.ReasonServing, true, 0, nil,
 		},
 		"silent": {func(f *Facts, _ *Writes) { f.Ready[1] = nil }, v1alpha1.ReasonStatusUnreachable, false, 3 * time.Second, []string{"8081", "docs/mesh.md"}},
 		"silent for long": {func(f *Facts, _ *Writes) {
@@ -294,6 +357,11 @@ func TestAvailable(t *testing.T) {
 		"another configuration, not accepted": {func(f *Facts, _ *Writes) {
 			f.Want.ConfigDigest, f.Mistake = "e", Invalid(errQuota)
 		}, v1alpha1.ReasonConfigurationPending, false, 0, []string{"once the resource is accepted"}},
+		"another configuration, not accepted, that is in the Secret": {func(f *Facts, _ *Writes) {
+			s := &corev1.Secret{Data: map[string][]byte{"config.json": []byte("{}")}}
+			f.Children[desired.ConfigSecret.Child] = s
+			f.Want.ConfigDigest, f.Mistake = desired.DigestOf(s.Data), Invalid(errQuota)
+		}, v1alpha1.ReasonConfigurationPending, false, 3 * time.Second, []string{"kubelet"}},
 		"a child that is not stored":  {func(_ *Facts, w *Writes) { w.Failed = failure(desired.ConfigSecret.Child) }, v1alpha1.ReasonChildFailed, false, 0, []string{"cannot store Secret"}},
 		"a child that is not deleted": {func(_ *Facts, w *Writes) { w.Undeleted = failure(desired.Deployment.Child) }, v1alpha1.ReasonChildFailed, false, 0, []string{"does not delete"}},
 		"a child that is overwritten": {func(_ *Facts, w *Writes) {
@@ -412,24 +480,48 @@ func TestExposedByAnHTTPRoute(t *testing.T) {
 			clear(f.Children)
 			w.Rejected = failure(desired.Deployment.Child)
 		}), v1alpha1.ReasonNotExposed, false, 0, nil},
-		"just created":        {changed(func(f *Facts, _ *Writes) { clear(f.Children) }), v1alpha1.ReasonRoutePending, false, 5 * time.Minute, nil},
-		"of another Gateway":  {route("private", "Accepted=True", "ResolvedRefs=True"), v1alpha1.ReasonRoutePending, false, 5 * time.Minute, []string{"kubectl get gateway -n traefik"}},
-		"half accepted":       {route("public", "Accepted=True"), v1alpha1.ReasonRoutePending, false, 5 * time.Minute, nil},
-		"rejected":            {route("public", "Accepted=False"), v1alpha1.ReasonRouteRefused, false, 0, []string{"rejects", "(Because): of this"}},
+		"just created":       {changed(func(f *Facts, _ *Writes) { clear(f.Children) }), v1alpha1.ReasonRoutePending, false, 5 * time.Minute, nil},
+		"of another Gateway": {route("private", "Accepted=True", "ResolvedRefs=True"), v1alpha1.ReasonRoutePending, false, 5 * time.Minute, []string{"kubectl get gateway -n traefik"}},
+		"half accepted":      {route("public", "Accepted=True"), v1alpha1.ReasonRoutePending, false, 5 * time.Minute, nil},
+		"rejected":           {route("public", "Accepted=False"), v1alpha1.ReasonRouteRefused, false, 0, []string{"of the operator's --gateway rejects", "(Because): of this"}},
+		"rejected by a Gateway of the spec": {func(f *Facts, w *Writes) {
+			route("public", "Accepted=False")(f, w)
+			f.Webhook.Spec.Exposure.HTTPRoute = &v1alpha1.HTTPRouteExposure{ParentRefs: f.Input.Gateways}
+		}, v1alpha1.ReasonRouteRefused, false, 0, []string{"of spec.exposure.httpRoute.parentRefs rejects"}},
+		"the other half accepted": {route("public", "ResolvedRefs=True"), v1alpha1.ReasonRoutePending, false, 5 * time.Minute, nil},
+		"not known":               {route("public", "Accepted=Unknown", "ResolvedRefs=True"), v1alpha1.ReasonRoutePending, false, 5 * time.Minute, nil},
+		"of a Gateway in another namespace": {changed(func(f *Facts, _ *Writes) {
+			parentRef(f)["namespace"] = "other"
+		}), v1alpha1.ReasonRoutePending, false, 5 * time.Minute, nil},
+		"of a listener": {changed(func(f *Facts, _ *Writes) {
+			f.Input.Gateways[0].SectionName, parentRef(f)["sectionName"] = "https", "https"
+		}), v1alpha1.ReasonAdmitted, true, 0, nil},
+		"of another listener": {changed(func(f *Facts, _ *Writes) {
+			f.Input.Gateways[0].SectionName, parentRef(f)["sectionName"] = "https", "http"
+		}), v1alpha1.ReasonRoutePending, false, 5 * time.Minute, nil},
 		"without its Service": {route("public", "Accepted=True", "ResolvedRefs=False"), v1alpha1.ReasonRouteRefused, false, 0, nil},
 		"ignored": {func(f *Facts, w *Writes) {
 			route("private")(f, w)
 			since(f, v1alpha1.ConditionExposed, metav1.ConditionFalse, time.Hour)
 		}, v1alpha1.ReasonRouteIgnored, false, 0, nil},
-		"out of date": {changed(func(f *Facts, _ *Writes) {
-			r := desired.HTTPRoute.In(f.Children)
-			r.SetGeneration(2)
-			parent := r.Object["status"].(map[string]any)["parents"].([]any)[0].(map[string]any)
-			for _, c := range parent["conditions"].([]any) {
-				c.(map[string]any)["observedGeneration"] = int64(1)
-			}
-		}), v1alpha1.ReasonRoutePending, false, 5 * time.Minute, nil},
+		"out of date": {changed(func(f *Facts, _ *Writes) { observed(f, 1) }), v1alpha1.ReasonRoutePending, false, 5 * time.Minute, nil},
+		"up to date":  {changed(func(f *Facts, _ *Writes) { observed(f, 2) }), v1alpha1.ReasonAdmitted, true, 0, nil},
 	})
+}
+
+// parentOf is what the status of the HTTPRoute says of a Gateway.
+func parentOf(f *Facts) map[string]any {
+	return desired.HTTPRoute.In(f.Children).Object["status"].(map[string]any)["parents"].([]any)[0].(map[string]any)
+}
+
+func parentRef(f *Facts) map[string]any { return parentOf(f)["parentRef"].(map[string]any) }
+
+// observed makes the HTTPRoute one of generation 2, of which a Gateway has seen another one.
+func observed(f *Facts, generation int64) {
+	desired.HTTPRoute.In(f.Children).SetGeneration(2)
+	for _, c := range parentOf(f)["conditions"].([]any) {
+		c.(map[string]any)["observedGeneration"] = generation
+	}
 }
 
 func TestDurable(t *testing.T) {
@@ -448,10 +540,12 @@ func TestDurable(t *testing.T) {
 		}
 	}
 	check(t, Durable, map[string]outcome{
-		"good":    {reason: v1alpha1.ReasonDurable, ok: true},
-		"evicts":  {reports(fine, contract.Status{Redis: contract.RedisOK, Problems: []contract.Problem{contract.RedisEvicts}}), v1alpha1.ReasonNotDurable, false, 0, []string{contract.RedisEvicts.Message()}},
-		"away":    {reports(contract.Status{Redis: "x", Problems: []contract.Problem{contract.RedisUnreachable}}), v1alpha1.ReasonRedisUnreachable, false, 0, []string{"log of the receiver"}},
-		"no word": {reports(contract.Status{Redis: "x"}), v1alpha1.ReasonRedisUnreachable, false, 0, nil},
+		"good":                     {reason: v1alpha1.ReasonDurable, ok: true},
+		"evicts":                   {reports(fine, contract.Status{Redis: contract.RedisOK, Problems: []contract.Problem{contract.RedisEvicts}}), v1alpha1.ReasonNotDurable, false, 0, []string{contract.RedisEvicts.Message()}},
+		"away":                     {reports(contract.Status{Redis: "x", Problems: []contract.Problem{contract.RedisUnreachable}}), v1alpha1.ReasonRedisUnreachable, false, 0, []string{"log of the receiver"}},
+		"away, and durable before": {reports(contract.Status{Redis: "x", Durable: true}), v1alpha1.ReasonRedisUnreachable, false, 0, nil},
+		"not judged yet":           {reports(contract.Status{Redis: contract.RedisOK}), v1alpha1.ReasonDurabilityUnknown, false, 3 * time.Second, nil},
+		"no word":                  {reports(contract.Status{Redis: "x"}), v1alpha1.ReasonRedisUnreachable, false, 0, nil},
 		// What a Pod writes reaches no message.
 		"sentences":        {reports(contract.Status{Redis: "\x1b[31mred", DurabilityProblems: []string{"\x1b[31mred"}}), v1alpha1.ReasonNotDurable, false, 0, []string{"another version"}},
 		"an unknown code":  {reports(contract.Status{Redis: "red", Problems: []contract.Problem{"red"}}), v1alpha1.ReasonNotDurable, false, 0, []string{"another version"}},
@@ -503,6 +597,10 @@ func TestScaled(t *testing.T) {
 			clear(f.Children)
 			w.Rejected = failure(desired.Deployment.Child)
 		}, v1alpha1.ReasonNotDeployed, false, 30 * time.Second, nil},
+		"no longer accepted": {func(f *Facts, w *Writes) {
+			by(ready("True"))(f, w)
+			w.Rejected = failure(desired.Deployment.Child)
+		}, v1alpha1.ReasonScaling, true, 5 * time.Minute, nil},
 		"not stored": {func(f *Facts, w *Writes) {
 			by(ready("True"))(f, w)
 			w.Failed = failure(desired.ScaledObject.Child)
@@ -641,5 +739,88 @@ func TestEvents(t *testing.T) {
 		if got := Events(tc.before, tc.after); !slices.Equal(got, tc.want) {
 			t.Errorf("%s: %v, want %v", name, got, tc.want)
 		}
+	}
+}
+
+// Remedies are named only where they help, and a problem that several Pods have once.
+func TestNothingNeedlessIsReported(t *testing.T) {
+	t.Parallel()
+	for name, tc := range map[string]struct {
+		change   func(*Facts, *Writes)
+		of       func(Facts, Writes) *Condition
+		needless string
+		most     int // times
+	}{
+		"autoscaling without replicas": {func(f *Facts, _ *Writes) { f.Webhook.Spec.Receiver.Autoscaling = &v1alpha1.Autoscaling{} }, Accepted, "no effect", 0},
+		"replicas without autoscaling": {func(f *Facts, _ *Writes) { f.Webhook.Spec.Receiver.Replicas = new(int32(3)) }, Accepted, "no effect", 0},
+		"a quota":                      {func(_ *Facts, w *Writes) { w.Rejected = failure(desired.Deployment.Child) }, Accepted, "openshift", 0},
+		"a problem of two Pods": {func(f *Facts, _ *Writes) {
+			f.Reports = []contract.Status{
+				{Problems: []contract.Problem{contract.RedisForgets}}, {Problems: []contract.Problem{contract.RedisEvicts}}, {Problems: []contract.Problem{contract.RedisForgets}},
+			}
+		}, Durable, contract.RedisForgets.Message(), 1},
+	} {
+		f, w := good(), Writes{}
+		tc.change(&f, &w)
+		if c := tc.of(f, w); strings.Count(c.Message, tc.needless) != tc.most {
+			t.Errorf("%s: the message is %q, want %q in it %d times", name, c.Message, tc.needless, tc.most)
+		}
+	}
+}
+
+// A text from elsewhere may be of any length, and a status may not.
+func TestLongTextsAreCut(t *testing.T) {
+	t.Parallel()
+	long := strings.Repeat("x", 100_000)
+	for name, tc := range map[string]struct {
+		of     func(Facts, Writes) *Condition
+		change func(*Facts)
+	}{
+		"a Deployment's": {Available, func(f *Facts) {
+			desired.Deployment.In(f.Children).Status.Conditions = []appsv1.DeploymentCondition{{Type: appsv1.DeploymentReplicaFailure, Status: corev1.ConditionTrue, Message: long}}
+		}},
+		"a Gateway's": {Exposed, func(f *Facts) {
+			route("public", "Accepted=False")(f, nil)
+			parentOf(f)["conditions"].([]any)[0].(map[string]any)["message"] = long
+		}},
+		"KEDA's": {Scaled, func(f *Facts) {
+			f.Webhook.Spec.Receiver.Autoscaling, f.Input.KEDA = &v1alpha1.Autoscaling{BacklogPerReplica: new(int32(10))}, true
+			f.Children[desired.ScaledObject.Child] = &unstructured.Unstructured{Object: map[string]any{"status": map[string]any{"conditions": []any{
+				map[string]any{"type": "Ready", "status": "False", "message": long},
+			}}}}
+		}},
+		"Redis'": {Accepted, func(f *Facts) { f.NoRedisUser, f.RedisRefusal = true, long }},
+	} {
+		f := good()
+		tc.change(&f)
+		f.Mistake = Check(f)
+		if c := tc.of(f, Writes{}); !strings.Contains(c.Message, "xxx") || len(c.Message) > 2000 {
+			t.Errorf("%s: a message of %d bytes: %.100s", name, len(c.Message), c.Message)
+		}
+	}
+	if exact := long[:1024]; Bounded(exact) != exact || Bounded(exact+"x") != exact+"…" {
+		t.Error("a text is not cut at 1,024 bytes")
+	}
+}
+
+// A condition that no longer applies leaves the status, and only those that the operator sets are its own.
+func TestConditionsOfTheOperator(t *testing.T) {
+	t.Parallel()
+	var status v1alpha1.HeymarketWebhookStatus
+	Set(&status, v1alpha1.ConditionScaled, Condition{OK: true, Reason: v1alpha1.ReasonScaling})
+	SetAll(&status, good(), Writes{})
+	if meta.FindStatusCondition(status.Conditions, v1alpha1.ConditionScaled) != nil {
+		t.Error("a resource that is not scaled has the condition Scaled")
+	}
+	for _, c := range append(status.Conditions, metav1.Condition{Type: v1alpha1.ConditionScaled}) {
+		if !Known(c.Type) {
+			t.Errorf("%s is not known", c.Type)
+		}
+	}
+	if Known("Other") {
+		t.Error("any condition is known")
+	}
+	if rival, foreign := (Facts{Rival: good().Webhook}), (Facts{ForeignNamespace: "other"}); !rival.Conflicts() || !foreign.Conflicts() || good().Conflicts() {
+		t.Error("a conflict is a rival or a foreign namespace")
 	}
 }
