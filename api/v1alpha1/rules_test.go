@@ -295,7 +295,7 @@ func manyHeaders(n int) string {
 	return "[" + b.String() + "]"
 }
 
-// What the CRD refuses of a header's name is what the receiver refuses.
+// The CRD and the receiver reject the same header names.
 func TestHeaderNamesAreTheReceivers(t *testing.T) {
 	t.Parallel()
 	c := newClient(t)
@@ -345,7 +345,7 @@ func TestRules(t *testing.T) {
 	}
 }
 
-// wantTheSame holds what `kubectl heymarket dev` says to a resource against what an API server has said.
+// wantTheSame compares the errors of `kubectl heymarket dev` for a resource with those of an API server.
 func wantTheSame(t *testing.T, said error, u *unstructured.Unstructured) {
 	t.Helper()
 	text, err := u.MarshalJSON()
@@ -386,7 +386,7 @@ func change(t *testing.T, c client.Client, from string, u *unstructured.Unstruct
 	return c.Update(t.Context(), u, client.DryRunAll, client.FieldValidation(metav1.FieldValidationStrict))
 }
 
-// Every CEL rule of the CRD has a refused case above; that each also accepts something is what the accepted ones show.
+// Every CEL rule of the CRD has a refused case above; the accepted cases show that each also accepts something.
 func TestEveryRuleHasACase(t *testing.T) {
 	t.Parallel()
 	// An expression puts the name where the message, which stands in for it, has none.
@@ -439,7 +439,7 @@ func TestEveryFieldIsDescribed(t *testing.T) {
 	walk("", schema(t))
 }
 
-// What the CRD defaults and bounds is what the receiver's configuration defaults and bounds. Targets have no defaults in the
+// The CRD and the receiver's configuration have the same defaults and bounds. Targets have no defaults in the
 // CRD: those inside lists show as a difference in GitOps tools forever. The receiver fills them in.
 func TestDefaultsAreTheReceivers(t *testing.T) {
 	t.Parallel()
@@ -520,7 +520,7 @@ func TestItemsOfListsHaveNoDefaults(t *testing.T) {
 }
 
 // What kubectl apply and Argo CD compare: the manifest, the annotation with the manifest that was applied last, and the object
-// that the API server keeps. Nothing that the manifest says may differ in the object.
+// that the API server keeps. No field of the manifest may differ in the object.
 func TestAppliedManifestsAreKeptAsTheyAre(t *testing.T) {
 	t.Parallel()
 	c := newClient(t)

@@ -12,7 +12,7 @@ import (
 	"heymarket.dev/operator/internal/controller"
 )
 
-// A flag that is parsed and never handed on breaks no test of its own. So each has a row: an argument, and where its value has to
+// No other test notices a flag that is parsed but never passed on. So each has a row: an argument, and where its value has to
 // arrive. Those of files, of the log and of the version act in main itself.
 func TestEveryFlagReachesWhereItActs(t *testing.T) {
 	t.Setenv("POD_NAMESPACE", "heymarket-system")

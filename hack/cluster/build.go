@@ -44,7 +44,7 @@ var binaries = []binary{
 	{name: "dial", main: "./dial"},
 }
 
-// images are what the cluster's own Pods run. Each is named by its contents, so that what is loaded once is never loaded again.
+// images are the images of the cluster's own Pods. Each is named by its contents, so that what is loaded once is never loaded again.
 var images = []string{"coredns", "traefik", "pause", "redis"}
 
 func findBinary(name string) (binary, bool) {
@@ -147,7 +147,7 @@ func compileAll(ctx context.Context, names []string) (map[string]string, error) 
 }
 
 func compile(ctx context.Context, p *progress, source, cache string, names []string, paths map[string]string) error {
-	// What is to be compiled is known before the first package is, so that the time left can be told from the start.
+	// The list of packages is known before the first one is compiled, so that the remaining time can be shown from the start.
 	plans := map[string]plan{}
 	stale := map[string]bool{}
 	for _, name := range names {
@@ -352,7 +352,7 @@ func prune(path string) error {
 	return nil
 }
 
-// eachLine runs a command and hands over what it says on standard error, line by line.
+// eachLine runs a command and passes on its standard error line by line.
 func eachLine(cmd *exec.Cmd, line func(string)) error {
 	stderr, err := cmd.StderrPipe()
 	if err != nil {
@@ -521,7 +521,7 @@ func assets(ctx context.Context) (string, error) {
 	return dir, nil
 }
 
-// progress tells a person where a long build is: on a terminal in one line that changes, otherwise in a line every ten seconds.
+// progress shows the progress of a long build: on a terminal in one line that changes, otherwise in a line every ten seconds.
 type progress struct {
 	mu       sync.Mutex
 	began    time.Time
@@ -532,7 +532,7 @@ type progress struct {
 
 	total, links   int    // packages to compile and programs to link in all
 	finished, last int    // packages compiled by the programs before this one; and by this one
-	program        string // being built, or "" when text says what is done
+	program        string // being built, or "" if text describes the work
 	packages       int    // of this program, to compile
 	compileBegan   time.Time
 	lastPackage    time.Time // when it came
@@ -589,7 +589,7 @@ func (p *progress) compiling(name string, compiled, of int) {
 	p.program, p.last, p.packages, p.lastPackage = name, compiled, of, time.Now()
 }
 
-// now is what is being done at the moment, or "".
+// now returns the work in progress, or "".
 func (p *progress) now() string {
 	switch {
 	case p.program == "":
@@ -612,7 +612,7 @@ func (p *progress) left() time.Duration {
 	}
 	seconds := pace*float64(max(p.total-compiled, 0)) + secondsPerLink*float64(p.links)
 	if p.program != "" && p.last >= p.packages {
-		seconds -= min(secondsPerLink, time.Since(p.lastPackage).Seconds()) // linking, which says nothing
+		seconds -= min(secondsPerLink, time.Since(p.lastPackage).Seconds()) // linking, which prints nothing
 	}
 	return time.Duration(seconds+1) * time.Second
 }

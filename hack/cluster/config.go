@@ -17,7 +17,7 @@ const nodeName = "node"
 type component struct {
 	name string
 	argv []string // the first is the name that the kube binary is called by, or a program of the host
-	wait string   // what has to answer before it starts: a socket's path or a URL
+	wait string   // what must answer before it starts: a socket's path or a URL
 }
 
 func (c cluster) components() []component {

@@ -42,10 +42,10 @@ func down(name string) error {
 	})
 }
 
-// remove ends a cluster's processes, and then takes away what is not in its namespaces: link, routes, cgroups, files.
+// remove ends a cluster's processes, and then removes everything outside its namespaces: link, routes, cgroups, files.
 func (c cluster) remove(ctx context.Context) error {
 	if c.running() {
-		// The namespace, and so the processes, are found by the init's id, which belongs to this cluster: its start time says so.
+		// The namespace, and so the processes, are found by the init's id, which belongs to this cluster according to its start time.
 		inside, err := processesIn(c.PID)
 		if err != nil {
 			return err

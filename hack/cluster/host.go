@@ -27,7 +27,7 @@ var packages = map[string]string{
 
 const otherCluster = "the README's section \"On a cluster that you have\" says how to do without"
 
-// checkHost says what speaks against running a cluster here.
+// checkHost returns the reasons why a cluster cannot run here.
 func checkHost() error {
 	switch {
 	case runtime.GOOS != "linux":
@@ -64,7 +64,7 @@ func install(ctx context.Context, wanted map[string]string) error {
 	for _, args := range [][]string{{"update"}, append([]string{"install", "-y", "--no-install-recommends"}, names...)} {
 		p.step("%s %s", args[0], list)
 		cmd := exec.CommandContext(ctx, "apt-get", args...)
-		// In run level 1 a package's scripts start no service of their own: what runs here is what the driver starts.
+		// In run level 1 a package's scripts start no service of their own: only the driver starts processes here.
 		cmd.Env = append(os.Environ(), "DEBIAN_FRONTEND=noninteractive", "RUNLEVEL=1")
 		if out, err := cmd.CombinedOutput(); err != nil {
 			return fmt.Errorf("%s\n`apt-get %s` failed (%w); install %s by hand and run the same command again", lastLines(string(out), 10), strings.Join(args, " "), err, list)
@@ -142,7 +142,7 @@ func makeCgroup(name string) error {
 	for _, root := range roots {
 		dir := filepath.Join(root, name)
 		if exists(filepath.Join(root, "cgroup.controllers")) {
-			// Version 2 hands a controller down only when it is told to. What is in use by version 1 is not listed here.
+			// Version 2 delegates a controller only on request. Controllers in use by version 1 are not listed here.
 			controllers, err := os.ReadFile(filepath.Join(root, "cgroup.controllers"))
 			if err != nil {
 				return err

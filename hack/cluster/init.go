@@ -26,7 +26,7 @@ const kubeInside = "/run/cluster/kube"
 
 // runInit is process 1 of a cluster. It has network, mount and process namespaces of its own, hides from the components those paths of the host that
 // they would write to, and keeps the components running. When it is killed, the kernel ends everything in the process namespace with it, and the
-// mounts and the network go with the last process: nothing has to be tidied up one by one.
+// mounts and the network disappear with the last process: nothing needs to be cleaned up individually.
 func runInit() {
 	slot, err := strconv.Atoi(os.Args[3])
 	if err == nil {

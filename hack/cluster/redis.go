@@ -36,7 +36,7 @@ func redisImage(ctx context.Context) (string, error) {
 	if exists(archive) {
 		return archive, nil
 	}
-	// No entrypoint: a Pod says whether it wants redis-server or redis-cli.
+	// No entrypoint: a Pod sets whether it runs redis-server or redis-cli.
 	_, err = writeImage(archive, image.Spec{Tag: imageName("redis"), Files: files})
 	return archive, err
 }

@@ -20,7 +20,7 @@ const stateRoot = "/var/lib/heymarket-operator"
 // validName keeps the name of the network link, "hm-" and this, within the kernel's 15 bytes.
 var validName = regexp.MustCompile(`^[a-z0-9]{1,8}$`)
 
-// cluster is what has to be known of a cluster after the process that started it is gone.
+// cluster is the state of a cluster that outlives the process that started it.
 type cluster struct {
 	Name    string `json:"name"`
 	Slot    int    `json:"slot"`    // sets its addresses apart from those of the clusters beside it
@@ -51,7 +51,7 @@ func (c cluster) ranges() []netip.Prefix {
 	}
 }
 
-// running tells whether its init lives.
+// running reports whether its init is alive.
 func (c cluster) running() bool {
 	started, err := startTime(c.PID)
 	return err == nil && started == c.Started

@@ -74,7 +74,7 @@ func up(ctx context.Context, name string) error {
 	})
 }
 
-// lockFile is held by whoever starts or stops a cluster. It is no part of the state, which goes with the last cluster.
+// lockFile is held while a cluster is started or stopped. It is not part of the state, which is removed with the last cluster.
 func lockFile() string { return filepath.Join(os.TempDir(), "heymarket-operator-cluster.lock") }
 
 // start makes the namespaces and sets going what is in them.
@@ -148,7 +148,7 @@ func (c *cluster) spawn() (*os.File, error) {
 	if err := cmd.Start(); err != nil {
 		return nil, fmt.Errorf("make namespaces: %w; inside a container that takes one that is privileged", err)
 	}
-	go func() { _ = cmd.Wait() }() // so that an init that ends early is no zombie, which would count as running
+	go func() { _ = cmd.Wait() }() // so that an init that ends early does not become a zombie, which would count as running
 	c.PID = cmd.Process.Pid
 	if c.Started, err = startTime(c.PID); err != nil {
 		return nil, fmt.Errorf("start cluster %s: %w: %s", c.Name, err, c.initLog())
@@ -286,7 +286,7 @@ func load(ctx context.Context, name string, archives []string) error {
 	return err
 }
 
-// load imports those images that the node does not have yet, and tells how many that were.
+// load imports those images that the node does not have yet, and returns how many that were.
 func (c cluster) load(ctx context.Context, archives []string) (int, error) {
 	ctr := func(args ...string) (string, error) {
 		return command(ctx, "ctr", append([]string{"--address", c.containerdSocket(), "--namespace", "k8s.io"}, args...)...)

@@ -1,6 +1,6 @@
 package main
 
-// fleetDashboard is for those who look after the cluster: which namespace needs somebody? The ten that stand out are drawn, not all.
+// fleetDashboard is for cluster administrators: which namespace needs attention? It shows the ten most conspicuous ones, not all.
 func fleetDashboard() dashboard {
 	return board("heymarket-fleet", "Heymarket fleet", "All webhooks of the cluster, by namespace.",
 		[]variable{datasourceVariable()},

@@ -159,7 +159,7 @@ func stat(title, description, expr, color string, from int) panel {
 	}
 }
 
-// verdict is a figure that is 1 or 0, told by a word.
+// verdict is a figure that is 1 or 0, displayed as a word.
 func verdict(title, description, expr, good, bad string) panel {
 	p := stat(title, description, expr, "", 0)
 	p.FieldConfig.Defaults.Mappings = []mapping{{Type: "value", Options: map[string]result{"1": {Text: good, Color: "green"}, "0": {Text: bad, Color: "red"}}}}

@@ -118,7 +118,7 @@ func demo(ctx context.Context, driver *quickstart.Driver, s *screen, once bool) 
 	return nil
 }
 
-// size says how large the image is.
+// size returns the size of the image.
 func size(image quickstart.Image) string {
 	info, err := os.Stat(image.Archives[0])
 	if err != nil {

@@ -39,10 +39,10 @@ func (s *screen) paint(colour, text string) string {
 
 func (s *screen) printf(format string, args ...any) { fmt.Fprintf(s.out, format, args...) }
 
-// patience is how long a step may take before it says that it is still at it.
+// patience is how long a step may take before it prints that it is still running.
 const patience = 10 * time.Second
 
-// step does one thing and says in one line what it was, how it went, and how long it took. One that tells its progress by itself is not helped along.
+// step performs one step and prints its name, result and duration in one line. No progress is added for a step that prints its own.
 func (s *screen) step(title string, talks bool, do func() (string, error)) error {
 	began := time.Now()
 	over := make(chan struct{})
@@ -102,7 +102,7 @@ func (s *screen) table(rows []quickstart.Row) {
 	s.printf("\n")
 }
 
-// farewell tells how to go on by hand.
+// farewell prints how to continue by hand.
 func (s *screen) farewell(standing quickstart.Standing, h *quickstart.Heymarket) {
 	s.printf(`Everything stands. To go on by hand:
 

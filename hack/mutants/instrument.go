@@ -138,7 +138,7 @@ type edit struct {
 	text string
 }
 
-// swapped are what becomes of an operator.
+// swapped maps an operator to its replacements.
 var swapped = map[token.Token][]token.Token{
 	token.EQL: {token.NEQ}, token.NEQ: {token.EQL},
 	token.LSS: {token.LEQ, token.GEQ}, token.LEQ: {token.LSS, token.GTR}, token.GTR: {token.GEQ, token.LEQ}, token.GEQ: {token.GTR, token.LSS},

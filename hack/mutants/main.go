@@ -73,7 +73,7 @@ func run(ctx context.Context, root, page string, limit time.Duration, seed uint6
 	return nil
 }
 
-// result is what became of the mistakes in a package.
+// result is the outcome of the mistakes in a package.
 type result struct {
 	pkg                        string
 	all, tried, killed, unseen int // unseen: no test runs the place; they are among those that live

@@ -1,4 +1,4 @@
-// Command testresults says what a run of tests does not say by itself: which tests were skipped, and which of those that stand in the
+// Command testresults reports what a test run does not show: which tests were skipped, and which of those that stand in the
 // sources did not run at all, because a build tag, an early exit or a list of packages left them out.
 //
 // Usage: testresults ROOT FILE…, where ROOT is the checkout and each FILE holds the events of one run of `go test -json`. It writes a line

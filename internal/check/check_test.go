@@ -29,7 +29,7 @@ const (
 	segment   = "abcdefghijklmnopqrstuvwxyz"
 )
 
-// operator stands in for an operator and its receiver: what it does right or wrong is what a case is about.
+// operator stands in for an operator and its receiver: each case is about something that it does right or wrong.
 type operator struct {
 	t          *testing.T
 	conditions []metav1.Condition
@@ -89,7 +89,7 @@ func (o *operator) answer(r *http.Request) int {
 	return status
 }
 
-// created is what the operator does when an object is created.
+// created handles the creation of an object as the operator does.
 func (o *operator) created(ctx context.Context, c client.Client, object client.Object) error {
 	switch object := object.(type) {
 	case *corev1.Secret:

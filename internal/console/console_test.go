@@ -506,7 +506,7 @@ func TestDeadLetters(t *testing.T) {
 	}
 }
 
-// What is changed is what was confirmed, and never everything by a mistake.
+// Only confirmed letters are changed, and never all of them by mistake.
 func TestChangingDeadLetters(t *testing.T) {
 	t.Parallel()
 	v := open(t, &fake{letters: 120})

@@ -6,7 +6,7 @@ import (
 	"heymarket.dev/operator/internal/contract"
 )
 
-// What another release, a NetworkPolicy, a person's script or a key in Redis goes by. A change here breaks installations.
+// Names on which other releases, NetworkPolicies, scripts and keys in Redis depend. Changing them breaks installations.
 func TestNamesThatStay(t *testing.T) {
 	t.Parallel()
 	for got, want := range map[string]string{

@@ -39,7 +39,7 @@ func TestAllowList(t *testing.T) {
 	}
 }
 
-// By default people get what they commonly need, and nothing that acts with another controller's rights on what is not theirs.
+// The defaults allow what users commonly need, and nothing that acts on other owners' objects with another controller's rights.
 func TestDefaultAllowLists(t *testing.T) {
 	t.Parallel()
 	for _, key := range []string{

@@ -204,7 +204,7 @@ func TestDriftIsUndoneByOwnership(t *testing.T) {
 	w.quiet()
 }
 
-// Two managers that undo each other's writes do not keep the API server busy, and the condition says so.
+// Two managers that undo each other's writes do not keep the API server busy, and the condition reports it.
 func TestAnotherManagerThatChangesAChildBack(t *testing.T) {
 	t.Parallel()
 	w := settled(t)

@@ -13,7 +13,7 @@ import (
 	"heymarket.dev/operator/api/v1alpha1"
 )
 
-// What is slimmed says the same as before, less the fields of others, and shares its words.
+// A slimmed object has the same content as before, without the fields of others, and shares its strings.
 func TestSlim(t *testing.T) {
 	t.Parallel()
 	word := func(s string) string { return string([]byte(s)) } // a copy of its own

@@ -36,7 +36,7 @@ func TestDenialsOfAnyCodeAreTold(t *testing.T) {
 	}
 }
 
-// What is no longer wanted and may not be removed is told as well, stops nothing else, and heals.
+// An unwanted child that cannot be deleted is reported as well, blocks nothing else, and resolves automatically.
 func TestChildThatMayNotBeRemoved(t *testing.T) {
 	t.Parallel()
 	w := settled(t)
@@ -65,7 +65,7 @@ func TestChildThatMayNotBeRemoved(t *testing.T) {
 	w.quiet()
 }
 
-// A finalizer that may not be written holds the resource up, and says so.
+// A rejected finalizer blocks the resource, and is reported.
 func TestFinalizerThatMayNotBeWritten(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
@@ -86,7 +86,7 @@ func TestFinalizerThatMayNotBeWritten(t *testing.T) {
 	w.condition(v1alpha1.ConditionAccepted, true, v1alpha1.ReasonAccepted)
 }
 
-// A deletion that may not go on says so, and says once what came of the keys.
+// A blocked deletion is reported, and an event reports once what happened to the keys.
 func TestDeletionThatMayNotGoOn(t *testing.T) {
 	t.Parallel()
 	t.Run("the receiver may not end", func(t *testing.T) {
@@ -152,7 +152,7 @@ func (w *world) dryChange(hook *v1alpha1.HeymarketWebhook) func() error {
 }
 
 // The operator's own status wakes it once more, but not when only the words of the API server have changed: some admission
-// webhooks say something else each time, and would be asked without end.
+// webhooks answer differently each time, and would be called endlessly.
 func TestWordsOfTheAPIServerWakeNobody(t *testing.T) {
 	t.Parallel()
 	said := func(reason, message string) *v1alpha1.HeymarketWebhook {

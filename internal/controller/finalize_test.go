@@ -67,7 +67,7 @@ func removing(t *testing.T, spec string) *world {
 	return w
 }
 
-// removalStarted says that the Deployment is the one whose Pod removes the keys.
+// removalStarted reports that the Deployment is the one whose Pod removes the keys.
 func (w *world) removalStarted() bool {
 	w.t.Helper()
 	d := &appsv1.Deployment{}
@@ -165,7 +165,7 @@ func TestDeletionFromItsOwnRedis(t *testing.T) {
 	}
 }
 
-// Whatever goes wrong, the resource goes in the end, and an event says what stays.
+// Whatever fails, the resource is deleted in the end, and an event reports what stays.
 func TestDeletionDoesNotWaitForEver(t *testing.T) {
 	t.Parallel()
 	for name, tc := range map[string]struct {

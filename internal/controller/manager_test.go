@@ -269,7 +269,7 @@ func TestManager(t *testing.T) {
 	}
 }
 
-// workersAreCounted says whether the metric is there that an alert of the chart looks for.
+// workersAreCounted reports whether the metric exists that an alert of the chart uses.
 func workersAreCounted(t *testing.T) bool {
 	t.Helper()
 	families, err := metrics.Registry.Gather()
@@ -307,7 +307,7 @@ func TestManagerInNamespaces(t *testing.T) {
 	}
 }
 
-// The Pods of a resource at rest are asked now and then. What they say anew is reported, and what they say again costs
+// The Pods of a settled resource are polled. Changes that they report reach the status, and unchanged reports cost
 // the API server not one request.
 func TestManagerAsksPods(t *testing.T) {
 	t.Parallel()
@@ -370,8 +370,8 @@ func TestManagerServesANamespaceWhileThePodsOfAnotherAreSilent(t *testing.T) {
 	}
 }
 
-// A target's Service that comes or goes wakes the resource, and holds up none of its children. An Ingress that nobody
-// takes is told of in the end.
+// A target's Service that comes or goes wakes the resource, and holds up none of its children. An Ingress that no one
+// takes is reported in the end.
 func TestManagerWaitsForOthers(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
@@ -570,7 +570,7 @@ func hostileRedis(t *testing.T) (address string, accepted chan string) {
 	return l.Addr().String(), accepted
 }
 
-// Whoever waits for a host and path is woken when the other lets go.
+// A webhook waiting for a host and path is woken when the other one releases it.
 func TestManagerSettlesConflicts(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)

@@ -32,7 +32,7 @@ var update = flag.Bool("update", false, "rewrite docs/reference/misconfiguration
 // misconfiguration is a mistake that people make. Its row in docs/reference/misconfigurations.md holds what the API
 // server or the operator says to it.
 type misconfiguration struct {
-	// mistake is what the row says about it.
+	// mistake is its description in the row.
 	mistake string
 	// spec is laid over the smallest one, field by field. The row shows it.
 	spec string
@@ -41,11 +41,11 @@ type misconfiguration struct {
 	shared func(*testing.T) desired.SharedRedis
 	// before prepares the cluster. nil means that the Secret of the smallest spec exists.
 	before func(*world)
-	// after is what the cluster makes of the children.
+	// after is the cluster's effect on the children.
 	after func(*world)
 	// condition that the mistake falsifies; empty for a mistake that the API server refuses.
 	condition, reason string
-	// silent says that there is no event, because the same comes and goes whenever a Pod is replaced.
+	// silent reports that there is no event, because the same state occurs whenever a Pod is replaced.
 	silent bool
 	// words that the text must have: the field or object, what is wrong with it, and what to do.
 	words []string

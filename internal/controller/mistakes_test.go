@@ -28,7 +28,7 @@ While ` + "`Accepted`" + ` is False because of a mistake, what already runs keep
 // misconfigurations are the sections of the page.
 var misconfigurations = []struct {
 	title, lead string
-	// gateways says that the cluster has the Gateway API.
+	// gateways reports that the cluster has the Gateway API.
 	gateways bool
 	cases    []misconfiguration
 }{

@@ -9,7 +9,7 @@ import (
 	"heymarket.dev/operator/api/v1alpha1"
 )
 
-// What a policy lets through is told by the golden files; whether a cluster keeps to it is up to its network plugin, and
+// The golden files show what a policy allows; whether a cluster enforces it depends on its network plugin, and
 // there is none in tests.
 func TestNetworkPolicy(t *testing.T) {
 	t.Parallel()

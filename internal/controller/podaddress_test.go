@@ -100,7 +100,7 @@ func TestOnlyAddressesOfReceiverPodsAreAsked(t *testing.T) {
 	}
 }
 
-// An address that is no receiver Pod's gets not even a connection.
+// The operator does not even connect to an address that is not a receiver Pod's.
 func TestAForgedAddressIsNotConnectedTo(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)

@@ -20,7 +20,7 @@ import (
 	"heymarket.dev/operator/internal/reach"
 )
 
-// fakeProber finds what it is told to, and notes what it was asked.
+// fakeProber returns a preset result, and records its calls.
 type fakeProber struct {
 	outcome reach.Outcome
 	asked   []string

@@ -189,7 +189,7 @@ func TestMissingTokenIsAConditionThatHeals(t *testing.T) {
 	}
 }
 
-// Each reference is resolved, and each mistake says where it is and what to do.
+// Each reference is resolved, and each mistake is reported with its place and remedy.
 func TestReferencesAreConditions(t *testing.T) {
 	t.Parallel()
 	const reference = `
@@ -589,7 +589,7 @@ func TestAutoscaling(t *testing.T) {
 		t.Errorf("replicas: %v, want %v", got, want)
 	}
 
-	// One replica needs no budget, because a drain would wait for it for ever.
+	// One replica needs no budget, because a drain would wait for it forever.
 	change(w, w.hook(), func(h *v1alpha1.HeymarketWebhook) { h.Spec.Receiver.Replicas = new(int32(1)) })
 	w.reconcile()
 	if got, want := w.exist(), strings.Replace(allChildren, ", PodDisruptionBudget support-receiver", "", 1); got != want {
@@ -913,7 +913,7 @@ func TestDurable(t *testing.T) {
 	durable(true, v1alpha1.ReasonDurable)
 	w.condition(v1alpha1.ConditionReady, true, v1alpha1.ReasonReady)
 
-	// One Pod that knows better is enough; what two say is said once.
+	// One Pod with a problem is enough; problems that two report are listed once.
 	for _, a := range []string{"10.1.0.1", "10.1.0.2"} {
 		w.says(a, troubled(contract.RedisForgets, contract.RedisEvicts))
 	}
@@ -995,7 +995,7 @@ targets: [{name: crm, url: 'http://crm.example.com/in'}, {name: log, url: 'http:
 		t.Errorf("events: %v", got)
 	}
 
-	// What changes within the first digit is no news.
+	// A change that does not affect the first digit is not written.
 	aMinuteLater()
 	w.says("10.1.0.2", func(p *contract.Status) { p.Targets[0].Pending = 4400 })
 	w.quiet()
@@ -1082,7 +1082,7 @@ func TestTokenUse(t *testing.T) {
 	w.says("10.1.0.2", func(p *contract.Status) { p.Tokens[0].LastUsed = start.Add(20 * time.Minute) })
 	w.reconcile()
 	expect("next", 0, "heymarket", 6*time.Minute, 6*time.Minute)
-	used(0, 0) // Pods that have just begun know of no use.
+	used(0, 0) // Pods that have just started report no use.
 	expect("next", 0, "heymarket", 6*time.Minute, 6*time.Minute)
 	used(30*time.Minute, 21*time.Minute)
 	expect("next", 30*time.Minute, "heymarket", 21*time.Minute, 30*time.Minute)
@@ -1095,12 +1095,12 @@ func TestTokenUse(t *testing.T) {
 		t.Errorf("events: %v", got)
 	}
 
-	// A time from the future is nobody's.
+	// A time in the future is ignored.
 	used(48*time.Hour, 0)
 	expect("next", 30*time.Minute, "", 0, 30*time.Minute)
 }
 
-// The status tells when each target last took an event: the newest time that any Pod knows of, and it survives the Pods.
+// The status has the time at which each target last accepted an event: the latest of all Pods, and it survives the Pods.
 func TestLastDelivered(t *testing.T) {
 	t.Parallel()
 	w := settled(t)
@@ -1169,7 +1169,7 @@ func TestDeletionNeedsNoFinalizer(t *testing.T) {
 			t.Errorf("%T %s has owners %v, so the garbage collector would leave it", child, child.GetName(), refs)
 		}
 	}
-	// Deletion with a finalizer of somebody else: the operator lets the children go.
+	// Deletion with another owner's finalizer: the operator does not keep the children.
 	change(w, hook, func(h *v1alpha1.HeymarketWebhook) { h.Finalizers = []string{"example.com/wait"} })
 	w.do(w.person.Delete(t.Context(), hook))
 	w.do(w.person.Delete(t.Context(), w.service()))

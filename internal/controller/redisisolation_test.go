@@ -24,7 +24,7 @@ import (
 
 const sharedURL = "redis://admin:root@redis.example.com:6379/0"
 
-// keeper is a RedisUsers that has one thing to say.
+// keeper is a RedisUsers with a fixed answer.
 type keeper struct {
 	url         string
 	err         error
@@ -137,7 +137,7 @@ func TestManagedRedisOfANamespace(t *testing.T) {
 	if _, err := other.KeepTargets(t.Context(), []string{"crm"}, time.Hour, time.Hour); err == nil {
 		t.Error("the keys of another namespace can be written")
 	}
-	// Whoever may write Secrets in the namespace removes it, or writes another credential there: it comes back as it was, and Redis
+	// A user who may write Secrets in the namespace removes it, or writes another credential there: it is restored, and Redis
 	// learns of no other.
 	forged := strings.Replace(handed, ":"+password(t, handed)+"@", ":aaaaaa-ABCDEFGHIJKLMNOPQRSTUVWXYZ@", 1)
 	for name, attack := range map[string]func(*corev1.Secret) error{

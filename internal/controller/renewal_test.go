@@ -134,7 +134,7 @@ func TestRenewalAgain(t *testing.T) {
 	w.quiet()
 }
 
-// staleSecret reads one Secret as it was.
+// staleSecret returns an outdated version of one Secret.
 type staleSecret struct {
 	client.Client
 	name string

@@ -58,7 +58,7 @@ func TestHTTPRoute(t *testing.T) {
 	w.condition(v1alpha1.ConditionExposed, true, v1alpha1.ReasonAdmitted)
 	w.quiet()
 
-	// Drift is undone, and a part of a reference that is no longer wanted goes.
+	// Drift is reverted, and an unwanted part of a reference is removed.
 	change(w, route(), func(u *unstructured.Unstructured) {
 		_ = unstructured.SetNestedStringSlice(u.Object, []string{"evil.example.com"}, "spec", "hostnames")
 	})
@@ -105,7 +105,7 @@ func TestHTTPRoute(t *testing.T) {
 	}
 	w.quiet()
 
-	// Somebody else's route is left alone.
+	// Someone else's route is left alone.
 	change(w, w.hook(), func(h *v1alpha1.HeymarketWebhook) {
 		h.Spec.Exposure = v1alpha1.Exposure{Type: v1alpha1.ExposureHTTPRoute, HTTPRoute: &v1alpha1.HTTPRouteExposure{ParentRefs: []v1alpha1.GatewayReference{{Name: "public"}}}}
 	})

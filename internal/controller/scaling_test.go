@@ -29,7 +29,7 @@ func TestReplicasAreHandedOverOnce(t *testing.T) {
 			t.Fatal("the Deployment is not refused")
 		}
 	}
-	// The first handed over and tried, the others tried; and the status was told once.
+	// The first handed over and tried, the others tried; the status was written once.
 	if n := count(w.writes.take(), "PATCH deployments/support-receiver"); n != 4 {
 		t.Errorf("%d writes to the Deployment, want 4", n)
 	}
@@ -105,7 +105,7 @@ func TestScalingByBacklog(t *testing.T) {
 		t.Errorf("ports of the Service: %v", ports)
 	}
 
-	// Drift is undone, and a trigger that is no longer wanted goes.
+	// Drift is reverted, and an unwanted trigger is removed.
 	triggers := func() []any {
 		t.Helper()
 		list, _, err := unstructured.NestedSlice(w.extension(desired.ScaledObjectKind).Object, "spec", "triggers")

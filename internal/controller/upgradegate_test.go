@@ -71,7 +71,7 @@ func TestUpgradeWaitsForItsTurn(t *testing.T) {
 	if got := w.exist(); got != allChildren {
 		t.Errorf("children: %s", got)
 	}
-	// A configuration that somebody has changed is mended.
+	// A configuration that someone has changed is restored.
 	change(w, w.configSecret(), func(s *corev1.Secret) { s.Data[desired.KeyConfig] = []byte("{}") })
 	w.reconcile()
 	if got := len(w.config().Targets); got != 1 || w.image() != earlier {

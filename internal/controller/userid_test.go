@@ -60,7 +60,7 @@ func TestPlatformAssignsUserIDs(t *testing.T) {
 			*c.AllowPrivilegeEscalation || !*c.ReadOnlyRootFilesystem || !*c.RunAsNonRoot || len(c.Capabilities.Drop) != 1 {
 			t.Errorf("%s: security contexts %+v, %+v", name, s, c)
 		}
-		// Without an fsGroup of ours, files belong to root unless the platform adds one.
+		// Unless the operator sets an fsGroup, files belong to root unless the platform adds one.
 		mode := int32(0o440)
 		if s.FSGroup == nil {
 			mode = 0o444

@@ -268,7 +268,7 @@ func get[T client.Object](w *world, name string, obj T) T {
 	return obj
 }
 
-// exists says which of the children exist, in short.
+// exists reports which of the children exist, in short.
 func (w *world) exist() string {
 	w.t.Helper()
 	var found []string
@@ -304,7 +304,7 @@ func change[T client.Object](w *world, obj T, mutate func(T)) {
 	w.do(w.person.Patch(w.t.Context(), obj, client.MergeFrom(before)))
 }
 
-// condition fails unless the condition says this of the present generation. ok also says what Ready has to follow.
+// condition fails unless the condition has this value for the current generation. ok is also the expected effect on Ready.
 func (w *world) condition(name string, ok bool, reason string, words ...string) {
 	w.t.Helper()
 	hook := w.hook()
@@ -466,7 +466,7 @@ func (w *world) serve(addresses ...string) {
 	}
 }
 
-// says changes what the Pod with this address says.
+// says sets the report of the Pod with this address.
 func (w *world) says(address string, change func(*contract.Status)) {
 	w.pods.mu.Lock()
 	defer w.pods.mu.Unlock()

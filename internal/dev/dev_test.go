@@ -50,7 +50,7 @@ func start(t *testing.T, o dev.Options) *dev.Running {
 	return r
 }
 
-// The quickstart, in one process: each request with its answer and with what the target got of it. This is what `make try` shows.
+// The quickstart in one process, as `make try` shows it: each request with its answer and the target's requests.
 func TestQuickstart(t *testing.T) {
 	t.Parallel()
 	r := start(t, dev.Options{Manifest: manifest(t, quickstart, ""), Echo: true})
@@ -183,7 +183,7 @@ func TestMistakesInAManifest(t *testing.T) {
 	}
 }
 
-// What serves here asks nobody who they are, so nothing listens where others could reach it.
+// Nothing here authenticates clients, so nothing listens where others could connect.
 func TestListensOnLoopbackOnly(t *testing.T) {
 	t.Parallel()
 	for _, address := range []string{"0.0.0.0:0", ":8080", "[::]:0", "example.com:80", "127.0.0.1"} {

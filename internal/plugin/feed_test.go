@@ -93,7 +93,7 @@ func tried(id string, status int) forward.Attempt {
 	return a
 }
 
-// An event that one Pod has accepted and another delivers is seen, and so is what a Pod does that comes later, or comes back.
+// The feed shows an event accepted by one Pod and delivered by another, and the records of a Pod that starts later, or restarts.
 func TestAFeedIsOfAllReceivers(t *testing.T) {
 	t.Parallel()
 	p := newPods()
@@ -221,7 +221,7 @@ func TestStatsOfSeveralReceivers(t *testing.T) {
 	}
 }
 
-// What a Pod says steers no terminal.
+// A Pod's text cannot control the terminal.
 func TestRecordsArePrintable(t *testing.T) {
 	t.Parallel()
 	const hostile = "x\x1b[31m\n\u202e"

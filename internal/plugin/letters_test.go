@@ -24,7 +24,7 @@ type shelf struct {
 	letters []delivery.DeadLetter
 	err     error
 	asked   delivery.DeadLetterFilter // by the last call
-	full    bool                      // there is no room for a larger body
+	full    bool                      // the dead letters are at their limit
 	edited  string                    // the last body
 }
 
@@ -123,7 +123,7 @@ func (s *shelf) left() (entries []string) {
 	return entries
 }
 
-// What the flags say is what the receiver is asked for.
+// The flags become the parameters of the request.
 func TestFlagsThatChoose(t *testing.T) {
 	t.Parallel()
 	noon := time.Date(2026, 11, 21, 12, 0, 0, 0, time.UTC)

@@ -17,7 +17,7 @@ import (
 	"heymarket.dev/operator/internal/plugin"
 )
 
-// written is what a command has printed so far.
+// written is a command's output so far.
 type written struct {
 	mu   sync.Mutex
 	text bytes.Buffer

@@ -220,7 +220,7 @@ func interim(w http.ResponseWriter, _ *http.Request) {
 	hijacked(w, "", "HTTP/1.1 103 Early Hints\r\n\r\n")
 }
 
-// hijacked writes a beginning, and then the same until the other side has had enough.
+// hijacked writes a beginning, and then the same until the peer has had enough.
 func hijacked(w http.ResponseWriter, begin, again string) {
 	conn, _, err := w.(http.Hijacker).Hijack()
 	if err != nil {

@@ -73,7 +73,7 @@ func (p *proxy) keep(backend string, u *upstream) {
 	p.idle[backend] = append(p.idle[backend], u)
 }
 
-// isClosed finds out, as proxies do, whether the other side has closed an idle connection.
+// isClosed finds out, as proxies do, whether the peer has closed an idle connection.
 func (u *upstream) isClosed() bool {
 	_ = u.SetReadDeadline(time.Now().Add(time.Microsecond))
 	_, err := u.answers.Peek(1)
@@ -139,7 +139,7 @@ func (p *proxy) close() {
 func TestAShutdownAnswersEveryRequestOfAProxy(t *testing.T) {
 	t.Parallel()
 	redis, to := redistest.Start(t), newSink(t)
-	delay := func(_ *process, o *receiver.Options) { o.DrainDelay = 4 * time.Second } // the proxy has to notice meanwhile, also on a busy machine
+	delay := func(_ *process, o *receiver.Options) { o.DrainDelay = 4 * time.Second } // the proxy must notice meanwhile, also on a busy machine
 	begin := func() *process {
 		r := start(t, redis.URL(), newConfig(crm(to)), delay)
 		r.awaitReady()
@@ -183,7 +183,7 @@ func TestAShutdownAnswersEveryRequestOfAProxy(t *testing.T) {
 	}
 }
 
-// While a request is under way the receiver is still there, unready, and its answers end their connections.
+// While a request is in flight the receiver still runs, unready, and its answers close their connections.
 func TestAReceiverThatShutsDownIsUnreadyAndEndsConnections(t *testing.T) {
 	t.Parallel()
 	redis, to := redistest.Start(t), newSink(t)

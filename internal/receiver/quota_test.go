@@ -10,7 +10,7 @@ import (
 	"heymarket.dev/operator/internal/receiver/redistest"
 )
 
-// status is what the receiver reports about itself.
+// status is the receiver's status.
 func (p *process) status() contract.Status {
 	p.t.Helper()
 	_, body := p.get("/status")

@@ -254,7 +254,7 @@ func (p *process) getFrom(port, where string) (int, string) {
 	return resp.StatusCode, string(body)
 }
 
-// ownLabels returns a scrape without the labels that name the webhook. Each series has to have them.
+// ownLabels returns a scrape without the labels that name the webhook. Each series must have them.
 func (p *process) ownLabels(scrape string) string {
 	p.t.Helper()
 	var out strings.Builder
@@ -491,7 +491,7 @@ func TestADeadLetterIsReplayedThoughItIsRemembered(t *testing.T) {
 	}
 }
 
-// A configuration of a newer operator is taken over as far as it is understood, and the rest is told.
+// The known part of a newer operator's configuration is applied, and the rest is reported.
 func TestAConfigurationOfANewerOperator(t *testing.T) {
 	t.Parallel()
 	redis, to := redistest.Start(t), newSink(t)

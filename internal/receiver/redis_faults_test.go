@@ -19,11 +19,11 @@ import (
 // redisFault is one way in which Redis, or the way to it, fails.
 type redisFault struct {
 	name string
-	// answer is what events get while it lasts; 0: some this and some that.
+	// answer is the status of events during the fault; 0: it varies.
 	answer int
 	// redis are further options of redis-server.
 	redis []string
-	// provoke brings it about, and returns what mends it.
+	// provoke causes the fault, and returns a function that ends it.
 	provoke func(*testing.T, *redistest.Server, *redistest.Proxy) (mend func())
 }
 
@@ -130,8 +130,8 @@ var redisFaults = []redisFault{
 	{name: "cut off after it did it", answer: 503, provoke: network(redistest.CutsReplies)},
 }
 
-// TestNothingIsLostByAnyErrorOfRedis brings about each class of error while attempts are under way, so that they settle
-// into it, and while events come in. None is answered 200 that is not kept, and everything arrives when it is mended.
+// TestNothingIsLostByAnyErrorOfRedis causes each class of error while attempts are in flight, so that they settle
+// into it, and while events come in. Every event answered with 200 is kept, and everything arrives once the error has ended.
 func TestNothingIsLostByAnyErrorOfRedis(t *testing.T) {
 	t.Parallel()
 	for _, fault := range redisFaults {

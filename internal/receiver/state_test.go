@@ -39,7 +39,7 @@ func TestStandingsAreScraped(t *testing.T) {
 	until(t, "the target's circuit is open", scraped(`target_circuit{state="Closed",target="crm"} 0`, `target_circuit{state="Open",target="crm"} 1`))
 }
 
-// A Redis that may forget is told of as such.
+// A Redis that is not durable is reported.
 func TestUnsafeRedisIsScraped(t *testing.T) {
 	t.Parallel()
 	redis := redistest.Start(t, "--appendonly", "no")
@@ -51,7 +51,7 @@ func TestUnsafeRedisIsScraped(t *testing.T) {
 	})
 }
 
-// In its first moments a receiver that has not reached Redis yet says so, and nothing of a mistake.
+// During startup a receiver that has not reached Redis yet reports that it is connecting, and no problem.
 func TestRedisIsLookedForInTheBeginning(t *testing.T) {
 	t.Parallel()
 	p := start(t, "redis://"+testenv.FreeAddress(t), newConfig(crm(newSink(t))))
@@ -61,7 +61,7 @@ func TestRedisIsLookedForInTheBeginning(t *testing.T) {
 	})
 }
 
-// A Redis that can be reached and takes no writes is told of as such, to a webhook that is new to it and to one that is not.
+// A Redis that can be reached and takes no writes is reported, to a webhook that is new to it and to one that is not.
 func TestRedisThatTakesNoWritesIsTold(t *testing.T) {
 	t.Parallel()
 	for code, tc := range map[string]struct {

@@ -98,7 +98,7 @@ func consent(eventType string) string {
 	return fmt.Sprintf(`{"type":%q,"id":41,"token":%q,"event_data":{"target":"+15550100","inbox":3}}`, eventType, token)
 }
 
-// private is an address that is private and that nobody has: a part of fc00::/7 that is not handed out (RFC 4193).
+// private is an address that is private and that is not in use: a part of fc00::/7 that is not handed out (RFC 4193).
 const private = "http://[fc00::dead:beef]:9/"
 
 // wiring has a row for each member of the configuration: what a running receiver does because of it, that it would not do by its

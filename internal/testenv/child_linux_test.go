@@ -53,7 +53,7 @@ func TestServersEndWithAKilledTest(t *testing.T) {
 	}
 }
 
-// running tells whether a process runs: one that has ended, but that nobody has waited for, does not.
+// running reports whether a process runs: one that has ended but has not been waited for does not.
 func running(pid int) bool {
 	stat, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/stat")
 	if err != nil {

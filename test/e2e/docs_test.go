@@ -32,7 +32,7 @@ var alone = []string{"install"}
 // fromNothing are the pages that make their namespaces themselves. The others go on from the quickstart in the namespace staging.
 var fromNothing = []string{"first-webhook", "environments", "install"}
 
-// TestDocumentation executes every command of README.md and docs, but for those that say why not, each page in namespaces of its own.
+// TestDocumentation executes every command of README.md and docs, except those that give a reason not to, each page in namespaces of its own.
 func TestDocumentation(t *testing.T) {
 	t.Parallel()
 	book := openBook(t)
@@ -103,7 +103,7 @@ func openBook(t *testing.T) book {
 
 var pageNamespaces = regexp.MustCompile(`\b(staging|production)\b`)
 
-// play executes the blocks of a page in one shell, in a copy of the checkout. Where the page says staging, it is a namespace of the page's own.
+// play executes the blocks of a page in one shell, in a copy of the checkout. The page's namespace staging is replaced by one of its own.
 func (b book) play(t *testing.T, page docs.Page) {
 	t.Helper()
 	mark := fmt.Sprintf("doc-%s-%d-", page.Name(), ids.Add(1)%1_000_000)

@@ -83,12 +83,12 @@ func TestGateways(t *testing.T) {
 	}
 	s.awaitAnswer(t, http.StatusOK, "one")
 
-	// A Gateway that takes routes of its own namespace alone: the condition says so, and no event comes in.
+	// A Gateway that takes routes of its own namespace alone: the condition reports it, and no event comes in.
 	s.attach(t, "closed")
 	s.awaitCondition(t, exposed, metav1.ConditionFalse, v1alpha1.ReasonRouteRefused, `"closed"`, "NotAllowedByListeners")
 	s.awaitAnswer(t, http.StatusNotFound, "refused")
 
-	// Of two Gateways both have to take it.
+	// Of two Gateways both must take it.
 	s.attach(t, "public", "partners")
 	s.awaitCondition(t, exposed, metav1.ConditionTrue, v1alpha1.ReasonAdmitted)
 	s.awaitAnswer(t, http.StatusOK, "two")
@@ -96,7 +96,7 @@ func TestGateways(t *testing.T) {
 	s.awaitCondition(t, exposed, metav1.ConditionFalse, v1alpha1.ReasonRouteRefused, `"closed"`, "NotAllowedByListeners")
 	s.awaitAnswer(t, http.StatusOK, "one of two")
 
-	// A Gateway is removed and comes back. What the condition says meanwhile is what Traefik leaves in the route's status.
+	// A Gateway is removed and comes back. In the meantime the condition depends on what Traefik leaves in the route's status.
 	s.attach(t, "public")
 	s.awaitCondition(t, exposed, metav1.ConditionTrue, v1alpha1.ReasonAdmitted)
 	kubectl(t, "", "delete", "gateway", "public", "--namespace="+gateways)

@@ -71,7 +71,7 @@ func (l *load) count(id int64, refusal string) {
 	}
 }
 
-// refusals are what was not a 200 since they were last asked for.
+// refusals are the answers other than 200 since the last call.
 func (l *load) refusals() map[string]int {
 	l.mu.Lock()
 	defer l.mu.Unlock()

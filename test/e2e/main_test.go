@@ -117,7 +117,7 @@ func useExisting(ctx context.Context, image quickstart.Image) error {
 	return err
 }
 
-// loadByCommand loads archives as E2E_LOAD says, or leaves it to whoever has loaded them.
+// loadByCommand loads archives with the command in E2E_LOAD, if set; otherwise they must have been loaded.
 func loadByCommand(ctx context.Context, archives ...string) error {
 	command := strings.Fields(os.Getenv("E2E_LOAD"))
 	if len(command) == 0 {

@@ -112,7 +112,7 @@ func (s scene) change(t *testing.T, do func(*v1alpha1.HeymarketWebhookSpec)) {
 	}
 }
 
-// awaitCondition waits until a condition of the webhook, as it is now, has a status and a reason and its message says all of the words; it returns the
+// awaitCondition waits until a condition of the webhook, as it is now, has a status and a reason and its message contains all of the words; it returns the
 // message.
 func (s scene) awaitCondition(t *testing.T, kind string, status metav1.ConditionStatus, reason string, words ...string) string {
 	t.Helper()

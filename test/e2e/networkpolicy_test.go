@@ -97,7 +97,7 @@ func dropped(t *testing.T, node string) (total int) {
 	return total
 }
 
-// dial says how each address is reached from a container with the program of that name.
+// dial returns how each address can be reached from a container with the program of that name.
 func dial(t *testing.T, namespace, pod, container string, addresses ...string) string {
 	t.Helper()
 	return kubectl(t, "", append([]string{"exec", "--namespace=" + namespace, pod, "--container=" + container, "--", "/dial"}, addresses...)...)
@@ -202,7 +202,7 @@ func TestNetworkPoliciesAreEnforced(t *testing.T) {
 		t.Errorf("refused: %v", refused)
 	}
 
-	// A target in a namespace that the operator has not opened: the condition says so, and events are kept until it is opened.
+	// A target in a namespace that the operator has not opened: the condition reports it, and events are kept until it is opened.
 	s.change(t, func(spec *v1alpha1.HeymarketWebhookSpec) {
 		spec.Targets[0].URL = new("http://" + stranger + "/heymarket")
 	})

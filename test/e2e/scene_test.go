@@ -62,7 +62,7 @@ func newScene(t *testing.T) scene {
 	return s
 }
 
-// tell logs what a person would look at first.
+// tell logs what a person would check first.
 func tell(ctx context.Context, t *testing.T, namespace string) {
 	t.Helper()
 	for _, args := range [][]string{
@@ -91,7 +91,7 @@ func (s scene) receivers(ctx context.Context) ([]corev1.Pod, error) {
 	return pods, err
 }
 
-// processes tells the receivers' Pods apart by identity and by how often each has restarted.
+// processes identifies the receivers' Pods by UID and number of restarts.
 func (s scene) processes(t *testing.T) map[types.UID]int32 {
 	t.Helper()
 	pods, err := s.receivers(t.Context())

@@ -23,7 +23,7 @@ import (
 	"heymarket.dev/operator/test/support/quickstart"
 )
 
-// The release before this one, by its commit. Its chart and what its image is built from are kept, because a shallow clone has no
+// The previous release, by its commit. Its chart and the sources of its image are kept, because a shallow clone has no
 // history to take them from. They are made by
 //
 //	git archive --format=tar.gz --output=test/surface/chart/testdata/chart-before.tgz 939d58a:charts heymarket-operator
@@ -60,7 +60,7 @@ func imageOf(t *testing.T, checkout string) string {
 	return name
 }
 
-// release is a release of Helm's, of which the test says the version.
+// release is a Helm release whose version the test sets.
 type release struct {
 	helm, home, name, namespace string
 }
@@ -100,8 +100,8 @@ func values(image, namespace string) []string {
 	}
 }
 
-// From the previous release to this one and back, under load: each accepted message is delivered, and what users have made stays as it is. `helm test` of this
-// release says that it works.
+// From the previous release to this one and back, under load: each accepted message is delivered, and users' objects do not change. `helm test` of this
+// release reports success.
 //
 // It is not parallel: the operator that the other tests use is away meanwhile, and the CRD is that of the previous release for a while.
 func TestUpgradeAndRollbackLoseNothing(t *testing.T) {
@@ -203,7 +203,7 @@ func (s scene) awaitImage(t *testing.T, image string) {
 	}
 }
 
-// made is what a user has made or typed somewhere: the webhook but for its status, and the URL.
+// made is what a user has created or entered elsewhere: the webhook but for its status, and the URL.
 type made struct {
 	UID  string
 	Spec map[string]any

@@ -1,4 +1,4 @@
-// Command dial says from where it runs whether an address can be reached: "open", "refused" by the host that it belongs to, or "dropped", which
+// Command dial reports whether an address can be reached from where it runs: "open", "refused" by the host that it belongs to, or "dropped", which
 // is no answer within two seconds. A name that does not resolve is "unknown". Without an address it waits, so that a container stays.
 package main
 

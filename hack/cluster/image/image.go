@@ -26,7 +26,7 @@ import (
 // User is the user and group that an image runs as when its Spec names none.
 const User = "65532:65532"
 
-// Spec says what an image is made of.
+// Spec describes the contents of an image.
 type Spec struct {
 	Tag        string            // full name, registry included: heymarket.dev/operator:dev; "{digest}" in it gives way to 12 digits of the manifest's
 	Entrypoint []string          // may be empty when every user of the image names a command

@@ -1,4 +1,4 @@
-// Command pause holds a Pod's namespaces open: it does nothing until it is told to stop, and collects the orphans that land on it.
+// Command pause holds a Pod's namespaces open: it does nothing until it receives a signal, and collects the orphans that land on it.
 package main
 
 import (

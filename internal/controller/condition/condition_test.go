@@ -663,7 +663,7 @@ func TestReachable(t *testing.T) {
 	})
 }
 
-// What the world sees says nothing about the cluster, so Ready does not depend on it.
+// A public probe does not reflect the state of the cluster, so Ready does not depend on it.
 func TestReachableDoesNotCountForReady(t *testing.T) {
 	t.Parallel()
 	f := good()

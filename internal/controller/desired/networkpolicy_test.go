@@ -138,7 +138,7 @@ func TestNetworkPolicyLeavesItsSettingsAlone(t *testing.T) {
 	}
 }
 
-// What the policy shuts off is what the receiver refuses, so that neither of the two makes the other a surprise.
+// The policy blocks the same addresses as the receiver, so that the two agree.
 func TestNetworkPolicyShutsOffWhatReceiversRefuse(t *testing.T) {
 	t.Parallel()
 	v4, v6 := outside()

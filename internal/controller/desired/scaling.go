@@ -20,7 +20,7 @@ const defaultCPUUtilization = 80
 type scalers int
 
 const (
-	// nobody: only the operator.
+	// Only the operator.
 	nobody scalers = iota
 	horizontalPodAutoscaler
 	keda

@@ -140,7 +140,7 @@ func follow(t *testing.T, exposure v1alpha1.Exposure) Address {
 	return next
 }
 
-// elsewhere is for a field that is no matter of what is applied: a test of the reconciler, which exists, shows what it does.
+// elsewhere is for a field that does not affect applied objects: an existing test of the reconciler covers it.
 func elsewhere(file, name string) func(*testing.T) {
 	return func(t *testing.T) {
 		text, err := os.ReadFile(filepath.Join("..", file))
@@ -150,7 +150,7 @@ func elsewhere(file, name string) func(*testing.T) {
 	}
 }
 
-// copied is for what Pods take over as it is, with each of its fields.
+// copied is for values that are copied to Pods unchanged, with each of their fields.
 func copied[T any](of T, to string, list bool) func(*testing.T) {
 	return func(t *testing.T) {
 		fill(reflect.ValueOf(&of).Elem())
@@ -351,7 +351,7 @@ func flatten(out map[string]string, at string, value any) {
 	}
 }
 
-// put returns tree with a value at a place, whose maps and lists come to be where there are none.
+// put returns tree with a value at a place, creating missing maps and lists.
 func put(tree any, at []string, value any) any {
 	if len(at) == 0 {
 		return value

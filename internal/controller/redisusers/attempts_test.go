@@ -16,10 +16,10 @@ import (
 	"heymarket.dev/operator/internal/receiver/stream"
 )
 
-// notOnOneRedis are rights that receivers use at another kind of Redis, in the release before, or for what has grown old.
+// notOnOneRedis are rights that receivers use at another kind of Redis, in the previous release, or for expired data.
 var notOnOneRedis = []string{"cluster|slots", "cluster|shards", "role", "exists"}
 
-// ofTheReleaseBefore are rights that only receivers of the release before use.
+// ofTheReleaseBefore are rights that only receivers of the previous release use.
 var ofTheReleaseBefore = []string{"xtrim"}
 
 // denied matches what Redis answers where a right is missing, to a command or within a script.
@@ -178,7 +178,7 @@ func TestWhatATenantCanDoToAnother(t *testing.T) {
 		{"ACL SETUSER heymarket.heymarket-system.a ~*", refused},
 		{"AUTH heymarket.heymarket-system.a-b x", "WRONGPASS"},
 		{"AUTH admin x", "WRONGPASS"},
-		// What it may: totals of the server, without a name of anybody.
+		// Allowed: totals of the server, without any names.
 		{"PING", "PONG"},
 		{"TIME", ""},
 		{"INFO keyspace", "# Keyspace"},
@@ -215,7 +215,7 @@ func TestWhatATenantCanDoToAnother(t *testing.T) {
 	mustLive(t, victim, nil, "a-b")
 }
 
-// keysOfVictim is what stands in them.
+// keysOfVictim are their contents.
 func keysOfVictim(r *redistest.Server) string {
 	var all []string
 	keys := strings.Fields(r.MustDo("--no-raw", "KEYS", "hmw:{a-b/*"))

@@ -65,7 +65,7 @@ var unnamed = strings.NewReplacer("redis.pcall(...)", "", "redis.pcall(unpack(un
 // scriptOnly are commands of scripts that a namespace's user is not to have: RemoveKeys does what they are for.
 var scriptOnly = []string{"scan"}
 
-// A new command in a script makes this fail: it has to be judged before a namespace gets it.
+// A new command in a script makes this fail: it must be reviewed before a namespace gets it.
 func TestTheRightsAreThoseThatScriptsNeed(t *testing.T) {
 	t.Parallel()
 	var need []string

@@ -22,7 +22,7 @@ import (
 	"heymarket.dev/operator/internal/receiver/stream"
 )
 
-// fleet is what the manager knows of the cluster: its webhooks, and what it has handed out to their receivers.
+// fleet is the manager's view of the cluster: its webhooks, and what it has handed out to their receivers.
 type fleet struct {
 	t *testing.T
 
@@ -91,7 +91,7 @@ func (f *fleet) url(users *Users, namespace string) string {
 	return got
 }
 
-// eventually asks until there is no error: what another process does tells of itself in no other way.
+// eventually polls until there is no error: another process gives no other signal.
 func eventually(t *testing.T, what string, try func() error) {
 	t.Helper()
 	var err error
@@ -217,7 +217,7 @@ func live(ctx context.Context, s *stream.Store) error {
 	return nil
 }
 
-// errCheckRefused is what live returns where Check finds that rights are missing.
+// errCheckRefused is live's error if Check finds missing rights.
 var errCheckRefused = errors.New("the check finds that rights are missing")
 
 func mustLive(t *testing.T, url string, ca []byte, namespace string) {
@@ -347,7 +347,7 @@ func TestARedisThatForgot(t *testing.T) {
 			return err
 		})
 	}
-	// Rights that somebody has changed come back upon a receiver's report.
+	// Rights that someone has changed are restored after a receiver's report.
 	r.MustDo("ACL", "SETUSER", "heymarket.heymarket-system.staging", "resetpass")
 	users.Reported("staging", "support", before, true, true)
 	eventually(t, "live after a report", func() error {

@@ -195,7 +195,7 @@ func TestRolloutsReachEveryNamespaceAlthoughOthersNeverFinish(t *testing.T) {
 	}
 }
 
-// Whoever waits is served by namespace: here 600 receivers of one came before the one of another.
+// Waiting receivers are served by namespace: here 600 receivers of one precede the only one of another.
 func TestRolloutsTakeTurnsByNamespace(t *testing.T) {
 	t.Parallel()
 	all := receivers(t, "rolling "+strings.Repeat("earlier ", 601))
@@ -256,7 +256,7 @@ func TestRolloutsInTurn(t *testing.T) {
 	}
 }
 
-// Whoever was let in and then did not roll gives the place back, and those who wait are woken by the name of their webhook.
+// An admitted receiver that does not roll out releases its slot, and waiting ones are woken by the name of their webhook.
 func TestRolloutPlaceIsNotLost(t *testing.T) {
 	t.Parallel()
 	all := receivers(t, "earlier earlier")

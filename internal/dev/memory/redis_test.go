@@ -10,7 +10,7 @@ import (
 	"heymarket.dev/operator/internal/dev/memory"
 )
 
-// Keys expire by the machine's clock, or no deduplication window would ever end; and nobody reads along without the password.
+// Keys expire by the machine's clock, or no deduplication window would ever end; and without the password there is no access.
 func TestRedis(t *testing.T) {
 	t.Parallel()
 	redis, err := memory.Start()

@@ -12,7 +12,7 @@ import (
 
 func TestCheckRefuses(t *testing.T) {
 	t.Parallel()
-	never := map[string][]string{ // whatever the policy says
+	never := map[string][]string{ // under every policy
 		"link-local":            {"169.254.0.0", "169.254.169.254", "169.254.170.2", "169.254.170.23", "169.254.42.42", "169.254.255.255", "224.0.0.1", "224.0.0.255"},
 		"unspecified":           {"0.0.0.0", "0.0.0.1", "0.255.255.255"},
 		"multicast or reserved": {"224.0.1.0", "239.255.255.255", "240.0.0.1", "255.255.255.255"},
@@ -141,7 +141,7 @@ func TestCheckAllows(t *testing.T) {
 	t.Logf("%d spellings", checked)
 }
 
-// What a NetworkPolicy shuts off is what no policy lets events go to.
+// A NetworkPolicy blocks the addresses that no policy allows.
 func TestNeverDialed(t *testing.T) {
 	t.Parallel()
 	networks := address.NeverDialed()
@@ -210,7 +210,7 @@ func TestControlRefusesWhatItCannotRead(t *testing.T) {
 	}
 }
 
-// FuzzCheck says that no IPv6 form of a refused IPv4 address is allowed, and that Check never panics.
+// FuzzCheck checks that no IPv6 form of a refused IPv4 address is allowed, and that Check never panics.
 func FuzzCheck(f *testing.F) {
 	f.Add([]byte{169, 254, 169, 254})
 	f.Add([]byte{127, 0, 0, 1})

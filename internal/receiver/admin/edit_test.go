@@ -75,7 +75,7 @@ func TestAnEditedLetterIsReplayed(t *testing.T) {
 	}
 }
 
-// A body that says that it is too long is not read at all, and one that does not say so no further than to the bound.
+// A body with an excessive Content-Length is not read at all, and one without a length only up to the bound.
 func TestAnEditedLetterIsBoundedBeforeItIsRead(t *testing.T) {
 	t.Parallel()
 	for _, length := range []int64{mostBytes + 1, 1 << 40, -1} {

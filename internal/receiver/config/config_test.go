@@ -386,7 +386,7 @@ func TestDuration(t *testing.T) {
 	}
 }
 
-// FuzzRoundTrip says that what Encode writes Decode reads as the same, and that Decode never takes what Validate refuses.
+// FuzzRoundTrip checks that Decode inverts Encode, and that Decode never accepts a configuration that Validate rejects.
 func FuzzRoundTrip(f *testing.F) {
 	f.Add("staging", "support", "/p", "token", "redis", "crm", "http://crm/x", "chat_closed", int64(1), int64(time.Second), int64(time.Minute), 3, true)
 	f.Add("n", "", "p", "", "", "a:b", "ftp://x", "", int64(-1), int64(math.MaxInt64), int64(math.MinInt64), -1, false)
@@ -427,7 +427,7 @@ func FuzzRoundTrip(f *testing.F) {
 	})
 }
 
-// FuzzDecode says that no bytes make Decode panic or return what is not valid.
+// FuzzDecode checks that no bytes make Decode panic or return an invalid configuration.
 func FuzzDecode(f *testing.F) {
 	for _, c := range []Config{smallest(), largest()} {
 		encoded, err := Encode(c)
@@ -454,7 +454,7 @@ func FuzzDecode(f *testing.F) {
 	})
 }
 
-// Statuses that are not set are left out, so that a receiver of the release before reads the rest; an empty list is written.
+// Statuses that are not set are left out, so that a receiver of the previous release reads the rest; an empty list is written.
 func TestRetryStatuses(t *testing.T) {
 	t.Parallel()
 	for _, tc := range []struct {

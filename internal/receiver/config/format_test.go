@@ -32,7 +32,7 @@ func TestReadsFormat1(t *testing.T) {
 			if ignored := Ignored(written); len(ignored) > 0 {
 				t.Errorf("no longer known: %v", ignored)
 			}
-			// Nothing that was written is lost on the way: written again, each of its members stands there as it was.
+			// Nothing is lost: encoded again, every member is unchanged.
 			again, err := Encode(c)
 			if err != nil {
 				t.Fatal(err)
@@ -47,7 +47,7 @@ func TestReadsFormat1(t *testing.T) {
 }
 
 // A receiver rejects members of its own format that it does not know. Each one that came later is entered with its format, so
-// that a configuration that uses none of them keeps the format that the release before reads.
+// that a configuration that uses none of them keeps the format that the previous release reads.
 func TestEveryMemberHasItsFormat(t *testing.T) {
 	t.Parallel()
 	text, err := os.ReadFile("testdata/format-1/members.txt")
@@ -105,7 +105,7 @@ func TestEncodeWritesTheLowestFormat(t *testing.T) {
 	}
 }
 
-// A receiver goes on with what it knows of a newer operator's configuration, and can say what it does not.
+// A receiver uses the known part of a newer operator's configuration, and reports the rest.
 func TestDecodeOfANewerFormat(t *testing.T) {
 	t.Parallel()
 	b, err := Encode(largest())

@@ -303,7 +303,7 @@ func TestDecodeRefusesEveryPrefix(t *testing.T) {
 }
 
 // TestTokenIsCutByteExact builds bodies of all member orders with odd white space and escapes, and says itself where the
-// cut has to be.
+// cut must be.
 func TestTokenIsCutByteExact(t *testing.T) {
 	t.Parallel()
 	rng := rand.New(rand.NewPCG(1, 2))

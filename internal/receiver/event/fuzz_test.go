@@ -35,7 +35,7 @@ var corpus = []string{
 }
 
 // FuzzDecode compares with two other readers of JSON: one with exact names, one that, like many, matches them in any
-// case and lets the last duplicate win. What Decode takes, both have to read as the same event.
+// case and lets the last duplicate win. Both must read everything that Decode accepts as the same event.
 func FuzzDecode(f *testing.F) {
 	for _, seed := range corpus {
 		f.Add([]byte(seed))
@@ -126,7 +126,7 @@ func checkEnvelope(t *testing.T, d *Delivery, rawType, rawID, rawToken json.RawM
 	}
 }
 
-// checkForwarded says that forwarded is body less the member token: the same members in the same order, byte for byte.
+// checkForwarded checks that forwarded is body without the member token: the same members in the same order, byte for byte.
 func checkForwarded(t *testing.T, body, forwarded []byte) {
 	t.Helper()
 	want, got := membersOf(t, body), membersOf(t, forwarded)
@@ -165,7 +165,7 @@ func membersOf(t *testing.T, object []byte) []member {
 	return out
 }
 
-// FuzzCanonical says that the canonical form is a fixed point, means what the input meant, and is one for all spellings.
+// FuzzCanonical checks that the canonical form is a fixed point, has the input's meaning, and is the same for all spellings.
 func FuzzCanonical(f *testing.F) {
 	for i, seed := range corpus {
 		f.Add([]byte(seed), uint64(i))
@@ -192,7 +192,7 @@ func FuzzCanonical(f *testing.F) {
 	})
 }
 
-// FuzzKey says that a key survives every change of form and of what takes no part, and none of what does.
+// FuzzKey checks that a key does not depend on formatting or irrelevant members, and changes with every relevant one.
 func FuzzKey(f *testing.F) {
 	f.Add(uint8(0), int64(1), true, "sent", "2026-01-02T03:04:05Z", "hello", uint64(1))
 	f.Add(uint8(4), int64(9007199254740993), true, "", "", "é\"\\", uint64(2))

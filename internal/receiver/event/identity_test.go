@@ -48,7 +48,7 @@ func TestKey(t *testing.T) {
 		{"updated is null: the whole decides", `{"type":"chat_closed","event_data":{"id":1,"updated":null,"read":1}}`, `{"type":"chat_closed","event_data":{"id":1,"updated":null,"read":2}}`, false},
 		{"updated is empty: the whole decides", `{"type":"chat_closed","event_data":{"id":1,"updated":"","read":1}}`, `{"type":"chat_closed","event_data":{"id":1,"updated":"","read":2}}`, false},
 
-		// No id, or a type that nobody documents: the whole of event_data.
+		// No id, or an undocumented type: the whole of event_data.
 		{"an opt-out again, reordered", `{"type":"target_opt_out","event_data":{"id":1,"phone":"1","list":[1,2]}}`, `{"type":"target_opt_out", "event_data":{"list":[1, 2],"phone":"\u0031","id":1}}`, true},
 		{"an opt-out with one id and another phone", `{"type":"target_opt_out","event_data":{"id":1,"phone":"1"}}`, `{"type":"target_opt_out","event_data":{"id":1,"phone":"2"}}`, false},
 		{"an array's order is meant", `{"type":"target_opt_out","event_data":{"list":[1,2]}}`, `{"type":"target_opt_out","event_data":{"list":[2,1]}}`, false},
@@ -81,7 +81,7 @@ func TestKey(t *testing.T) {
 	}
 }
 
-// TestKeyOfEveryPart says that no two of what a key is made of can be shifted into each other.
+// TestKeyOfEveryPart checks that no two parts of a key can be shifted into each other.
 func TestKeyOfEveryPart(t *testing.T) {
 	t.Parallel()
 	decode := func(body string) *Delivery {

@@ -14,7 +14,7 @@ func identityOf(t *testing.T, body string) Identity {
 	return d.Identity("staging", "support")
 }
 
-// TestPlaceholdersIdentifyNothing: what software writes where there is no id and no time must not make one event of two.
+// TestPlaceholdersIdentifyNothing: values that software writes for a missing id or time must not merge two events.
 func TestPlaceholdersIdentifyNothing(t *testing.T) {
 	t.Parallel()
 	for _, id := range []string{`0`, `-1`, `-9223372036854775808`, `null`, `""`, `-0`} {
@@ -135,7 +135,7 @@ func TestTimeOf(t *testing.T) {
 	}
 }
 
-// A key that an expression makes is all that counts, as it was.
+// Only the key counts if an expression computes it.
 func TestAnExpressionHasNoSubject(t *testing.T) {
 	t.Parallel()
 	d, err := Decode([]byte(`{"type":"target_opt_out","event_data":{"target":"+1"}}`))

@@ -6,7 +6,7 @@ import (
 	"time"
 )
 
-// Bodies are what an attempt costs: a bound on attempts alone lets a few targets that hang fill the memory of a Pod.
+// The cost of an attempt is its body: a bound on attempts alone lets a few targets that hang fill the memory of a Pod.
 func TestBodiesInFlightAreBounded(t *testing.T) {
 	t.Parallel()
 	for _, tc := range []struct {

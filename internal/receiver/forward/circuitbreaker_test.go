@@ -19,7 +19,7 @@ import (
 
 var noon = time.Date(2026, 11, 21, 12, 0, 0, 0, time.UTC)
 
-// changes notes what a Gate says about its circuit.
+// changes records a Gate's changes of its circuit.
 type changes []string
 
 func (c *changes) note(from, to contract.Circuit) { *c = append(*c, fmt.Sprintf("%s>%s", from, to)) }
@@ -351,7 +351,7 @@ func TestGateForgetsOldFailures(t *testing.T) {
 	}
 }
 
-// TestDeadTargetSpendsNoAttempts says that events wait for a dead target in their queue, and not in its retries.
+// TestDeadTargetSpendsNoAttempts checks that events wait for a dead target in their queue, and not in its retries.
 func TestDeadTargetSpendsNoAttempts(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -400,7 +400,7 @@ func TestRatePerSecond(t *testing.T) {
 	})
 }
 
-// TestOpenCircuitEndsAtOnce says that waiting for a probe holds up no shutdown.
+// TestOpenCircuitEndsAtOnce checks that waiting for a probe does not delay a shutdown.
 func TestOpenCircuitEndsAtOnce(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -440,7 +440,7 @@ func TestConversationFlows(t *testing.T) {
 }
 
 // TestConcurrencyAloneCostsNothing has the two ways in which many failures come at once though the target is well: one that
-// refuses the first attempt at each event of twelve conversations, and one that hiccups while many attempts are under way.
+// refuses the first attempt at each event of twelve conversations, and one that hiccups while many attempts are in flight.
 func TestConcurrencyAloneCostsNothing(t *testing.T) {
 	t.Parallel()
 	t.Run("each first attempt fails", func(t *testing.T) {

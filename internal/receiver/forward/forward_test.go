@@ -31,9 +31,9 @@ type fakeQueue struct {
 	tidied  []time.Time
 	// fail is asked before each operation, named as the method; an error fails it.
 	fail func(op string) error
-	// during is called while a Take is under way, outside of the lock.
+	// during is called while a Take is in flight, outside of the lock.
 	during func(ctx context.Context)
-	// lost says that settlements find the lease gone.
+	// lost reports that the lease is lost when an event is settled.
 	lost bool
 	// ordered is a number of conversations among which the events are dealt out: of each only the first one left is lent.
 	ordered int
@@ -115,7 +115,7 @@ func (q *fakeQueue) Take(ctx context.Context, limit int, bytes int64, lease time
 			leases = append(leases, e.lease)
 			bytes -= int64(len(e.lease.Body))
 		case bytes <= 0:
-			nextDue = 0 // as take.lua: beyond the limit alone, it says nothing of more
+			nextDue = 0 // as take.lua: it reports only events beyond the limit
 		}
 	}
 	return leases, nextDue, nil
@@ -415,7 +415,7 @@ func TestRetries(t *testing.T) {
 	}
 }
 
-// TestShortBackoff says that a retry that is due before the next poll does not wait for it.
+// TestShortBackoff checks that a retry that is due before the next poll does not wait for it.
 func TestShortBackoff(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -467,7 +467,7 @@ func TestSettlingIsTriedAgain(t *testing.T) {
 	}
 }
 
-// TestSettlingFails says that an event that cannot be settled counts as nothing, and comes back when its lease is over.
+// TestSettlingFails checks that an event that cannot be settled is not counted, and is delivered again when its lease expires.
 func TestSettlingFails(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -531,7 +531,7 @@ func TestQueueThatFails(t *testing.T) {
 		}
 		q.add(1)
 		w, stop := run(t, q, options(s))
-		for range 50 { // being woken is no reason to hurry
+		for range 50 { // a wake-up must not shorten a pause
 			w.Wake()
 			time.Sleep(100 * time.Millisecond)
 		}
@@ -557,7 +557,7 @@ func TestWake(t *testing.T) {
 		o := options(s)
 		idle := NewWorker(q, o)
 		for range 3 {
-			idle.Wake() // blocks nobody, though nothing runs
+			idle.Wake() // does not block, though nothing runs
 		}
 		w, stop := run(t, q, o)
 		time.Sleep(3500 * time.Millisecond)
@@ -572,7 +572,7 @@ func TestWake(t *testing.T) {
 			}
 			time.Sleep(time.Duration(i) * time.Millisecond)
 		}
-		q.add(1) // by another receiver: nobody wakes this one
+		q.add(1) // by another receiver: this one is not woken
 		time.Sleep(pollInterval)
 		synctest.Wait()
 		if q.count("Done") != 101 {
@@ -582,7 +582,7 @@ func TestWake(t *testing.T) {
 	})
 }
 
-// hasty is a queue whose first answer says that a retry is due at once.
+// hasty is a queue whose first answer reports a retry that is due at once.
 type hasty struct {
 	*fakeQueue
 	asked bool
@@ -691,7 +691,7 @@ func TestMaxInFlight(t *testing.T) {
 	})
 }
 
-// TestShutdown ends taking while attempts are under way: they finish and are settled, and nothing new begins.
+// TestShutdown ends taking while attempts are in flight: they finish and are settled, and nothing new begins.
 func TestShutdown(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -726,7 +726,7 @@ func TestShutdownWhileIdleIsAtOnce(t *testing.T) {
 	}
 }
 
-// TestShutdownWhileTaking says that what the queue has lent by then is delivered, and not left to lie for a lease.
+// TestShutdownWhileTaking checks that events leased by then are delivered, and do not wait for the lease to expire.
 func TestShutdownWhileTaking(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -747,7 +747,7 @@ func TestShutdownWhileTaking(t *testing.T) {
 	})
 }
 
-// TestCutShort ends sending while attempts are under way: their events go back as they came.
+// TestCutShort ends sending while attempts are in flight: their events return to the queue unchanged.
 func TestCutShort(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -870,7 +870,7 @@ func TestLogHoldsNoBody(t *testing.T) {
 	})
 }
 
-// TestNothingIsLost lets everything fail at random: in the end every event is settled once, and the observer knows of each.
+// TestNothingIsLost makes all calls fail at random: in the end every event is settled once, and the observer has been notified of each.
 func TestNothingIsLost(t *testing.T) {
 	t.Parallel()
 	for seed := range uint64(6) {
@@ -1031,7 +1031,7 @@ func TestPoolApply(t *testing.T) {
 		p.Apply(map[Route]Plan{a: plan("a", "1")})
 		p.Apply(map[Route]Plan{a: plan("a", "1")}) // the same: nothing happens
 		feed("a")
-		feed("b") // nobody's
+		feed("b") // without a worker
 		if diff := cmp.Diff(map[string]int{"a1": 1}, made); diff != "" {
 			t.Errorf("workers (-want +got):\n%s", diff)
 		}

@@ -12,7 +12,7 @@ import (
 	"heymarket.dev/operator/internal/receiver/event"
 )
 
-// starved answers after d, whatever its context says: as a worker that gets no processor time would.
+// starved answers after d, regardless of its context: like a worker without CPU time.
 func starved(d time.Duration) func(context.Context, event.Event, int) delivery.Outcome {
 	return func(context.Context, event.Event, int) delivery.Outcome {
 		time.Sleep(d)
@@ -125,7 +125,7 @@ func TestALeaseThatHasPassedOnIsLetGo(t *testing.T) {
 	})
 }
 
-// A shutdown waits for the attempts under way, and extends their leases meanwhile: another receiver must not make them too.
+// A shutdown waits for the attempts in flight, and extends their leases meanwhile: another receiver must not repeat them.
 func TestLeasesAreExtendedDuringShutdown(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

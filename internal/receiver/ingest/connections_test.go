@@ -246,7 +246,7 @@ func TestTheEndDoesNotWaitForRoom(t *testing.T) {
 	}
 }
 
-// Where the processor is short, it is not the other side that is slow.
+// If the CPU is overloaded, the peer is not to blame.
 func TestWhoHasSentSomethingStaysUntilItIsRead(t *testing.T) {
 	t.Parallel()
 	all := NewConnections(1)
@@ -290,7 +290,7 @@ func TestWhoHasSentSomethingStaysUntilItIsRead(t *testing.T) {
 		t.Fatal("the first has made room though what it sent is being worked on")
 	case <-time.After(3 * grace):
 	}
-	go func() { _, _ = first.Read(make([]byte, 1)) }() // now it is the other side that is waited for
+	go func() { _, _ = first.Read(make([]byte, 1)) }() // now it waits for the peer
 	<-accepted
 }
 
@@ -439,7 +439,7 @@ func TestABodyWaitsForThoseThatAreComplete(t *testing.T) {
 	enter := func(i int) {
 		g := c.enter("")
 		guests = append(guests, g)
-		go func() { _, _ = io.WriteString(g, large(i)) }() // it blocks where the other side does not read
+		go func() { _, _ = io.WriteString(g, large(i)) }() // it blocks where the peer does not read
 	}
 	for i := range most {
 		enter(i)

@@ -15,7 +15,7 @@ import (
 	"heymarket.dev/operator/internal/receiver/event"
 )
 
-// expressions says what it is told to say.
+// expressions returns preset answers.
 type expressions struct {
 	key     string
 	keyErr  error

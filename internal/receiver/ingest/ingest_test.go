@@ -34,13 +34,13 @@ const (
 	unknown = `{"type":"fax_arrived","id":1187,"token":"not-a-real-token","event_data":{"pages":3}}`
 )
 
-// fakeStore remembers what it was given, and fails when told to.
+// fakeStore records its arguments, and can be made to fail.
 type fakeStore struct {
 	mu     sync.Mutex
 	err    error
 	kept   []kept
 	known  map[event.Key]bool
-	during func(context.Context) // called while an Append is under way
+	during func(context.Context) // called while an Append is in flight
 }
 
 type kept struct {
@@ -77,7 +77,7 @@ func (s *fakeStore) all() []kept {
 	return s.kept
 }
 
-// reports collects what an Observer is told.
+// reports collects the Reports of an Observer.
 type reports chan Report
 
 func (r reports) Answered(x Report) { r <- x }
@@ -340,7 +340,7 @@ func TestReport(t *testing.T) {
 	}
 }
 
-// TestAccount says that every request has one result, and that what came in is what went somewhere.
+// TestAccount checks that every request has one result, and that the counts add up.
 func TestAccount(t *testing.T) {
 	t.Parallel()
 	store, seen := &fakeStore{}, make(reports, 100)
@@ -507,7 +507,7 @@ type zeros struct{}
 
 func (zeros) Read(p []byte) (int, error) { return len(p), nil }
 
-// TestBodyThatBreaksOff says that half a body is a refusal, however it ends.
+// TestBodyThatBreaksOff checks that half a body is a refusal, however it ends.
 func TestBodyThatBreaksOff(t *testing.T) {
 	t.Parallel()
 	for _, tc := range []struct {
@@ -572,7 +572,7 @@ func TestTokens(t *testing.T) {
 	}
 }
 
-// TestUse replaces the settings while a request is under way: that one ends by the old ones, the next goes by the new.
+// TestUse replaces the settings while a request is in flight: that one finishes with the old ones, the next uses the new.
 func TestUse(t *testing.T) {
 	t.Parallel()
 	arrived, goOn := make(chan struct{}), make(chan struct{})
@@ -690,7 +690,7 @@ func TestUseConcurrently(t *testing.T) {
 	}
 }
 
-// A mistake of ours is answered and counted like everything else, and tells nothing of the event.
+// A bug in the receiver is answered and counted like any other result, and exposes nothing of the event.
 func TestAPanicIsARefusal(t *testing.T) {
 	t.Parallel()
 	store := &fakeStore{during: func(context.Context) { panic("canary-of-the-text") }}
@@ -704,7 +704,7 @@ func TestAPanicIsARefusal(t *testing.T) {
 	}
 }
 
-// TestSenderHangsUp says that an event that is here is kept, though nobody waits for the answer.
+// TestSenderHangsUp checks that a received event is stored although the sender has disconnected.
 func TestSenderHangsUp(t *testing.T) {
 	t.Parallel()
 	gone, arrived := make(chan struct{}), make(chan struct{})
@@ -803,8 +803,8 @@ func TestOverTheWire(t *testing.T) {
 	}
 }
 
-// FuzzAnswers sends anything at all. Whatever comes back is one of a few sentences, and repeats nothing; what the observer
-// is told holds neither the token nor the text.
+// FuzzAnswers sends arbitrary requests. Every answer is one of a few sentences, and quotes nothing; the observer's
+// Report holds neither the token nor the text.
 func FuzzAnswers(f *testing.F) {
 	for _, seed := range []string{message, closed, optOut, unknown, "", "{", message + "x", strings.Replace(message, token, "other", 1)} {
 		f.Add([]byte(seed), "application/json", "POST", uint8(0))
@@ -855,7 +855,7 @@ func FuzzAnswers(f *testing.F) {
 			t.Fatalf("the observer is told %s", told)
 		}
 		if stored && strings.Contains(store.all()[0].Body, `"token":"`+token) {
-			// Only a token within event_data, which is no token of ours, may stay.
+			// Only a token within event_data, which is not the verification token, may stay.
 			d, err := event.Decode([]byte(store.all()[0].Body))
 			if err != nil || d.Token != nil {
 				t.Fatalf("the token is stored: %s", store.all()[0].Body)

@@ -48,7 +48,7 @@ func (w *world) send(peer, forwarded, body string) *http.Response {
 	return answer.Result()
 }
 
-// isRefusedUnread says whether the next request is answered 429 with its body unread.
+// isRefusedUnread reports whether the next request is answered 429 with its body unread.
 func (w *world) isRefusedUnread(peer, forwarded string) bool {
 	w.t.Helper()
 	req := post(closed)

@@ -77,7 +77,7 @@ func TestLogIsBounded(t *testing.T) {
 			if n, err := buffer.Write(line); n != len(line) || err != nil {
 				t.Fatal(n, err)
 			}
-			synctest.Wait() // whoever writes has caught up
+			synctest.Wait() // the writer has caught up
 			if waiting := len(buffer.lines); waiting > logBytes {
 				t.Fatalf("%d bytes wait, and nobody writes them", waiting)
 			}
@@ -95,7 +95,7 @@ func TestLogIsBounded(t *testing.T) {
 	})
 }
 
-// slowReader takes what is written to it when it is told to.
+// slowReader accepts writes only on request.
 type slowReader struct {
 	written
 	ready chan struct{}

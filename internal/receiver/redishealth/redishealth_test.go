@@ -86,7 +86,7 @@ func TestRedisIsAskedOnceASecond(t *testing.T) {
 	})
 }
 
-// A connection that is not made is no problem in a receiver's first moments, and one afterwards; a call that fails is one at once.
+// A missing connection is not a problem during startup, but is one afterwards; a failed call is one at once.
 func TestConnections(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

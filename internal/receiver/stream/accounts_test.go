@@ -149,7 +149,7 @@ func TestALossShowsInTheAccount(t *testing.T) {
 	}
 }
 
-// An account needs no opening. It is complete from its first count on, because receivers of the release before, which may
+// An account needs no opening. It is complete from its first count on, because receivers of the previous release, which may
 // serve the same queues during an upgrade or a rollback, read every field of an account that exists.
 func TestAnAccountBeginsWithItsFirstCount(t *testing.T) {
 	t.Parallel()
@@ -167,8 +167,8 @@ func TestAnAccountBeginsWithItsFirstCount(t *testing.T) {
 	}
 }
 
-// Several receivers store, deliver, fail, give up, replay, discard and crash, Redis crashes, and whoever reads at any
-// moment finds that the account adds up. In the end it agrees with what the callers were told.
+// Several receivers store, deliver, fail, give up, replay, discard and crash, Redis crashes, and a reader at any
+// moment finds that the account adds up. In the end it agrees with the callers' results.
 func TestTheAccountAddsUpAtEveryMoment(t *testing.T) {
 	t.Parallel()
 	r := redistest.Start(t)
@@ -192,7 +192,7 @@ func TestTheAccountAddsUpAtEveryMoment(t *testing.T) {
 				if n%5 == 0 {
 					e.Type = event.TargetOptOut
 				}
-				// Like a sender: again until somebody confirms.
+				// Like a sender: again until someone confirms.
 				for ctx.Err() == nil {
 					if _, err := s.Append(ctx, key, e, []string{target}, limits); err == nil {
 						stored.Add(1)
@@ -270,7 +270,7 @@ func TestTheAccountAddsUpAtEveryMoment(t *testing.T) {
 	a := last[0]
 	wantSums(t, a)
 	t.Logf("%d readings; %+v", readings.Load(), a)
-	// An event whose confirmation was cut off may be stored all the same.
+	// An event whose confirmation was lost may be stored nevertheless.
 	if a.Stored < stored.Load() || a.Stored > next.Load() {
 		t.Errorf("%d events are stored; %d were confirmed, %d tried", a.Stored, stored.Load(), next.Load())
 	}

@@ -131,7 +131,7 @@ func TestExpiredDeadLettersAreNotCounted(t *testing.T) {
 	wantCounted(t, r, "they have expired")
 }
 
-// Receivers of the release before store and settle without counting.
+// Receivers of the previous release store and settle without counting.
 func TestBytesThatWereNotCountedAreCountedAfresh(t *testing.T) {
 	t.Parallel()
 	for _, wrong := range []string{"-5000", "5000", "1e3", "x"} {
@@ -153,7 +153,7 @@ func TestBytesThatWereNotCountedAreCountedAfresh(t *testing.T) {
 	}
 }
 
-// A Redis that is full refuses events. It gives room back all the same: what was delivered is settled, what was given up is
+// A Redis that is full refuses events. It still frees memory: delivered events are settled, what was given up is
 // discarded, expires or is replayed, and targets that are gone are dropped.
 func TestAFullRedisCanBeEmptied(t *testing.T) {
 	t.Parallel()

@@ -284,7 +284,7 @@ func doneRow() scriptRow {
 			return err
 		},
 		promise: func(_, after state, _ error) string {
-			// Counted and gone, or neither: the rest is what adds up.
+			// Counted and removed, or neither: the counts must add up.
 			if n := after.entries("q:crm:general"); n < 2 || n > 3 {
 				return "the queue lost an event that was not delivered"
 			}

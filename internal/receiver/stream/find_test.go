@@ -11,7 +11,7 @@ import (
 	"heymarket.dev/operator/internal/receiver/stream"
 )
 
-// An event is found while it waits, while an attempt is under way, and among the dead letters, and not once it is delivered.
+// An event is found while it waits, while an attempt is in flight, and among the dead letters, and not once it is delivered.
 func TestAnEventIsFoundWhileItIsStored(t *testing.T) {
 	t.Parallel()
 	s := connect(t, redistest.Start(t), "a")

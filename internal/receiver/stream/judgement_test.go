@@ -169,7 +169,7 @@ func TestConsentAfterTheWindowHasAnIDOfItsOwn(t *testing.T) {
 	}
 }
 
-// Receivers of the release before set markers that say "1" and keep no memory of subjects.
+// Receivers of the previous release set markers that say "1" and keep no memory of subjects.
 func TestMarkersOfTheReleaseBefore(t *testing.T) {
 	t.Parallel()
 	r := redistest.Start(t)
@@ -242,7 +242,7 @@ func TestInterleavings(t *testing.T) {
 	}
 }
 
-// history is what happens to one subject.
+// history is a sequence of events of one subject.
 type history struct {
 	desk
 	dice   *rand.Rand
@@ -273,7 +273,7 @@ func (h *history) consent() {
 		return fmt.Sprintf(`{"type":"target_%s","event_data":{"target":"+%d"}}`, kind, h.number)
 	}
 	var happened []string
-	last := "" // that the target knows of
+	last := "" // seen by the target
 	for range 2 + h.dice.IntN(8) {
 		what, kind := "event", kinds[h.dice.IntN(len(kinds))]
 		if len(happened) > 0 && h.dice.IntN(2) == 0 {

@@ -142,7 +142,7 @@ func TestWhichDeadLettersAFilterDescribes(t *testing.T) {
 			t.Errorf("%s: counted %d, %v", name, n, err)
 		}
 	}
-	// What a change takes is what a list shows, and consent is still told from the rest.
+	// A change affects exactly the listed letters, and consent is still kept separate.
 	r.MustDo("XADD", "hmw:{staging/support}:dead:"+target, "4000-0", "id", "evt_c", "type", event.TargetOptOut, "at", "1", "status", "422", "reason", "refused", "body", `{"text":"Bye"}`)
 	if n, err := s.DiscardDeadLetters(t.Context(), target, delivery.DeadLetterFilter{Text: "bob", Since: at(1500)}, 0, nil); err != nil || n.Taken != 1 {
 		t.Errorf("discarded %+v, %v", n, err)
@@ -214,7 +214,7 @@ func TestReplayAndDiscardGoByPages(t *testing.T) {
 	}
 }
 
-// An entry that is no event is listed and can be discarded; a replay passes it by, and shows no other letter less.
+// An entry that is not an event is listed and can be discarded; a replay skips it, without affecting other letters.
 func TestDeadLettersThatAreNoEvents(t *testing.T) {
 	t.Parallel()
 	r := redistest.Start(t)
@@ -419,7 +419,7 @@ func TestCheckNamesEveryProblem(t *testing.T) {
 		if diff := cmp.Diff(tc.want, s.Check(t.Context()), cmpopts.EquateEmpty()); diff != "" {
 			t.Errorf("after %v (-want +got):\n%s", tc.do, diff)
 		}
-		if left, err := r.Do("KEYS", "*"); err == nil && left != "" { // a replica without its primary does not say
+		if left, err := r.Do("KEYS", "*"); err == nil && left != "" { // a replica without its primary does not answer
 			t.Errorf("it leaves %s", left)
 		}
 	}

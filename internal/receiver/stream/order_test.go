@@ -78,7 +78,7 @@ func TestAConversationGoesOneAtATime(t *testing.T) {
 		done(t, q, l)
 	}
 	done(t, q, wantTaken(t, q, "7/2")[0])
-	say(t, s, "7", 3) // a conversation that was quiet goes on
+	say(t, s, "7", 3) // a quiet conversation continues
 	done(t, q, wantTaken(t, q, "7/3")[0])
 }
 

@@ -12,7 +12,7 @@ import (
 	"heymarket.dev/operator/internal/receiver/stream"
 )
 
-// patch is a mistake in a script, and the test that has to notice it.
+// patch is a mistake in a script, and the test that must notice it.
 type patch struct {
 	file, mistake    string
 	old, replacement string

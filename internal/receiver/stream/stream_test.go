@@ -19,7 +19,7 @@ import (
 
 const (
 	target = "crm"
-	// anyBytes is no bound on what a Take lends.
+	// anyBytes means no bound on the bytes of a Take.
 	anyBytes = 1 << 40
 	lease    = 50 * time.Millisecond
 )
@@ -87,7 +87,7 @@ func takeEventually(t *testing.T, q *stream.Queue, lease time.Duration) delivery
 	return delivery.Lease{}
 }
 
-// backlog is what waits for a target, and what it has given up.
+// backlog is a target's pending events and dead letters.
 type backlog struct{ Pending, DeadLetters int64 }
 
 // wantBacklog also holds that everything is accounted for.
@@ -298,7 +298,7 @@ func TestWhatADeadConsumerHeldComesBack(t *testing.T) {
 	if l.ID != held.ID || l.Attempt != 2 {
 		t.Errorf("took over %s, attempt %d; want %s, attempt 2: the crashed attempt counts", l.ID, l.Attempt, held.ID)
 	}
-	// The one that was thought dead wakes up. It may say that the event is delivered, but not send it back or bury it.
+	// The consumer that was considered dead resumes. It may settle the event as delivered, but not requeue or dead-letter it.
 	late := crashed.Queue(target, delivery.General, unordered)
 	if ok, err := late.Later(t.Context(), held, 2, 0); err != nil || ok {
 		t.Errorf("Later by the former holder = %v, %v; want false", ok, err)
@@ -451,7 +451,7 @@ func TestConnectNamesTheHostAndNeverThePassword(t *testing.T) {
 	}
 }
 
-// An attempt that takes long keeps its event, for as long as it says so. Who was silent for too long gets nothing back.
+// A long attempt keeps its event while it extends the lease. After an expired lease it cannot.
 func TestALeaseIsExtendedByItsHolderAlone(t *testing.T) {
 	t.Parallel()
 	r := redistest.Start(t)

@@ -164,7 +164,7 @@ func trusting(t *testing.T, name, url string, ca []byte) *stream.Store {
 	return s
 }
 
-// The certificate is for the host of the URL, and the nodes tell of each other by address.
+// The certificate is for the host of the URL, and the nodes announce each other by address.
 func TestClusterByTLS(t *testing.T) {
 	t.Parallel()
 	_, url, ca := redistest.StartTLSCluster(t)
@@ -173,7 +173,7 @@ func TestClusterByTLS(t *testing.T) {
 	}
 }
 
-// Likewise: the Sentinel tells of the primary by address.
+// Likewise, the Sentinel announces the primary by address.
 func TestSentinelByTLS(t *testing.T) {
 	t.Parallel()
 	_, _, url, ca := redistest.StartTLSSentinel(t)
@@ -197,7 +197,7 @@ func TestSentinelWithAPassword(t *testing.T) {
 	conform(t, s)
 }
 
-// tenantRules are what docs/redis.md tells people to give to the user of one namespace.
+// tenantRules are the ACL rules in docs/redis.md for the user of one namespace.
 var tenantRules = strings.Fields("on >secret ~hmw:{staging/* resetchannels -@all " +
 	"+hello +auth +ping +info +client|setname +cluster|slots +cluster|shards +select " +
 	"+eval +evalsha +time +exists +get +set +del +unlink +pexpire +hget +hset +hdel +hgetall +hvals +hmget +hincrby " +

@@ -209,7 +209,7 @@ func writings(a netip.Addr) []string {
 	return out
 }
 
-// A target's owner may write an address in any way, and whoever runs its DNS may answer one thing now and another in a
+// A target's owner may write an address in any way, and its DNS may answer one thing now and another in a
 // moment, several at once, or lead elsewhere by a redirect. Nothing that is refused is ever connected to. This counts
 // behind the policy, at the last moment before a connection.
 func TestNothingReachesRefusedAddresses(t *testing.T) {

@@ -25,7 +25,7 @@ import (
 	"heymarket.dev/operator/internal/receiver/target"
 )
 
-// received is what a target saw of one attempt.
+// received is one attempt as a target receives it.
 type received struct {
 	header http.Header
 	body   []byte

@@ -156,7 +156,7 @@ func TestRequest(t *testing.T) {
 	}
 }
 
-// TestSendFails has what happens before there is a status. None of it may tell where the event goes or what it holds.
+// TestSendFails covers failures without a status. No error may contain the target's address or the event.
 func TestSendFails(t *testing.T) {
 	t.Parallel()
 	raw := func(serve func(net.Conn)) string {
@@ -226,7 +226,7 @@ func TestSendFails(t *testing.T) {
 	t.Run("plain to one that speaks TLS", func(t *testing.T) {
 		t.Parallel()
 		out := to(t, strings.Replace(secure.URL, "https:", "http:", 1)).Send(t.Context(), sample, 1)
-		if out.Err != nil || out.Status != 400 { // Go's server says so in plain words
+		if out.Err != nil || out.Status != 400 { // Go's server answers in plain text
 			t.Errorf("outcome %+v", out)
 		}
 	})

@@ -24,13 +24,13 @@ import (
 	"heymarket.dev/operator/internal/testenv"
 )
 
-// etcdQuota is what etcd may store: a million small objects, or a gigabyte of Secrets with their history.
+// etcdQuota is etcd's storage limit: a million small objects, or a gigabyte of Secrets with their history.
 const etcdQuota = 8 << 30
 
-// serverAddress is what the API server publishes of itself, which may not be an address of loopback.
+// serverAddress is the API server's advertised address, which must not be a loopback address.
 const serverAddress = "10.127.0.1"
 
-// cluster is an API server that nobody else uses. No controller runs beside it: there are no Pods, and nothing is
+// cluster is an API server for this benchmark only. No controller runs beside it: there are no Pods, and nothing is
 // collected.
 type cluster struct {
 	env *envtest.Environment
@@ -143,7 +143,7 @@ func (c *cluster) children(ctx context.Context) (total int, err error) {
 }
 
 // writes are the requests that change something, by verb and resource, as the API server has counted them since it
-// started, without those that it makes of itself.
+// started, without those that it creates itself.
 type writes map[string]int
 
 // writes asks the API server.
@@ -174,14 +174,14 @@ func (c *cluster) writes(ctx context.Context) (writes, error) {
 }
 
 // itsOwn are what the API server writes by itself: its lease, the addresses that it gives to Services, and events about
-// them; those of the operator are counted by the operator. Whoever asks whether somebody is allowed to do something
+// them; those of the operator are counted by the operator. An authorization check
 // changes nothing.
 var itsOwn = map[string]bool{"leases": true, "ipaddresses": true, "events": true, "subjectaccessreviews": true}
 
 // conflicts is the name under which writes counts answers of 409, which it counts under their own name too.
 const conflicts = "conflict"
 
-// since is what was written after before.
+// since returns the writes after before.
 func (w writes) since(before writes) writes {
 	out := maps.Clone(w)
 	for k, n := range before {

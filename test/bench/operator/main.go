@@ -1,7 +1,7 @@
 // Command bench-operator measures the operator against the goals that it is held to: the manager as it is shipped, a
 // process of its own, beside a real kube-apiserver and etcd. Run it by `make bench-operator`; it needs Linux, the right
 // to make a network namespace, the command ip, and KUBEBUILDER_ASSETS. It starts and ends everything that it measures
-// itself, in a network namespace where there is nothing but loopback.
+// itself, in a network namespace that has only loopback.
 package main
 
 import (
@@ -28,7 +28,7 @@ import (
 // inside is set in the environment of the part that runs in the network namespace: the path of the manager's binary.
 const inside = "HEYMARKET_BENCH_MANAGER"
 
-// plan is what to measure.
+// plan selects the measurements.
 type plan struct {
 	quick bool
 	// sizes are numbers of HeymarketWebhooks; what is measured only once is measured at the first of them.
@@ -75,7 +75,7 @@ func run(ctx context.Context) error {
 	if binary == "" {
 		return outside(ctx)
 	}
-	ctrl.SetLogger(logr.Discard()) // libraries' talk is no part of the table
+	ctrl.SetLogger(logr.Discard()) // keep the libraries' log out of the table
 	klog.SetLogger(logr.Discard())
 	for _, line := range []string{"link set lo up", "addr add " + serverAddress + "/32 dev lo", "route add local " + podNetwork + " dev lo"} {
 		if out, err := exec.CommandContext(ctx, "ip", strings.Fields(line)...).CombinedOutput(); err != nil {

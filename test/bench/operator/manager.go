@@ -124,7 +124,7 @@ func (m *manager) writes(ctx context.Context, c *cluster) (writes, error) {
 	return out, nil
 }
 
-// reconciledAll waits until so many reconciles have been made and none is waiting or under way.
+// reconciledAll waits until so many reconciles have been made and none is waiting or in progress.
 func (m *manager) reconciledAll(ctx context.Context, n int) error {
 	return m.until(ctx, fmt.Sprintf("%d reconciles", n), func(f figures) bool {
 		return f[reconciled] >= float64(n) && f[depth] == 0 && f[active] == 0
@@ -146,7 +146,7 @@ func (m *manager) collected(ctx context.Context) error {
 func (m *manager) until(ctx context.Context, what string, good func(figures) bool) error {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
-	const interval = 250 * time.Millisecond // a scrape costs the manager milliseconds, which it should not have to spend
+	const interval = 250 * time.Millisecond // a scrape costs the manager milliseconds, which would distort the result
 	for {
 		// It does not answer while it starts.
 		if f, err := m.figures(ctx); err == nil && good(f) {
@@ -158,11 +158,11 @@ func (m *manager) until(ctx context.Context, what string, good func(figures) boo
 	}
 }
 
-// memory is what the manager takes, in bytes.
+// memory is the manager's memory use, in bytes.
 type memory struct {
 	// resident is the resident set.
 	resident int64
-	// live is what the last garbage collection left in the heap.
+	// live is the heap after the last garbage collection.
 	live int64
 }
 

@@ -65,7 +65,7 @@ type round struct {
 	made   int
 }
 
-// size measures with n resources on an API server of their own. first says that what is measured once is measured here.
+// size measures with n resources on an API server of their own. first includes the measurements that are made only once.
 func (b *bench) size(ctx context.Context, n int, first bool) (err error) {
 	dir, err := os.MkdirTemp("", "size-")
 	if err != nil {
@@ -277,7 +277,7 @@ func (b *bench) memoryRow(ctx context.Context, r *round) (memory, error) {
 	return m, nil
 }
 
-// collect waits for a garbage collection, so that what is measured is what is in use.
+// collect waits for a garbage collection, so that only memory in use is measured.
 func (b *bench) collect(ctx context.Context, m *manager) error {
 	if b.quick {
 		return nil

@@ -95,7 +95,7 @@ func (p *pods) run(ctx context.Context, c *cluster, hooks []*v1alpha1.HeymarketW
 	})
 }
 
-// serve says of the children of one resource what the cluster's controllers would.
+// serve reports the status of one resource's children as the cluster's controllers would.
 func (c *cluster) serve(ctx context.Context, hook string, key types.NamespacedName, addresses []string) error {
 	service := &corev1.Service{}
 	if err := c.admin.Get(ctx, key, service); err != nil {

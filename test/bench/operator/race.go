@@ -18,7 +18,7 @@ func (b *bench) turn() time.Duration {
 	return 8 * time.Second
 }
 
-// effort is what one of the two has done in one turn.
+// effort is the work of one of the two in one turn.
 type effort struct {
 	objects float64
 	took    time.Duration
@@ -85,7 +85,7 @@ func (b *bench) race(ctx context.Context, r *round) (out turns, err error) {
 		now -= there + r.made
 		own.objects, last = float64(now-last), now
 		r.manager.signal(syscall.SIGCONT)
-		if now >= wanted { // A turn that ends early says nothing.
+		if now >= wanted { // A turn that ends early is not counted.
 			return out, nil
 		}
 		if raw.objects > 0 {

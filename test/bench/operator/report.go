@@ -21,7 +21,7 @@ type row struct {
 	others float64
 }
 
-// report is what a run found.
+// report is the result of a run.
 type report struct {
 	took time.Duration
 	// foreign is the share of the machine that others used meanwhile.
@@ -43,7 +43,7 @@ func (m meter) others() float64 {
 	return max(0, float64(used)/float64(time.Since(m.began))/float64(runtime.NumCPU()))
 }
 
-// others says how much others used, marked where a figure is not to be quoted for that.
+// others reports how much others used, marked where a figure is not to be quoted for that.
 func others(share float64) string {
 	text := fmt.Sprintf("%.0f %%", 100*share)
 	if share > 0.05 {

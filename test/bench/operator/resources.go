@@ -100,7 +100,7 @@ type creation struct {
 	body      []byte
 }
 
-// controls are the children of the resources as objects of nobody, for namespaces of their own.
+// controls are the children of the resources without owners, in namespaces of their own.
 func controls(hooks []*v1alpha1.HeymarketWebhook) ([]creation, error) {
 	template, err := parseHostTemplate()
 	if err != nil {
@@ -162,7 +162,7 @@ func crowd(ctx context.Context, c *cluster, n, size int) error {
 	})
 }
 
-// ready says how many resources are Ready.
+// ready reports how many resources are Ready.
 func ready(ctx context.Context, c *cluster) (n int, err error) {
 	var list v1alpha1.HeymarketWebhookList
 	if err := c.admin.List(ctx, &list, &client.ListOptions{Raw: &metav1.ListOptions{ResourceVersion: "0"}}); err != nil {

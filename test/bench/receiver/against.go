@@ -82,7 +82,7 @@ func (b *bench) against() error {
 	return nil
 }
 
-// drained is what the delivery of a backlog took: events a second, and µs of receiver and Redis for one.
+// drained is the cost of delivering a backlog: events a second, and µs of receiver and Redis for one.
 type drained struct{ rate, cpu, redis float64 }
 
 // drain lets a receiver, started for it, deliver a backlog.

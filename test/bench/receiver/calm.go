@@ -75,7 +75,7 @@ func machineCPU() time.Duration {
 	return time.Duration(ticks) * time.Second / clockTicks
 }
 
-// ownCPU is what this process has used, with all that it has started and that still runs or has been waited for.
+// ownCPU is the CPU time that this process has used, with all that it has started and that still runs or has been waited for.
 func (l *lab) ownCPU() time.Duration {
 	total := procCPU(os.Getpid(), true)
 	for _, pid := range l.running {

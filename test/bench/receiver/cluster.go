@@ -22,7 +22,7 @@ func fleetPrefix(i int) string { return contract.RedisPrefix("team-"+strconv.Ito
 
 // redisCluster shows what a Redis Cluster of three nodes adds: how webhooks spread over it, what one of them can do, which
 // lives on one node, and what a fleet does. Receivers are simulated by their calls of the append script, because two processors are soon
-// full; what an event costs its node says what a node with a processor of its own could do.
+// full; the cost of an event on its node shows what a node with a CPU of its own could do.
 func (b *bench) redisCluster() error {
 	single, err := b.redis("everysec")
 	if err != nil {

@@ -18,7 +18,7 @@ import (
 	"github.com/redis/rueidis"
 )
 
-// runControl is what this program does when it is started as a control. Controls are processes of their own, as the
+// runControl is the main function of this program as a control. Controls are processes of their own, as the
 // product is, so that the generator shares a process with none of them.
 func runControl(args []string) error {
 	if len(args) < 2 {
@@ -52,7 +52,7 @@ func bare(w http.ResponseWriter, r *http.Request) {
 	w.WriteHeader(http.StatusOK)
 }
 
-// asynqIngest is what one writes in an afternoon: verify, derive a key, enqueue under it, say 200.
+// asynqIngest is an afternoon's implementation: verify, derive a key, enqueue with it, answer 200.
 type asynqIngest struct {
 	client *asynq.Client
 	token  [sha256.Size]byte
@@ -117,7 +117,7 @@ func rawHandler(args []string) http.Handler {
 }
 
 // rawLoop drains a stream as plainly as possible: each of n workers reads a batch, posts each entry, acknowledges it.
-// It is the control of the product's delivery, with the same number of requests under way, the same HTTP client and the
+// It is the control of the product's delivery, with the same number of requests in flight, the same HTTP client and the
 // same Redis client. It decides nothing, retries nothing and deletes nothing.
 func rawLoop(ctx context.Context, redisAddr, stream, url string, n int) error {
 	client, err := rueidis.NewClient(rueidis.ClientOption{

@@ -160,7 +160,7 @@ func (r *redis) weigh(f func() error, n int) (float64, error) {
 	return float64(after-before) / float64(n), err
 }
 
-// time returns a function that waits until n more events have arrived and says how long that took from the first.
+// time returns a function that waits until n more events have arrived and returns the time since the first.
 func (s *sink) time(n int) func() (time.Duration, error) {
 	var count atomic.Int64
 	var first time.Time

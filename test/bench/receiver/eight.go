@@ -18,7 +18,7 @@ type fanOut struct {
 	spent  []spent
 }
 
-// spent is what one event costs from intake to the last of its targets.
+// spent is the cost of one event from intake to the last of its targets.
 type spent struct {
 	network float64       // bytes that Redis receives and sends
 	cpu     time.Duration // of receiver and Redis

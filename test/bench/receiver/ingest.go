@@ -116,7 +116,7 @@ func (b *bench) ingest() error {
 	product.resetPeak()
 	for round := range b.rounds {
 		for i := range contenders {
-			c := &contenders[(round+i)%len(contenders)] // nobody is always first
+			c := &contenders[(round+i)%len(contenders)] // no one is always first
 			b.settle()
 			s, err := calm(b, forThroughput, func() (sample, error) { return c.run(b.short(2*time.Second, time.Second)) })
 			if err != nil {

@@ -18,7 +18,7 @@ import (
 const connections = 64
 
 // load drives one server, of HTTP or the product's Redis, over keep-alive connections from a single thread: one epoll loop, prebuilt request bytes
-// of which only an id is written anew, no goroutine and no allocation for a request. Everything shares one machine, so
+// of which only an id is written again, no goroutine and no allocation for a request. Everything shares one machine, so
 // what the generator costs is taken from what it measures; every product and every control gets the same one.
 type load struct {
 	addr    string
@@ -26,11 +26,11 @@ type load struct {
 	// rate is the number of requests a second of an open loop; 0 means a closed loop: each connection sends its next
 	// request as soon as it has its answer.
 	rate float64
-	// sent, when set, is told about each request just before it goes out.
+	// sent, when set, is called just before each request is sent.
 	sent func(id int64, at time.Time)
 }
 
-// result is what a load measured.
+// result is the measurement of a load.
 type result struct {
 	answered int
 	refused  int // answers other than 200
@@ -52,13 +52,13 @@ func percentile(sorted []time.Duration, p float64) time.Duration {
 	return sorted[min(int(float64(len(sorted))*p/100), len(sorted)-1)]
 }
 
-// conn is one connection of the generator. It has at most one request under way.
+// conn is one connection of the generator. It has at most one request in flight.
 type conn struct {
 	fd   int
 	buf  []byte // the request; its id is overwritten for each one
 	in   [4096]byte
 	got  int       // bytes of the answer that are in
-	due  time.Time // when the request under way was due
+	due  time.Time // when the request in flight was due
 	busy bool
 }
 
@@ -66,7 +66,7 @@ type conn struct {
 func (l load) run(d time.Duration) (result, error) {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
-	// The kernel rounds a thread's timers up by 50 µs unless told otherwise; an open loop would be late by that much.
+	// By default the kernel rounds a thread's timers up by 50 µs; an open loop would be late by that much.
 	_ = unix.Prctl(unix.PR_SET_TIMERSLACK, 1, 0, 0, 0)
 
 	ep, err := unix.EpollCreate1(unix.EPOLL_CLOEXEC)
@@ -133,7 +133,7 @@ func (l load) run(d time.Duration) (result, error) {
 		if !now.Before(end) && busy == 0 {
 			break
 		}
-		wait := 5 * time.Second // a server that says nothing for that long is an error
+		wait := 5 * time.Second // a server that is silent for that long is an error
 		if l.rate > 0 && len(idle) > 0 && now.Before(end) {
 			wait = max(0, next.Sub(now))
 		}
@@ -187,7 +187,7 @@ var (
 	contentLength = []byte("Content-Length: ")
 )
 
-// read takes in what there is. done says that the answer is complete, ok that it is a 200.
+// read reads the available bytes. done reports that the answer is complete, ok that it is a 200.
 func (c *conn) read() (done, ok bool, err error) {
 	n, err := read(c.fd, c.in[c.got:])
 	switch {
@@ -212,7 +212,7 @@ func (c *conn) read() (done, ok bool, err error) {
 	return c.got >= header+length, bytes.HasPrefix(c.in[:c.got], statusOK), nil
 }
 
-// message finds the end of an HTTP message's header and the length of its body. complete says that the header is.
+// message finds the end of an HTTP message's header and the length of its body. complete reports that the header is.
 func message(b []byte) (header, body int, complete bool) {
 	header = bytes.Index(b, headerEnd)
 	if header < 0 {
@@ -255,7 +255,7 @@ func dial(addr string) (int, error) {
 	return fd, nil
 }
 
-// read and write are the bare calls. They never block, so the scheduler need not be told about them.
+// read and write are the bare calls. They never block, so the scheduler need not be notified.
 func read(fd int, b []byte) (int, error) {
 	n, _, errno := unix.RawSyscall(unix.SYS_READ, uintptr(fd), uintptr(unsafe.Pointer(unsafe.SliceData(b))), uintptr(len(b)))
 	if errno != 0 {

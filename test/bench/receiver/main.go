@@ -40,7 +40,7 @@ type bench struct {
 	other  string // the binary of another receiver
 	report report
 
-	// patience is what is left for repeating measurements that others disturbed; foreign what they used in the end.
+	// patience is the time left for repeating disturbed measurements; foreign is the CPU time of other processes in the end.
 	patience time.Duration
 	foreign  []float64 // of one section
 
@@ -104,7 +104,7 @@ func run() error {
 	if *quick {
 		*rounds, *patience = 1, 0
 	}
-	slog.SetDefault(slog.New(slog.NewTextHandler(io.Discard, nil))) // libraries' talk is no part of the table
+	slog.SetDefault(slog.New(slog.NewTextHandler(io.Discard, nil))) // keep the libraries' log out of the table
 	debug.SetGCPercent(400)                                         // the generator shares the machine with what it measures
 
 	l, err := newLab()
@@ -132,7 +132,7 @@ func run() error {
 		b.patience += *patience / time.Duration(len(chosen)) // what one section does not need the next may use
 		fmt.Fprintf(os.Stderr, "%4.0fs  %s\n", time.Since(began).Seconds(), s.name)
 		if err := b.measure(s); err != nil {
-			failed = errors.Join(failed, fmt.Errorf("%s: %w", s.name, err)) // the other sections still have something to say
+			failed = errors.Join(failed, fmt.Errorf("%s: %w", s.name, err)) // the other sections are still reported
 		}
 	}
 	b.report.Others = whole.others()

@@ -176,7 +176,7 @@ func (r *redis) do(args ...string) (rueidis.RedisMessage, error) {
 	return r.client.Do(context.Background(), r.client.B().Arbitrary(args...).Build()).ToMessage()
 }
 
-// usedMemory is what the server says that its data take, in bytes.
+// usedMemory is the memory of the server's data, as reported by it, in bytes.
 func (r *redis) usedMemory() (int64, error) { return r.info("used_memory") }
 
 // network is how many bytes the server has received and sent.

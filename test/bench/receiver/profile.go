@@ -63,7 +63,7 @@ func (b *bench) profile() error {
 	go func() {
 		profile <- download("http://"+pprof+"/debug/pprof/profile?seconds="+strconv.Itoa(seconds), file)
 	}()
-	for range seconds/2 + 1 { // in turns of full intake and of what is left to deliver
+	for range seconds/2 + 1 { // alternating full intake and delivery of the rest
 		if _, err := (load{addr: product.addr, request: newRequest(product.addr)}).run(time.Second); err != nil {
 			return err
 		}

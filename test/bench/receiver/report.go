@@ -27,7 +27,7 @@ type row struct {
 	Figures map[string][]float64 `json:"figures,omitempty"`
 }
 
-// report is what a run found.
+// report is the result of a run.
 type report struct {
 	Began   time.Time `json:"began"`
 	Took    string    `json:"took"`
@@ -50,7 +50,7 @@ func (r row) mark() string {
 	return "NO"
 }
 
-// others says how much others used, marked where a figure is not to be quoted for that.
+// others reports how much others used, marked where a figure is not to be quoted for that.
 func others(share float64) string {
 	text := fmt.Sprintf("%.0f %%", 100*share)
 	if share > forThroughput {

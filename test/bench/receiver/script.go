@@ -145,7 +145,7 @@ func (s script) own(id string) []string {
 	return args
 }
 
-// call returns the arguments for an event that nobody else has.
+// call returns the arguments for an event that no one else has.
 func (s script) call(id int64) []string { return s.own(strconv.FormatInt(id, 10)) }
 
 // request is the script's call as the generator sends it to Redis itself, each for an event of its own.

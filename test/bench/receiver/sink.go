@@ -14,7 +14,7 @@ import (
 // sink is a target that costs next to nothing: one thread, one epoll loop, the same 200 for every request.
 type sink struct {
 	url string
-	// arrived, when set, is told about each event as soon as it is in completely.
+	// arrived, when set, is called for each event as soon as it is complete.
 	arrived atomic.Pointer[func(id int64, at time.Time)]
 	// count is the number of requests answered.
 	count atomic.Int64
@@ -128,7 +128,7 @@ func (s *sink) close() {
 	<-s.ended
 }
 
-// freeAddress returns a loopback address on which nobody listens.
+// freeAddress returns a loopback address on which no one listens.
 func freeAddress() (string, error) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {

@@ -94,7 +94,7 @@ func TestNothingAcknowledgedIsLost(t *testing.T) {
 	}
 }
 
-// account is what a run adds up to. Events are counted by id.
+// account is the total of a run. Events are counted by id.
 type account struct {
 	seed                                 uint64
 	kills, acknowledged, delivered, dead int
@@ -136,7 +136,7 @@ func run(t *testing.T, s scenario, length time.Duration) account {
 		wg.Go(func() {
 			for sending.Err() == nil {
 				id := next.Add(1)
-				// Like the provider: again and again, until somebody says 200.
+				// Like the provider: repeatedly, until it is answered with 200.
 				for try := range 1000 {
 					ok := pods[(int(id)+try)%receivers].post(id, text)
 					if ok {
@@ -173,7 +173,7 @@ func run(t *testing.T, s scenario, length time.Duration) account {
 	target.recover()
 
 	result := account{seed: seed, kills: kills, acknowledged: len(acknowledged), refusals: refusals.Load()}
-	settle := 40 * time.Second // a killed receiver's leases have to run out first
+	settle := 40 * time.Second // a killed receiver's leases must run out first
 	if s.loses {
 		settle = 5 * time.Second // what is lost never comes; enough is delivered by then to see that others do
 	}
@@ -224,7 +224,7 @@ func (a *account) count(acknowledged map[string]bool, target *moodyTarget, dead 
 	}
 }
 
-// moodyTarget takes most events, refuses some for ever, fails others for now, and hangs up on a few.
+// moodyTarget takes most events, refuses some forever, fails others for now, and hangs up on a few.
 type moodyTarget struct {
 	*httptest.Server
 	mu         sync.Mutex
@@ -321,7 +321,7 @@ func newReceiver(t *testing.T, binary, redisURL, targetURL string) *receiver {
 
 func (r *receiver) start() { r.Start("--log-level", "error") }
 
-// post sends one event and says whether it was acknowledged.
+// post sends one event and reports whether it was acknowledged.
 func (r *receiver) post(id int64, text string) bool {
 	body := fmt.Sprintf(`{"type":"message_sent","id":1,"token":"t","event_data":{"id":%d,"text":%q}}`, id, text)
 	status, _, _ := r.Post(r.client, path, "application/json", body)

@@ -25,7 +25,7 @@ import (
 	"heymarket.dev/operator/test/support/snapshot"
 )
 
-// bound is the time in which every plan has to come to its end. The longest wait that the operator and its informers
+// bound is the time in which every plan must come to its end. The longest wait that the operator and its informers
 // have in them is a few seconds; the rest is for slow machines.
 const bound = 90 * time.Second
 
@@ -113,7 +113,7 @@ func (p *play) newManager(ctx context.Context) (*process, ctrl.Manager, error) {
 	return proc, mgr, nil
 }
 
-// settled waits until the operator has done what the resource asks for and what want, if it is known, says.
+// settled waits until the operator has reached the state of the resource and of want, if it is known.
 func (p *play) settled(ctx context.Context, want *snapshot.State) (snapshot.State, error) {
 	var state snapshot.State
 	err := p.until(ctx, bound, func() (bool, error) {
@@ -147,7 +147,7 @@ func (p *play) ready(ctx context.Context) bool {
 }
 
 // difference is "" for states that are equal, as far as they do not depend on which of two figures came first: those
-// are told once a minute.
+// are reported once a minute.
 func difference(a, b snapshot.State) string {
 	return cmp.Diff(compared(a), compared(b))
 }
@@ -171,7 +171,7 @@ func compared(s snapshot.State) map[string]any {
 }
 
 // rest wakes the resource, again and again, until two rounds in a row have written nothing. That a round comes shows that
-// the watch works again; that nothing is written shows that the end is one. An informer that has to list anew may wait
+// the watch works again; that nothing is written shows that the end is one. An informer that must list again may wait
 // seconds for it, and until then the operator tries what conflicts.
 func (p *play) rest(ctx context.Context) error {
 	for began := time.Now(); ; {

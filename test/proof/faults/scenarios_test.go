@@ -24,7 +24,7 @@ type scenario struct {
 	before string
 	// restarted means that the operator starts with the scenario, and does not run yet.
 	restarted bool
-	// act is what a person does.
+	// act is the action of a person.
 	act func(ctx context.Context, p *play) error
 	// gone means that nothing is left in the end.
 	gone bool

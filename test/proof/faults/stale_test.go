@@ -17,7 +17,7 @@ import (
 )
 
 // forgetful is a client that remembers the version before the present one of what it has read, and shows it again when
-// the plan says so. To the operator that is a cache which is behind. A cache is behind until the event comes, and the event
+// the plan releases it. To the operator that is an outdated cache. A cache is behind until the event comes, and the event
 // wakes the resource: so late is called soon after.
 type forgetful struct {
 	client.Client

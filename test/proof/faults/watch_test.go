@@ -19,7 +19,7 @@ func (p *process) watch(next http.RoundTripper, req *http.Request) (*http.Respon
 	ctx, cancel := context.WithCancel(req.Context())
 	context.AfterFunc(p.dead, cancel)
 	req = req.Clone(ctx)
-	// Events are told apart as JSON. What else is asked for (metadata alone) stays.
+	// Events are compared as JSON. Other content (metadata only) is left unchanged.
 	var accept []string
 	for part := range strings.SplitSeq(req.Header.Get("Accept"), ",") {
 		if strings.Contains(part, "json") {

@@ -29,7 +29,7 @@ const (
 
 // The ways in which a watch event can go wrong. An API server never leaves one out of a watch that goes on.
 const (
-	dropped = "dropped" // The watch ends with 410 Gone, so the informer has to list again.
+	dropped = "dropped" // The watch ends with 410 Gone, so the informer must list again.
 	cut     = "cut"     // The connection ends, so the informer watches again from where it was.
 	delayed = "delayed" // It comes late, and what follows on this watch comes after it.
 )
@@ -47,7 +47,7 @@ type fault struct{ kind, moment string }
 
 func (f fault) String() string { return f.kind + " at " + f.moment }
 
-// wire is what the requests of all managers of one plan go through.
+// wire is the connection for the requests of all managers of one plan.
 type wire struct {
 	namespace string
 

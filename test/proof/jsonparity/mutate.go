@@ -20,7 +20,7 @@ var seeds = [][]byte{
 	[]byte(`{"type":"a","type":"b","event_data":{},"token":"x"}`),
 }
 
-// pieces are what JSON readers are known to differ about.
+// pieces are inputs on which JSON readers are known to differ.
 var pieces = []string{
 	`"`, `\`, `{`, `}`, `[`, `]`, `:`, `,`, ` `, "\t", "\n", "\x00", "\ufeff", "\xff", "\xc0\xaf", "\u2028", "\x7f", "/", "//", "/**/", "'",
 	`\u0000`, `\ud800`, `\udc00`, `\ud83d\ude00`, `\u0074oken`, `\u0054ype`, `\/`, `\x`, `\u12`, `\"`,
@@ -56,7 +56,7 @@ func mutant(rng *rand.Rand) []byte {
 			if at < len(body) {
 				body[at] = byte(rng.IntN(256))
 			}
-		case 6: // say a part twice
+		case 6: // repeat a part
 			end := min(len(body), at+rng.IntN(40))
 			body = slices.Insert(body, end, bytes.Clone(body[at:end])...)
 		case 7: // the head of one, the tail of another

@@ -18,7 +18,7 @@ import (
 	"github.com/valyala/fastjson"
 )
 
-// envelope is what a reader sees. An id that is missing or null is "".
+// envelope is the result of a reader. An id that is missing or null is "".
 type envelope struct{ Type, ID, Token string }
 
 // readers are in order of how common they are. Each returns an error where it refuses the body.
@@ -56,7 +56,7 @@ func exact(unmarshal func([]byte, any) error) func([]byte) (envelope, error) {
 
 func text(raw stdjson.RawMessage) (string, error) {
 	raw = bytes.TrimSpace(raw)
-	if len(raw) == 0 || raw[0] != '"' { // the receiver takes a token that is no string for a missing one
+	if len(raw) == 0 || raw[0] != '"' { // the receiver treats a token that is not a string as missing
 		return "", nil
 	}
 	var s string

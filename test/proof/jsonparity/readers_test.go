@@ -19,7 +19,7 @@ func TestEveryReaderSeesTheSameEvent(t *testing.T) {
 	t.Logf("READERS_SEED=%d", seed)
 	rng := rand.New(rand.NewPCG(uint64(seed), 0))
 	var accepted, refused, begun int64
-	var now atomic.Value // what is being read: a panic or a hang is told with it
+	var now atomic.Value // the current input, reported with a panic or a hang
 	defer func() {
 		if v := recover(); v != nil {
 			t.Fatalf("a panic over %q: %v", now.Load(), v)
@@ -42,7 +42,7 @@ func TestEveryReaderSeesTheSameEvent(t *testing.T) {
 		if d.HasWebhookID {
 			want.ID = strconv.FormatInt(d.WebhookID, 10)
 		}
-		// The mark before a document is no part of it: a reader skips it, or refuses the body.
+		// The byte order mark is not part of the document: a reader skips it, or refuses the body.
 		body = bytes.TrimPrefix(body, []byte("\ufeff"))
 		for _, r := range readers {
 			got, err := r.read(body)

@@ -1,5 +1,5 @@
 // Package leakcheck looks for what must not leave a receiver: it gives one secrets, texts and numbers that occur nowhere else,
-// leads events through everything that can become of them, and then searches all that the receiver has told anybody.
+// leads events through every possible outcome, and then searches everything that the receiver has output.
 package leakcheck
 
 import (
@@ -147,7 +147,7 @@ func everyAnswer(t *testing.T, r *receiver) {
 // everyOutcome waits until each of the targets has failed in its way.
 func everyOutcome(t *testing.T, r *receiver) {
 	t.Helper()
-	<-r.hanging // an attempt is under way, and will time out
+	<-r.hanging // an attempt is in flight, and will time out
 	for _, line := range []string{
 		`heymarket_receiver_events_delivered_total{namespace="staging",target="takes",webhook="support"} 3`,
 		`heymarket_receiver_events_dead_total{namespace="staging",target="refuses",webhook="support"} 3`,

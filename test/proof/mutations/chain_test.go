@@ -80,7 +80,7 @@ type chain struct {
 	generator     generator
 	schema        schema
 	worlds        [2]*world
-	spec          map[string]any // as it was sent last
+	spec          map[string]any // as last sent
 	state         snapshot.State
 	remembered    []memory
 	steps         []string
@@ -103,7 +103,7 @@ func newChain(t *testing.T, sch schema, seed uint64, counts *tally) *chain {
 	settings := controller.Settings{
 		ReceiverImage: "heymarket.dev/operator:v1", AllowedAnnotations: controller.AllowList{"*"}, AllowedLabels: controller.AllowList{"*"},
 	}
-	if seed%3 > 0 { // Otherwise the host is what the cluster says.
+	if seed%3 > 0 { // Otherwise the cluster determines the host.
 		template, err := controller.ParseHostTemplate("{{.Namespace}}.hooks.example.com")
 		if err != nil {
 			t.Fatal(err)
@@ -314,7 +314,7 @@ func (c *chain) settled(spec map[string]any, remembered *memory) {
 	}
 }
 
-// followURL says whether the URL and those before it are the resource's own.
+// followURL reports whether the URL and those before it are the resource's own.
 func (c *chain) followURL(before snapshot.State) {
 	c.t.Helper()
 	if len(c.state.Paths) == 0 {
@@ -326,7 +326,7 @@ func (c *chain) followURL(before snapshot.State) {
 		}
 	}
 	changed := len(before.Paths) > 0 && segment(before) != segment(c.state)
-	// The URL comes before a child that the API server refuses, so it may be renewed all the same.
+	// The URL comes before a child that the API server refuses, so it may still be renewed.
 	reason := unaccepted(c.state)
 	renewed := urlRevision(c.spec) > c.revision && (reason == "" || reason == "ChildRefused" && changed)
 	if changed && !renewed {

@@ -16,12 +16,12 @@ import (
 //
 //  1. The URL's secret segment belongs to the resource: it is normalised, and a chain may change it only when urlRevision
 //     rises. The paths that the URL had before are history too: each must have been the chain's once.
-//  2. Under an autoscaler the number of replicas is what it was before: the autoscaler's.
+//  2. Under an autoscaler the number of replicas does not change: it is the autoscaler's.
 //  3. A spec that is not accepted changes no child: the chain's are those of the step before, where a fresh one has none.
 //     Where the API server refuses a child, those before it may have been written: each is as before, or as a fresh one.
 //     What is not accepted for a target's Service alone holds nothing up, and is compared like what is.
 //  4. The figures of the status may change once a minute, so they are as old as that.
-//  5. What others say of children (Available, Exposed, Durable, and so Ready) is compared where others have played in both
+//  5. Conditions that depend on others (Available, Exposed, Durable, and so Ready) are compared if others have played in both
 //     worlds; otherwise a Deployment that was rolled out before is held against one that was not.
 
 const (
@@ -56,8 +56,8 @@ func heldUp(fresh snapshot.State) string {
 	return ""
 }
 
-// compare says what is wrong with now, or "". before is the chain's state at the step before, fresh that of the fresh
-// resource, autoscaled says whether an autoscaler is asked for, and played that the cluster has been played in both worlds.
+// compare returns the difference of now, or "". before is the chain's state at the step before, fresh that of the fresh
+// resource, autoscaled reports whether an autoscaler is asked for, and played that the cluster has been played in both worlds.
 func compare(before, now, fresh snapshot.State, autoscaled, played bool) string {
 	var wrong strings.Builder
 	refused := heldUp(fresh)
@@ -128,7 +128,7 @@ func withoutReplicas(d map[string]any) map[string]any {
 	return d
 }
 
-// status is what can be compared, and the finalizers.
+// status is the comparable part of the status, and the finalizers.
 func status(s snapshot.State, refused string, played bool) map[string]any {
 	out := map[string]any{}
 	out["finalizers"], _, _ = unstructured.NestedFieldNoCopy(s.Webhook, "metadata", "finalizers")

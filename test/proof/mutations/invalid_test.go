@@ -17,7 +17,7 @@ type violation struct {
 	spec       map[string]any
 }
 
-// violations returns every way in which a present value, and only it, can break what OpenAPI says. v is the whole spec,
+// violations returns every way in which a present value, and only it, can violate the OpenAPI schema. v is the whole spec,
 // and set puts another value in the place of the present one.
 func violations(s *apiextensionsv1.JSONSchemaProps, path string, v any, set func(any) map[string]any) []violation {
 	var out []violation

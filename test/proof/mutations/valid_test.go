@@ -89,7 +89,7 @@ func (g generator) with(s *apiextensionsv1.JSONSchemaProps, path string, list []
 	return list
 }
 
-// identity is what may be in a list once.
+// identity is the part of an item that must be unique in a list.
 func identity(s *apiextensionsv1.JSONSchemaProps, item any) string {
 	switch *s.XListType {
 	case "set":
@@ -161,7 +161,7 @@ func (g generator) spelt(expression string, lo, hi int) string {
 	for range 100 {
 		w, err := word(g.Rand, expression)
 		if err != nil {
-			panic(err) // TestEveryFieldIsUnderstood says so in better words.
+			panic(err) // TestEveryFieldIsUnderstood has a better message.
 		}
 		if g.one(40) && len(w) > 0 {
 			if long := w + strings.Repeat("a", max(0, hi-len(w))); compiled.MatchString(long) {
@@ -188,7 +188,7 @@ func short(d time.Duration) string {
 	return s
 }
 
-// change returns a copy of v with one change somewhere in it, and says where.
+// change returns a copy of v with one change somewhere in it, and its place.
 func (g generator) change(s *apiextensionsv1.JSONSchemaProps, path string, v any) (any, string) {
 	switch v := v.(type) {
 	case map[string]any:

@@ -67,7 +67,7 @@ func newWorld(t *testing.T, settings controller.Settings) *world {
 			Redis:         func() desired.SharedRedis { return desired.SharedRedis{URL: "redis://redis.example.com:6379/0"} },
 			OptionalKinds: everything{},
 			Settings:      settings,
-			// Two worlds are compared that ask for the same: who of them keeps a host is no question here.
+			// Two worlds are compared that ask for the same: which of them keeps a host does not matter here.
 			Claimants: func(context.Context, string) ([]*v1alpha1.HeymarketWebhook, error) { return nil, nil },
 			Referrers: func(context.Context, string, string) ([]*v1alpha1.HeymarketWebhook, error) { return nil, nil },
 		}
@@ -134,7 +134,7 @@ func (w *world) settle(ctx context.Context) error {
 	return fmt.Errorf("%d rounds, and each of them wrote, the last: %s", most, strings.Join(w.writes, ", "))
 }
 
-// round reconciles once. A spec may make the operator return an error only where the status says so too.
+// round reconciles once. A spec may make the operator return an error only where the status reports it too.
 func (w *world) round(ctx context.Context) error {
 	w.renew()
 	_, err := reconcile.AsReconciler(w.reconciler.Client, w.reconciler).Reconcile(ctx, reconcile.Request{NamespacedName: w.hook})
@@ -186,7 +186,7 @@ func (w *world) put(ctx context.Context, spec map[string]any) error {
 	return w.person.Create(ctx, u, client.FieldValidation(strict))
 }
 
-// furnish creates what the resource refers to, and updates what is there with other content.
+// furnish creates the objects that the resource refers to, and updates existing ones with other content.
 func (w *world) furnish(ctx context.Context) error {
 	h := &v1alpha1.HeymarketWebhook{}
 	if err := w.person.Get(ctx, w.hook, h); err != nil {
@@ -291,7 +291,7 @@ func (w *world) scale(ctx context.Context, replicas int64) error {
 	return client.IgnoreNotFound(err)
 }
 
-// bySentence says whether the API server has refused for rules alone, with their own sentences. The error names what else it was.
+// bySentence reports whether the API server has refused for rules alone, with their own messages. The error names any other cause.
 func bySentence(err error, sentences []string) error {
 	var status interface{ Status() metav1.Status }
 	if !errors.As(err, &status) || status.Status().Reason != metav1.StatusReasonInvalid || status.Status().Details == nil {
@@ -302,7 +302,7 @@ func bySentence(err error, sentences []string) error {
 		for _, s := range sentences {
 			known = known || strings.Contains(cause.Message, s)
 		}
-		// What a rule could not look at because of another mistake is no mistake of its own.
+		// A value that a rule could not check because of another mistake is not a separate mistake.
 		if !known && !strings.Contains(cause.Message, "some validation rules were not checked") {
 			return fmt.Errorf("refused for no rule: %s: %s", cause.Field, cause.Message)
 		}

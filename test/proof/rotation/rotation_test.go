@@ -140,7 +140,7 @@ func awaitOther(t *testing.T, handed *atomic.Value, than string) string {
 	}
 }
 
-// report does as the operator: it asks the Pods until all of these have the URL, and passes on what they say.
+// report acts as the operator: it polls the Pods until all of these have the URL, and forwards their reports.
 func report(t *testing.T, users *redisusers.Users, pods []*receiverprocess.Pod, url string, all bool) {
 	t.Helper()
 	for deadline := time.Now().Add(30 * time.Second); ; time.Sleep(20 * time.Millisecond) {

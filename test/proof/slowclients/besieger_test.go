@@ -32,7 +32,7 @@ const (
 // post is a header up to its length.
 const post = "POST " + path + " HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
 
-// ways are what a besieger sends at once, and then, byte by byte. None has the token.
+// ways are the two parts of a besieger's requests: the first is sent at once, the second byte by byte. None has the token.
 var ways = []struct{ name, first, then string }{
 	{"a slow header", "POST " + path + " HTTP/1.1\r\nHost: x\r\n", strings.Repeat("X-Slow: yes\r\n", 100)},
 	{"a long header, never ended", "POST " + path + " HTTP/1.1\r\nX-Long: " + strings.Repeat("x", 14<<10), strings.Repeat("x", 1000)},

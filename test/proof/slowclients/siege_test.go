@@ -38,9 +38,9 @@ type plan struct {
 	bound       int           // --max-connections of the receiver
 	interval    time.Duration // between good deliveries
 	phase       time.Duration // each of: quiet, siege, quiet
-	// percentile is the one that is judged: the 99th of few samples is the worst of them, which on a busy machine is anybody's.
+	// percentile is the one that is judged: the 99th of few samples is the worst of them, which on a busy machine is arbitrary.
 	percentile int
-	// slack is what the percentile under siege may exceed twice the quiet one by: on a busy machine few samples say little.
+	// slack is by how much the percentile under siege may exceed twice the quiet one: on a busy machine few samples are unreliable.
 	slack time.Duration
 }
 

@@ -136,7 +136,7 @@ func askStatus(ctx context.Context, r *receiver, i int) {
 	loop(ctx, i, "http://"+r.Operations+"/status")
 }
 
-// askForNothing asks at the door for events for what is no webhook, over connections that it would keep.
+// askForNothing sends requests for an unknown webhook to the events port, over connections that it would keep.
 func askForNothing(ctx context.Context, r *receiver, i int) {
 	loop(ctx, i, "http://"+r.Events+"/")
 }

@@ -46,7 +46,7 @@ func New(c client.Client) *Stage {
 	return &Stage{c: c, pods: map[netip.Addr]client.ObjectKey{}, first: map[client.ObjectKey]netip.Addr{}, asked: map[client.ObjectKey]int{}, removed: map[client.ObjectKey]bool{}}
 }
 
-// Play brings the status of the children of one HeymarketWebhook to what a good cluster would say by now. It writes only
+// Play brings the status of the children of one HeymarketWebhook to what a working cluster would report by now. It writes only
 // what differs.
 func (s *Stage) Play(ctx context.Context, hook client.ObjectKey) error {
 	for _, part := range []func(context.Context, client.ObjectKey) error{s.rollOut, s.admitIngress, s.admitRoute, s.takeScaling} {
@@ -173,14 +173,14 @@ func (s *Stage) Report(ctx context.Context, at controller.PodAddress) (contract.
 	return report, nil
 }
 
-// Removed says whether a Pod has reported that the keys of a HeymarketWebhook are removed.
+// Removed reports whether a Pod has reported that the keys of a HeymarketWebhook are removed.
 func (s *Stage) Removed(hook client.ObjectKey) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.removed[hook]
 }
 
-// Asked says how often the Pods of a HeymarketWebhook have been asked.
+// Asked returns how often the Pods of a HeymarketWebhook have been queried.
 func (s *Stage) Asked(hook client.ObjectKey) int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -228,7 +228,7 @@ func good(condition string, generation int64) map[string]any {
 	}
 }
 
-// say gives a child of another one's kind a status.
+// say sets the status of a child of another project's kind.
 func (s *Stage) say(ctx context.Context, hook client.ObjectKey, kind schema.GroupVersionKind, status func(*unstructured.Unstructured) map[string]any) error {
 	obj := &unstructured.Unstructured{}
 	obj.SetGroupVersionKind(kind)

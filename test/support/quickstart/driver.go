@@ -1,4 +1,4 @@
-// Package quickstart is what `make demo` and the end-to-end tests do alike: bring up a cluster, install the operator from this checkout, and play
+// Package quickstart is shared by `make demo` and the end-to-end tests: bring up a cluster, install the operator from this checkout, and play
 // Heymarket on one side of it and a target on the other.
 package quickstart
 
@@ -16,7 +16,7 @@ import (
 	"time"
 )
 
-// ErrSaid is wrapped by errors of a program that has told its reason on standard error already.
+// ErrSaid is wrapped by errors of a program that has already printed the reason on standard error.
 var ErrSaid = errors.New("see above")
 
 // Driver runs the program of hack/cluster for one cluster.
@@ -118,7 +118,7 @@ func (d *Driver) Standing(ctx context.Context) (Standing, error) {
 }
 
 // Image is the operator's image of this checkout: its full name, with a tag made from its contents, and the archives that hold it,
-// under that name and under the one in examples/quickstart, which people apply as it is.
+// under that name and under the one in examples/quickstart, which users apply unchanged.
 type Image struct {
 	Name     string
 	Archives []string

@@ -24,7 +24,7 @@ type Heymarket struct {
 	client *http.Client
 }
 
-// NewHeymarket returns a sender that reaches the URL's host at an address, whatever DNS says, and verifies it by roots.
+// NewHeymarket returns a sender that reaches the URL's host at an address, bypassing DNS, and verifies it with roots.
 func NewHeymarket(target, token, address string, roots *x509.CertPool) *Heymarket {
 	dialer := &net.Dialer{Timeout: 5 * time.Second}
 	return &Heymarket{URL: target, Token: token, WebhookID: 4711, Address: address, client: &http.Client{
@@ -53,7 +53,7 @@ func (h *Heymarket) Host() string {
 	return u.Hostname()
 }
 
-// Answer is what a receiver said.
+// Answer is a receiver's answer.
 type Answer struct {
 	Status     int
 	RetryAfter string
@@ -86,7 +86,7 @@ func (h *Heymarket) Send(ctx context.Context, e Event) (Answer, error) {
 	return h.SendBody(ctx, string(body))
 }
 
-// SendBody sends a body as it is.
+// SendBody sends a body unchanged.
 func (h *Heymarket) SendBody(ctx context.Context, body string) (Answer, error) {
 	request, err := http.NewRequestWithContext(ctx, http.MethodPost, h.URL, strings.NewReader(body))
 	if err != nil {

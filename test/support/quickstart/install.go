@@ -27,7 +27,7 @@ import (
 	"heymarket.dev/operator/api/v1alpha1"
 )
 
-// The quickstart's names: examples/quickstart is applied as it is, but for the namespace where a test wants one of its own.
+// The quickstart's names: examples/quickstart is applied unchanged, except for the namespace if a test uses its own.
 const (
 	Namespace   = "staging"
 	WebhookName = "support"
@@ -58,7 +58,7 @@ func Connect(root, kubeconfig, kubectl, ca string, image Image) (*Cluster, error
 		return nil, fmt.Errorf("read kubeconfig %s: %w", kubeconfig, err)
 	}
 	config.QPS, config.Burst = 100, 200
-	log.SetLogger(logr.Discard()) // else the client complains, with a stack trace, that nobody has set one
+	log.SetLogger(logr.Discard()) // else the client logs a stack trace, because none is set
 	scheme := runtime.NewScheme()
 	if err := errors.Join(clientgoscheme.AddToScheme(scheme), v1alpha1.AddToScheme(scheme)); err != nil {
 		return nil, err
@@ -156,7 +156,7 @@ func (c *Cluster) Webhook(ctx context.Context, namespace string) (*v1alpha1.Heym
 }
 
 // AwaitReady waits until the HeymarketWebhook of a namespace is Ready as it is now, served by this checkout's image. When it does not become so in time,
-// the error tells what its conditions say.
+// the error contains its conditions.
 func (c *Cluster) AwaitReady(ctx context.Context, namespace string, within time.Duration) error {
 	var last string
 	err := Poll(ctx, within, func(ctx context.Context) (bool, error) {

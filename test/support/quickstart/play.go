@@ -16,7 +16,7 @@ type Row struct {
 	Received  []Received // what it did receive
 }
 
-// Wrong says what is not as it should be, or nil.
+// Wrong returns an error if the result is not as expected.
 func (r Row) Wrong() error {
 	switch {
 	case r.Answer.Status != r.Want:
@@ -29,7 +29,7 @@ func (r Row) Wrong() error {
 	return nil
 }
 
-// Play sends what every receiver has to tell apart: an event, its repeat, one with a wrong token, one that is no JSON, and another event. The last one's
+// Play sends requests that every receiver must distinguish: an event, its repeat, one with a wrong token, one that is no JSON, and another event. The last one's
 // delivery is waited for: what was to be delivered before it has been by then.
 func Play(ctx context.Context, h *Heymarket, target Target) ([]Row, error) {
 	before, err := target.Last(ctx)

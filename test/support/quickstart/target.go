@@ -31,7 +31,7 @@ type Received struct {
 	Status  int               `json:"status"`
 }
 
-// received is what a receiver delivers, as far as the demo and the tests look at it.
+// received is the part of a delivery that the demo and the tests check.
 type received struct {
 	Type string `json:"type"`
 	Data struct {

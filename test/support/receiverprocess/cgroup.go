@@ -39,7 +39,7 @@ func (p *Pod) Confine(limit int64) bool {
 }
 
 // ConfinedPeak is the most memory that the cgroup has had, in bytes, sockets and files included as far as the kernel counts them; 0 if
-// it does not say.
+// it does not report it.
 func (p *Pod) ConfinedPeak() int64 {
 	text, _ := os.ReadFile(filepath.Join(p.cgroup.root, p.cgroup.peak))
 	n, _ := strconv.ParseInt(strings.TrimSpace(string(text)), 10, 64)

@@ -20,7 +20,7 @@ import (
 type Pod struct {
 	// Events and Operations are the addresses that it listens on.
 	Events, Operations string
-	// Env is what its environment holds besides the test's own.
+	// Env is added to the test's own environment.
 	Env []string
 	// Log gets what it prints; nil drops it.
 	Log io.Writer
@@ -121,7 +121,7 @@ func (p *Pod) AwaitReady() {
 // End sends it the signal, and waits for its end.
 func (p *Pod) End(by os.Signal) {
 	_ = p.cmd.Process.Signal(by)
-	_ = p.cmd.Wait() // it says how it ended, which is as it was asked to
+	_ = p.cmd.Wait() // the exit status is that of the requested signal
 }
 
 // PID is the number of its process.

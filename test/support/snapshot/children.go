@@ -84,7 +84,7 @@ func Kinds(mapper meta.RESTMapper) ([]schema.GroupVersionKind, error) {
 	return kinds, nil
 }
 
-// Read reads the state of the HeymarketWebhook with this key. A child is what the resource owns, and what the operator
+// Read reads the state of the HeymarketWebhook with this key. A child is any object that the resource owns, or that the operator
 // labels as the resource's.
 func Read(ctx context.Context, c client.Reader, kinds []schema.GroupVersionKind, key client.ObjectKey) (State, error) {
 	s := State{Children: map[string]map[string]any{}}
@@ -161,7 +161,7 @@ func isChild(obj *unstructured.Unstructured, hook string) bool {
 	return l[contract.LabelManagedBy] == contract.ManagedByValue && l[contract.LabelInstance] == hook
 }
 
-// decoded turns the data of a Secret into text, and JSON in it into what it says, so that a difference can be read.
+// decoded converts the data of a Secret to text, and parses JSON in it, so that differences are readable.
 func decoded(obj *unstructured.Unstructured) *unstructured.Unstructured {
 	obj = obj.DeepCopy()
 	if obj.GetKind() != "Secret" {
@@ -179,7 +179,7 @@ func decoded(obj *unstructured.Unstructured) *unstructured.Unstructured {
 	return obj
 }
 
-// normalised leaves out what differs between two objects that say the same, and names what is left the same way.
+// normalised removes differences between equivalent objects, and names the rest consistently.
 func normalised(obj *unstructured.Unstructured, names *strings.Replacer) (map[string]any, error) {
 	owned, generation := ownedFields(obj), obj.GetGeneration()
 	obj = decoded(obj)
@@ -200,7 +200,7 @@ func normalised(obj *unstructured.Unstructured, names *strings.Replacer) (map[st
 		}
 	}
 	if obj.GetKind() != "HeymarketWebhook" {
-		unstructured.RemoveNestedField(obj.Object, "status") // What others say of a child.
+		unstructured.RemoveNestedField(obj.Object, "status") // set by others
 	}
 	out := timeless(obj.Object, generation).(map[string]any)
 	if owned != nil {

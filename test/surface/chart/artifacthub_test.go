@@ -82,7 +82,7 @@ func TestArtifactHub(t *testing.T) {
 	}
 }
 
-// Whoever has only the package finds the rest: links are whole, those to our own pages lead to a page, and the icon needs no server.
+// The package alone is enough: links are absolute, those to our own pages lead to a page, and the icon needs no server.
 func TestLinksHoldWhenTheChartIsPackaged(t *testing.T) {
 	t.Parallel()
 	var about struct {

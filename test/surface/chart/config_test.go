@@ -109,7 +109,7 @@ func TestChartAndConfigInstallTheSame(t *testing.T) {
 	spec, wantedSpec := got.Spec.Template.Spec, wanted.Spec.Template.Spec
 	secret := spec.Volumes[0].Secret
 	secret.SecretName, secret.Items = wantedSpec.Volumes[0].Secret.SecretName, wantedSpec.Volumes[0].Secret.Items
-	spec.Containers[0].ImagePullPolicy = wantedSpec.Containers[0].ImagePullPolicy // the chart says what the default is
+	spec.Containers[0].ImagePullPolicy = wantedSpec.Containers[0].ImagePullPolicy // the chart sets the default explicitly
 	same(t, "the Pods", wantedSpec, spec)
 }
 

@@ -11,7 +11,7 @@ import (
 	appsv1 "k8s.io/api/apps/v1"
 )
 
-// --reuse-values keeps what was set with the release before, and takes the defaults of what is new, because templates fill them in.
+// --reuse-values keeps what was set with the previous release, and takes the defaults of what is new, because templates fill them in.
 func TestUpgradeReusesValues(t *testing.T) {
 	c := newCluster(t)
 	const ns = "reused"

@@ -66,7 +66,7 @@ func needHelm(t *testing.T) string {
 	return path
 }
 
-// helm runs helm with no configuration but what is given. An error is what helm has said.
+// helm runs helm with only the given configuration. An error is helm's output.
 func helm(ctx context.Context, path, home, stdin string, args ...string) (string, error) {
 	cmd := exec.CommandContext(ctx, path, args...)
 	// An unreachable cluster: a rendering that asks for one would hang or fail, not find that of the person at the keyboard.

@@ -75,7 +75,7 @@ func rows(t *testing.T, out *strings.Builder, path string, mapping *yaml.Node) {
 	}
 }
 
-// comments tells the heading of a section, which begins with "--", from what is said of the value itself.
+// comments separates the heading of a section, which begins with "--", from the description of the value.
 func comments(head string) (section, comment string) {
 	for paragraph := range strings.SplitSeq(strings.ReplaceAll(head, "\n#\n", "\n\n"), "\n\n") {
 		var words []string

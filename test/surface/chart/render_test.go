@@ -64,7 +64,7 @@ func TestGolden(t *testing.T) {
 // made are values that come from the password, which is another one each time.
 var made = regexp.MustCompile(`(?m)(^  url|^  password|^  redis\.conf|heymarket\.dev/password-sha256): \S+$`)
 
-// copied is a file that stands in an object as it is.
+// copied is a file that an object contains unchanged.
 var copied = regexp.MustCompile(`(?m)(^  heymarket-[a-z]+\.json: \|\n)(?:(?:    .*)?\n)+`)
 
 // choices are values that go with each other; each rendering takes one of every line. The first is the default.
@@ -163,7 +163,7 @@ func renderings() (alone, combined []string) {
 
 var once sync.Map // set of values → what it renders, in YAML
 
-// renderedOnce is rendered for those tests that look at the same many sets: rendering is what takes their time.
+// renderedOnce is rendered for those tests that look at the same many sets: rendering dominates their time.
 func renderedOnce(t *testing.T, set string) []client.Object {
 	t.Helper()
 	text, there := once.Load(set)
@@ -295,7 +295,7 @@ func templates(objects []client.Object) map[string]workload {
 	return found
 }
 
-// Upgrades bring the CRD, and uninstalling leaves it, unless somebody wants it otherwise.
+// Upgrades bring the CRD, and uninstalling leaves it, unless someone wants it otherwise.
 func TestCRDIsBroughtAndKept(t *testing.T) {
 	t.Parallel()
 	for values, want := range map[string]string{
@@ -342,7 +342,7 @@ func TestNamesFollowTheRelease(t *testing.T) {
 	}
 }
 
-// A new version of the chart, and values that are not about Redis, leave its Pod as it is: on an emptyDir a restart would lose events.
+// A new version of the chart, and values that are not about Redis, leave its Pod unchanged: on an emptyDir a restart would lose events.
 func TestUpgradeLeavesRedisAlone(t *testing.T) {
 	t.Parallel()
 	next := filepath.Join(t.TempDir(), "chart")
@@ -368,7 +368,7 @@ func TestUpgradeLeavesRedisAlone(t *testing.T) {
 	}
 }
 
-// What the bundled Redis is told, what the manager is told of it, and what its Pod has to know fit together.
+// The configurations of the bundled Redis, of the manager and of its Pod are consistent.
 func TestBundledRedisAndItsSecretFit(t *testing.T) {
 	t.Parallel()
 	objects := rendered(t, "")

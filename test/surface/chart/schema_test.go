@@ -88,7 +88,7 @@ func TestWrongValuesAreRefused(t *testing.T) {
 		"fullnameOverride: Heymarket":                                 {"at '/fullnameOverride'", "does not match"},
 		"tolerations: [{effect: NoRun}]":                              {"at '/tolerations/0/effect'", "'NoSchedule'"},
 		"topologySpreadConstraints: [{maxSkew: 1}]":                   {"at '/topologySpreadConstraints/0'", "'topologyKey'"},
-		// What a schema could only say by a riddle.
+		// A rule that a schema could express only obscurely.
 		"redis: {url: 'redis://a:1', existingSecret: {name: b}}":    {"redis.url", "redis.existingSecret.name", "keep the one"},
 		"redis: {caSecret: {name: ca}}":                             {"redis.caSecret.name", "the bundled Redis has no TLS", "redis.existingSecret.name"},
 		"traces: {endpoint: 'http://collector:4317'}":               {"traces.endpoint has port 4317", "OTLP over gRPC", "usually 4318"},
@@ -130,7 +130,7 @@ func readSchema(t *testing.T) schema {
 	return s
 }
 
-// Every object of the schema says which names it takes, or of what kind all its values are.
+// Every object of the schema lists its names, or has one type for all values.
 func TestSchemaIsClosed(t *testing.T) {
 	t.Parallel()
 	var walk func(path string, s any)

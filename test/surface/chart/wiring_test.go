@@ -11,18 +11,18 @@ import (
 	"sigs.k8s.io/yaml"
 )
 
-// A wiring is what one value changes in the manifest.
+// A wiring is the effect of one value on the manifest.
 type wiring struct {
 	// With are values, in YAML, without which this one has no effect.
 	With string `json:"with"`
-	// Set is the value. What is behind a space in a row's name tells two rows of one value apart.
+	// Set is the value. A suffix after a space in a row's name distinguishes two rows of one value.
 	Set any `json:"set"`
 	// Changes has, for each object that changes, the fields that do and what they become; "gone" and "new" stand for whole objects, and "…" for any text.
 	// The object "*" is every one that the manifest has.
 	Changes map[string]any `json:"changes"`
 }
 
-// Every value of values.yaml, changed alone, changes what its row in testdata/wiring.yaml says, and nothing else. A value without a row fails.
+// Every value of values.yaml, changed alone, has exactly the effect in its row of testdata/wiring.yaml. A value without a row fails.
 func TestEveryValueReachesWhereItActs(t *testing.T) {
 	t.Parallel()
 	needHelm(t)
@@ -92,7 +92,7 @@ func leaves(at string, values map[string]any) []string {
 	return list
 }
 
-// manifest is what values render: object → field → value.
+// manifest is the result of rendering: object → field → value.
 func manifest(t *testing.T, values string, args ...string) map[string]map[string]any {
 	t.Helper()
 	key := fmt.Sprint("manifest of ", values, args)
@@ -154,7 +154,7 @@ func flatten(at string, value any, into map[string]any) {
 	}
 }
 
-// changes are the objects and fields that differ, with what they become; a field that is no more is nil.
+// changes are the objects and fields that differ, with their new values; a removed field is nil.
 func changes(before, after map[string]map[string]any) map[string]any {
 	found := map[string]any{}
 	for name := range before {

@@ -32,7 +32,7 @@ const screenshotsEnv = "HEYMARKET_SCREENSHOTS"
 //go:embed testdata/axe.min.js
 var axe string
 
-// output is what a command has printed so far.
+// output is a command's output so far.
 type output struct {
 	mu   sync.Mutex
 	text bytes.Buffer
@@ -174,7 +174,7 @@ func (s *session) shows(what, expression string) {
 	}
 }
 
-// program says how the target answers the next requests.
+// program sets the target's answers to the next requests.
 func (s *session) program(steps string) {
 	s.Helper()
 	response, err := http.Post(s.echo+"/program", "application/json", strings.NewReader(steps))
@@ -354,7 +354,7 @@ func TestAVisit(t *testing.T) {
 	s.do("filter by state", chromedp.SetValue(`select[name=state]`, "dead letter"), chromedp.Click(`.filters button`), chromedp.WaitVisible(`.filters a.button`))
 	s.shows("one event", `document.querySelectorAll('#events .event').length === 1`)
 
-	// A dead letter's content is no part of its page until it is asked for.
+	// A dead letter's content is not part of its page until it is requested.
 	s.do("go to the dead letters", chromedp.Click(`.tabs a[href$="/dead"]`), chromedp.WaitVisible(`.letters`))
 	s.shows("grouped by reason", `document.querySelector('.groups a')?.textContent.includes('422')`)
 	s.looks("dead-letters")

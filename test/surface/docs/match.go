@@ -8,7 +8,7 @@ import (
 // Wildcard in an expected output stands for anything, line breaks included.
 const Wildcard = "…"
 
-// Matches says whether an output is what a page says it is: wildcards match anything, and white space counts only by being there.
+// Matches reports whether an output matches the page's: wildcards match anything, and any amount of white space is equal.
 func Matches(want, got string) bool {
 	var pattern strings.Builder
 	pattern.WriteString(`(?s)\A`)

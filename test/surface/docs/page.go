@@ -1,8 +1,8 @@
-// Package docs reads the documentation as its tests do. A page is a list of fenced blocks, and an invisible comment before a block says what is
+// Package docs reads the documentation as its tests do. A page is a list of fenced blocks, and an invisible comment before a block states what is
 // special about it:
 //
 //	<!-- not run: needs a registry -->      these commands (sh) are not executed, or this manifest (yaml) not held against an API server, for this reason
-//	<!-- retried -->                        these commands only look, and are repeated until they succeed and print what the page says
+//	<!-- retried -->                        these commands only look, and are repeated until they succeed and print the page's output
 //	<!-- file: webhook.yaml -->             the reader saves the block under this name, so that later commands find it
 //
 // Every other block in sh is executed, block after block in one shell for a page, on the cluster of test/e2e. A block of "text" that follows it is what
@@ -47,7 +47,7 @@ type Block struct {
 	Fenced bool
 	// NotRun is why the block is neither executed nor applied; empty: it is.
 	NotRun string
-	// Retried says that the commands may be repeated.
+	// Retried reports that the commands may be repeated.
 	Retried bool
 	// File is the name that the reader saves the block under.
 	File string
@@ -58,7 +58,7 @@ func (p Page) Name() string {
 	return strings.ToLower(strings.TrimSuffix(filepath.Base(p.Path), ".md"))
 }
 
-// Executed says whether anything of the page is.
+// Executed reports whether anything of the page is.
 func (p Page) Executed() bool {
 	return slices.ContainsFunc(p.Blocks, func(b Block) bool { return b.Language == "sh" && b.NotRun == "" })
 }
@@ -149,7 +149,7 @@ func comments(node ast.Node, source []byte) (found []string) {
 	return found
 }
 
-// read takes over what comments say about a block. One that it does not understand is a mistake: it would silently say nothing.
+// read applies the comments about a block. An unknown one is a mistake: it would silently have no effect.
 func (b *Block) read(comments []string) error {
 	for _, comment := range comments {
 		key, value, _ := strings.Cut(comment, ":")

@@ -62,7 +62,7 @@ func (s *Session) Run(ctx context.Context, commands string) (string, error) {
 	return s.run(ctx, commands, "source %[1]q >%[2]q 2>&1 </dev/null; echo 0 >&3\n")
 }
 
-// Retry runs commands, in a shell below this one, until they succeed and print what is wanted.
+// Retry runs commands, in a shell below this one, until they succeed and print the wanted output.
 func (s *Session) Retry(ctx context.Context, commands string, wanted func(output string) bool) (string, error) {
 	for {
 		out, err := s.run(ctx, commands, "set +e; ( set -e; source %[1]q ) >%[2]q 2>&1 </dev/null; echo $? >&3; set -e\n")

@@ -24,7 +24,7 @@ import (
 	"heymarket.dev/operator/internal/receiver/target"
 )
 
-// attempt is what a target gets, and the key that it verifies by.
+// attempt is a target's request, and the key for verifying it.
 type attempt struct {
 	Key     string            `json:"key"`
 	Headers map[string]string `json:"headers"`

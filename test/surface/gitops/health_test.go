@@ -1,4 +1,4 @@
-// Package gitops tests what examples/ gives to GitOps tools: how they tell from a HeymarketWebhook whether it works.
+// Package gitops tests the files in examples/ for GitOps tools, which determine the health of a HeymarketWebhook.
 package gitops
 
 import (

@@ -35,7 +35,7 @@ import (
 
 func TestMain(m *testing.M) { apiservertest.Main(m) }
 
-// What hack/release.sh makes of the commit that is checked out, for one architecture, goes by hack/publish.sh into a registry and comes back: the image with the digest that the
+// hack/release.sh builds the checked-out commit for one architecture, hack/publish.sh pushes it to a registry, and it is pulled again: the image with the digest that the
 // chart names, the chart byte for byte, and an installation from its oci:// URL that a real API server accepts.
 func TestAReleaseIsInstalledFromARegistry(t *testing.T) {
 	if testing.Short() {
@@ -65,7 +65,7 @@ func TestAReleaseIsInstalledFromARegistry(t *testing.T) {
 			t.Errorf("the image lacks /%s", program)
 		}
 	}
-	// The chart, as it was packed.
+	// The packaged chart.
 	home := t.TempDir()
 	helm := run(t, root, []string{"GOWORK=off"}, "go", "tool", "-n", "-modfile=hack/tools/go.mod", "helm")
 	oci := "oci://" + host + "/team/charts/heymarket-operator"

@@ -36,7 +36,7 @@ func Spellings(v4 netip.Addr) []string {
 	}
 }
 
-// Carries says whether spelt stands for the IPv4 address v4 in a network that routes it. No translator takes 0.0.0.0/8 or
+// Carries reports whether spelt stands for the IPv4 address v4 in a network that routes it. No translator takes 0.0.0.0/8 or
 // multicast for an address, and the forms of local NAT64 with such a one are read as something else.
 // ::0.0.0.0 and ::0.0.0.1 are IPv6's own unspecified and loopback addresses.
 func Carries(spelt, v4 string) bool {

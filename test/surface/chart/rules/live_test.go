@@ -48,7 +48,7 @@ func buildReceiver(t *testing.T) (path string) {
 	return path
 }
 
-// minutes scrapes and evaluates once a minute, n times, on a clock of its own: what is scraped is live, and nobody waits. It returns the time after the
+// minutes scrapes and evaluates once a minute, n times, on a clock of its own: the scraped metrics are live, and there are no waits. It returns the time after the
 // last minute and the alerts that fire then.
 func minutes(t *testing.T, e *evaluation, begin time.Time, n int, scrape func(time.Time)) (end time.Time, firing []string) {
 	t.Helper()
@@ -146,7 +146,7 @@ func TestTroubleWithRedisIsInEveryReport(t *testing.T) {
 	}
 }
 
-// reports are what the reports other than metrics and alerts have.
+// reports are the figures in reports other than metrics and alerts.
 type reports struct {
 	problem       string // /status: its codes
 	durable       bool   // /status
@@ -200,7 +200,7 @@ func report(t *testing.T, lab *live.Lab, verdict string, now time.Time) (r repor
 	return r
 }
 
-// drawn is the figure of a panel, which has to be the same on each dashboard that has it.
+// drawn is the figure of a panel, which must be the same on each dashboard that has it.
 func drawn(t *testing.T, lab *live.Lab, title string, now time.Time) (figure float64) {
 	t.Helper()
 	files, err := live.Dashboards(root)

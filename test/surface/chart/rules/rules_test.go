@@ -20,7 +20,7 @@ import (
 // history of the series that an alert is about, in samples a step apart. {L stands for the labels of a receiver's series, {O of a webhook's.
 type history struct {
 	fires, silent string
-	// step is a minute where it is zero, and length an hour more than the alert has to wait.
+	// step is a minute where it is zero, and length an hour more than the alert must wait.
 	step, length time.Duration
 }
 

@@ -13,7 +13,7 @@ import (
 	"github.com/prometheus/prometheus/promql"
 )
 
-// Dashboard is what is looked at of one of the chart's dashboards.
+// Dashboard is the checked part of one of the chart's dashboards.
 type Dashboard struct {
 	Title  string
 	Panels []Panel

@@ -34,7 +34,7 @@ const (
 	path     = "/staging/support/abcdefghijklmnopqrstuvwxyz"
 )
 
-// Open starts the lab with a receiver's program, see Build; redis-server has to be installed.
+// Open starts the lab with a receiver's program, see Build; redis-server must be installed.
 func Open(ctx context.Context, receiver string) (*Lab, error) {
 	l := &Lab{lastID: time.Now().UnixMicro()}
 	err := l.open()
@@ -147,7 +147,7 @@ func (l *Lab) configure(redis string) error {
 	return nil
 }
 
-// target answers the nth request of its life as it is told.
+// target answers its nth request as programmed.
 func (l *Lab) target(answer func(n int64) int) string {
 	var count atomic.Int64
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
@@ -171,7 +171,7 @@ func (l *Lab) Redis(ctx context.Context, args ...string) error {
 // SignalRedis sends the server a signal: SIGSTOP silences it, SIGKILL ends it.
 func (l *Lab) SignalRedis(s os.Signal) error { return l.redis.Process.Signal(s) }
 
-// Status is the receiver's /status as it is sent.
+// Status is the receiver's /status, unparsed.
 func (l *Lab) Status(ctx context.Context) ([]byte, error) {
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, l.ops+"/status", nil)
 	if err != nil {
@@ -185,7 +185,7 @@ func (l *Lab) Status(ctx context.Context) ([]byte, error) {
 	return io.ReadAll(response.Body)
 }
 
-// Log is what the receiver has logged, which are errors alone.
+// Log is the receiver's log, which contains only errors.
 func (l *Lab) Log() (string, error) {
 	text, err := os.ReadFile(filepath.Join(l.dir, "receiver.log"))
 	return string(text), err

@@ -8,7 +8,7 @@ import (
 	"time"
 )
 
-// load sends what a receiver sees in its life: events, repeats, and what it has to refuse.
+// load sends a receiver's typical requests: events, repeats, and ones that it must reject.
 func (l *Lab) load(ctx context.Context) {
 	pace := time.NewTicker(5 * time.Millisecond)
 	defer pace.Stop()

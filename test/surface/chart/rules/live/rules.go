@@ -50,7 +50,7 @@ func ChartRules(root, folder string) (path string, err error) {
 // Rules are evaluated by Prometheus' own engine over a database, into which they write ALERTS and what they record.
 type Rules struct{ groups []*rules.Group }
 
-// Database is what rules read and write.
+// Database holds the series that rules read and write.
 type Database interface {
 	storage.Appendable
 	storage.Queryable

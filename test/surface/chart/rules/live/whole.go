@@ -5,7 +5,7 @@ import (
 	"time"
 )
 
-// Step is what lies between two scrapes of Whole by its own clock. That clock runs faster than the real one, so that alerts that wait for minutes and
+// Step is the time between two scrapes of Whole, by its own clock. That clock runs faster than the real one, so that alerts that wait for minutes and
 // rates over an hour have something to show; what is scraped is live.
 const Step = 30 * time.Second
 
