@@ -332,7 +332,7 @@ func (r *receiver) post(id int64, text string) bool {
 func build(t *testing.T, mistake func(*testing.T, string) string) string {
 	t.Helper()
 	if mistake == nil {
-		return receiverprocess.Build(t)
+		return receiverprocess.Build(t, receiverprocess.Raced)
 	}
 	original, err := filepath.Abs("../../../internal/receiver/stream/append.lua")
 	if err != nil {

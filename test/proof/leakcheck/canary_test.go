@@ -200,7 +200,7 @@ type receiver struct {
 
 func newReceiver(t *testing.T, redis *redistest.Server, collector string) *receiver {
 	t.Helper()
-	r := &receiver{Pod: receiverprocess.New(t, receiverprocess.Build(t)), t: t, log: &buffer{}, hanging: make(chan struct{}, 100)}
+	r := &receiver{Pod: receiverprocess.New(t, receiverprocess.Build(t, receiverprocess.Raced)), t: t, log: &buffer{}, hanging: make(chan struct{}, 100)}
 	r.Log, r.Env = r.log, []string{"OTEL_EXPORTER_OTLP_ENDPOINT=" + collector}
 	answers := func(status int) string {
 		return serve(t, func(w http.ResponseWriter, _ *http.Request) {

@@ -45,7 +45,7 @@ func TestARotationUnderLoadRefusesAndLosesNothing(t *testing.T) {
 	users, first := manage(t, strings.Replace(redis.URL(), "redis://", "redis://admin:root@", 1), &handed)
 
 	target := newTarget(t)
-	binary := receiverprocess.Build(t)
+	binary := receiverprocess.Build(t, receiverprocess.Raced)
 	pods := make([]*receiverprocess.Pod, 3)
 	for i := range pods {
 		pods[i] = receiverprocess.New(t, binary)

@@ -32,6 +32,9 @@ type Pod struct {
 	cgroup memoryFiles
 }
 
+// Raced is the flag of Build for a receiver that looks for data races. One that it finds fails the test.
+const Raced = "-race"
+
 // Build compiles the receiver with these flags of go build besides, and returns the path of the binary.
 func Build(t testing.TB, flags ...string) string {
 	t.Helper()
@@ -91,16 +94,35 @@ func (p *Pod) Start(flags ...string) {
 	args := append([]string{
 		"--config", filepath.Join(p.dir, "config.json"), "--listen", p.Events, "--ops-listen", p.Operations, "--admin-listen", "", "--drain-delay", "0s",
 	}, flags...)
+	races := filepath.Join(p.dir, "race")
 	if p.cmd == nil {
-		p.t.Cleanup(func() { p.End(os.Kill) })
+		p.t.Cleanup(func() {
+			p.End(os.Kill)
+			p.reportRaces(races)
+		})
 	}
 	program, args := p.confined(p.binary, args)
 	p.cmd = exec.CommandContext(context.Background(), program, args...)
 	p.cmd.Stdout, p.cmd.Stderr = p.Log, p.Log
 	testenv.EndWithTest(p.cmd)
-	p.cmd.Env = append(os.Environ(), p.Env...)
+	p.cmd.Env = append(append(os.Environ(), "GORACE=log_path="+races), p.Env...)
 	if err := p.cmd.Start(); err != nil {
 		p.t.Fatal(err)
+	}
+}
+
+// reportRaces fails the test where a receiver that was built with Raced has found a data race: it writes each into a file as it happens.
+func (p *Pod) reportRaces(prefix string) {
+	files, err := filepath.Glob(prefix + ".*")
+	if err != nil {
+		p.t.Error(err)
+	}
+	for _, file := range files {
+		report, err := os.ReadFile(file) //nolint:gosec // in a folder of this test
+		if err != nil {
+			p.t.Error(err)
+		}
+		p.t.Errorf("a receiver has a data race:\n%s", report)
 	}
 }
 
