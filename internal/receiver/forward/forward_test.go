@@ -855,8 +855,10 @@ func TestLogHoldsNoBody(t *testing.T) {
 		}))
 		time.Sleep(time.Minute)
 		stop()
-		for _, want := range []string{`"event":"evt_0"`, `"target":"crm"`, `"type":"chat_closed"`, `"attempt":1`, `"attempt":3`, `"status":500`, "connection refused", "refused it with 400",
-			`"level":"WARN","msg":"attempt failed, retrying later"`, `"level":"ERROR","msg":"given up"`, `"again_in_ms":`} {
+		for _, want := range []string{
+			`"event":"evt_0"`, `"target":"crm"`, `"type":"chat_closed"`, `"attempt":1`, `"attempt":3`, `"status":500`, "connection refused", "refused it with 400",
+			`"level":"WARN","msg":"attempt failed, retrying later"`, `"level":"ERROR","msg":"given up"`, `"again_in_ms":`,
+		} {
 			if !strings.Contains(log.String(), want) {
 				t.Errorf("the log holds no %s:\n%s", want, log.String())
 			}

@@ -255,9 +255,7 @@ func (s *Store) Append(ctx context.Context, id event.Identity, e event.Event, ta
 	switch id.Rule {
 	case event.OptOut, event.OptIn:
 		kept = bounds.consent
-	case event.Last:
-	case event.Any:
-		memory = marker // any key of the webhook, or a cluster rejects the script
+	case event.Last, event.Any:
 	}
 	keys := append(keyRoom[:0], marker, memory, s.bytesKey)
 	lane := delivery.LaneOf(e.Type)
@@ -272,11 +270,12 @@ func (s *Store) Append(ctx context.Context, id event.Identity, e event.Event, ta
 	if err != nil {
 		return Appended{}, fmt.Errorf("append event: %w", err)
 	}
-	code, stored, err := decodeAppended(reply)
+	overQuota := -int64(len(targets)) - 1
+	code, stored, err := decodeAppended(reply, overQuota)
 	switch {
 	case err != nil:
 		return Appended{}, fmt.Errorf("append event: %w", err)
-	case -code > int64(len(targets)):
+	case code == overQuota:
 		return Appended{}, fmt.Errorf("append event: %w", ErrQuota)
 	case code < 0:
 		return Appended{}, fmt.Errorf("append event: %w: %s", ErrFull, targets[-code-1])
@@ -289,8 +288,8 @@ func (s *Store) Append(ctx context.Context, id event.Identity, e event.Event, ta
 // judgements are indexed by the code that append.lua returns.
 var judgements = [...]event.Judgement{event.Repeat, event.New, event.Returned, event.LateRepeat, event.OptInWithheld}
 
-// decodeAppended reads the reply of append.lua: a code, or a code and an id.
-func decodeAppended(reply rueidis.RedisMessage) (code int64, id string, err error) {
+// decodeAppended reads the reply of append.lua: a code, which is at least least, or a code and an id.
+func decodeAppended(reply rueidis.RedisMessage, least int64) (code int64, id string, err error) {
 	if reply.IsArray() {
 		parts, err := reply.ToArray()
 		if err != nil || len(parts) != 2 {
@@ -301,7 +300,7 @@ func decodeAppended(reply rueidis.RedisMessage) (code int64, id string, err erro
 		}
 		reply = parts[0]
 	}
-	if code, err = reply.AsInt64(); err != nil || code >= int64(len(judgements)) {
+	if code, err = reply.AsInt64(); err != nil || code < least || code >= int64(len(judgements)) {
 		return 0, "", errReply
 	}
 	return code, id, nil
