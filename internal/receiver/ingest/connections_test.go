@@ -414,9 +414,18 @@ func TestMemoryIsCountedUntilItsBufferIsReleased(t *testing.T) {
 	if !<-got {
 		t.Error("the one that waited for memory was displaced")
 	}
+	if quick.hungry {
+		t.Error("the one that has got its memory counts as waiting for it")
+	}
 	quick.release()
-	if all.held != 0 || all.leaving != 0 {
-		t.Errorf("%d and %d bytes are left", all.held, all.leaving)
+	for range 2 { // the connection goes on with other bodies
+		if !quick.hold(3) || all.held != 3 || all.holders.Len() != 1 {
+			t.Errorf("%d bytes are held by %d connections, want 3 by one", all.held, all.holders.Len())
+		}
+		quick.release()
+	}
+	if all.held != 0 || all.leaving != 0 || all.holders.Len() != 0 {
+		t.Errorf("%d and %d bytes are left, of %d connections", all.held, all.leaving, all.holders.Len())
 	}
 }
 

@@ -46,6 +46,18 @@ func TestProbe(t *testing.T) {
 			<-seen
 		}
 	}
+	h.Drain()
+	for target, want := range cases {
+		method, url, _ := strings.Cut(target, " ")
+		w := httptest.NewRecorder()
+		h.ServeHTTP(w, httptest.NewRequest(method, url, strings.NewReader(message)))
+		if want != "" && (w.Code != 200 || w.Header().Get("Connection") != "close") {
+			t.Errorf("%s while draining: %d with %v", target, w.Code, w.Header())
+		}
+		if want == "" {
+			<-seen
+		}
+	}
 	if len(store.kept) != 0 {
 		t.Error("a probe was stored")
 	}
