@@ -142,6 +142,9 @@ const (
 	ReasonHostUnknown = "HostUnknown"
 	// ReasonGatewayUnknown: an HTTPRoute needs a Gateway, and none is configured.
 	ReasonGatewayUnknown = "GatewayUnknown"
+	// ReasonGatewayMissing: a Gateway that the HTTPRoute attaches to does not exist. Resolves automatically, within a minute,
+	// when it is created.
+	ReasonGatewayMissing = "GatewayMissing"
 	// ReasonGatewayAPIMissing: the cluster has no HTTPRoute of gateway.networking.k8s.io/v1.
 	ReasonGatewayAPIMissing = "GatewayAPIMissing"
 	// ReasonHostConflict: another HeymarketWebhook claims the same host and path, and keeps it, because its path begins with its

@@ -51,6 +51,22 @@ spec:
                     timeouts: {type: object, default: {}, properties: {request: {type: string, default: 10s}}}
 `
 
+// gatewayCRD knows nothing of what Gateways are.
+const gatewayCRD = `
+metadata:
+  name: gateways.gateway.networking.k8s.io
+  annotations: {api-approved.kubernetes.io: https://github.com/kubernetes-sigs/gateway-api/pull/3328}
+spec:
+  group: gateway.networking.k8s.io
+  names: {kind: Gateway, listKind: GatewayList, plural: gateways, singular: gateway}
+  scope: Namespaced
+  versions:
+  - name: v1
+    served: true
+    storage: true
+    schema: {openAPIV3Schema: {type: object}}
+`
+
 // scaledObjectCRD has the used fields of KEDA's own CRD, and nothing else.
 const scaledObjectCRD = `
 metadata:
@@ -98,7 +114,7 @@ spec:
 func ExtensionCRDs(t testing.TB) envtest.CRDInstallOptions {
 	t.Helper()
 	var out envtest.CRDInstallOptions
-	for _, text := range []string{httpRouteCRD, scaledObjectCRD} {
+	for _, text := range []string{httpRouteCRD, gatewayCRD, scaledObjectCRD} {
 		crd := &apiextensionsv1.CustomResourceDefinition{}
 		if err := yaml.UnmarshalStrict([]byte(text), crd); err != nil {
 			t.Fatal(err)

@@ -422,13 +422,26 @@ var misconfigurations = []struct {
 		lead: "Likewise.",
 		cases: []misconfiguration{
 			{
-				mistake: "The Gateway does not exist, or no controller serves it", spec: "exposure: {type: HTTPRoute, httpRoute: {parentRefs: [{name: pubic, namespace: gateways}]}}",
-				before: impatient, after: func(*world) {},
+				mistake: "The Gateway does not exist", spec: "exposure: {type: HTTPRoute, httpRoute: {parentRefs: [{name: pubic, namespace: gateways}]}}",
+				condition: v1alpha1.ConditionExposed, reason: v1alpha1.ReasonGatewayMissing,
+				words: []string{`"pubic" of spec.exposure.httpRoute.parentRefs`, `does not exist in namespace "gateways"`, "create it, or name another one", "kubectl get gateway -n gateways"},
+			},
+			{
+				mistake: "No controller serves the Gateway", spec: "exposure: {type: HTTPRoute, httpRoute: {parentRefs: [{name: unserved, namespace: gateways}]}}",
+				before: func(w *world) {
+					impatient(w)
+					w.gateway("gateways", "unserved")
+				},
+				after:     func(*world) {},
 				condition: v1alpha1.ConditionExposed, reason: v1alpha1.ReasonRouteIgnored,
-				words: []string{`"pubic" of spec.exposure.httpRoute.parentRefs`, "has not reported", "check that it exists", "kubectl get gateway -n gateways"},
+				words: []string{`"unserved" of spec.exposure.httpRoute.parentRefs`, "has not reported", "that a controller serves it", "kubectl get gateway -n gateways"},
 			},
 			{
 				mistake: "The Gateway takes no routes from this namespace", spec: "exposure: {type: HTTPRoute, httpRoute: {parentRefs: [{name: public}]}}",
+				before: func(w *world) {
+					secret("heymarket", "token", canary)(w)
+					w.gateway(w.namespace, "public")
+				},
 				after: func(w *world) {
 					route := &unstructured.Unstructured{}
 					route.SetGroupVersionKind(desired.HTTPRouteKind)

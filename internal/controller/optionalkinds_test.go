@@ -89,7 +89,7 @@ receiver: {autoscaling: {minReplicas: 3, maxReplicas: 10, backlogPerReplica: 100
 	_, err := envtest.InstallCRDs(apiservertest.Config(t), apiservertest.ExtensionCRDs(t))
 	w.do(err)
 	present := func() bool {
-		return w.reason(v1alpha1.ConditionExposed) == v1alpha1.ReasonRoutePending && w.reason(v1alpha1.ConditionScaled) == v1alpha1.ReasonScaledObjectPending
+		return w.reason(v1alpha1.ConditionExposed) == v1alpha1.ReasonGatewayMissing && w.reason(v1alpha1.ConditionScaled) == v1alpha1.ReasonScaledObjectPending
 	}
 	w.eventually("both", present)
 	if n := ptr.Deref(w.deployment().Spec.Replicas, 0); n != 3 {

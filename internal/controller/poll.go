@@ -20,7 +20,7 @@ import (
 const pollPeriod = time.Minute
 
 // needsReconcile reports whether the Pods of a resource report something that differs from its status and that the status may
-// adopt now. If the Pods are not ready, only their verdict on Redis counts.
+// adopt now, or a Gateway was deleted or created. If the Pods are not ready, only their verdict on Redis counts.
 func (r *Reconciler) needsReconcile(ctx context.Context, caches client.Reader, key client.ObjectKey) bool {
 	hook := &v1alpha1.HeymarketWebhook{}
 	if err := caches.Get(ctx, key, hook); err != nil {
@@ -28,6 +28,9 @@ func (r *Reconciler) needsReconcile(ctx context.Context, caches client.Reader, k
 	}
 	if !hook.DeletionTimestamp.IsZero() {
 		return false
+	}
+	if r.gatewaysChanged(ctx, hook) {
+		return true
 	}
 	addresses, err := listPods(ctx, caches, hook)
 	if err != nil {

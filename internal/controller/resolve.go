@@ -44,7 +44,7 @@ func (r *Reconciler) resolve(ctx context.Context, hook *v1alpha1.HeymarketWebhoo
 		f.AllowedLabels = r.Settings.AllowedLabels
 	}
 	for _, read := range []func(context.Context, *condition.Facts) error{
-		r.readChildren, r.readRedisUser, r.readSecrets, r.readServices, r.readCertificate, r.resolveHost, check, r.resolveConflict, r.resolveURL,
+		r.readChildren, r.readRedisUser, r.readSecrets, r.readServices, r.readCertificate, r.readGateways, r.resolveHost, check, r.resolveConflict, r.resolveURL,
 	} {
 		if err := read(ctx, &f); err != nil {
 			return f, err

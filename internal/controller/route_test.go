@@ -1,11 +1,16 @@
 package controller
 
 import (
+	"context"
+	"errors"
 	"strings"
 	"testing"
 
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"heymarket.dev/operator/api/v1alpha1"
@@ -36,6 +41,9 @@ func TestHTTPRoute(t *testing.T) {
 		u.SetGroupVersionKind(desired.HTTPRouteKind)
 		return get(w, "support-receiver", u)
 	}
+	w.condition(v1alpha1.ConditionExposed, false, v1alpha1.ReasonGatewayMissing, `"public"`, `does not exist in namespace "gateways"`)
+	w.gateway("gateways", "public")
+	w.reconcile()
 	w.condition(v1alpha1.ConditionExposed, false, v1alpha1.ReasonRoutePending, `"public"`, "kubectl get gateway")
 	w.quiet()
 	says := func(status, reason string) {
@@ -54,6 +62,37 @@ func TestHTTPRoute(t *testing.T) {
 	w.reconcile()
 	w.condition(v1alpha1.ConditionExposed, false, v1alpha1.ReasonRouteRefused, `"public"`, "NotAllowedByListeners", "because")
 	says("True", "Accepted")
+	w.reconcile()
+	w.condition(v1alpha1.ConditionExposed, true, v1alpha1.ReasonAdmitted)
+	w.quiet()
+
+	// A Gateway that is deleted, and comes back, while its controller leaves the status of the route as it is.
+	deleted := w.gateway("gateways", "public")
+	settled := func() bool { return !w.r.needsReconcile(t.Context(), w.person, client.ObjectKeyFromObject(w.hook())) }
+	if !settled() {
+		t.Error("the operator does not rest while the Gateway exists")
+	}
+	w.do(w.person.Delete(t.Context(), deleted))
+	if settled() {
+		t.Error("the operator does not notice that the Gateway was deleted")
+	}
+	w.reconcile()
+	w.condition(v1alpha1.ConditionExposed, false, v1alpha1.ReasonGatewayMissing, `"public" of spec.exposure.httpRoute.parentRefs`, "kubectl get gateway -n gateways")
+	w.quiet()
+	if !settled() {
+		t.Error("the operator does not rest while the Gateway is missing")
+	}
+	unable := w.r.Live
+	w.r.Live = noGateways{unable} // Without the right to read Gateways, what their controller reports counts alone.
+	w.reconcile()
+	w.condition(v1alpha1.ConditionExposed, true, v1alpha1.ReasonAdmitted)
+	w.r.Live = unable
+	w.reconcile()
+	w.condition(v1alpha1.ConditionExposed, false, v1alpha1.ReasonGatewayMissing)
+	w.gateway("gateways", "public")
+	if settled() {
+		t.Error("the operator does not notice that the Gateway is back")
+	}
 	w.reconcile()
 	w.condition(v1alpha1.ConditionExposed, true, v1alpha1.ReasonAdmitted)
 	w.quiet()
@@ -79,6 +118,7 @@ func TestHTTPRoute(t *testing.T) {
 	change(w, w.hook(), func(h *v1alpha1.HeymarketWebhook) { h.Spec.Exposure.HTTPRoute = nil })
 	w.reconcile()
 	w.condition(v1alpha1.ConditionExposed, false, v1alpha1.ReasonGatewayUnknown, "--gateway")
+	w.gateway("gateways", "shared")
 	w.r.Settings.Gateways = Gateways{{Namespace: "gateways", Name: "shared"}}
 	w.reconcile()
 	if parents, _, _ := unstructured.NestedSlice(route().Object, "spec", "parentRefs"); len(parents) != 1 || parents[0].(map[string]any)["name"] != "shared" {
@@ -115,6 +155,30 @@ func TestHTTPRoute(t *testing.T) {
 	w.reconcile()
 	w.condition(v1alpha1.ConditionAccepted, false, v1alpha1.ReasonChildNameTaken, "HTTPRoute")
 	w.quiet()
+}
+
+// gateway creates a Gateway, or returns the one that there is.
+func (w *world) gateway(namespace, name string) *unstructured.Unstructured {
+	w.t.Helper()
+	ns := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: namespace}}
+	w.do(client.IgnoreAlreadyExists(w.person.Create(w.t.Context(), ns)))
+	u := &unstructured.Unstructured{}
+	u.SetGroupVersionKind(desired.GatewayKind)
+	u.SetNamespace(namespace)
+	u.SetName(name)
+	w.do(client.IgnoreAlreadyExists(w.person.Create(w.t.Context(), u)))
+	w.do(w.person.Get(w.t.Context(), client.ObjectKeyFromObject(u), u))
+	return u
+}
+
+// noGateways is an API server that does not let the operator read Gateways.
+type noGateways struct{ client.Reader }
+
+func (n noGateways) Get(ctx context.Context, key client.ObjectKey, obj client.Object, opts ...client.GetOption) error {
+	if kind := obj.GetObjectKind().GroupVersionKind(); kind == desired.GatewayKind {
+		return apierrors.NewForbidden(schema.GroupResource{Group: kind.Group, Resource: "gateways"}, key.Name, errors.New("no right"))
+	}
+	return n.Reader.Get(ctx, key, obj, opts...)
 }
 
 func routeCondition(kind, status, reason string, generation int64) map[string]any {

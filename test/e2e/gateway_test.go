@@ -96,11 +96,12 @@ func TestGateways(t *testing.T) {
 	s.awaitCondition(t, exposed, metav1.ConditionFalse, v1alpha1.ReasonRouteRefused, `"closed"`, "NotAllowedByListeners")
 	s.awaitAnswer(t, http.StatusOK, "one of two")
 
-	// A Gateway is removed and comes back. In the meantime the condition depends on what Traefik leaves in the route's status.
+	// A Gateway is removed and comes back. Traefik leaves the route's status as it is; the operator reports what is missing.
 	s.attach(t, "public")
 	s.awaitCondition(t, exposed, metav1.ConditionTrue, v1alpha1.ReasonAdmitted)
 	kubectl(t, "", "delete", "gateway", "public", "--namespace="+gateways)
 	s.awaitAnswer(t, http.StatusNotFound, "away")
+	s.awaitCondition(t, exposed, metav1.ConditionFalse, v1alpha1.ReasonGatewayMissing, `"public"`, `does not exist in namespace "`+gateways+`"`)
 	install(t, neighbour(t, "gateways.yaml"), nil)
 	s.awaitCondition(t, exposed, metav1.ConditionTrue, v1alpha1.ReasonAdmitted)
 	s.awaitAnswer(t, http.StatusOK, "back")

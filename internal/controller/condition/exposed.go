@@ -3,6 +3,7 @@ package condition
 import (
 	"cmp"
 	"fmt"
+	"slices"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -124,6 +125,9 @@ func exposedByRoute(f Facts, w Writes) *Condition {
 	case !f.Input.HostRequested:
 		return False(v1alpha1.ReasonHostUnknown, "The host of the URL is unknown, because no HTTPRoute reports one: set spec.exposure.host or the operator's --host-template flag.")
 	}
+	if c := GatewayMissing(f); c != nil {
+		return c
+	}
 	for _, gateway := range desired.ParentRefs(f.Webhook, f.Input.Gateways) {
 		if c := acceptedBy(f, gateway); c != nil {
 			return c
@@ -132,17 +136,33 @@ func exposedByRoute(f Facts, w Writes) *Condition {
 	return True(v1alpha1.ReasonAdmitted, "Every Gateway has accepted the HTTPRoute.")
 }
 
+// GatewayMissing reports the first Gateway of the HTTPRoute that does not exist, nil if none is known to be missing.
+func GatewayMissing(f Facts) *Condition {
+	for _, gateway := range desired.ParentRefs(f.Webhook, f.Input.Gateways) {
+		if key := desired.GatewayKey(gateway, f.Webhook.Namespace); slices.Contains(f.MissingGateways, key) {
+			return False(v1alpha1.ReasonGatewayMissing,
+				"Gateway %q of %s does not exist in namespace %q, so no events arrive through it: create it, or name another one (kubectl get gateway -n %s).",
+				key.Name, gatewaySource(f), key.Namespace, key.Namespace)
+		}
+	}
+	return nil
+}
+
+// gatewaySource says where the Gateways of the HTTPRoute are named.
+func gatewaySource(f Facts) string {
+	if f.Webhook.Spec.Exposure.HTTPRoute == nil {
+		return "the operator's --gateway"
+	}
+	return "spec.exposure.httpRoute.parentRefs"
+}
+
 // acceptedBy returns why one Gateway does not serve the HTTPRoute, nil if it does.
 func acceptedBy(f Facts, gateway v1alpha1.GatewayReference) *Condition {
 	route := desired.HTTPRoute.In(f.Children)
-	source := "spec.exposure.httpRoute.parentRefs"
-	if f.Webhook.Spec.Exposure.HTTPRoute == nil {
-		source = "the operator's --gateway"
-	}
 	accepted, resolved := false, false
 	for _, c := range gatewayConditions(route, gateway, f.Webhook.Namespace) {
 		if c.Status == metav1.ConditionFalse && (c.Type == "Accepted" || c.Type == "ResolvedRefs") {
-			rejected := False(v1alpha1.ReasonRouteRefused, "Gateway %q of %s rejects HTTPRoute %q (%s): %s", gateway.Name, source, f.name(), c.Reason, c.Message)
+			rejected := False(v1alpha1.ReasonRouteRefused, "Gateway %q of %s rejects HTTPRoute %q (%s): %s", gateway.Name, gatewaySource(f), f.name(), c.Reason, c.Message)
 			rejected.Message = Bounded(rejected.Message)
 			return rejected
 		}
@@ -158,7 +178,7 @@ func acceptedBy(f Facts, gateway v1alpha1.GatewayReference) *Condition {
 	}
 	return pending(f, v1alpha1.ReasonRoutePending, v1alpha1.ReasonRouteIgnored, desired.HTTPRoute.Child,
 		"Gateway %q of %s has not reported whether it accepts HTTPRoute %q: check that it exists and that a controller serves it (kubectl get gateway%s).",
-		gateway.Name, source, f.name(), namespace)
+		gateway.Name, gatewaySource(f), f.name(), namespace)
 }
 
 // gatewayConditions returns the current conditions for a Gateway in the status of a route in namespace own.
@@ -176,7 +196,7 @@ func gatewayConditions(route *unstructured.Unstructured, gateway v1alpha1.Gatewa
 	}
 	for _, p := range is.Status.Parents {
 		namespace, _ := p.ParentRef["namespace"].(string)
-		if p.ParentRef["name"] != gateway.Name || cmp.Or(namespace, own) != cmp.Or(gateway.Namespace, own) ||
+		if p.ParentRef["name"] != gateway.Name || cmp.Or(namespace, own) != desired.GatewayKey(gateway, own).Namespace ||
 			gateway.SectionName != "" && p.ParentRef["sectionName"] != gateway.SectionName {
 			continue
 		}

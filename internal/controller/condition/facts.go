@@ -10,6 +10,7 @@ import (
 	networkingv1 "k8s.io/api/networking/v1"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/utils/ptr"
 
 	"heymarket.dev/operator/api/v1alpha1"
@@ -65,6 +66,8 @@ type Facts struct {
 	ForeignNamespace string
 	// NoGatewayAPI means that the cluster does not serve HTTPRoutes.
 	NoGatewayAPI bool
+	// MissingGateways are those of the HTTPRoute that do not exist, as far as the operator may read them.
+	MissingGateways []types.NamespacedName
 	// ExposureTimeout is how long an ingress controller, a Gateway or the issuer of a certificate may take, see ExposureTimeout.
 	ExposureTimeout time.Duration
 

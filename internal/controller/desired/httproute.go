@@ -1,10 +1,12 @@
 package desired
 
 import (
+	"cmp"
 	"strings"
 
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/types"
 
 	"heymarket.dev/operator/api/v1alpha1"
 	"heymarket.dev/operator/internal/contract"
@@ -13,6 +15,9 @@ import (
 // HTTPRouteKind is the kind of the child. It is built without its Go types, which would bring in the Gateway API's own
 // versions of the Kubernetes libraries.
 var HTTPRouteKind = schema.GroupVersionKind{Group: "gateway.networking.k8s.io", Version: "v1", Kind: "HTTPRoute"}
+
+// GatewayKind is what HTTPRoutes attach to.
+var GatewayKind = HTTPRouteKind.GroupVersion().WithKind("Gateway")
 
 // HTTPRoute is the child that exposes the receiver through Gateways.
 var HTTPRoute = optional(Child{
@@ -53,6 +58,11 @@ func ParentRefs(w *v1alpha1.HeymarketWebhook, operatorDefault []v1alpha1.Gateway
 		return r.ParentRefs
 	}
 	return operatorDefault
+}
+
+// GatewayKey is the Gateway that a reference means in an HTTPRoute of the namespace own.
+func GatewayKey(p v1alpha1.GatewayReference, own string) types.NamespacedName {
+	return types.NamespacedName{Namespace: cmp.Or(p.Namespace, own), Name: p.Name}
 }
 
 func parentRef(p v1alpha1.GatewayReference) map[string]any {

@@ -200,9 +200,24 @@ func (s *Stage) admitIngress(ctx context.Context, hook client.ObjectKey) error {
 	return s.c.Status().Patch(ctx, i, client.MergeFrom(before))
 }
 
+// admitRoute plays a Gateway and its controller.
 func (s *Stage) admitRoute(ctx context.Context, hook client.ObjectKey) error {
+	route := &unstructured.Unstructured{}
+	route.SetGroupVersionKind(desired.HTTPRouteKind)
+	if err := s.c.Get(ctx, receiver(hook), route); err != nil {
+		return err
+	}
+	refs, _, _ := unstructured.NestedSlice(route.Object, "spec", "parentRefs")
+	for _, ref := range refs {
+		gateway := &unstructured.Unstructured{}
+		gateway.SetGroupVersionKind(desired.GatewayKind)
+		gateway.SetNamespace(hook.Namespace)
+		gateway.SetName(ref.(map[string]any)["name"].(string))
+		if err := s.c.Create(ctx, gateway); client.IgnoreAlreadyExists(err) != nil {
+			return err
+		}
+	}
 	return s.say(ctx, hook, desired.HTTPRouteKind, func(route *unstructured.Unstructured) map[string]any {
-		refs, _, _ := unstructured.NestedSlice(route.Object, "spec", "parentRefs")
 		var parents []any
 		for _, ref := range refs {
 			parents = append(parents, map[string]any{
