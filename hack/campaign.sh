@@ -1,13 +1,14 @@
 #!/usr/bin/env bash
-# Runs the parts that are named, or all: what proves the product and takes too long for each change. The result of each part, with its commit, its date and how
-# long it took, replaces the part's last one in test/proof/campaign.md, also where it fails; the log of a part that failed stays.
+# Runs the named parts, or all: tests that verify the product and take too long for each change. The result of each part, with its
+# commit, date and duration, replaces the part's last one in test/proof/campaign.md, even if it fails; the log of a failed part is
+# kept.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 page=test/proof/campaign.md
 parts=(release fuzz readers histories faults mutations mutants torture siege)
 
-# How large each part is; the Makefile has the same defaults.
+# The size of each part; the Makefile has the same defaults.
 size() {
     case $1 in
     fuzz) echo "FUZZ_TIME=${FUZZ_TIME:-60s}" ;;
@@ -21,7 +22,7 @@ size() {
     esac
 }
 
-# What a part has to say for itself, from its log.
+# Prints the summary of a part from its log.
 summary() {
     case $1 in
     release) grep -ao 'sha256:[0-9a-f]*' "$2" | tail -n 1 ;; # it makes everything twice and compares

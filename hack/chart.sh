@@ -1,13 +1,13 @@
 #!/usr/bin/env bash
-# Writes what the chart takes from elsewhere: the CRD and the roles, which are copies of config/, the dashboards, the table of values in its README,
-# and the goldens of its rendering. Like hack/generate.sh, which calls it, it looks at nothing but the tree that it stands in.
+# Writes the derived files of the chart: the CRD and the roles, which are copies of config/, the dashboards, the table of values
+# in its README, and the goldens of its rendering. Like hack/generate.sh, which calls it, it reads only the tree in which it is.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 export GOWORK=off
 
 chart=charts/heymarket-operator
 mkdir -p "$chart/files/crds" "$chart/files/rbac"
-# A kind that is no more must not stay in the chart.
+# A removed kind must not stay in the chart.
 rm -f "$chart"/files/crds/*.yaml
 cp config/crd/heymarket.dev_*.yaml "$chart/files/crds/"
 # The templates take the rules from these files and everything else, such as names and namespaces, from the values.

@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
-# Plays the demo. The first time on a machine even the programs that show progress have to be compiled; only that of the first of them is
-# covered from here. All are built without cgo, as the product is, so that they share what the compiler has done.
+# Runs the demo. The first time on a machine even the programs that show progress must be compiled; only that of the first of them
+# is shown from here. All are built without cgo, as the product is, so that they share compiled packages.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 export CGO_ENABLED=0
 
 mkdir -p bin
-( # says something after five seconds, and every ten from then on
+( # prints a line after five seconds, and every ten from then on
     sleep 5
     for ((t = 5; ; t += 10)); do
         echo "demo: compiling the program that shows the progress of the rest, half a minute the first time ($t s)"

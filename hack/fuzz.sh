@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Runs every fuzz target of the product, one after the other, for FUZZ_TIME each (default 60s). What it finds stays under testdata/fuzz of
-# its package, where `go test` runs it from then on.
+# Runs every fuzz target of the product in turn, for FUZZ_TIME each (default 60s). Findings are stored under testdata/fuzz of the
+# package, where `go test` runs them from then on.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 

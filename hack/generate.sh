@@ -1,24 +1,24 @@
 #!/usr/bin/env bash
-# Writes every file that is derived from Go: deepcopy, the CRD, RBAC, the API reference, goldens. `make verify` runs it in a copy of
-# the tree and compares, so it has to be deterministic and to look at nothing but the tree that it stands in.
+# Writes every file that is derived from Go: deepcopy, the CRD, RBAC, the API reference, goldens. `make verify` runs it in a copy
+# of the tree and compares, so it must be deterministic and read only the tree in which it is.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
-# A workspace of the person at the keyboard must not decide which versions are used.
+# A developer's go.work must not decide which versions are used.
 export GOWORK=off
 
 # -modfile instead of -C: the tool's version comes from hack/tools, the tool itself runs here.
 tool() { go tool -modfile=hack/tools/go.mod "$@"; }
 
-# Generators write here first: one that fails leaves the tree as it was, and one that finds nothing to write is noticed now and not in
-# a cluster.
+# Generators write here first: if one fails, the tree is unchanged, and if one finds nothing to write, that is noticed now and not
+# in a cluster.
 out=$(mktemp -d "${TMPDIR:-/tmp}/heymarket-generate.XXXXXX")
 trap 'rm -rf "$out"' EXIT
 
 tool controller-gen object paths=./api/...
 
-# Built through `go tool`, controller-gen knows its own version only as that of hack/tools. Write the pinned one, which is the truth and
-# does not change with the way in which it was built.
+# Built with `go tool`, controller-gen reports the version of hack/tools as its own. Write the pinned version, which is correct
+# and does not depend on how it was built.
 tool controller-gen crd paths=./api/... output:crd:artifacts:config="$out"
 version=$(go list -modfile=hack/tools/go.mod -m -f '{{.Version}}' sigs.k8s.io/controller-tools)
 mkdir -p config/crd
@@ -37,8 +37,8 @@ mkdir -p config/namespaced/rights
 awk '/^---$/ { n++ } n == 1' config/rbac/role.yaml |
     sed -e 's/^kind: ClusterRole$/kind: Role/' -e 's/^  name: heymarket-operator$/&-webhooks/' >config/namespaced/rights/role.yaml
 
-# The renderer leaves blanks at line ends, runs of empty lines, empty braces behind Optional and Required, and "<name>" for a browser to
-# take for a tag.
+# The renderer leaves trailing blanks, runs of empty lines, empty braces after Optional and Required, and "<name>", which browsers
+# interpret as a tag.
 tool crd-ref-docs --source-path=api --config=hack/tools/crd-ref-docs.yaml --renderer=markdown --output-path="$out/api.md" --log-level=ERROR
 mkdir -p docs/reference
 sed -e 's/Optional: \\{\\} <br \/>//' -e 's/Required: \\{\\}/Required/' -e 's/<\([a-z][a-z-]*\)>/\&lt;\1\&gt;/g' -e 's/[[:blank:]]*$//' "$out/api.md" | cat -s >docs/reference/api.md
@@ -46,10 +46,10 @@ sed -e 's/Optional: \\{\\} <br \/>//' -e 's/Required: \\{\\}/Required/' -e 's/<\
 # The chart holds copies of the CRD and the role.
 hack/chart.sh
 
-# The page on conditions is made of their comments.
+# The page on conditions is generated from their comments.
 go -C test test ./surface/docs -count=1 -run TestConditions -update
 
-# Last, because it compiles what stands above. The page on events shows the samples.
+# Last, because it compiles the files above. The page on events shows the samples.
 go test ./internal/controller/desired -count=1 -update
 cp internal/receiver/admin/openapi.json docs/reference/openapi.json
 go test ./internal/fixture -count=1 -run TestEventsPage -update

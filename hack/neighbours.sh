@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# Runs the tests beside other controllers, on a real cluster that they bring up and take away themselves. --if-changed repeats the result of the last
-# run that passed, and says so, where nothing that it covers has changed since. With HEYMARKET_TEST_RESULTS set to a folder, the events of the run are
-# kept there as JSON.
+# Runs the tests beside other controllers, on a real cluster that they start and remove themselves. --if-changed repeats, and
+# labels as such, the result of the last successful run if nothing that it covers has changed since. With HEYMARKET_TEST_RESULTS
+# set to a directory, the events of the run are stored there as JSON.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
-# What other controllers see of the operator, and the tests themselves.
+# The objects that other controllers see, and the tests themselves.
 covered=(api charts cmd config examples/quickstart go.mod hack/cluster hack/demo/overlay hack/neighbours.sh
     internal/contract internal/controller internal/echo internal/reach internal/receiver/metrics internal/receiver/ops.go test/e2e test/go.mod test/support/quickstart)
 for path in "${covered[@]}"; do
@@ -28,7 +28,7 @@ if [[ ${1:-} == --if-changed ]]; then
     echo "neighbours: run, because no run has passed with the paths that hack/neighbours.sh names as they are"
 fi
 
-# standard-verbose: the first run compiles the other controllers, and its progress should be seen while it happens.
+# standard-verbose: the first run compiles the other controllers, and its progress should be visible.
 (cd test && E2E_CLUSTER=nbours go tool -modfile=../hack/tools/go.mod gotestsum --format standard-verbose --jsonfile "$results" -- -tags=neighbours -count=1 -timeout=60m "$@" ./e2e)
 if (($# == 0)); then # all of them
     find "$cache" -maxdepth 1 -name 'neighbours-*.json' -mtime +7 -delete

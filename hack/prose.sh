@@ -5,7 +5,7 @@ set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 idioms='\b(is|are|be|been) told\b|\btells\b|\bnobody\b|\bwhoever\b|\banew\b|\bfor ever\b|\bheals\b|\blets? go\b|\bshuts? off\b|\bin come\b|\bout go\b|\bknocks?\b'
-# What users read; not what is generated, and not the templates' code.
+# Texts for users, except generated ones and the templates' code.
 mapfile -d '' files < <(git ls-files -z --cached --others --exclude-standard -- \
     README.md SECURITY.md CONTRIBUTING.md 'docs/*.md' 'api/**/*_types.go' 'api/**/conditions.go' 'cmd/**/*.go' 'charts/**/values.yaml' \
     'charts/**/rules.yaml' 'charts/**/NOTES.txt' 'internal/controller/condition/*.go' 'internal/contract/*.go' ':!docs/reference/api.md' ':!**/*_test.go')
@@ -13,7 +13,7 @@ if ((${#files[@]} == 0)); then
     echo "prose: no file found to check" >&2
     exit 1
 fi
-# Comments may still knock, let go and shut off; these have no place in them. Scripts of earlier releases do not change.
+# Some idioms above are legitimate in comments; those below are not. Scripts of earlier releases do not change.
 comment_idioms='\b(is|are|be|been|was|were) told\b|\btells\b|\b(some|no|any)body\b|\bwhoever\b|\banew\b|\bfor ever\b|\bof itself\b|\bsuch as are\b|\bgoes? by\b'
 comment_idioms+='|\bsays? whether\b|\bthe release before\b|\bthe other side\b|\bwhere there (is|are) none\b|\bwhat is not there\b'
 mapfile -d '' sources < <(git ls-files -z --cached --others --exclude-standard -- '*.go' '*.lua' ':!**/before/*.lua')

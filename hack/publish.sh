@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# Pushes what hack/release.sh has made: the image to the name IMAGE, with its tag, and the chart below CHARTS, such as ghcr.io/heymarket/charts. Both registries have to be logged in
-# to. It prints the two with their digests, which is what is signed. PUBLISH_DIR is the folder of the release.
+# Pushes the output of hack/release.sh: the image to the name IMAGE, with its tag, and the chart below CHARTS, such as
+# ghcr.io/heymarket/charts. Log in to both registries first. It prints both with their digests, which are then signed. PUBLISH_DIR
+# is the directory of the release.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 export GOWORK=off

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# Runs the tests of scripts and of users against the versions of Redis and Valkey that Debian has, in its stable release, backports and what is to come.
-# It installs nothing: packages are unpacked into a folder of their own, with the C library that they need, and apt is given lists of its own.
+# Runs the tests of scripts and of users against the versions of Redis and Valkey in Debian's stable release, backports and
+# testing. It installs nothing: packages are unpacked into a directory of their own, with the C library that they need, and apt
+# gets its own lists.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
@@ -27,7 +28,8 @@ unpack() { # a folder, a suite, and packages
     for package in "$to"/debs/*.deb; do dpkg-deb -x "$package" "$to"; done
 }
 
-# The server is in the package of tools as well, by the name of the program that checks its dumps; by which name it is called decides what it is.
+# The server is also in the package of tools, under the name of the program that checks its dumps; the name by which it is called
+# selects the program.
 version() { # a suite, and redis or valkey
     local suite=$1 kind=$2 name=$2-$1
     unpack "$name" "$suite" "$kind-tools"

@@ -1,17 +1,21 @@
 #!/usr/bin/env bash
-# Makes a release of the commit that is checked out, in dist/release: static binaries, the image for amd64 and arm64, its bill of materials, the packaged chart,
-# install.yaml, the plugin for six platforms with a manifest for krew, and the checksums of them all. It needs Go and git, no Docker and no registry, and it
-# pushes nothing: hack/publish.sh does. IMAGE names the image, which the chart and install.yaml then name by its digest; REPOSITORY is the URL of the releases' repository.
+# Builds a release of the checked-out commit, in dist/release: static binaries, the image for amd64 and arm64, its bill of
+# materials, the packaged chart, install.yaml, the plugin for six platforms with a manifest for krew, and the checksums of them
+# all. It needs Go and git, no Docker and no registry, and pushes nothing: hack/publish.sh does. IMAGE is the name of the image,
+# to which the chart and install.yaml then refer by digest; REPOSITORY is the URL of the releases' repository.
 #
-# Everything is made twice, from two clones in two places; a release that is not the same both times is none. RELEASE_CACHE=shared lets the second build use
-# what the first one compiled, which is quicker and proves less: that paths, times and order leave no trace, but not what the compiler does. RELEASE_TRIAL=1 makes
-# everything once and for amd64 alone, for a test, in the folder that RELEASE_DIR names.
+# Everything is built twice, from two clones in two places; if the results differ, there is no release. RELEASE_CACHE=shared lets
+# the second build use the compiler's cache of the first, which is faster and proves less: that paths, times and order have no
+# effect, but not that the compiler is deterministic. RELEASE_TRIAL=1 builds everything once and only for amd64, for a test, in
+# RELEASE_DIR.
 #
-# The image is made by hack/cluster/image and not by ko, which was tried (0.19.1). ko puts one binary into an image, below /ko-app, on top of a base image that it
-# fetches from a registry: neither an OCI layout nor its own cache will do. This image is /manager and /receiver, which the chart and the operator name, and what
-# they need, on nothing. With a registry on loopback that serves /receiver as the base ko builds it, and with one digest twice, but the image then names
-# 127.0.0.1 for ever as the place of its base, hack/cluster/image is still needed, for the base and for the local cluster, a step more has to give what ko writes
-# the name by which containerd and Docker load it, and ko is 700 packages of 150 modules. The binaries are the same to the byte.
+# The image is built by hack/cluster/image and not by ko, which was evaluated (0.19.1). ko puts one binary into an image, below
+# /ko-app, on top of a base image that it fetches from a registry: neither an OCI layout nor its own cache is accepted. This image
+# contains /manager and /receiver, to which the chart and the operator refer, and their dependencies, without a base. With a
+# registry on loopback that serves /receiver as the base, ko builds it twice with the same digest, but the image then permanently
+# names 127.0.0.1 as the location of its base, hack/cluster/image is still needed, for the base and for the local cluster, an
+# additional step must name ko's output so that containerd and Docker can load it, and ko is 700 packages of 150 modules. The
+# binaries are identical.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 export GOWORK=off GOFLAGS=-mod=readonly CGO_ENABLED=0 GOOS=linux
@@ -37,14 +41,14 @@ for clone in first/here second/and/further/down; do
     git clone --quiet --no-checkout --no-local "file://$root" "$scratch/$clone"
     git -C "$scratch/$clone" checkout --quiet --detach "$commit"
 done
-# What works on the release is the commit's as well, not what happens to be in the working tree.
+# The scripts that process the release are the commit's as well, not those of the working tree.
 (
     unset GOOS
     cd "$scratch/first/here"
     go -C hack/cluster build -o "$scratch/cluster" .
     go -C hack build -o "$scratch/" ./sbom ./manifest
 )
-# With cgo or without as everywhere else, so that it is found compiled.
+# With or without cgo as everywhere else, so that the cache is used.
 helm=$(unset GOOS CGO_ENABLED && cd "$scratch/first/here" && go tool -n -modfile=hack/tools/go.mod helm)
 
 compile() { # a clone's directory, a platform, a command, and where to write
@@ -90,14 +94,14 @@ END
     done
 }
 
-chart() { # a clone's directory, where to write, and the image's digest: the chart of a release names the image that belongs to it
+chart() { # a clone's directory, where to write, and the image's digest: the chart of a release refers to its image
     local here=$1/charts/heymarket-operator name=${image%:*}
     sed -i -e "/^image:/,/^  pullPolicy:/{s|^  registry: .*|  registry: ${name%%/*}|;s|^  repository: .*|  repository: ${name#*/}|;s|^  digest: .*|  digest: $3|}" \
         "$here/values.yaml" "$here/files/values.yaml"
     # shellcheck disable=SC2016 # marks of Markdown
     sed -i -e 's|^\(. `image.registry` . `\)[^`]*|\1'"${name%%/*}|" -e 's|^\(. `image.repository` . `\)[^`]*|\1'"${name#*/}|" -e 's|^\(. `image.digest` . `\)[^`]*|\1'"$3|" \
         "$here/README.md"
-    # Helm keeps the times of files, and uses the current time where a file has none.
+    # Helm keeps the modification times of files, and uses the current time if a file has none.
     find "$1/charts" -exec touch --no-dereference --date="@$epoch" {} +
     SOURCE_DATE_EPOCH=$epoch "$helm" package "$here" --destination "$2" >/dev/null
 }

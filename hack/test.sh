@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
-# Runs every test but those on a real cluster (make e2e): unit, golden, API tests against a real kube-apiserver and etcd, pipeline tests
-# against a real redis-server, all with the race detector. It installs and builds what they lack, and nothing is skipped: what cannot
-# run fails. With HEYMARKET_TEST_RESULTS set to a folder, the events of each run are kept there as JSON.
+# Runs every test except those on a real cluster (make e2e): unit, golden, API tests against a real kube-apiserver and etcd,
+# pipeline tests against a real redis-server, all with the race detector. It installs and builds missing dependencies, and skips
+# nothing: a test that cannot run fails. With HEYMARKET_TEST_RESULTS set to a directory, the events of each run are stored there
+# as JSON.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
@@ -12,7 +13,7 @@ install() { # a command, the Debian package that has it, and what needs it
         echo "test: $1 is missing and only root on Debian can have it installed here; install it (Debian: apt-get install $2) and run again." >&2
         exit 1
     fi
-    # A package with a server would start it; the tests bring theirs.
+    # A package with a server would start it; the tests start their own.
     { apt-get update && RUNLEVEL=1 DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends "$2"; } >/tmp/heymarket-apt.log 2>&1 ||
         { cat /tmp/heymarket-apt.log >&2; echo "test: $2 could not be installed, see above." >&2; exit 1; }
 }
@@ -31,8 +32,8 @@ sum() { # name, then arguments of go test
     go tool -modfile="$tools" gotestsum --format pkgname --format-hide-empty-pkg "${keep[@]}" -- -count=1 "$@"
 }
 
-# The race detector where the product's own code runs; what looks at it from outside goes without, and twice as fast.
-# All of them run, also after one has failed.
+# The race detector is used for the product's own code; tests from outside run without it, and twice as fast.
+# All of them run, even after one has failed.
 failed=0
 sum product -race -timeout 20m "$@" ./api/... ./cmd/... ./internal/... || failed=1
 (cd test && sum proofs -timeout 20m "$@" ./...) || failed=1

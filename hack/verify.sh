@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Says whether everything that is derived from something else is fresh: generated files, formatting, go.mod and go.sum of each module.
-# It works on a copy, so that a check never changes the tree that it checks, and reports all that it finds, not just the first.
+# Reports whether everything derived is up to date: generated files, formatting, go.mod and go.sum of each module. It works on a
+# copy, so that a check never changes the tree that it checks, and reports all findings, not just the first.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 export GOWORK=off
@@ -14,7 +14,7 @@ scratch=$(mktemp -d "${TMPDIR:-/tmp}/heymarket-verify.XXXXXX")
 trap 'rm -rf "$scratch"' EXIT
 mkdir "$scratch/now" "$scratch/fresh"
 
-# What a commit would hold: tracked and new files, without the ignored ones and without those that are deleted but still in the index.
+# The content of a commit: tracked and new files, without ignored ones and those that are deleted but still in the index.
 git ls-files -z --cached --others --exclude-standard |
     while IFS= read -r -d '' file; do
         if [[ -e $file || -L $file ]]; then printf '%s\0' "$file"; fi
@@ -32,7 +32,7 @@ if ! "$scratch/fresh/hack/generate.sh" >"$scratch/generate.log" 2>&1; then
     cat "$scratch/generate.log" >&2
     fail "hack/generate.sh failed, see above; run \`make generate\` to see it fail in place."
 elif ! diff -ruN "$scratch/now" "$scratch/fresh" >"$scratch/diff"; then
-    # Paths as they are in the tree, in the diff and in the sentence.
+    # Paths as in the tree, in the diff and in the message.
     sed -e "s|$scratch/now/|a/|g" -e "s|$scratch/fresh/|b/|g" -e 's/^diff -ruN /diff /' "$scratch/diff" >&2
     stale=$(sed -n "s|^diff -ruN $scratch/now/\([^ ]*\) .*|\1|p" "$scratch/diff" | paste -sd ' ')
     fail "stale: $stale. Run \`make generate\` and commit the result."
@@ -45,7 +45,7 @@ while IFS= read -r module; do
     name=${module#"$scratch/now"}
     name=${name#/}
     name=${name:-.}
-    # A module that replaces a dependency by a folder that its build puts together cannot be resolved without that folder.
+    # A module that replaces a dependency with a directory that its build creates cannot be resolved without that directory.
     missing=$(cd "$module" && sed -n 's|.*=> *\(\.\.*/[^ ]*\).*|\1|p' go.mod | while read -r folder; do [[ -d $folder ]] || echo "$folder"; done)
     if [[ -n $missing ]]; then
         echo "verify: $name/go.mod not checked: its $missing exists only while it is being built."
