@@ -35,18 +35,18 @@ help: ## Explain every target.
 		/^[a-z0-9-]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: try
-try: ## Run a webhook on this machine and send it every type of event; needs nothing but Go. TRY_ONCE=1 ends after that.
+try: ## Run a webhook on this machine and send it every type of event; needs only Go. TRY_ONCE=1 exits after that.
 	@mkdir -p bin
 	@test -x bin/kubectl-heymarket || echo "try: compiling the plugin, minutes the first time"
 	@$(BUILD) -o bin/ ./cmd/kubectl-heymarket
 	@exec bin/kubectl-heymarket dev -f examples/quickstart --echo --play $(if $(filter 1,$(TRY_ONCE)),--once)
 
 .PHONY: demo
-demo: ## Bring up a real cluster, install the operator and deliver events through HTTPS. Needs root on Debian. DEMO_ONCE=1 tears it down again.
+demo: ## Start a real cluster, install the operator and deliver events through HTTPS. Needs root on Debian. DEMO_ONCE=1 tears it down again.
 	@hack/demo.sh
 
 .PHONY: demo-down
-demo-down: ## Stop the demo and leave the host as it was.
+demo-down: ## Stop the demo and restore the host.
 	@hack/demo.sh down
 
 ##@ Build
@@ -64,7 +64,7 @@ image: build ## Pack manager and receiver into the image archive dist/image.tar,
 		$(ROOTS)=/etc/ssl/certs/ca-certificates.crt
 
 .PHONY: release
-release: ## Make a release of the commit in dist/release: binaries, image, SBOM, chart, plugin, checksums; twice, and compare. RELEASE_CACHE=shared is quicker.
+release: ## Build a release of the commit in dist/release: binaries, image, SBOM, chart, plugin, checksums; twice, and compare. RELEASE_CACHE=shared is quicker.
 	@hack/release.sh
 
 .PHONY: clean
@@ -74,11 +74,11 @@ clean: ## Remove bin/ and dist/. Go's caches and a running demo stay.
 ##@ Check
 
 .PHONY: test
-test: ## Run all tests but e2e, with real servers and the race detector. Installs and builds what they lack; leaves nothing out.
+test: ## Run all tests but e2e, with real servers and the race detector. Installs and builds missing dependencies; skips nothing.
 	@hack/test.sh
 
 .PHONY: e2e
-e2e: ## Run a user's journeys on a real cluster of their own. Needs root on Debian; minutes. E2E_PREVIOUS=DIR: a checkout to upgrade from.
+e2e: ## Run user journeys on a real cluster that they start. Needs root on Debian; minutes. E2E_PREVIOUS=DIR: a checkout to upgrade from.
 	@hack/e2e.sh
 
 .PHONY: e2e-neighbours
@@ -90,34 +90,34 @@ torture: ## Kill receivers and Redis at random under load for TORTURE_SECONDS (3
 	TORTURE_SECONDS=$(TORTURE_SECONDS) HEYMARKET_REQUIRE_ALL=1 go -C test test ./proof/crash -count=1 -v -timeout=0
 
 .PHONY: siege
-siege: ## Hold a receiver under SIEGE_CONNECTIONS (10000) slow and hostile connections while good events go on. Needs a quiet machine; two minutes.
+siege: ## Attack a receiver with SIEGE_CONNECTIONS (10000) slow and hostile connections while valid events are sent. Needs a quiet machine; two minutes.
 	SIEGE_CONNECTIONS=$(SIEGE_CONNECTIONS) HEYMARKET_REQUIRE_ALL=1 go -C test test ./proof/slowclients -count=1 -v
 
 .PHONY: histories
-histories: ## Judge HISTORIES (100000) generated histories of repeats and states that return. HISTORIES_SEED repeats a run. Minutes.
+histories: ## Check deduplication on HISTORIES (100000) generated histories of repeats and returning states. HISTORIES_SEED repeats a run. Minutes.
 	HISTORIES=$(HISTORIES) HISTORIES_SEED=$(HISTORIES_SEED) HEYMARKET_REQUIRE_ALL=1 \
 		go test ./internal/receiver/stream -run TestInterleavings -count=1 -v -timeout=0
 
 .PHONY: mutations
-mutations: ## Change resources MUTATIONS (10000) times and hold each state against a fresh one. MUTATIONS_SEED repeats a run.
+mutations: ## Change resources MUTATIONS (10000) times and compare each state with a fresh one. MUTATIONS_SEED repeats a run.
 	@KUBEBUILDER_ASSETS=$$($(CLUSTER) assets) HEYMARKET_REQUIRE_ALL=1 MUTATIONS=$(MUTATIONS) MUTATIONS_SEED=$(MUTATIONS_SEED) \
 		go -C test test ./proof/mutations -count=1 -v -parallel=4 -timeout=0
 
 .PHONY: faults
-faults: ## Let every write, watch event and cached read of the operator go wrong, one and two at a time. FAULTS (0: all), FAULTS_SEED, FAULTS_PLAN choose.
+faults: ## Inject faults into every write, watch event and cached read of the operator, one and two at a time. FAULTS (0: all), FAULTS_SEED, FAULTS_PLAN choose.
 	@KUBEBUILDER_ASSETS=$$($(CLUSTER) assets) HEYMARKET_REQUIRE_ALL=1 FAULTS=$(FAULTS) FAULTS_SEED=$(FAULTS_SEED) FAULTS_PLAN='$(FAULTS_PLAN)' \
 		go -C test test ./proof/faults -count=1 -v -timeout=0
 
 .PHONY: bench
-bench: ## Measure the receiver beside its controls: speed, latency, memory. Needs a quiet machine; ten minutes. BENCH=-quick for a look.
+bench: ## Measure the receiver and its controls: speed, latency, memory. Needs a quiet machine; ten minutes. BENCH=-quick for a short run.
 	go -C test/bench/receiver run . $(BENCH)
 
 .PHONY: profile
-profile: ## Renew cmd/receiver/default.pgo, by which Go optimizes the receiver: a minute of full load here. Commit it where it pays.
+profile: ## Renew cmd/receiver/default.pgo, with which Go optimizes the receiver: a minute of full load here. Commit it if it improves performance.
 	go -C test/bench/receiver run -trimpath . -only profile $(BENCH)
 
 .PHONY: bench-operator
-bench-operator: ## Measure the operator beside its control: 1,000 and 5,000 resources, memory, idleness. Needs a quiet machine; half an hour. BENCH=-quick for a look.
+bench-operator: ## Measure the operator beside its control: 1,000 and 5,000 resources, memory, idleness. Needs a quiet machine; half an hour. BENCH=-quick for a short run.
 	KUBEBUILDER_ASSETS=$$($(CLUSTER) assets) go -C test run ./bench/operator $(BENCH)
 
 .PHONY: picture
@@ -129,7 +129,7 @@ fuzz: ## Run every fuzz target for FUZZ_TIME (60s).
 	@FUZZ_TIME=$(FUZZ_TIME) hack/fuzz.sh
 
 .PHONY: readers
-readers: ## Hold the envelopes that a receiver accepts against seven other JSON readers, READERS_BODIES (1000000) mutants of them.
+readers: ## Compare the envelopes that a receiver accepts with seven other JSON readers, READERS_BODIES (1000000) mutants of them.
 	READERS_BODIES=$(READERS_BODIES) go -C test/proof/jsonparity test -count=1 -v -timeout=0 .
 
 # What has to hold above all comes first. Packages whose tests take minutes want more MUTANTS_TIME; MUTANTS_ALONE=1 asks the tests of each package itself alone.
@@ -137,11 +137,11 @@ MUTANTS ?= $(addprefix internal/,$(addprefix receiver/,address retry event inges
 MUTANTS_TIME ?= 10m
 
 .PHONY: mutants
-mutants: ## Make small mistakes in MUTANTS, packages, for MUTANTS_TIME (10m) each, and see which no test notices: docs/reference/mutants.md.
+mutants: ## Plant small mistakes in MUTANTS, packages, for MUTANTS_TIME (10m) each, and list those that no test notices: docs/reference/mutants.md.
 	@KUBEBUILDER_ASSETS=$$($(CLUSTER) assets) HEYMARKET_REQUIRE_ALL=1 nice -n 15 go -C hack run ./mutants $(if $(filter 1,$(MUTANTS_ALONE)),-alone) -time $(MUTANTS_TIME) -page $(CURDIR)/docs/reference/mutants.md $(MUTANTS)
 
 .PHONY: campaign
-campaign: ## Run what CI does not run each time, or PART of it, and keep each result in test/proof/campaign.md. Hours.
+campaign: ## Run the tests that CI does not run each time, or PART of them, and store the results in test/proof/campaign.md. Hours.
 	@hack/campaign.sh $(PART)
 
 .PHONY: redis-versions
@@ -149,13 +149,13 @@ redis-versions: ## Run the tests of scripts and users against each version of Re
 	@hack/redis-versions.sh
 
 .PHONY: lint
-lint: ## Lint with golangci-lint, the arrows between packages included. Its first run compiles it: minutes.
+lint: ## Lint with golangci-lint, including the arrows between packages. Its first run compiles it: minutes.
 	@hack/prose.sh
 	@go -C hack tool actionlint $(wildcard $(CURDIR)/.github/workflows/*.yaml)
 	@for module in . test test/bench/receiver test/proof/jsonparity test/surface/chart/rules hack; do echo "golangci-lint run in $$module"; (cd $$module && go tool -modfile=$(CURDIR)/hack/tools/go.mod golangci-lint run ./...) || exit 1; done
 
 .PHONY: verify
-verify: ## Fail when something generated, formatted or tidied is stale, and name it.
+verify: ## Fail if a generated, formatted or tidied file is stale, and name it.
 	@hack/verify.sh
 
 ##@ Change
@@ -165,5 +165,5 @@ generate: ## Write deepcopy, the CRD, RBAC, the API reference and the goldens.
 	@hack/generate.sh
 
 .PHONY: fmt
-fmt: ## Format all Go code, that of the modules under hack/ included.
+fmt: ## Format all Go code, including the modules under hack/.
 	$(TOOL) golangci-lint fmt ./...
