@@ -94,7 +94,7 @@ func (f *devFlags) addresses() (map[string]string, error) {
 	case f.playOnce && !f.play:
 		return nil, errors.New("--once ends the command after --play: add --play")
 	case f.echo && len(f.forward) > 0:
-		return nil, errors.New("--echo and --forward both say where to deliver to: leave out one of them")
+		return nil, errors.New("--echo and --forward both set the destination: use only one of them")
 	}
 	if f.redis != "" {
 		if err := contract.CheckRedisURL(f.redis); err != nil {

@@ -76,7 +76,7 @@ func (f *feed) history(ctx context.Context, limit int) ([]recent.Record, error) 
 func running(ctx context.Context, c place, webhook string) ([]string, error) {
 	names, err := c.receivers(ctx, webhook)
 	if err == nil && len(names) == 0 {
-		err = fmt.Errorf("no receiver Pod of %s runs; `kubectl heymarket status %s %s` says why", webhook, webhook, c.flags())
+		err = fmt.Errorf("no receiver Pod of %s runs; `kubectl heymarket status %s %s` shows why", webhook, webhook, c.flags())
 	}
 	return names, err
 }

@@ -24,7 +24,7 @@ func rotateCommand(to *connection) *cobra.Command {
 	var f rotateFlags
 	cmd := &cobra.Command{
 		Use:   "rotate NAME",
-		Short: "Rotate the token: begin, see how far it is, finish",
+		Short: "Rotate the token: start, show progress, finish",
 		Long: `Rotate the token without rejecting a delivery. --to names the Secret with the new token: from then on both tokens are accepted.
 Change the token in the Heymarket app, then run the command without flags to see which one Heymarket uses. --finish withdraws the old
 token, and refuses while it may still be in use.`,
@@ -34,7 +34,7 @@ token, and refuses while it may still be in use.`,
 		Args: oneName,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if f.to != "" && f.finish {
-				return errors.New("--to begins a rotation and --finish ends one: leave out one of them")
+				return errors.New("--to starts a rotation and --finish ends one: set only one of them")
 			}
 			c, err := to.openToChange()
 			if err != nil {
@@ -54,7 +54,7 @@ token, and refuses while it may still be in use.`,
 		},
 	}
 	flags := cmd.Flags()
-	flags.StringVar(&f.to, "to", "", "begin: the Secret with the new token, in the webhook's namespace")
+	flags.StringVar(&f.to, "to", "", "start: the Secret with the new token, in the webhook's namespace")
 	flags.StringVar(&f.key, "key", "token", "with --to: the key in that Secret")
 	flags.BoolVar(&f.finish, "finish", false, "withdraw the old token")
 	flags.DurationVar(&f.silentFor, "silent-for", 72*time.Hour, "with --finish: how long the old token must not have been used; Heymarket may repeat a delivery for days")
@@ -67,7 +67,7 @@ func (c *cluster) beginRotation(ctx context.Context, out io.Writer, hook *v1alph
 	case before.SecretKeyRef == next:
 		return fmt.Errorf("%s already uses key %q of Secret %q: put the new token into another Secret", hook.Name, next.Key, next.Name)
 	case before.PreviousSecretKeyRef != nil:
-		return fmt.Errorf("a rotation is under way: run `kubectl heymarket rotate %s --finish %s` first", hook.Name, c.flags())
+		return fmt.Errorf("a rotation is in progress: run `kubectl heymarket rotate %s --finish %s` first", hook.Name, c.flags())
 	}
 	if _, err := c.secret(ctx, next.Name, next.Key, "create the Secret with the new token first"); err != nil {
 		return err
@@ -87,7 +87,7 @@ func (c *cluster) finishRotation(ctx context.Context, out io.Writer, hook *v1alp
 	seen := hook.Status.Token
 	switch {
 	case old == nil:
-		return fmt.Errorf("no rotation of %s is under way: begin one with --to", hook.Name)
+		return fmt.Errorf("no rotation of %s is in progress: start one with --to", hook.Name)
 	case seen == nil || seen.PreviousSecretKeyRef == nil || *seen.PreviousSecretKeyRef != *old || seen.SecretKeyRef != hook.Spec.Token.SecretKeyRef:
 		return errors.New("the operator has not reported the use of these two tokens yet: is it running?")
 	case seen.LastUsed == nil:
@@ -105,7 +105,7 @@ func (c *cluster) finishRotation(ctx context.Context, out io.Writer, hook *v1alp
 
 func (c *cluster) showRotation(out io.Writer, hook *v1alpha1.HeymarketWebhook, now time.Time) error {
 	if hook.Spec.Token.PreviousSecretKeyRef == nil {
-		return fmt.Errorf("no rotation of %s is under way: begin one with --to", hook.Name)
+		return fmt.Errorf("no rotation of %s is in progress: start one with --to", hook.Name)
 	}
 	if hook.Status.Token == nil {
 		fmt.Fprintln(out, "The operator has not reported the use of the tokens yet.")

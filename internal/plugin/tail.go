@@ -60,9 +60,9 @@ event, with what comes next. It begins with the latest of what the receivers rem
 	flags.StringVar(&f.eventType, "type", "", "only events of this type, such as message_recieved")
 	flags.StringVar(&f.target, "target", "", "only attempts at this target, and events for it")
 	flags.StringVar(&f.outcome, "outcome", "", "only this outcome: "+strings.Join(recent.OutcomeNames(), ", "))
-	flags.DurationVar(&f.since, "since", 0, "begin with what is not older than this, such as 10m")
-	flags.Var(number{&f.limit, 0, recent.Kept}, "limit", "begin with at most this many; default: 20, or all with --since")
-	flags.BoolVar(&f.follow, "follow", true, "go on with what comes; --follow=false ends after the beginning")
+	flags.DurationVar(&f.since, "since", 0, "start with records newer than this, such as 10m")
+	flags.Var(number{&f.limit, 0, recent.Kept}, "limit", "start with at most this many past records; default: 20, or all with --since")
+	flags.BoolVar(&f.follow, "follow", true, "keep showing new records; --follow=false exits after the past ones")
 	flags.BoolVar(&f.content, "show-content", false, "show the content of events, which may be personal data, while it is stored")
 	flags.StringVarP(&f.format, "output", "o", "", "json: one JSON object per line")
 	_ = cmd.RegisterFlagCompletionFunc("outcome", func(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {

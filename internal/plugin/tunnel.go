@@ -120,7 +120,7 @@ func (c *cluster) receiver(ctx context.Context, webhook string) (string, error) 
 			}
 		}
 	}
-	return "", fmt.Errorf("no receiver Pod of %s is ready; `kubectl heymarket status %s --namespace %s` says why", webhook, webhook, c.namespace)
+	return "", fmt.Errorf("no receiver Pod of %s is ready; `kubectl heymarket status %s --namespace %s` shows why", webhook, webhook, c.namespace)
 }
 
 // forwarder dials as kubectl does: by WebSocket, and by SPDY if the API server, or a proxy in front of it, does not support it.

@@ -51,5 +51,5 @@ func (c *cluster) url(ctx context.Context, name string) (string, error) {
 		return "", err
 	}
 	return c.secret(ctx, contract.URLSecretName(name), desired.KeyURL, fmt.Sprintf(
-		"the URL is known once the webhook is accepted and its host is; `kubectl heymarket status %s --namespace %s` says what is missing", name, c.namespace))
+		"the URL is available once the webhook is accepted and its host is known; `kubectl heymarket status %s --namespace %s` shows what is missing", name, c.namespace))
 }

@@ -27,5 +27,5 @@ func CheckExpressions(w *v1alpha1.HeymarketWebhook) error {
 }
 
 func mistaken(field, path string, err error) error {
-	return fmt.Errorf("%s has a mistake at line:column %w; kubectl explain hmw.%s says what it may use", field, err, path)
+	return fmt.Errorf("%s has a mistake at line:column %w; kubectl explain hmw.%s lists what it may use", field, err, path)
 }
