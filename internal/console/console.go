@@ -47,7 +47,8 @@ type Letters interface {
 	Show(ctx context.Context, entry string) (admin.Letter, error)
 	// Replay and Discard change one letter, or if entry is "" those that the query selects. They return the counts even with an
 	// error, and call progress while there is more to do.
-	Replay(ctx context.Context, entry string, query url.Values, progress func(admin.Progress)) (admin.Progress, error)
+	// Edited, where it is not nil, replaces the content of the one letter that is replayed.
+	Replay(ctx context.Context, entry string, query url.Values, edited []byte, progress func(admin.Progress)) (admin.Progress, error)
 	Discard(ctx context.Context, entry string, query url.Values, progress func(admin.Progress)) (admin.Progress, error)
 }
 
@@ -68,6 +69,8 @@ type Console struct {
 	place Place
 	guard *guard
 	mux   *http.ServeMux
+	// undoable returns a channel that ends the time in which a discard can be undone.
+	undoable func() <-chan time.Time
 	// ctx ends with the console and stops background work: watchers and jobs.
 	ctx context.Context
 
@@ -84,7 +87,7 @@ func Listen(ctx context.Context) (net.Listener, error) {
 
 // New returns a console for a place, to be served at a listener's address until ctx ends.
 func New(ctx context.Context, place Place, address net.Addr) *Console {
-	c := &Console{place: place, guard: newGuard(address.String()), mux: http.NewServeMux(), ctx: ctx, watchers: map[string]*watcher{}}
+	c := &Console{undoable: func() <-chan time.Time { return time.After(undoTime) }, place: place, guard: newGuard(address.String()), mux: http.NewServeMux(), ctx: ctx, watchers: map[string]*watcher{}}
 	handle := func(method, path string, serve func(http.ResponseWriter, *http.Request) error) {
 		c.mux.HandleFunc(method+" "+path, c.answer(serve))
 	}
@@ -106,6 +109,8 @@ func New(ctx context.Context, place Place, address net.Addr) *Console {
 	handle(http.MethodPost, dead+"/change", c.change)
 	handle(http.MethodGet, dead+"/letters/{entry}", c.letter)
 	handle(http.MethodGet, dead+"/letters/{entry}/content", c.letterContent)
+	handle(http.MethodGet, dead+"/letters/{entry}/edit", c.editLetter)
+	handle(http.MethodPost, dead+"/letters/{entry}/edit", c.replayEdited)
 	handle(http.MethodGet, "/jobs/{job}", c.showJob)
 	handle(http.MethodPost, "/jobs/{job}/stop", c.stopJob)
 	c.mux.HandleFunc("/", c.answer(func(http.ResponseWriter, *http.Request) error { return errNotFound }))

@@ -7,6 +7,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"html/template"
 	"io"
 	"net/http"
 	"net/http/httptest"
@@ -41,6 +42,7 @@ type fake struct {
 	letters int
 	calls   []string
 	records chan []recent.Record
+	rejects string        // why edited letters are rejected
 	step    chan struct{} // of a replay or discard, when set
 }
 
@@ -160,7 +162,14 @@ func (f fakeLetters) change(ctx context.Context, name, entry string, query url.V
 	return admin.Progress{Replayed: 1, Finished: true}, nil
 }
 
-func (f fakeLetters) Replay(ctx context.Context, entry string, query url.Values, progress func(admin.Progress)) (admin.Progress, error) {
+func (f fakeLetters) Replay(ctx context.Context, entry string, query url.Values, edited []byte, progress func(admin.Progress)) (admin.Progress, error) {
+	if edited != nil {
+		f.called("edit %s %s %s", f.target, entry, edited)
+		if f.rejects != "" {
+			return admin.Progress{}, errors.New(f.rejects)
+		}
+		return admin.Progress{Replayed: 1, Finished: true}, nil
+	}
 	return f.change(ctx, "replay", entry, query, progress)
 }
 
@@ -176,11 +185,13 @@ func event(i int) string {
 type visit struct {
 	testing.TB
 	*fake
-	page    *console.Console
-	server  *httptest.Server
-	address string
-	cookie  *http.Cookie
-	csrf    string
+	page   *console.Console
+	server *httptest.Server
+	// undoable ends the time in which a discard can be undone, when it is closed.
+	undoable chan time.Time
+	address  string
+	cookie   *http.Cookie
+	csrf     string
 }
 
 func open(t testing.TB, f *fake) *visit {
@@ -188,6 +199,8 @@ func open(t testing.TB, f *fake) *visit {
 	v := &visit{TB: t, fake: f, server: httptest.NewUnstartedServer(nil)}
 	f.records = make(chan []recent.Record)
 	v.page = console.New(t.Context(), f, v.server.Listener.Addr())
+	v.undoable = make(chan time.Time)
+	v.page.Undoable(v.undoable)
 	v.server.Config.Handler = v.page
 	v.server.Start()
 	t.Cleanup(v.server.CloseClientConnections)
@@ -268,7 +281,7 @@ func (v *visit) post(path string, form url.Values, headers ...string) (int, stri
 
 var pages = []string{
 	"/", "/webhooks/support", "/webhooks/support/events", "/webhooks/support/dead/crm", "/webhooks/support/dead/crm/rows", "/webhooks/support/dead/crm/groups",
-	"/webhooks/support/dead/crm/count", "/webhooks/support/dead/crm/confirm?operation=replay", "/webhooks/support/dead/crm/letters/1-0", "/webhooks/support/series",
+	"/webhooks/support/dead/crm/count", "/webhooks/support/dead/crm/confirm?operation=replay", "/webhooks/support/dead/crm/letters/1-0", "/webhooks/support/dead/crm/letters/1-0/edit", "/webhooks/support/series",
 	"/webhooks/support/dead/crm/letters/1-0/content", "/webhooks/support/events/" + event(1) + "/content",
 }
 
@@ -421,7 +434,7 @@ func TestContentIsAskedFor(t *testing.T) {
 	for _, path := range pages {
 		text := v.get(path)
 		for _, secret := range []string{"the secret words", "an answer with personal data"} {
-			if asked := strings.HasSuffix(path, "letters/1-0/content"); strings.Contains(text, secret) && !asked && !strings.HasSuffix(path, "/content") || asked && !strings.Contains(text, secret) {
+			if asked := strings.HasSuffix(path, "letters/1-0/content") || strings.HasSuffix(path, "/edit"); strings.Contains(text, secret) && !asked && !strings.HasSuffix(path, "/content") || asked && !strings.Contains(text, secret) {
 				t.Errorf("%s: %q", path, secret)
 			}
 		}
@@ -529,6 +542,7 @@ func TestChangingDeadLetters(t *testing.T) {
 		}
 	}
 	v.fake.calls = nil
+	close(v.undoable)
 	for _, c := range []struct {
 		form url.Values
 		want string
@@ -537,7 +551,11 @@ func TestChangingDeadLetters(t *testing.T) {
 		{url.Values{"operation": {"replay"}, "limit": {"120"}, "reason": {"r"}}, "replay crm  limit=120&reason=r"},
 		{url.Values{"operation": {"discard"}, "entry": {"7-0"}, "limit": {"1"}}, "discard crm 7-0 "},
 	} {
-		if status, text := v.post(dead+"/change", c.form); status != http.StatusOK || !strings.Contains(text, "hx-get") == strings.Contains(text, "Replaying") {
+		status, text := v.post(dead+"/change", c.form)
+		for job := jobOf.FindStringSubmatch(text); job != nil && strings.Contains(text, "hx-get"); text = v.get(job[1]) {
+			<-time.After(time.Millisecond)
+		}
+		if status != http.StatusOK || !strings.Contains(text, "Replayed ") && !strings.Contains(text, "Discarded ") {
 			t.Errorf("%v: %d %s", c.form, status, text)
 		}
 		if calls := v.all(); calls[len(calls)-1] != c.want {
@@ -546,12 +564,15 @@ func TestChangingDeadLetters(t *testing.T) {
 	}
 }
 
+// jobOf finds the address of a job that has not ended.
+var jobOf = regexp.MustCompile(`hx-get="(/jobs/[A-Z2-7]+)"`)
+
 func TestLongWorkShowsProgressAndStops(t *testing.T) {
 	t.Parallel()
 	v := open(t, &fake{letters: 1000, step: make(chan struct{})})
 	begin := func() (job string) {
 		_, text := v.post("/webhooks/support/dead/crm/change", url.Values{"operation": {"replay"}, "limit": {"1000"}})
-		return regexp.MustCompile(`hx-get="(/jobs/[A-Z2-7]+)"`).FindStringSubmatch(text)[1]
+		return jobOf.FindStringSubmatch(text)[1]
 	}
 	job := begin()
 	v.step <- struct{}{}
@@ -578,13 +599,148 @@ func TestLongWorkShowsProgressAndStops(t *testing.T) {
 	}
 }
 
-// A form that is sent before htmx is ready leads back to a whole page.
+// A discard begins only when the time in which it can be undone is over. Until then its page offers that, the dialog and the page of the
+// dead letters, and afterwards says that it is final.
+func TestADiscardCanBeUndone(t *testing.T) {
+	t.Parallel()
+	for name, form := range map[string]url.Values{
+		"one":  {"operation": {"discard"}, "entry": {"7-0"}, "limit": {"1"}},
+		"many": {"operation": {"discard"}, "limit": {"120"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			v := open(t, &fake{letters: 120})
+			const dead = "/webhooks/support/dead/crm"
+			begin := func() string {
+				_, text := v.post(dead+"/change", form)
+				if !strings.Contains(text, "<button>Undo</button>") || strings.Contains(text, "cannot be brought back") {
+					t.Errorf("it cannot be undone:\n%s", text)
+				}
+				return jobOf.FindStringSubmatch(text)[1]
+			}
+			job := begin()
+			if page := v.get(dead); !strings.Contains(page, job+"/stop") || !strings.Contains(page, "<button>Undo</button>") {
+				t.Error("the page of the dead letters does not offer to undo it")
+			}
+			_, text := v.post(job+"/stop", url.Values{})
+			for strings.Contains(text, "hx-get") {
+				text = v.get(job)
+			}
+			if !strings.Contains(text, "Nothing was discarded") || strings.Contains(text, "cannot be brought back") {
+				t.Errorf("it is undone as\n%s", text)
+			}
+			if strings.Contains(v.get(dead), job) {
+				t.Error("the page of the dead letters still has it")
+			}
+
+			job = begin()
+			for _, call := range v.all() {
+				if strings.HasPrefix(call, "discard") {
+					t.Errorf("it begins before its time is over, or though it was undone: %s", call)
+				}
+			}
+			close(v.undoable)
+			for text = ""; !strings.Contains(text, "Discarded "); text = v.get(job) {
+				<-time.After(time.Millisecond)
+			}
+			if strings.Contains(text, "Undo") || !strings.Contains(text, "cannot be brought back") {
+				t.Errorf("afterwards it shows\n%s", text)
+			}
+			if _, text := v.post(job+"/stop", url.Values{}); strings.Contains(text, "Nothing was discarded") {
+				t.Errorf("it claims to undo what is done:\n%s", text)
+			}
+			if calls := strings.Join(v.all(), "\n"); strings.Count(calls, "discard crm") != 1 {
+				t.Errorf("it was done as\n%s", calls)
+			}
+		})
+	}
+}
+
+// The content of a letter is edited and replayed, with htmx and without. What is rejected comes back with the reason.
+func TestALetterIsEditedAndReplayed(t *testing.T) {
+	t.Parallel()
+	const at = "/webhooks/support/dead/crm/letters/7-0"
+	for mode, htmx := range map[string]string{"with htmx": "true", "without": ""} {
+		t.Run(mode, func(t *testing.T) {
+			t.Parallel()
+			v := open(t, &fake{letters: 120})
+			if page := v.get(at); strings.Contains(page, "secret words") || strings.Contains(page, "personal data\"") || !strings.Contains(page, at+"/edit") {
+				t.Error("the page of the letter shows its content, or does not lead to the form")
+			}
+			if page := v.get(at + "/edit"); !strings.Contains(page, "&#34;text&#34;: &#34;the secret words&#34;") || !strings.Contains(page, "an answer with personal data") {
+				t.Errorf("the form does not show the content:\n%s", page)
+			}
+			post := func(text string) (int, http.Header, string) {
+				response := v.do(http.MethodPost, at+"/edit", url.Values{"text": {text}, "csrf": {v.csrf}}, "HX-Request", htmx)
+				return response.StatusCode, response.Header, v.read(response)
+			}
+			rejected := func(text, sentence string) {
+				t.Helper()
+				status, _, page := post(text)
+				shown := strings.ReplaceAll(template.HTMLEscapeString(text), "\r\n", "\n")
+				if status != http.StatusUnprocessableEntity || !strings.Contains(page, "\n"+shown+"</textarea>") || !strings.Contains(page, template.HTMLEscapeString(sentence)) {
+					t.Errorf("%q: %d, without the text or %q:\n%s", text, status, sentence, page)
+				}
+				if strings.Contains(page, "<html") == (htmx != "") {
+					t.Errorf("%q: the wrong part of the page:\n%s", text, page)
+				}
+			}
+			rejected(" \r\n", "The content is empty")
+			rejected("{\r\n  \"event_data\": {\"text\": \"the secret words\"} }", "The content is unchanged")
+			if calls := strings.Join(v.all(), "\n"); strings.Contains(calls, "edit ") {
+				t.Errorf("something was sent:\n%s", calls)
+			}
+			v.rejects = "The edited event is rejected: " + hostile
+			rejected(`{"x": "`+hostile+`</textarea>"}`, v.rejects)
+
+			v.rejects = ""
+			status, header, page := post("{\r\n  \"event_data\": 12345678901234567890\r\n}\r\n")
+			to := "/webhooks/support/events?event=" + event(7)
+			if htmx == "" && (status != http.StatusSeeOther || header.Get("Location") != to) || htmx != "" && (status != http.StatusOK || header.Get("HX-Redirect") != to) {
+				t.Errorf("it is answered %d and leads to %q: %s", status, header, page)
+			}
+			if calls := v.all(); calls[len(calls)-1] != `edit crm 7-0 {"event_data":12345678901234567890}` {
+				t.Errorf("it is sent as %q", calls[len(calls)-1])
+			}
+		})
+	}
+}
+
+// A form may hold a megabyte of JSON, and no more than there is room for; others are small.
+func TestFormsAreBounded(t *testing.T) {
+	t.Parallel()
+	v := open(t, &fake{letters: 120})
+	const dead = "/webhooks/support/dead/crm"
+	large := url.Values{"text": {strings.Repeat("é", 1<<20)}}
+	if status, _ := v.post(dead+"/letters/7-0/edit", large); status != http.StatusUnprocessableEntity && status != http.StatusOK {
+		t.Errorf("2 MiB of text: %d", status)
+	}
+	if status, _ := v.post(dead+"/change", large); status != http.StatusRequestEntityTooLarge {
+		t.Errorf("another form of 2 MiB: %d", status)
+	}
+	if status, _ := v.post(dead+"/letters/7-0/edit", url.Values{"text": {strings.Repeat("é", 4<<20)}}); status != http.StatusRequestEntityTooLarge {
+		t.Errorf("8 MiB of text: %d", status)
+	}
+}
+
+// A form that is sent before htmx is ready leads to a whole page.
 func TestAFormWithoutHTMX(t *testing.T) {
 	t.Parallel()
 	v := open(t, &fake{letters: 3})
-	response := v.do(http.MethodPost, "/webhooks/support/dead/crm/change", url.Values{"operation": {"replay"}, "limit": {"1"}, "csrf": {v.csrf}}, "HX-Request", "")
-	if to := response.Header.Get("Location"); response.StatusCode != http.StatusSeeOther || to != "/webhooks/support/dead/crm" {
-		t.Errorf("it is answered %d and leads to %q", response.StatusCode, to)
+	for _, operation := range []string{"replay", "discard"} {
+		response := v.do(http.MethodPost, "/webhooks/support/dead/crm/change", url.Values{"operation": {operation}, "limit": {"1"}, "csrf": {v.csrf}}, "HX-Request", "")
+		to := response.Header.Get("Location")
+		if response.StatusCode != http.StatusSeeOther || !strings.HasPrefix(to, "/jobs/") {
+			t.Errorf("it is answered %d and leads to %q", response.StatusCode, to)
+		}
+		page := v.get(to)
+		if !strings.Contains(page, "</html>") || strings.Contains(page, "<button>Undo</button>") != (operation == "discard") {
+			t.Errorf("its page is\n%s", page)
+		}
+		stopped := v.do(http.MethodPost, to+"/stop", url.Values{"csrf": {v.csrf}}, "HX-Request", "")
+		if stopped.StatusCode != http.StatusSeeOther || stopped.Header.Get("Location") != to {
+			t.Errorf("stopping is answered %d and leads to %q", stopped.StatusCode, stopped.Header.Get("Location"))
+		}
 	}
 }
 

@@ -3,6 +3,7 @@ package console
 import (
 	"crypto/rand"
 	"crypto/subtle"
+	"errors"
 	"net"
 	"net/http"
 	"strings"
@@ -13,6 +14,8 @@ const (
 	openPath = "/open/"
 	// formBytes bounds the body of a request.
 	formBytes = 64 << 10
+	// editBytes is that of one with an edited event: indented and percent-encoded, 1 MiB may take several times as much.
+	editBytes = 8 << 20
 	// contentSecurityPolicy allows only resources of this process, and nothing inline. Images may also be data: URLs, for the
 	// arrow of selects.
 	contentSecurityPolicy = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self' data:; " +
@@ -65,7 +68,15 @@ func (g *guard) protect(w http.ResponseWriter, r *http.Request, pages, assets ht
 	case r.Method == http.MethodGet || r.Method == http.MethodHead:
 		pages.ServeHTTP(w, r)
 	default:
-		r.Body = http.MaxBytesReader(w, r.Body, formBytes)
+		most := int64(formBytes)
+		if strings.HasSuffix(r.URL.Path, "/edit") {
+			most = editBytes
+		}
+		r.Body = http.MaxBytesReader(w, r.Body, most)
+		if _, larger := errors.AsType[*http.MaxBytesError](r.ParseForm()); larger {
+			http.Error(w, "The form is too large.", http.StatusRequestEntityTooLarge)
+			return
+		}
 		if !g.isOwn(r, from) {
 			refuse(w, "This change did not come from a page of the console. Reload the page and try again.")
 			return

@@ -15,26 +15,37 @@ import (
 // mostJobs bounds the jobs that are kept, and those that are running.
 const mostJobs = 32
 
+const (
+	// undoTime is how long a discard can be undone before it begins.
+	undoTime = 5 * time.Second
+	// quick is how long an answer waits for a job to end, so that its page need not poll.
+	quick = 200 * time.Millisecond
+)
+
 // job is a started replay or discard. It continues when its page is closed, until the console ends.
 type job struct {
 	ID, Name, Target string
 	Order            order
 	stop             context.CancelFunc
+	ended            chan struct{}
 
 	mu       sync.Mutex
 	done     admin.Progress
 	err      error
+	begun    bool
 	finished bool
 }
 
 // jobState is the state of a job at one moment.
 type jobState struct {
-	ID       string
-	Order    order
-	Done     int
-	Skipped  int
-	Error    string
-	Finished bool
+	ID      string
+	Order   order
+	Done    int
+	Skipped int
+	Error   string
+	// Pending jobs have not begun: they can still be undone. Undone ones never began.
+	Pending, Undone bool
+	Finished        bool
 }
 
 type jobs []*job
@@ -42,7 +53,7 @@ type jobs []*job
 // begin starts a job.
 func (c *Console) begin(name, target string, o order, query url.Values) (*job, error) {
 	ctx, cancel := context.WithCancel(c.ctx)
-	j := &job{ID: rand.Text(), Name: name, Target: target, Order: o, stop: cancel}
+	j := &job{ID: rand.Text(), Name: name, Target: target, Order: o, stop: cancel, ended: make(chan struct{})}
 	c.mu.Lock()
 	if len(c.jobs) >= mostJobs {
 		finished := slices.IndexFunc(c.jobs, func(j *job) bool { return j.state().Finished })
@@ -55,17 +66,40 @@ func (c *Console) begin(name, target string, o order, query url.Values) (*job, e
 	}
 	c.jobs = append(c.jobs, j)
 	c.mu.Unlock()
-	ended := make(chan struct{})
 	go func() {
-		defer close(ended)
+		defer close(j.ended)
 		defer cancel()
-		j.run(ctx, c.place, query)
+		if o.Operation == discard {
+			select {
+			case <-c.undoable():
+			case <-ctx.Done():
+			}
+		}
+		if j.start(ctx) {
+			j.run(ctx, c.place, query)
+		}
 	}()
-	select { // most are done at once, and their page need not poll
-	case <-ended:
-	case <-time.After(200 * time.Millisecond):
+	if o.Operation == replay {
+		j.settle()
 	}
 	return j, nil
+}
+
+// settle waits for a moment until the job ends.
+func (j *job) settle() {
+	select {
+	case <-j.ended:
+	case <-time.After(quick):
+	}
+}
+
+// start reports whether a job may begin: it was not stopped before.
+func (j *job) start(ctx context.Context) bool {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.begun = ctx.Err() == nil
+	j.finished = !j.begun
+	return j.begun
 }
 
 func (j *job) run(ctx context.Context, place Place, query url.Values) {
@@ -73,15 +107,16 @@ func (j *job) run(ctx context.Context, place Place, query url.Values) {
 	var done admin.Progress
 	if err == nil {
 		defer end()
-		do := letters.Replay
-		if j.Order.Operation == discard {
-			do = letters.Discard
-		}
-		done, err = do(ctx, j.Order.Entry, query, func(p admin.Progress) {
+		progress := func(p admin.Progress) {
 			j.mu.Lock()
 			defer j.mu.Unlock()
 			j.done = p
-		})
+		}
+		if j.Order.Operation == discard {
+			done, err = letters.Discard(ctx, j.Order.Entry, query, progress)
+		} else {
+			done, err = letters.Replay(ctx, j.Order.Entry, query, nil, progress)
+		}
 	}
 	j.mu.Lock()
 	defer j.mu.Unlock()
@@ -94,7 +129,7 @@ func (j *job) run(ctx context.Context, place Place, query url.Values) {
 func (j *job) state() jobState {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	s := jobState{ID: j.ID, Order: j.Order, Done: j.done.Replayed + j.done.Discarded, Skipped: j.done.Skipped, Finished: j.finished}
+	s := jobState{ID: j.ID, Order: j.Order, Done: j.done.Replayed + j.done.Discarded, Skipped: j.done.Skipped, Finished: j.finished, Pending: !j.begun && !j.finished, Undone: !j.begun && j.finished}
 	if j.err != nil {
 		s.Error = j.err.Error()
 	}
@@ -110,20 +145,46 @@ func (c *Console) job(r *http.Request) (*job, error) {
 	return nil, errNotFound
 }
 
+// running are the jobs on the dead letters of a target that have not ended.
+func (c *Console) running(name, target string) (all []jobState) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, j := range c.jobs {
+		if s := j.state(); j.Name == name && j.Target == target && !s.Finished {
+			all = append(all, s)
+		}
+	}
+	return all
+}
+
 func (c *Console) showJob(w http.ResponseWriter, r *http.Request) error {
 	j, err := c.job(r)
 	if err != nil {
 		return err
 	}
-	return c.render(w, http.StatusOK, "job", page{Name: j.Name, Target: j.Target, Data: j.state()})
+	template := "job"
+	if !byHTMX(r) {
+		template = "job-page"
+	}
+	return c.render(w, http.StatusOK, template, page{Title: j.Order.Verb(), Name: j.Name, Target: j.Target, Data: j.state()})
 }
 
-// stopJob stops a job. Its completed work is not undone.
+// stopJob ends a job. What it has done stays done; a discard that has not begun is undone.
 func (c *Console) stopJob(w http.ResponseWriter, r *http.Request) error {
 	j, err := c.job(r)
 	if err != nil {
 		return err
 	}
 	j.stop()
+	j.settle()
+	if !byHTMX(r) {
+		http.Redirect(w, r, jobPath(j.ID), http.StatusSeeOther)
+		return nil
+	}
 	return c.showJob(w, r)
 }
+
+func jobPath(id string) string { return "/jobs/" + id }
+
+// byHTMX reports whether htmx sent a request, and takes a part of a page. Otherwise the browser did, before or without it.
+func byHTMX(r *http.Request) bool { return r.Header.Get("HX-Request") != "" }

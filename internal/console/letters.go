@@ -1,7 +1,9 @@
 package console
 
 import (
+	"bytes"
 	"cmp"
+	"errors"
 	"html/template"
 	"net/http"
 	"net/url"
@@ -81,8 +83,9 @@ type deadPage struct {
 	Choice  choice
 	Letters []admin.Letter
 	// Next is the last entry, if more may follow.
-	Next    string
-	Targets []string
+	Next string
+	// Jobs are those that have not ended.
+	Jobs []jobState
 }
 
 // firstTarget redirects to the dead letters of the target that has most of them.
@@ -144,6 +147,7 @@ func (c *Console) deadLetters(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
+	found.Jobs = c.running(p.Name, r.PathValue("target"))
 	p.Target, p.Data = r.PathValue("target"), found
 	return c.render(w, http.StatusOK, "dead", p)
 }
@@ -251,7 +255,7 @@ func (c *Console) letterContent(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	text := readable(found.Body, found.BodyText)
+	text := admin.Readable(found.Body, found.BodyText)
 	return c.render(w, http.StatusOK, "letter-content", page{Data: map[string]string{"Body": text, "Answer": found.Excerpt}})
 }
 
@@ -261,6 +265,69 @@ func (c *Console) oneLetter(r *http.Request) (found admin.Letter, err error) {
 		return err
 	})
 	return found, err
+}
+
+// edited is a dead letter whose content a person edits.
+type edited struct {
+	Letter admin.Letter
+	// Text is what the person has made of it, and Problem why that was not replayed; "" before.
+	Text, Problem string
+}
+
+// editLetter shows the content of one letter in a form: who follows the link asks for it.
+func (c *Console) editLetter(w http.ResponseWriter, r *http.Request) error {
+	found, err := c.oneLetter(r)
+	if err != nil {
+		return err
+	}
+	return c.showEdited(w, r, http.StatusOK, edited{Letter: found, Text: admin.Readable(found.Body, found.BodyText)})
+}
+
+// showEdited renders the form: alone for htmx, or in its page.
+func (c *Console) showEdited(w http.ResponseWriter, r *http.Request, status int, e edited) error {
+	p := page{Name: r.PathValue("name"), Target: r.PathValue("target"), Data: e}
+	if byHTMX(r) {
+		return c.render(w, status, "edit-form", p)
+	}
+	p, err := c.of(r, "dead", filter{}, 1)
+	if err != nil {
+		return err
+	}
+	p.Target, p.Data = r.PathValue("target"), e
+	return c.render(w, status, "edit", p)
+}
+
+// replayEdited replays a letter with the text of the form. Where that is rejected, the form comes back with the text and the reason.
+func (c *Console) replayEdited(w http.ResponseWriter, r *http.Request) error {
+	e := edited{Text: strings.ReplaceAll(r.PostFormValue("text"), "\r\n", "\n")} // browsers send lines so
+	text := admin.Edited(e.Text)
+	err := c.withLetters(r, func(l Letters) (err error) {
+		if e.Letter, err = l.Show(r.Context(), r.PathValue("entry")); err != nil {
+			return err
+		}
+		switch {
+		case strings.TrimSpace(e.Text) == "":
+			return errors.New("The content is empty: nothing was replayed.") //nolint:staticcheck // a sentence for the person
+		case bytes.Equal(text, admin.Edited(admin.Readable(e.Letter.Body, e.Letter.BodyText))):
+			return errors.New("The content is unchanged: nothing was replayed. To deliver it as it is, go back and choose Replay.") //nolint:staticcheck // likewise
+		}
+		done, err := l.Replay(r.Context(), e.Letter.Entry, nil, text, func(admin.Progress) {})
+		if err == nil && done.Replayed == 0 {
+			err = errors.New("It cannot be replayed: what Redis holds of it is not an event.") //nolint:staticcheck // likewise
+		}
+		return err
+	})
+	if err != nil {
+		e.Problem = err.Error()
+		return c.showEdited(w, r, http.StatusUnprocessableEntity, e)
+	}
+	watch := hookPath(r.PathValue("name")) + "/events?event=" + url.QueryEscape(e.Letter.Event)
+	if byHTMX(r) {
+		w.Header().Set("HX-Redirect", watch)
+		return nil
+	}
+	http.Redirect(w, r, watch, http.StatusSeeOther)
+	return nil
 }
 
 // Operations on dead letters.
@@ -324,8 +391,8 @@ func (c *Console) change(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	if r.Header.Get("HX-Request") == "" { // sent before htmx was ready: the fragment is not a whole page
-		http.Redirect(w, r, deadPath(j.Name, j.Target), http.StatusSeeOther)
+	if !byHTMX(r) {
+		http.Redirect(w, r, jobPath(j.ID), http.StatusSeeOther)
 		return nil
 	}
 	return c.render(w, http.StatusOK, "job", page{Name: j.Name, Target: j.Target, Data: j.state()})

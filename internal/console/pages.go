@@ -17,6 +17,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"heymarket.dev/operator/api/v1alpha1"
+	"heymarket.dev/operator/internal/receiver/admin"
 	"heymarket.dev/operator/internal/receiver/event"
 	"heymarket.dev/operator/internal/receiver/recent"
 )
@@ -65,6 +66,12 @@ func (p page) Dead(target string) string {
 		}
 	}
 	return "?"
+}
+
+// With is the page with other data, for a template within it.
+func (p page) With(data any) page {
+	p.Data = data
+	return p
 }
 
 // StreamQuery returns the parameters of the stream that updates the page.
@@ -152,7 +159,7 @@ func (c *Console) answer(serve func(http.ResponseWriter, *http.Request) error) h
 			status, sentence = p.status, p.sentence
 		}
 		name := "error"
-		if r.Header.Get("HX-Request") != "" {
+		if byHTMX(r) {
 			name = "alert"
 		}
 		_ = c.render(w, status, name, page{Title: "Something went wrong", Data: sentence})
@@ -242,30 +249,7 @@ func (c *Console) eventContent(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	return c.render(w, http.StatusOK, "content", page{Data: readable(content.Body, content.BodyText)})
-}
-
-// readable formats a body for people: indented, unless it is nested too deeply.
-func readable(body jsontext.Value, text string) string {
-	const deepest = 32 // indentation grows with the square of the depth
-	if len(body) == 0 {
-		return text
-	}
-	depth, deep := 0, 0
-	for _, b := range body { // brackets in strings count too, which is harmless
-		switch b {
-		case '{', '[':
-			depth++
-			deep = max(deep, depth)
-		case '}', ']':
-			depth--
-		}
-	}
-	indented := slices.Clone(body)
-	if deep > deepest || indented.Indent(jsontext.WithIndent("  "), jsontext.AllowDuplicateNames(true), jsontext.AllowInvalidUTF8(true)) != nil {
-		return string(body)
-	}
-	return string(indented)
+	return c.render(w, http.StatusOK, "content", page{Data: admin.Readable(content.Body, content.BodyText)})
 }
 
 // stream sends the changes of a page: events after the number at which the page was rendered, and figures.

@@ -198,11 +198,11 @@ func (l consoleLetters) Show(ctx context.Context, entry string) (admin.Letter, e
 }
 
 // Replay implements console.Letters.
-func (l consoleLetters) Replay(ctx context.Context, entry string, query url.Values, progress func(admin.Progress)) (admin.Progress, error) {
-	return l.change(ctx, http.MethodPost, entryPath(entry)+"/replay", query, progress)
+func (l consoleLetters) Replay(ctx context.Context, entry string, query url.Values, edited []byte, progress func(admin.Progress)) (admin.Progress, error) {
+	return l.change(ctx, http.MethodPost, entryPath(entry)+"/replay", query, edited, progress)
 }
 
 // Discard implements console.Letters.
 func (l consoleLetters) Discard(ctx context.Context, entry string, query url.Values, progress func(admin.Progress)) (admin.Progress, error) {
-	return l.change(ctx, http.MethodDelete, entryPath(entry), query, progress)
+	return l.change(ctx, http.MethodDelete, entryPath(entry), query, nil, progress)
 }

@@ -10,7 +10,6 @@ import (
 	"text/tabwriter"
 	"time"
 
-	"github.com/go-json-experiment/json/jsontext"
 	"github.com/spf13/cobra"
 
 	"heymarket.dev/operator/api/v1alpha1"
@@ -33,14 +32,15 @@ type deadFlags struct {
 	which  choice
 	yes    bool
 	canary canaryFlags
+	file   string // with the content that replaces that of the one letter; "" leaves it
 }
 
 func deadCommand(to *connection) *cobra.Command {
 	dead := &cobra.Command{
 		Use:   "dead",
-		Short: "List, show, replay and discard dead letters: events that a target did not accept",
+		Short: "List, show, edit, replay and discard dead letters: events that a target did not accept",
 	}
-	dead.AddCommand(listCommand(to), showCommand(to), replayCommand(to), discardCommand(to))
+	dead.AddCommand(listCommand(to), showCommand(to), editCommand(to), replayCommand(to), discardCommand(to))
 	return dead
 }
 
@@ -79,10 +79,19 @@ func replayCommand(to *connection) *cobra.Command {
 		Short: "Deliver dead letters again",
 		Long: `Deliver dead letters again: they return to the target's queue under their old event IDs, with a fresh set of attempts.
 Choose them by --id, by the flags that list has, or take every one of the target by --all. With --canary 5, the five oldest go
-first, and the rest follow only if the target accepts them.`,
+first, and the rest follow only if the target accepts them. With --file, the one of --id is delivered with the content of a file.`,
 		Example: `  kubectl heymarket dead replay support --limit 1
+  kubectl heymarket dead replay support --id 1700000000000-0 --file edited.json
   kubectl heymarket dead replay support --status 422 --since 2h --canary 5`,
 	}, func(cmd *cobra.Command, of []letters) error {
+		if f.file != "" {
+			edited, err := readEvent(f.file, cmd.InOrStdin())
+			if err != nil {
+				return fmt.Errorf("--file: %w", err)
+			}
+			f.which.edited = edited
+			return replayEdited(cmd, of[0], f.which)
+		}
 		if f.canary.count > 0 {
 			if goOn, err := f.tryCanary(cmd, of[0]); err != nil || !goOn {
 				return err
@@ -92,6 +101,7 @@ first, and the rest follow only if the target accepts them.`,
 	})
 	f.choice(cmd)
 	f.canary.bind(cmd.Flags())
+	cmd.Flags().StringVar(&f.file, "file", "", "with --id: deliver the event in this file, or - for standard input, instead of its content")
 	return cmd
 }
 
@@ -151,13 +161,16 @@ func (f *deadFlags) everything(cmd *cobra.Command) {
 // check finds mistakes before any request to the cluster.
 func (f *deadFlags) check(cmd *cobra.Command) error {
 	if id := f.which.entry; id != "" && !entryPattern.MatchString(id) {
-		return fmt.Errorf("--id %q is not the ID of a dead letter, such as 1700000000000-0; `kubectl heymarket dead list` prints them", id)
+		return fmt.Errorf("--id: %w", notAnID(id))
 	}
 	if cmd.Name() == "show" && f.which.entry == "" {
 		return errors.New("set --id to the dead letter's ID; `kubectl heymarket dead list` prints them")
 	}
 	if err := checkType(f.which.eventType); err != nil {
 		return err
+	}
+	if f.file != "" && f.which.entry == "" {
+		return errors.New("--file replaces the content of one dead letter: set --id to its ID")
 	}
 	if cmd.Flags().Lookup("all") == nil {
 		return nil
@@ -285,32 +298,9 @@ func show(out io.Writer, target string, d admin.Letter) {
 		}
 	}
 	_ = w.Flush()
-	if text := content(d); text != "" {
+	if text := admin.Readable(d.Body, d.BodyText); text != "" {
 		fmt.Fprintf(out, "\n%s\n", text)
 	}
-}
-
-// content returns the body, indented unless it is nested too deeply: indentation grows with the square of the depth.
-func content(d admin.Letter) string {
-	const deepest = 32
-	if len(d.Body) == 0 {
-		return d.BodyText
-	}
-	depth, deep := 0, 0
-	for _, c := range d.Body { // brackets in strings count too, which is harmless
-		switch c {
-		case '{', '[':
-			depth++
-			deep = max(deep, depth)
-		case '}', ']':
-			depth--
-		}
-	}
-	body := slices.Clone(d.Body)
-	if deep > deepest || body.Indent(jsontext.WithIndent("  "), jsontext.AllowDuplicateNames(true), jsontext.AllowInvalidUTF8(true)) != nil {
-		return string(d.Body)
-	}
-	return string(body)
 }
 
 func answered(status int) string {

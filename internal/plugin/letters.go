@@ -2,6 +2,7 @@ package plugin
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -41,6 +42,7 @@ type choice struct {
 	since, until time.Time
 	limit        int // 0: no limit given
 	all          bool
+	edited       []byte // with entry, for a replay: the content that replaces that of the letter; nil leaves it
 }
 
 const anyStatus = -1
@@ -109,11 +111,11 @@ func (l letters) show(ctx context.Context, entry string) (letter admin.Letter, e
 // replay puts letters back into the target's queue, and discard removes them permanently. Both return the counts even with an
 // error, and call progress while there is more to do.
 func (l letters) replay(ctx context.Context, c choice, progress func(admin.Progress)) (admin.Progress, error) {
-	return l.change(ctx, http.MethodPost, entryPath(c.entry)+"/replay", c.query(), progress)
+	return l.change(ctx, http.MethodPost, entryPath(c.entry)+"/replay", c.query(), c.edited, progress)
 }
 
 func (l letters) discard(ctx context.Context, c choice, progress func(admin.Progress)) (admin.Progress, error) {
-	return l.change(ctx, http.MethodDelete, entryPath(c.entry), c.query(), progress)
+	return l.change(ctx, http.MethodDelete, entryPath(c.entry), c.query(), nil, progress)
 }
 
 // entryPath returns the path of one letter, or that of all for "".
@@ -125,12 +127,12 @@ func entryPath(entry string) string {
 }
 
 // change reads an answer line by line. The work may take long, so the timeout applies to the time between two lines.
-func (l letters) change(ctx context.Context, method, path string, query url.Values, progress func(admin.Progress)) (last admin.Progress, err error) {
+func (l letters) change(ctx context.Context, method, path string, query url.Values, edited []byte, progress func(admin.Progress)) (last admin.Progress, err error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	silent := time.AfterFunc(requestLimit, func() { cancel(fmt.Errorf("the receiver has been silent for %s", requestLimit)) })
 	defer silent.Stop()
-	response, err := l.do(ctx, method, path, query)
+	response, err := l.do(ctx, method, path, query, edited)
 	if err != nil {
 		return last, err
 	}
@@ -165,7 +167,7 @@ func (l letters) change(ctx context.Context, method, path string, query url.Valu
 func (l letters) ask(ctx context.Context, path string, query url.Values, answer any) error {
 	ctx, cancel := context.WithTimeout(ctx, requestLimit)
 	defer cancel()
-	response, err := l.do(ctx, http.MethodGet, path, query)
+	response, err := l.do(ctx, http.MethodGet, path, query, nil)
 	if err != nil {
 		return err
 	}
@@ -181,14 +183,17 @@ func (l letters) ask(ctx context.Context, path string, query url.Values, answer 
 }
 
 // do sends one request. If the receiver rejects it, the error is the receiver's message.
-func (l letters) do(ctx context.Context, method, path string, query url.Values) (*http.Response, error) {
+func (l letters) do(ctx context.Context, method, path string, query url.Values, edited []byte) (*http.Response, error) {
 	address := "http://localhost/v1/targets/" + url.PathEscape(l.target) + "/dead-letters" + path
 	if len(query) > 0 {
 		address += "?" + query.Encode()
 	}
-	request, err := http.NewRequestWithContext(ctx, method, address, http.NoBody)
+	request, err := http.NewRequestWithContext(ctx, method, address, bytes.NewReader(edited))
 	if err != nil {
 		return nil, err
+	}
+	if edited != nil {
+		request.Header.Set("Content-Type", "application/json")
 	}
 	response, err := l.client.Do(request)
 	if err != nil {

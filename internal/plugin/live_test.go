@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"fmt"
+	"io"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -41,7 +43,12 @@ func TestWatchingLive(t *testing.T) {
 	t.Setenv("HOME", t.TempDir())
 	var status atomic.Int64
 	status.Store(http.StatusOK)
-	target := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(int(status.Load())) }))
+	var last atomic.Value // the last body
+	target := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		body, _ := io.ReadAll(r.Body)
+		last.Store(string(body))
+		w.WriteHeader(int(status.Load()))
+	}))
 	t.Cleanup(target.Close)
 	ctx, stop := context.WithCancel(t.Context())
 	ended := make(chan error, 1)
@@ -159,6 +166,35 @@ func TestWatchingLive(t *testing.T) {
 	wantMistake(t, []string{"--all"}, "dead", "replay", "support", "--canary", "1", "--dev")
 	wantMistake(t, []string{"raise it"}, "dead", "replay", "support", "--limit", "2", "--canary", "2", "--dev")
 	wantMistake(t, []string{"--canary"}, "dead", "replay", "support", "--limit", "2", "--timeout", "2s", "--dev")
+	// A letter is edited: a rejection keeps the file, which a script corrects and sends.
+	status.Store(http.StatusUnprocessableEntity)
+	_, _ = run(t.Context(), "send", "support", "target_opt_out", "--wait", "--dev")
+	status.Store(http.StatusOK)
+	letter := regexp.MustCompile(`\d+-\d+`).FindString(say("", `\d+-\d+`, "dead", "list", "support", "--type", "target_opt_out"))
+	t.Setenv("TMPDIR", t.TempDir())
+	t.Setenv("KUBE_EDITOR", "true")
+	say("", `nothing was sent`, "dead", "edit", "support", letter)
+	t.Setenv("KUBE_EDITOR", "sed -i s/target_opt_out/target_opt_in/")
+	_, err = run(t.Context(), "dead", "edit", "support", letter, "--dev")
+	kept := regexp.MustCompile(`is kept in (\S+):`).FindStringSubmatch(fmt.Sprint(err))
+	if kept == nil || !strings.Contains(err.Error(), `the member "type" differs`) {
+		t.Fatalf("a change of the type: %v", err)
+	}
+	text, err := os.ReadFile(kept[1])
+	if err != nil || !bytes.Contains(text, []byte(`"target_opt_in"`)) {
+		t.Fatalf("the file that is kept has %s, %v", text, err)
+	}
+	if err := os.WriteFile(kept[1], bytes.Replace(text, []byte("target_opt_in"), []byte("target_opt_out"), 1), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	say("", `Replayed 1 dead letter of target crm\.`, "dead", "replay", "support", "--id", letter, "--file", kept[1])
+	status.Store(http.StatusUnprocessableEntity)
+	_, _ = run(t.Context(), "send", "support", "chat_pending", "--wait", "--dev")
+	status.Store(http.StatusOK)
+	letter = regexp.MustCompile(`\d+-\d+`).FindString(say("", `\d+-\d+`, "dead", "list", "support", "--type", "chat_pending"))
+	t.Setenv("KUBE_EDITOR", `sed -i '0,/"event_data": {/s//"event_data": {"edited": true,/'`)
+	say("", `Replayed 1 dead letter of target crm\.`, "dead", "edit", "support", letter)
+	await(t, ended, func() bool { return strings.Contains(last.Load().(string), `"event_data":{"edited":true,`) })
 	stop()
 	if err := <-ended; err != nil {
 		t.Fatal(err)

@@ -153,7 +153,7 @@ func showContent(ctx context.Context, out io.Writer, c place, r recent.Record) {
 		fmt.Fprintf(out, "    %s\n", printable(err.Error()))
 		return
 	}
-	for line := range strings.Lines(content(admin.Letter{Body: found.Body, BodyText: found.BodyText})) {
+	for line := range strings.Lines(admin.Readable(found.Body, found.BodyText)) {
 		fmt.Fprintf(out, "    %s\n", strings.TrimSuffix(line, "\n"))
 	}
 }

@@ -49,7 +49,7 @@
   });
   document.getElementById('dialog').addEventListener('close', () => {
     const pane = document.getElementById('dialog-body');
-    if (pane.querySelector('progress')) location.reload(); // something was changed
+    if (pane.querySelector('.job')) location.reload(); // something was changed
     pane.replaceChildren();
   });
 

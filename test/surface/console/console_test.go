@@ -203,6 +203,36 @@ func (s *session) received(target string) (bodies []string) {
 	return bodies
 }
 
+// bodies are what the target got, the last of each event.
+func (s *session) bodies(target string) map[string]string {
+	s.Helper()
+	response, err := http.Get(s.echo + "/received")
+	if err != nil {
+		s.Fatal(err)
+	}
+	defer response.Body.Close()
+	var records []struct {
+		Path, Body string
+		Headers    map[string]string
+	}
+	if err := json.NewDecoder(response.Body).Decode(&records); err != nil {
+		s.Fatal(err)
+	}
+	bodies := map[string]string{}
+	for _, r := range records {
+		if r.Path == "/"+target {
+			bodies[r.Headers["Webhook-Id"]] = r.Body
+		}
+	}
+	return bodies
+}
+
+// root is the console's address, without the secret.
+func (s *session) root() string {
+	root, _, _ := strings.Cut(s.address, "/open/")
+	return root
+}
+
 // send sends a sample by the form of the overview.
 func (s *session) send(eventType string) {
 	s.Helper()
@@ -366,6 +396,47 @@ func TestAVisit(t *testing.T) {
 	s.do("show the content", chromedp.Click(`.secret button`), chromedp.WaitVisible(`.content`))
 	s.shows("the content", `document.querySelector('.secret .content:last-child').textContent.includes('"event_data"')`)
 	s.looks("content")
+
+	// Edit it: what is rejected is shown beside the form with the text kept, and what is replayed arrives under the same ID.
+	letter := value[string](s, `location.pathname`)
+	s.do("edit it", chromedp.Click(`a.button[href$="/edit"]`), chromedp.WaitVisible(`textarea`))
+	s.shows("htmx is ready", `document.querySelector('form.edit')?.['htmx-internal-data']`)
+	s.looks("edit")
+	const replaceType = `document.querySelector('textarea').value = document.querySelector('textarea').value.replace('chat_closed', 'chat_opened')`
+	s.do("change the type", run(`window.notReloaded = true; `+replaceType), chromedp.Click(`form.edit .primary`), chromedp.WaitVisible(`#edit-problem`))
+	s.shows("why it is rejected, with the text", `document.querySelector('#edit-problem').textContent.includes('type') && document.querySelector('textarea').value.includes('chat_opened') && window.notReloaded`)
+	s.looks("edit-rejected")
+	const mark = `document.querySelector('textarea').value = document.querySelector('textarea').value.replace('chat_opened', 'chat_closed').replace('"event_data": {', '"event_data": {"edited": true,')`
+	id := value[string](s, `document.querySelector('form.edit') && fetch('`+letter+`').then(r => r.text()).then(t => t.match(/evt_[a-z2-7]{26}/)[0])`)
+	s.shows("htmx is ready again", `document.querySelector('form.edit')?.['htmx-internal-data']`)
+	s.do("correct it", run(mark), chromedp.Click(`form.edit .primary`), chromedp.WaitVisible(`#events`))
+	s.shows("its page follows it", `location.search === '?event=`+id+`' && document.querySelector('#events .badge')?.textContent === 'delivered'`)
+	if got := s.bodies("crm")[id]; !strings.Contains(got, `"event_data":{"edited":true,`) {
+		t.Errorf("the target got %q", got)
+	}
+
+	// Discard one: it can be undone before it begins, and is final afterwards.
+	for range 2 {
+		s.program(`[{"status": 422}]`)
+		s.do("back to the overview", chromedp.Navigate(s.root()+"/webhooks/support"), chromedp.WaitVisible(`.flow`))
+		s.shows("the stream is open", `document.querySelector('.live.on')`)
+		s.send("chat_closed")
+		s.shows("it is a dead letter", `document.querySelector('#events .event .badge')?.textContent === 'dead letter'`)
+	}
+	s.do("go to the dead letters", chromedp.Click(`.tabs a[href$="/dead"]`), chromedp.WaitVisible(`.letters tbody a`), chromedp.Click(`.letters tbody a`), chromedp.WaitVisible(`.secret button`))
+	s.do("ask to discard", chromedp.Click(`.actions .danger`), chromedp.WaitVisible(`dialog[open] form`))
+	s.shows("htmx is ready", `document.querySelector('dialog[open] form')?.['htmx-internal-data']`)
+	s.looks("confirm-discard")
+	// The page as it is before the discard begins, however slow this machine is: its polls go nowhere.
+	s.do("discard", run(`document.body.addEventListener('htmx:beforeRequest', e => { if (e.detail.requestConfig.verb === 'get') e.preventDefault(); })`), chromedp.Click(`dialog .danger`), chromedp.WaitVisible(`dialog .job`))
+	s.shows("it can be undone", `document.querySelector('dialog .job button').textContent === 'Undo'`)
+	s.looks("undo")
+	s.do("load it again", chromedp.Reload(), chromedp.WaitReady(`body`))
+	s.do("see the dead letters", chromedp.Navigate(s.root()+"/webhooks/support/dead/crm"))
+	for value[int](s, `document.querySelectorAll('.letters tbody tr').length`) != 1 {
+		s.do("wait until it is discarded", chromedp.Reload(), chromedp.WaitVisible(`.letters`))
+	}
+	s.do("open the other letter", chromedp.Click(`.letters tbody a`), chromedp.WaitVisible(`.secret button`))
 
 	// Replay it: asked first, by the keyboard, and the target gets it.
 	before := len(s.received("crm"))
