@@ -43,6 +43,7 @@ type fake struct {
 	calls   []string
 	records chan []recent.Record
 	rejects string        // why edited letters are rejected
+	scans   chan string   // receives when a look through the letters begins and ends, when set: it lasts until it is ended
 	step    chan struct{} // of a replay or discard, when set
 }
 
@@ -116,8 +117,22 @@ type fakeLetters struct {
 	target string
 }
 
-func (f fakeLetters) List(_ context.Context, query url.Values) (all []admin.Letter, err error) {
+// scan takes as long as a test wants, or until its page is left.
+func (f fakeLetters) scan(ctx context.Context) error {
+	if f.scans == nil {
+		return nil
+	}
+	f.scans <- "begun"
+	<-ctx.Done()
+	f.scans <- "ended"
+	return ctx.Err()
+}
+
+func (f fakeLetters) List(ctx context.Context, query url.Values) (all []admin.Letter, err error) {
 	f.called("list %s %s", f.target, query.Encode())
+	if err := f.scan(ctx); err != nil {
+		return nil, err
+	}
 	after, _ := strconv.Atoi(strings.TrimSuffix(query.Get("after"), "-0"))
 	limit, _ := strconv.Atoi(query.Get("limit"))
 	for i := after + 1; i <= f.letters && len(all) < limit; i++ {
@@ -133,8 +148,11 @@ func letter(i int) admin.Letter {
 	}
 }
 
-func (f fakeLetters) Count(_ context.Context, query url.Values) (int, error) {
+func (f fakeLetters) Count(ctx context.Context, query url.Values) (int, error) {
 	f.called("count %s %s", f.target, query.Encode())
+	if err := f.scan(ctx); err != nil {
+		return 0, err
+	}
 	return f.letters, nil
 }
 
@@ -502,7 +520,7 @@ func TestDeadLetters(t *testing.T) {
 	if groups := v.get(dead + "/groups"); strings.Count(groups, "<li>") != 3 || !strings.Contains(groups, ">40<") {
 		t.Errorf("groups are\n%s", groups)
 	}
-	v.get(dead + "?type=chat_closed&status=422&reason=r&text=t&since=2026-11-21T12:00&until=")
+	v.get(dead + "/rows?type=chat_closed&status=422&reason=r&text=t&since=2026-11-21T12:00&until=")
 	calls := v.all()
 	if last := calls[len(calls)-1]; !strings.HasPrefix(last, "list crm diedSince=2026-11-2") || !strings.HasSuffix(last, "&limit=50&reason=r&status=422&text=t&type=chat_closed") {
 		t.Errorf("the filter is asked for as %s", last)
@@ -703,6 +721,44 @@ func TestALetterIsEditedAndReplayed(t *testing.T) {
 				t.Errorf("it is sent as %q", calls[len(calls)-1])
 			}
 		})
+	}
+}
+
+// A search may look at every letter: its page does not wait for it, and who leaves the page ends it.
+func TestASearchEndsWithItsPage(t *testing.T) {
+	t.Parallel()
+	const dead = "/webhooks/support/dead/crm"
+	v := open(t, &fake{letters: 120, scans: make(chan string)})
+	for _, filter := range []string{"?text=x", "?reason=x", "?since=2026-11-21T12:00"} {
+		page := v.get(dead + filter) // nobody receives from scans: a page that waits would never come
+		for _, part := range []string{"/rows", "/groups", "/count"} {
+			if !regexp.MustCompile(`hx-get="` + dead + part + `\?[a-z]+=[^"]+" hx-trigger="load"`).MatchString(page) {
+				t.Errorf("%s does not load %s", filter, part)
+			}
+		}
+	}
+	for _, part := range []string{"/rows?text=x", "/groups?text=x", "/count?text=x", "/confirm?operation=replay&text=x"} {
+		ctx, leave := context.WithCancel(t.Context())
+		request, err := http.NewRequestWithContext(ctx, http.MethodGet, v.server.URL+dead+part, http.NoBody)
+		if err != nil {
+			t.Fatal(err)
+		}
+		request.AddCookie(v.cookie)
+		left := make(chan struct{})
+		go func() {
+			defer close(left)
+			if response, err := http.DefaultClient.Do(request); err == nil {
+				_ = response.Body.Close()
+			}
+		}()
+		if got := <-v.scans; got != "begun" {
+			t.Fatal(part, got)
+		}
+		leave()
+		<-left
+		if got := <-v.scans; got != "ended" {
+			t.Fatal(part, got)
+		}
 	}
 }
 

@@ -84,6 +84,8 @@ type deadPage struct {
 	Letters []admin.Letter
 	// Next is the last entry, if more may follow.
 	Next string
+	// First reports that they begin with the oldest.
+	First bool
 	// Jobs are those that have not ended.
 	Jobs []jobState
 }
@@ -115,7 +117,8 @@ func (c *Console) listed(r *http.Request) (found deadPage, err error) {
 	if err != nil {
 		return found, err
 	}
-	if after := r.URL.Query().Get("after"); after != "" {
+	after := r.URL.Query().Get("after")
+	if found.First = after == ""; !found.First {
 		query.Set("after", after)
 	}
 	query.Set("limit", strconv.Itoa(pageLetters))
@@ -143,7 +146,12 @@ func (c *Console) deadLetters(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	found, err := c.listed(r)
+	found := deadPage{Choice: readChoice(r.URL.Query())}
+	if found.Choice.Any() { // a search may look at every letter, so its rows follow the page
+		_, err = found.Choice.query()
+	} else {
+		found, err = c.listed(r)
+	}
 	if err != nil {
 		return err
 	}

@@ -3,9 +3,11 @@ package dev_test
 import (
 	"bytes"
 	"log/slog"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
+	"net/url"
 	"strings"
 	"testing"
 	"time"
@@ -193,6 +195,20 @@ func TestListensOnLoopbackOnly(t *testing.T) {
 		}
 		if err == nil || !strings.Contains(err.Error(), "loopback") {
 			t.Errorf("%s: %v", address, err)
+		}
+	}
+	r, err := dev.Start(t.Context(), dev.Options{Manifest: manifest(t, quickstart, ""), Echo: true, Log: slog.DiscardHandler})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = r.Close() })
+	target, err := url.Parse(r.EchoURL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for what, address := range map[string]string{"events": r.Address, "operations": r.Ops, "administration": r.Admin, "the target": target.Host} {
+		if ip := net.ParseIP(address[:strings.LastIndexByte(address, ':')]); ip == nil || !ip.IsLoopback() {
+			t.Errorf("%s: it listens on %s", what, address)
 		}
 	}
 }

@@ -26,6 +26,7 @@ type shelf struct {
 	asked   delivery.DeadLetterFilter // by the last call
 	full    bool                      // the dead letters are at their limit
 	edited  string                    // the last body
+	count   func(context.Context) error
 }
 
 func (s *shelf) ListDeadLetters(_ context.Context, _ string, f delivery.DeadLetterFilter, limit int) (found []delivery.DeadLetter, _ error) {
@@ -49,6 +50,9 @@ func (s *shelf) DeadLetter(_ context.Context, _, entry string) (delivery.DeadLet
 }
 
 func (s *shelf) CountDeadLetters(ctx context.Context, target string, f delivery.DeadLetterFilter) (int, error) {
+	if s.count != nil {
+		return 0, s.count(ctx)
+	}
 	found, err := s.ListDeadLetters(ctx, target, f, 0)
 	return len(found), err
 }
@@ -121,6 +125,28 @@ func (s *shelf) left() (entries []string) {
 		entries = append(entries, l.Entry)
 	}
 	return entries
+}
+
+// A count or list that nobody waits for any more ends in the receiver as well.
+func TestACountEndsWithItsRequest(t *testing.T) {
+	t.Parallel()
+	begun, ended := make(chan struct{}), make(chan struct{})
+	l, s := newLetters(t)
+	s.count = func(ctx context.Context) error {
+		close(begun)
+		<-ctx.Done()
+		close(ended)
+		return ctx.Err()
+	}
+	ctx, leave := context.WithCancel(t.Context())
+	go func() {
+		<-begun
+		leave()
+	}()
+	if _, err := l.count(ctx); err == nil {
+		t.Error("it was counted")
+	}
+	<-ended
 }
 
 // The flags become the parameters of the request.

@@ -388,6 +388,13 @@ func TestAVisit(t *testing.T) {
 	s.do("go to the dead letters", chromedp.Click(`.tabs a[href$="/dead"]`), chromedp.WaitVisible(`.letters`))
 	s.shows("grouped by reason", `document.querySelector('.groups a')?.textContent.includes('422')`)
 	s.looks("dead-letters")
+	s.do("search what is there", chromedp.SendKeys(`input[name=text]`, "EVENT_DATA"), chromedp.Click(`.filters .primary`), chromedp.WaitVisible(`.letters tbody a`))
+	s.shows("the search is counted", `document.querySelector('.title .num')?.textContent === '1'`)
+	s.looks("search")
+	s.do("search what is not", chromedp.SendKeys(`input[name=text]`, "nowhere"), chromedp.Click(`.filters .primary`))
+	s.shows("nothing matches", `document.querySelector('.letters tbody')?.textContent.includes('None match')`)
+	s.looks("search-nothing")
+	s.do("clear the search", chromedp.Click(`.filters a.button`), chromedp.WaitVisible(`.letters tbody a`))
 	s.do("open the letter", chromedp.Click(`.letters tbody a`), chromedp.WaitVisible(`.secret button`))
 	if strings.Contains(value[string](s, `document.documentElement.outerHTML`), "event_data") {
 		t.Error("the page has the content before it is asked for")
@@ -431,7 +438,6 @@ func TestAVisit(t *testing.T) {
 	s.do("discard", run(`document.body.addEventListener('htmx:beforeRequest', e => { if (e.detail.requestConfig.verb === 'get') e.preventDefault(); })`), chromedp.Click(`dialog .danger`), chromedp.WaitVisible(`dialog .job`))
 	s.shows("it can be undone", `document.querySelector('dialog .job button').textContent === 'Undo'`)
 	s.looks("undo")
-	s.do("load it again", chromedp.Reload(), chromedp.WaitReady(`body`))
 	s.do("see the dead letters", chromedp.Navigate(s.root()+"/webhooks/support/dead/crm"))
 	for value[int](s, `document.querySelectorAll('.letters tbody tr').length`) != 1 {
 		s.do("wait until it is discarded", chromedp.Reload(), chromedp.WaitVisible(`.letters`))
@@ -462,7 +468,9 @@ func TestAVisit(t *testing.T) {
 	s.looks("webhooks")
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if len(s.complaints) > 0 {
-		t.Errorf("the browser complains: %q", s.complaints)
+	for _, complaint := range s.complaints {
+		if !strings.Contains(complaint, "422 (Unprocessable Entity)") { // the edited event that is rejected
+			t.Errorf("the browser complains: %s", complaint)
+		}
 	}
 }
