@@ -730,7 +730,7 @@ func TestASearchEndsWithItsPage(t *testing.T) {
 	const dead = "/webhooks/support/dead/crm"
 	v := open(t, &fake{letters: 120, scans: make(chan string)})
 	for _, filter := range []string{"?text=x", "?reason=x", "?since=2026-11-21T12:00"} {
-		page := v.get(dead + filter) // nobody receives from scans: a page that waits would never come
+		page := v.get(dead + filter) // nothing receives from scans: a page that waited for one would never come
 		for _, part := range []string{"/rows", "/groups", "/count"} {
 			if !regexp.MustCompile(`hx-get="` + dead + part + `\?[a-z]+=[^"]+" hx-trigger="load"`).MatchString(page) {
 				t.Errorf("%s does not load %s", filter, part)

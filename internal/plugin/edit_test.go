@@ -9,7 +9,7 @@ import (
 	"heymarket.dev/operator/internal/receiver/event"
 )
 
-// A person edits the text in a file that nobody else can read, and which stays only where it was changed.
+// A person edits the text in a private file, which is kept only if it was changed.
 func TestEditInAnEditor(t *testing.T) {
 	dir := t.TempDir()
 	t.Setenv("TMPDIR", dir)

@@ -127,7 +127,7 @@ func (s *shelf) left() (entries []string) {
 	return entries
 }
 
-// A count or list that nobody waits for any more ends in the receiver as well.
+// Cancelling a request ends its count in the receiver as well.
 func TestACountEndsWithItsRequest(t *testing.T) {
 	t.Parallel()
 	begun, ended := make(chan struct{}), make(chan struct{})
