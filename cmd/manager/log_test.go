@@ -14,7 +14,8 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/schema"
 )
 
-// Errors have one key in the logs of both programs, and an Event that is rejected because its namespace ends is none.
+// Errors have the same key in the logs of both programs, and an Event rejected because its namespace is being deleted
+// is not an error.
 func TestLog(t *testing.T) {
 	t.Parallel()
 	ending := apierrors.NewForbidden(schema.GroupResource{Resource: "events"}, "support.1", errors.New("namespace staging is being terminated"))

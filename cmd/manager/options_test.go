@@ -83,7 +83,7 @@ func TestBadFlagsEndWithASentence(t *testing.T) {
 	}
 }
 
-// It is one test, because the logger that realMain sets is the process's.
+// A single test, because realMain sets the process's logger.
 func TestBadRedisFilesEndWithASentence(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()

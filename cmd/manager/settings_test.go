@@ -12,8 +12,8 @@ import (
 	"heymarket.dev/operator/internal/controller"
 )
 
-// No other test notices a flag that is parsed but never passed on. So each has a row: an argument, and where its value has to
-// arrive. Those of files, of the log and of the version act in main itself.
+// No other test notices a flag that is parsed but never passed on. So each has a row: an argument, and the destination of its
+// value. Flags for files, the log and the version are used in main itself.
 func TestEveryFlagReachesWhereItActs(t *testing.T) {
 	t.Setenv("POD_NAMESPACE", "heymarket-system")
 	settings := func(o options) controller.Settings { return o.settings(&controller.Liveness{}) }

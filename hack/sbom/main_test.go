@@ -14,7 +14,7 @@ import (
 	"github.com/santhosh-tekuri/jsonschema/v6"
 )
 
-// The bill names what two binaries are made of, each part once, and refers to nothing that it does not list.
+// The bill lists the components of two binaries, each once, and refers only to listed ones.
 func TestBillListsEachPartOnce(t *testing.T) {
 	t.Parallel()
 	info := &debug.BuildInfo{GoVersion: "go1.26.0", Deps: []*debug.Module{{Path: "github.com/google/go-cmp", Version: "v0.7.0"}}}
@@ -47,7 +47,7 @@ func TestBillListsEachPartOnce(t *testing.T) {
 	}
 }
 
-// CycloneDX's own schema, which comes with its library, accepts the bill of this test's binary, and refuses one that is wrong.
+// CycloneDX's own schema, from its library, accepts the bill of this test's binary, and rejects an invalid one.
 func TestBillFollowsTheSchema(t *testing.T) {
 	t.Parallel()
 	schema := cycloneDX(t)
@@ -112,7 +112,7 @@ func cycloneDX(t *testing.T) *jsonschema.Schema {
 	return schema
 }
 
-// What stands in the place of a module is listed, not the module; names are written as package URLs have them.
+// A replacement is listed instead of the module; names follow the package URL specification.
 func TestReplacedModules(t *testing.T) {
 	t.Parallel()
 	info := &debug.BuildInfo{GoVersion: "go1.26.0", Deps: []*debug.Module{

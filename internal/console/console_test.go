@@ -445,7 +445,7 @@ func TestEveryPageIsStrict(t *testing.T) {
 	}
 }
 
-// The answer of a target may repeat content.
+// The answer of a target may quote content.
 func TestContentIsAskedFor(t *testing.T) {
 	t.Parallel()
 	v := open(t, &fake{letters: 3})
@@ -812,7 +812,7 @@ func TestListensOnLoopback(t *testing.T) {
 	}
 }
 
-// The assets are those of npm, with their licences.
+// The assets are npm's, with their licences.
 func TestVendoredAssets(t *testing.T) {
 	t.Parallel()
 	sums, err := os.ReadFile("vendored/SHA256SUMS")

@@ -19,7 +19,7 @@ func TestClassesOfStatuses(t *testing.T) {
 	}
 }
 
-// Each problem has a remedy, and the kinds that decide how receivers handle it.
+// Each problem has a remedy, and the properties that decide how receivers handle it.
 func TestProblems(t *testing.T) {
 	t.Parallel()
 	for p, kinds := range map[Problem]string{

@@ -11,7 +11,7 @@ import (
 	"heymarket.dev/operator/internal/contract"
 )
 
-// The file holds an answer with every member. A name that is changed here no longer reads it.
+// The file holds an answer with every member. A renamed member would no longer be read from it.
 func TestStatusNames(t *testing.T) {
 	t.Parallel()
 	want, err := os.ReadFile("testdata/status.json")

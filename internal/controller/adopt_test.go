@@ -86,7 +86,7 @@ func restore(w *world, strip func(client.Object)) {
 	w.webhook(smallest)
 }
 
-// A cache that is behind may still show the former resource. It must not take the children from the one that exists.
+// An outdated cache may still contain the former resource, which must not take the children from the current one.
 func TestAFormerResourceAdoptsNothing(t *testing.T) {
 	t.Parallel()
 	w := settled(t)
@@ -103,7 +103,7 @@ func TestAFormerResourceAdoptsNothing(t *testing.T) {
 	}
 }
 
-// What only looks like a child is left alone, and the advice never costs the URL.
+// Objects that only look like children are not touched, and following the advice never loses the URL.
 func TestWhatTheOperatorDidNotMakeIsNotAdopted(t *testing.T) {
 	t.Parallel()
 	labels := map[string]string{contract.LabelManagedBy: contract.ManagedByValue}

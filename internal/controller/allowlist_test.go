@@ -127,7 +127,7 @@ func TestAnnotationsAndLabelsThatAreNotAllowed(t *testing.T) {
 	}
 }
 
-// A target in a namespace that the NetworkPolicies keep closed is reported, with the flag that opens it.
+// A target in a namespace that the NetworkPolicies block is reported, with the flag that allows it.
 func TestTargetInANamespaceThatIsClosed(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)

@@ -89,8 +89,8 @@ func probeDeployment() client.Object {
 	}
 }
 
-// An admission policy may change what the operator writes, in each of the ways that platforms do. The receiver is ready all
-// the same, nothing is written at rest, and a rollout is one only where Pods are replaced.
+// An admission policy may change the operator's writes, in each of the ways that platforms do. The receiver still becomes
+// ready, nothing is written at rest, and only replaced Pods count as a rollout.
 func TestAdmissionPoliciesThatChangeChildren(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
@@ -179,7 +179,7 @@ func TestAdmissionPoliciesThatChangeChildren(t *testing.T) {
 	}
 }
 
-// What a person or another controller changes of the operator's fields is set again, whichever kind of child it is.
+// Changes that a person or another controller makes to the operator's fields are reverted, for every kind of child.
 func TestDriftIsUndoneByOwnership(t *testing.T) {
 	t.Parallel()
 	w := settled(t)

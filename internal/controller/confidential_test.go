@@ -26,7 +26,7 @@ func (w *world) sendTo(fields string) {
 	})
 }
 
-// What a target gets can be neither a token, nor the way to Redis, nor the secret part of a URL, whichever reference asks.
+// No reference can send a target a token, the Redis credentials or the secret part of a URL.
 func TestNoTargetGetsWhatIsConfidential(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
@@ -93,7 +93,7 @@ func TestNoTargetGetsWhatIsConfidential(t *testing.T) {
 	}
 }
 
-// Neither the token nor Redis nor the certificate can be a Secret of the operator's.
+// Neither the token nor Redis nor the certificate can refer to a Secret of the operator.
 func TestReferencesReachNoSecretOfTheOperator(t *testing.T) {
 	t.Parallel()
 	w := settled(t)

@@ -15,7 +15,8 @@ import (
 	"heymarket.dev/operator/internal/controller/condition"
 )
 
-// An admission webhook may deny with any code. None is taken for a conflict that passes, or for a resource that is gone.
+// An admission webhook may deny with any code. Its denial is never mistaken for a transient conflict, or for a deleted
+// resource.
 func TestDenialsOfAnyCodeAreTold(t *testing.T) {
 	t.Parallel()
 	for _, code := range []int32{404, 409, 429, 500} {
@@ -151,8 +152,8 @@ func (w *world) dryChange(hook *v1alpha1.HeymarketWebhook) func() error {
 	}
 }
 
-// The operator's own status wakes it once more, but not when only the words of the API server have changed: some admission
-// webhooks answer differently each time, and would be called endlessly.
+// A change of the operator's own status wakes it once more, but not if only the API server's message has changed: some
+// admission webhooks answer differently each time, and would be called endlessly.
 func TestWordsOfTheAPIServerWakeNobody(t *testing.T) {
 	t.Parallel()
 	said := func(reason, message string) *v1alpha1.HeymarketWebhook {
@@ -174,7 +175,7 @@ func TestWordsOfTheAPIServerWakeNobody(t *testing.T) {
 	}
 }
 
-// A Service that cannot be stored is not blamed on what comes after it.
+// A Service that cannot be stored is not reported under a later child's condition.
 func TestWhatWaitsForAnotherChildSaysSo(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
@@ -187,7 +188,7 @@ func TestWhatWaitsForAnotherChildSaysSo(t *testing.T) {
 	w.condition(v1alpha1.ConditionDurable, false, v1alpha1.ReasonNotDeployed, "could not be stored")
 }
 
-// Pods that serve an earlier configuration because the new one is not accepted are not waiting for the kubelet.
+// Pods that serve an earlier configuration because the new one is rejected are not reported as waiting for the kubelet.
 func TestConfigurationThatIsNotHandedOut(t *testing.T) {
 	t.Parallel()
 	w := settled(t)

@@ -27,7 +27,7 @@ func endpoints(name string, family discoveryv1.AddressType, byPod map[string]str
 	return s
 }
 
-// A Pod with an address of each family is one Pod, and answers if it does so at either.
+// A Pod with an address of each IP family is one Pod, and answers if it does so at either.
 func TestDualStackPods(t *testing.T) {
 	t.Parallel()
 	slices := fake.NewClientBuilder().WithScheme(Scheme()).WithObjects(

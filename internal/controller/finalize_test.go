@@ -222,7 +222,7 @@ func TestDeletionDoesNotWaitForEver(t *testing.T) {
 	}
 }
 
-// The deadline counts from when the operator began to look, and not from a deletion that it was away for.
+// The deadline counts from when the operator first saw the deletion, not from a deletion while it was not running.
 func TestDeletionDeadlineBeginsWithTheOperator(t *testing.T) {
 	t.Parallel()
 	w := deleting(t, "")
@@ -241,7 +241,8 @@ func TestDeletionDeadlineBeginsWithTheOperator(t *testing.T) {
 	w.condition(v1alpha1.ConditionReady, false, v1alpha1.ReasonReceiverEnding)
 }
 
-// The five minutes count from when the status reports that the deletion waits, and why; not from the deletion, and not from an older condition.
+// The five minutes count from when the status reports that the deletion waits, and why; not from the deletion, nor from an older
+// condition.
 func TestSinceWhenADeletionWaits(t *testing.T) {
 	t.Parallel()
 	deleted := metav1.NewTime(time.Now().Add(-2 * time.Hour).Truncate(time.Second))
@@ -284,7 +285,7 @@ func TestDeletionWithItsNamespace(t *testing.T) {
 	}
 }
 
-// The finalizer follows the policy, also while the resource is refused, and others' finalizers stay.
+// The finalizer follows the policy, even while the resource is rejected, and others' finalizers stay.
 func TestFinalizerFollowsThePolicy(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)

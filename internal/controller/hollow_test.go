@@ -33,7 +33,7 @@ func ownedBy(webhook string) metav1.OwnerReference {
 	return metav1.OwnerReference{APIVersion: v1alpha1.GroupVersion.String(), Kind: "HeymarketWebhook", Name: webhook, UID: "2", Controller: new(true)}
 }
 
-// It measures what stays allocated, so it does not run beside others.
+// It measures allocated memory, so it does not run in parallel.
 func TestCachesKeepLittleOfLabelledObjects(t *testing.T) { //nolint:paralleltest // what others allocate counts as well
 	const objects, most = 1000, 2 << 20
 	large := func() []byte { return make([]byte, 1<<20) }
@@ -125,7 +125,7 @@ func TestCachesKeepChildren(t *testing.T) {
 	}
 }
 
-// A child that the caches hold hollow is read from the API server: here one that is too large to be kept.
+// A child that is hollow in the caches is read from the API server: here one that is too large to be kept.
 func TestHollowChildrenAreReadFromTheAPIServer(t *testing.T) {
 	w := settled(t)
 	w.r.Client = hollowing{w.r.Client}

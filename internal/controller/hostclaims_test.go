@@ -97,7 +97,7 @@ func TestClaims(t *testing.T) {
 	}
 }
 
-// A resource that is being deleted, that has no route or that names a host which it may not have claims nothing.
+// A resource that is being deleted, that has no route or whose host is not allowed claims nothing.
 func TestWhatClaimsNothing(t *testing.T) {
 	t.Parallel()
 	deleted := claiming("a", "support", "hooks.example.org", "/hooks", 2)
@@ -114,7 +114,7 @@ func TestWhatClaimsNothing(t *testing.T) {
 	}
 }
 
-// Of many that wait for one host and path the first is woken when it becomes free; the others would go on waiting.
+// Of many that wait for a host and path, the first is woken when it becomes free; the others would keep waiting.
 func TestOneHeirIsWoken(t *testing.T) {
 	t.Parallel()
 	gone := claiming("a", "support", "hooks.example.com", "/hooks", 10)
@@ -136,8 +136,8 @@ func TestOneHeirIsWoken(t *testing.T) {
 	}
 }
 
-// A route that takes what belongs to another resource goes even while its own resource is not accepted: a mistake on purpose does
-// not keep it.
+// A route that takes over another resource's requests is deleted even while its own resource is not accepted: a deliberate
+// mistake does not keep it.
 func TestRouteOfAnotherGoesDespiteAMistake(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)

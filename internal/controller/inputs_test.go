@@ -43,7 +43,8 @@ func TestHostTemplate(t *testing.T) {
 	}
 }
 
-// Without --allowed-hosts a namespace may name any host that the template makes for no other.
+// Without --allowed-hosts a namespace may set any host that the template does not yield for
+// another.
 func TestHostsThatTheTemplateMakesForOthers(t *testing.T) {
 	t.Parallel()
 	for _, tc := range []struct {

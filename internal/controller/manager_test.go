@@ -288,8 +288,7 @@ func workersAreCounted(t *testing.T) bool {
 	return false
 }
 
-// Limited to namespaces, the manager leaves the others alone, needs no rights there, and the watch on Secrets covers each
-// of its own.
+// Limited to namespaces, the manager ignores the others, needs no rights there, and watches Secrets in each of its own.
 func TestManagerInNamespaces(t *testing.T) {
 	t.Parallel()
 	first, second, other := newWorld(t), newWorld(t), newWorld(t)
@@ -370,8 +369,8 @@ func TestManagerServesANamespaceWhileThePodsOfAnotherAreSilent(t *testing.T) {
 	}
 }
 
-// A target's Service that comes or goes wakes the resource, and holds up none of its children. An Ingress that no one
-// takes is reported in the end.
+// Creating or deleting a target's Service wakes the resource, and does not delay its children. An Ingress without a controller is
+// eventually reported.
 func TestManagerWaitsForOthers(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
@@ -410,8 +409,8 @@ exposure: {ingress: {tlsSecretName: hooks-tls}}
 	w.eventually("the missing Redis", func() bool { return w.reason(v1alpha1.ConditionDurable) == v1alpha1.ReasonRedisUnreachable })
 }
 
-// Behind a private authority, receivers are given its certificates, and the manager itself reaches Redis by them. Others
-// are taken over while it runs.
+// With a private authority, receivers get its certificates, and the manager itself connects to Redis with them. Changed ones are
+// reloaded while it runs.
 func TestManagerTrustsAPrivateAuthority(t *testing.T) {
 	t.Parallel()
 	_, url, right := redistest.StartTLS(t)

@@ -69,8 +69,8 @@ func (w *world) scale(n int32) {
 	w.do(w.person.SubResource("scale").Update(w.t.Context(), w.deployment(), client.WithSubResourceBody(s)))
 }
 
-// KEDA and the Gateway API come to a cluster and go from it while the operator runs. The test is not parallel, because
-// others need them.
+// KEDA and the Gateway API are installed and removed while the operator runs. The test is not parallel, because others
+// need them.
 func TestExtensionsComeAndGo(t *testing.T) {
 	w := newWorld(t)
 	w.r.Settings.discoveryPeriod = 50 * time.Millisecond

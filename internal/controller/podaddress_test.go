@@ -22,7 +22,8 @@ func unchecked(p *HTTPPodStatus) *HTTPPodStatus {
 	return p
 }
 
-// EndpointSlices are a tenant's word. The operator asks at an address only if a Pod of the receiver has it from the kubelet.
+// EndpointSlices are controlled by tenants. The operator queries an address only if the kubelet has assigned it to a Pod of
+// the receiver.
 func TestOnlyAddressesOfReceiverPodsAreAsked(t *testing.T) {
 	t.Parallel()
 	w, other := newWorld(t), newWorld(t)

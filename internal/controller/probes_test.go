@@ -31,7 +31,7 @@ func (p *fakeProber) Probe(_ context.Context, webhook string, segments []string)
 	return reach.Result{Outcome: p.outcome, NotBefore: time.Now(), NotAfter: time.Now().Add(90 * 24 * time.Hour)}
 }
 
-// A URL is probed once an interval, from when its route stands, and a reconcile follows only where the condition changes.
+// A URL is probed once per interval, once its route exists, and a reconcile follows only if the condition changes.
 func TestURLsAreProbedOnceAnInterval(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -89,7 +89,7 @@ func TestURLsAreProbedOnceAnInterval(t *testing.T) {
 	})
 }
 
-// The condition is there where the operator probes, does not count for Ready, and costs no write while nothing changes.
+// The condition exists if the operator probes, does not affect Ready, and costs no write while nothing changes.
 func TestReachableIsReported(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)

@@ -77,7 +77,7 @@ func TestNewWebhookSettlesAndIsQuiet(t *testing.T) {
 	}
 }
 
-// The whole spec survives the API server's defaults and normal forms without a second write.
+// The whole spec survives the API server's defaulting and normalisation without a second write.
 func TestLargeSpecIsQuiet(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
@@ -267,7 +267,7 @@ targets:
 	w.quiet()
 }
 
-// The URL of a resource's own Redis is mounted from the user's Secret, and the shared one leaves the namespace.
+// The URL of a resource's own Redis is mounted from the user's Secret, and the shared one is removed from the namespace.
 func TestOwnRedis(t *testing.T) {
 	t.Parallel()
 	w := settled(t)
@@ -310,8 +310,8 @@ func TestOwnRedis(t *testing.T) {
 	w.quiet()
 }
 
-// Certificates for the shared Redis go to the receiver beside its URL, without a restart, and leave with the flag that names
-// them, or when a resource takes a Redis of its own.
+// Certificates for the shared Redis are given to the receiver with its URL, without a restart, and removed with their flag,
+// or when a resource uses its own Redis.
 func TestCertificatesOfTheSharedRedis(t *testing.T) {
 	t.Parallel()
 	w := settled(t)
@@ -544,7 +544,7 @@ func TestOthersMayAdd(t *testing.T) {
 	w.quiet()
 }
 
-// The number of replicas goes to the autoscaler and comes back without ever being another one on the way.
+// The number of replicas is handed to the autoscaler and back without changing in between.
 func TestAutoscaling(t *testing.T) {
 	t.Parallel()
 	w := settled(t)
@@ -598,7 +598,7 @@ func TestAutoscaling(t *testing.T) {
 	w.quiet()
 }
 
-// A receiver that is autoscaled from the first begins with the least number, and not with one.
+// A receiver that is autoscaled from the start begins with the minimum number, not with one.
 func TestAutoscalingFromTheFirst(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
@@ -688,7 +688,8 @@ func TestExposureNonePrunesIngress(t *testing.T) {
 	w.quiet()
 }
 
-// Of two resources that claim one host and path the older one keeps it, and the newer takes it over when it is free.
+// Of two resources that claim the same host and path the older one keeps it, and the newer takes it over when it is
+// released.
 func TestHostConflict(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
@@ -1026,7 +1027,7 @@ targets: [{name: crm, url: 'http://crm.example.com/in'}, {name: log, url: 'http:
 	figures(0, 0, idle[1])
 }
 
-// A person sees when each token was used last, through a rotation and the restarts that go with it.
+// The status shows when each token was last used, throughout a rotation and its restarts.
 func TestTokenUse(t *testing.T) {
 	t.Parallel()
 	w := settled(t)
@@ -1178,7 +1179,7 @@ func TestDeletionNeedsNoFinalizer(t *testing.T) {
 	w.quiet() // It is gone.
 }
 
-// Children that are already being deleted are not adopted; the resource waits until they are gone.
+// Children that are being deleted are not adopted; the resource waits until they are deleted.
 func TestChildrenOfAnEarlierResource(t *testing.T) {
 	t.Parallel()
 	w := settled(t)
@@ -1197,7 +1198,7 @@ func TestChildrenOfAnEarlierResource(t *testing.T) {
 	w.condition(v1alpha1.ConditionAccepted, true, v1alpha1.ReasonAccepted)
 }
 
-// The real admission of the restricted Pod Security Standard takes the receiver's Pod, whatever the resource asks for.
+// The real admission of the restricted Pod Security Standard accepts the receiver's Pod for every resource.
 func TestPodIsRestricted(t *testing.T) {
 	t.Parallel()
 	for name, spec := range map[string]string{

@@ -40,7 +40,7 @@ func (k *keeper) Reported(_, _, _ string, all, failed bool) {
 }
 func (k *keeper) RemoveKeys(context.Context, string, string) (int, error) { return 0, nil }
 
-// The operator's credential is handed out in the mode Shared and in no other case.
+// The operator's credential is handed out only in the mode Shared.
 func TestReceiversGetTheUserOfTheirNamespace(t *testing.T) {
 	t.Parallel()
 	const own = "redis://heymarket.o.staging:x@redis.example.com:6379/0"
@@ -104,8 +104,8 @@ func TestReportsOfReceiversOnTheirRedisUser(t *testing.T) {
 	}
 }
 
-// The whole manager with a real Redis: the receiver's Secret holds the user of the namespace, which works, and no credential of
-// the operator.
+// The whole manager with a real Redis: the receiver's Secret contains the credential of the namespace's user, which works, and
+// no credential of the operator.
 func TestManagedRedisOfANamespace(t *testing.T) {
 	t.Parallel()
 	r := redistest.Start(t)
@@ -161,7 +161,7 @@ func TestManagedRedisOfANamespace(t *testing.T) {
 	}
 }
 
-// Where receivers have a user of their own, neither the operator's credential nor its Redis may be what a target gets, or is.
+// If receivers have their own user, neither the operator's credential nor its Redis may be sent to or used as a target.
 func TestTheOperatorsRedisIsNoTarget(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
@@ -196,7 +196,7 @@ func TestTheOperatorsRedisIsNoTarget(t *testing.T) {
 	w.condition(v1alpha1.ConditionAccepted, true, v1alpha1.ReasonAccepted)
 }
 
-// What a starting manager finds in a namespace is read from a Secret that is a webhook's own, and from no other of that name.
+// A starting manager reads passwords only from a Secret that belongs to a webhook, and from no other of that name.
 func TestURLsThatWereHandedOutAreReadFromOwnSecrets(t *testing.T) {
 	t.Parallel()
 	w := settled(t)

@@ -95,7 +95,7 @@ func gauge(t *testing.T, ops netip.AddrPort, name string) string {
 	return ""
 }
 
-// Metrics, /status and the condition come from one verdict: whatever is wrong with a real Redis is in all of them.
+// Metrics, /status and the condition come from one verdict: all of them show every problem of a real Redis.
 func TestTroubleWithRedisIsInEveryReport(t *testing.T) {
 	t.Parallel()
 	set := func(name, value string) func(*redistest.Server) {

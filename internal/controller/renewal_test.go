@@ -36,7 +36,7 @@ func (w *world) timePasses(d time.Duration) {
 	})
 }
 
-// A renewal gives the URL a new secret part; the earlier one is accepted for its time, and then withdrawn.
+// A renewal gives the URL a new secret part; the previous one is accepted for its time, and then revoked.
 func TestRenewal(t *testing.T) {
 	t.Parallel()
 	w := settled(t)
@@ -106,7 +106,7 @@ func TestRenewal(t *testing.T) {
 	w.quiet()
 }
 
-// A second renewal takes nothing from the first, and a URL that leaked goes at once.
+// A second renewal does not shorten the first, and a leaked URL is revoked at once.
 func TestRenewalAgain(t *testing.T) {
 	t.Parallel()
 	w := settled(t)
@@ -149,7 +149,7 @@ func (s staleSecret) Get(ctx context.Context, key client.ObjectKey, obj client.O
 	return err
 }
 
-// A cache that has not seen the renewal yet does not cause another one.
+// A cache that does not contain the renewal yet does not cause another one.
 func TestRenewalByAnOldView(t *testing.T) {
 	t.Parallel()
 	w := settled(t)
@@ -164,7 +164,7 @@ func TestRenewalByAnOldView(t *testing.T) {
 	}
 }
 
-// A mistake elsewhere in the spec puts a renewal off, and withdraws nothing.
+// A mistake elsewhere in the spec delays a renewal, and revokes nothing.
 func TestRenewalWaitsForAcceptance(t *testing.T) {
 	t.Parallel()
 	w := settled(t)
@@ -188,7 +188,7 @@ func TestRenewalWaitsForAcceptance(t *testing.T) {
 	}
 }
 
-// Another path moves the way at once; whatever still leads to the receiver by the earlier path is accepted for its time.
+// Another path moves the route at once; requests by the previous path are still accepted for its time.
 func TestChangedPathAndHost(t *testing.T) {
 	t.Parallel()
 	w := settled(t)

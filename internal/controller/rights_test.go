@@ -87,8 +87,8 @@ func resource(path string) string {
 
 func lastOf(resource string) string { return resource[strings.LastIndexByte(resource, '/')+1:] }
 
-// Every right of config/rbac is one that the operator uses. That it has all that it needs is what each test of the
-// manager shows, because none has more.
+// Every right in config/rbac is used by the operator. Each test of the manager shows that they suffice, because
+// none has more.
 func TestRights(t *testing.T) {
 	t.Parallel()
 	installExtensions(t)

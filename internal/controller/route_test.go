@@ -17,7 +17,7 @@ import (
 	"heymarket.dev/operator/internal/controller/desired"
 )
 
-// From a cluster without the Gateway API to a route that is admitted, and back to an Ingress.
+// From a cluster without the Gateway API to an accepted route, and back to an Ingress.
 func TestHTTPRoute(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)

@@ -14,8 +14,8 @@ import (
 	"heymarket.dev/operator/internal/controller/desired"
 )
 
-// A Deployment that the API server refuses is tried again with each change around it. That the replicas are handed over
-// is written once.
+// A Deployment that the API server rejects is retried with each change around it. The hand-over of replicas is written
+// once.
 func TestReplicasAreHandedOverOnce(t *testing.T) {
 	t.Parallel()
 	w := settled(t)

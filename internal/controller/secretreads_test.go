@@ -22,7 +22,7 @@ func (largeSecrets) Get(_ context.Context, key client.ObjectKey, obj client.Obje
 	return nil
 }
 
-// It measures what stays allocated, so it does not run beside others.
+// It measures allocated memory, so it does not run in parallel.
 func TestSecretsThatAreReferencedAreNotKept(t *testing.T) { //nolint:paralleltest // what others allocate counts as well
 	r := &Reconciler{Live: largeSecrets{}}
 	before := heap()

@@ -30,7 +30,7 @@ func (s eventSink) Patch(_ context.Context, e *eventsv1.Event, _ []byte) (*event
 	return e, nil
 }
 
-// Two targets that fail at the same time raise two Events, though recorders count those of the same object and reason as one.
+// Two targets that fail at the same time emit two Events, although recorders merge those with the same object and reason.
 func TestEachTargetHasItsOwnEvent(t *testing.T) {
 	t.Parallel()
 	sink := make(eventSink, 10)

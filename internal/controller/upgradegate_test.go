@@ -89,7 +89,7 @@ func TestUpgradeWaitsForItsTurn(t *testing.T) {
 	w.quiet()
 }
 
-// What a person changes is never held up, and neither is the mending of a mistake, nor what a receiver needs to reach Redis.
+// A person's change, the correction of a mistake, and data that a receiver needs to reach Redis are never held back.
 func TestUpgradeHoldsNoPersonUp(t *testing.T) {
 	t.Parallel()
 	for name, act := range map[string]func(*world){
@@ -118,7 +118,7 @@ func TestUpgradeHoldsNoPersonUp(t *testing.T) {
 	}
 }
 
-// A manager wakes those who wait as soon as a place is free.
+// A manager wakes waiting receivers as soon as a slot is free.
 func TestManagerGivesPlacesAway(t *testing.T) {
 	t.Parallel()
 	w, other := upgraded(t)

@@ -13,8 +13,8 @@ import (
 	"heymarket.dev/operator/internal/apiservertest"
 )
 
-// A policy with the rules of OpenShift's restricted-v2 rejects Pods with the IDs of the image, and the condition names what lets it
-// accept them: then it does, and the rest of the Pods' security profile is as before.
+// A policy with the rules of OpenShift's restricted-v2 rejects Pods with the image's IDs, and the condition names the remedy:
+// with it the Pods are accepted, and the rest of their security profile is unchanged.
 func TestPlatformAssignsUserIDs(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)

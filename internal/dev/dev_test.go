@@ -102,7 +102,7 @@ spec:
   token: {secretKeyRef: {name: heymarket, key: token}}
 `
 
-// A target that fails is tried again when its backoff is over, by the clock of the Redis in memory.
+// A failing target is retried after its backoff, by the clock of the in-memory Redis.
 func TestRetriesGoOn(t *testing.T) {
 	t.Parallel()
 	var target echo.Target
@@ -127,7 +127,7 @@ func TestRetriesGoOn(t *testing.T) {
 	}
 }
 
-// The address policy of a receiver opens for dev alone: the same configuration, as the operator hands it out, delivers nothing to
+// The receiver's address policy is relaxed only for dev: the same configuration, as the operator writes it, delivers nothing to
 // this machine.
 func TestLoopbackStaysBlockedElsewhere(t *testing.T) {
 	t.Parallel()

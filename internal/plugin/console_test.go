@@ -15,8 +15,8 @@ import (
 	"heymarket.dev/operator/internal/plugin"
 )
 
-// The console of a second terminal reaches what dev runs; test/surface/console looks at it in a browser. Not parallel, like
-// TestDevFromTwoTerminals.
+// The console in a second terminal reaches the webhook run by dev; test/surface/console tests it in a browser. Not
+// parallel, like TestDevFromTwoTerminals.
 func TestConsole(t *testing.T) {
 	t.Setenv("XDG_CACHE_HOME", t.TempDir())
 	t.Setenv("HOME", t.TempDir())

@@ -17,8 +17,8 @@ import (
 
 const quickstart = "../../examples/quickstart"
 
-// A terminal session: dev in one terminal; in another an event of every type, one that the target rejects for good, and its dead
-// letter, replayed. Not parallel: the file by which --dev finds what is running is one for each person.
+// A terminal session: dev in one terminal; in another an event of every type, one that the target rejects permanently, and its
+// dead letter, replayed. Not parallel: the file by which --dev finds the running webhook exists once per user.
 func TestDevFromTwoTerminals(t *testing.T) {
 	t.Setenv("XDG_CACHE_HOME", t.TempDir())
 	t.Setenv("HOME", t.TempDir())

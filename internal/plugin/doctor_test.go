@@ -37,7 +37,7 @@ func TestPauseAndResume(t *testing.T) {
 	wantMistake(t, []string{"spec.paused", "manifest"}, "pause", "support", "--dev")
 }
 
-// What a shell is offered: names, types, targets; for what is unknown nothing, and never an error.
+// Shell completion: names, types, targets; nothing for unknown ones, and never an error.
 func TestCompletion(t *testing.T) {
 	t.Parallel()
 	s := newScene(t, "plugin-complete")

@@ -138,7 +138,7 @@ func TestAFeedIsOfAllReceivers(t *testing.T) {
 	}
 }
 
-// The clock of the Pod that delivers is behind.
+// The clock of the delivering Pod is behind.
 func TestARequestComesBeforeItsAttempts(t *testing.T) {
 	t.Parallel()
 	at := func(second int, event string, o recent.Outcome) recent.Record {

@@ -291,7 +291,8 @@ func command(t *testing.T) (*cobra.Command, *strings.Builder) {
 	return cmd, &out
 }
 
-// Every part of a command line that is unclear must be an error: read as "not given", it would take every dead letter.
+// Every unclear part of a command line must be an error: if it were treated as missing, it would select every dead
+// letter.
 func TestUnclearCommandLines(t *testing.T) {
 	t.Parallel()
 	for _, tc := range []struct{ line, says string }{
@@ -401,7 +402,7 @@ func TestAllAsksAPersonAndNoProgram(t *testing.T) {
 	}
 }
 
-// What others write must not steer the terminal of the person who reads it.
+// Other people's text must not control the reader's terminal.
 func TestWhatIsPrintedIsPrintable(t *testing.T) {
 	t.Parallel()
 	var out strings.Builder

@@ -216,7 +216,7 @@ func TestStatusOfSeveral(t *testing.T) {
 	}
 }
 
-// The flags that choose who asks, and whom, are kubectl's, and hints repeat those by which a command reached its cluster.
+// The flags for user and cluster are kubectl's, and hints repeat those that a command was given.
 func TestFlagsOfKubectl(t *testing.T) {
 	t.Parallel()
 	s := newScene(t, "plugin-flags")

@@ -11,7 +11,7 @@ import (
 	"heymarket.dev/operator/api/v1alpha1"
 )
 
-// A rotation from its beginning to its end; each step that could reject a delivery is refused.
+// A complete rotation; each step that could reject a delivery is refused.
 func TestRotate(t *testing.T) {
 	t.Parallel()
 	s := newScene(t, "plugin-rotate")

@@ -92,7 +92,7 @@ No receiver Pod answered.
 	}
 }
 
-// What a receiver reports at this moment replaces counts, and moves times forward only: another receiver may have seen more.
+// A receiver's current report replaces counts, and moves times forward only: another receiver may have seen later ones.
 func TestMerge(t *testing.T) {
 	t.Parallel()
 	now := time.Date(2026, 11, 21, 12, 0, 0, 0, time.UTC)

@@ -10,7 +10,7 @@ import (
 	"github.com/spf13/cobra"
 )
 
-// On a terminal --watch goes on until it is interrupted or an error comes; elsewhere it shows once, so that a pipe ends.
+// On a terminal --watch continues until it is interrupted or fails; elsewhere it shows once, so that a pipe ends.
 func TestRepeated(t *testing.T) {
 	t.Parallel()
 	tty, err := os.OpenFile("/dev/ptmx", os.O_RDWR, 0)

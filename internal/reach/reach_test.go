@@ -232,7 +232,7 @@ func hijacked(w http.ResponseWriter, begin, again string) {
 	}
 }
 
-// Nothing listens, or what listens speaks no TLS.
+// Nothing listens, or the server does not speak TLS.
 func TestProbeWithoutAServer(t *testing.T) {
 	t.Parallel()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")

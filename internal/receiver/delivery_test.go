@@ -9,7 +9,7 @@ import (
 	"heymarket.dev/operator/internal/receiver/redistest"
 )
 
-// A start with a Redis that answers warns of nothing: workers wait for the connection.
+// A start with a Redis that answers logs no warning: workers wait for the connection.
 func TestAHealthyStartIsQuiet(t *testing.T) {
 	t.Parallel()
 	redis, first, second := redistest.Start(t), newSink(t), newSink(t)
@@ -27,7 +27,7 @@ func TestAHealthyStartIsQuiet(t *testing.T) {
 	}
 }
 
-// A token that was saved with more than the token is found by its hint in the log, which does not repeat it.
+// A token stored with extra characters is detected by a hint in the log, which does not quote it.
 func TestSecretsAsPeopleSaveThemAreHintedAt(t *testing.T) {
 	t.Parallel()
 	redis := redistest.Start(t)
@@ -46,8 +46,8 @@ func TestSecretsAsPeopleSaveThemAreHintedAt(t *testing.T) {
 	}
 }
 
-// A target whose route is missing for a while, as during a rollout, gets its events when it is back. Which answers are
-// retried is settable for each target.
+// A target whose route is missing for a while, as during a rollout, gets its events when it is back. The retried
+// statuses can be set for each target.
 func TestAnswersOfTheWayAreRetried(t *testing.T) {
 	t.Parallel()
 	redis, way, refusing := redistest.Start(t), newSink(t), newSink(t)

@@ -13,7 +13,7 @@ import (
 	"heymarket.dev/operator/internal/receiver/redistest"
 )
 
-// TestEveryMetricIsDocumented holds the page on metrics against a live scrape, both ways.
+// TestEveryMetricIsDocumented compares the page on metrics with a live scrape, both ways.
 func TestEveryMetricIsDocumented(t *testing.T) {
 	t.Parallel()
 	page, err := os.ReadFile("../../docs/reference/metrics.md")

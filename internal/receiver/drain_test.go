@@ -134,8 +134,8 @@ func (p *proxy) close() {
 	}
 }
 
-// A rolling update behind a proxy with kept-alive connections: each of five receivers ends while the next one serves, and every
-// request that was sent gets an answer.
+// A rolling update behind a proxy with kept-alive connections: each of five receivers stops while the next one serves, and every
+// request gets an answer.
 func TestAShutdownAnswersEveryRequestOfAProxy(t *testing.T) {
 	t.Parallel()
 	redis, to := redistest.Start(t), newSink(t)

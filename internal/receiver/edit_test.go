@@ -27,8 +27,8 @@ func (p *process) replayEdited(body string) (status int, text, event string) {
 	return response.StatusCode, string(answer), letters[0].Event
 }
 
-// The target gets the edited body, without a token and under the ID of the event. Bodies are bounded as Heymarket's are, and the
-// webhook's bytes as ever.
+// The target gets the edited body, without a token and under the ID of the event. Bodies have the same bound as Heymarket's, and
+// the webhook's bytes their usual one.
 func TestAnEditedLetterIsDelivered(t *testing.T) {
 	t.Parallel()
 	redis, to := redistest.Start(t), newSink(t)

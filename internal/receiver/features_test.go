@@ -373,7 +373,7 @@ func TestATraceparentTravelsWithoutTracing(t *testing.T) {
 	}
 }
 
-// Readers of JSON keep half of a surrogate pair or replace it, so what filters, orders, encodes and shows must take it, and
+// JSON readers keep half of a surrogate pair or replace it, so filters, ordering, encoding and display must accept it, and
 // pass it on.
 func TestHalfASurrogatePairReachesEveryTargetAsItCame(t *testing.T) {
 	t.Parallel()
@@ -412,7 +412,8 @@ func TestHalfASurrogatePairReachesEveryTargetAsItCame(t *testing.T) {
 	}
 }
 
-// A value that no target may get is not taken over, whichever file it comes from, and the earlier one is sent on.
+// A value that must not be sent to a target is not applied, whichever file it comes from, and the previous one stays in
+// use.
 func TestConfidentialValuesReachNoTarget(t *testing.T) {
 	t.Parallel()
 	redis, to, dir := redistest.Start(t), newMailbox(t, false), t.TempDir()

@@ -10,7 +10,7 @@ import (
 	"heymarket.dev/operator/internal/receiver/redistest"
 )
 
-// Every line names its webhook, durations have a unit, and a healthy start warns of nothing.
+// Every line names its webhook, durations have a unit, and a healthy start logs no warning.
 func TestLinesOfAHealthyStart(t *testing.T) {
 	t.Parallel()
 	redis, to := redistest.Start(t), newSink(t)
@@ -40,7 +40,7 @@ func TestLinesOfAHealthyStart(t *testing.T) {
 	}
 }
 
-// While Redis is away, one line reports it, and one that it is back and for how long it was away.
+// While Redis is down, one line reports it, and one line its recovery and the duration.
 func TestLinesOfARedisThatIsAway(t *testing.T) {
 	t.Parallel()
 	redis := redistest.Start(t)

@@ -11,7 +11,7 @@ import (
 
 var scriptCalls = regexp.MustCompile(`cmdstat_evalsha:calls=(\d+)`)
 
-// Anyone in the cluster may ask for /status as often as they like: Redis is asked once a second for all of them.
+// Any client in the cluster may request /status as often as it likes: Redis is queried once a second for all of them.
 func TestStatusIsReadOnceASecond(t *testing.T) {
 	t.Parallel()
 	redis := redistest.Start(t)

@@ -31,7 +31,7 @@ func (p *process) answer(body string) int {
 	return resp.StatusCode
 }
 
-// A webhook that is paused fills its share of Redis and no more; another one goes on, and the first goes on when it delivers.
+// A paused webhook fills its share of Redis and no more; others continue, and so does the first once it delivers again.
 func TestOneWebhookDoesNotFillRedis(t *testing.T) {
 	t.Parallel()
 	redis := redistest.Start(t, "--maxmemory", "16mb")
@@ -74,7 +74,7 @@ func TestOneWebhookDoesNotFillRedis(t *testing.T) {
 	until(t, "it is reported", func() bool { s := full.status(); return !s.BacklogFull && s.BacklogBytes == 0 })
 }
 
-// What is configured takes the place of the share; without a limit there is none.
+// A configured limit replaces the share; without either there is no limit.
 func TestBacklogBytesAreConfigured(t *testing.T) {
 	t.Parallel()
 	redis := redistest.Start(t, "--maxmemory", "16mb")

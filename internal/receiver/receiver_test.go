@@ -585,7 +585,7 @@ func TestATargetThatIsDownDelaysNoOther(t *testing.T) {
 	}
 }
 
-// Two receivers serve one webhook; one after the other ends under load. What was answered 200 arrives, once.
+// Two receivers serve one webhook; they stop in turn under load. Every event answered with 200 arrives, once.
 func TestAShutdownUnderLoadLosesNothing(t *testing.T) {
 	t.Parallel()
 	redis, to := redistest.Start(t), newSink(t)
@@ -692,7 +692,7 @@ func TestNewNamesWhatIsWrong(t *testing.T) {
 	}
 }
 
-// What a receiver did shows on the administrative port: requests, attempts, and a filter that dropped an event.
+// The administrative port shows a receiver's activity: requests, attempts, and a filter that dropped an event.
 func TestRecentEvents(t *testing.T) {
 	t.Parallel()
 	redis, to := redistest.Start(t), newSink(t)

@@ -11,7 +11,7 @@ import (
 	"heymarket.dev/operator/internal/receiver/redistest"
 )
 
-// One address stands before two nodes. The one that a receiver is connected to is demoted, stays alive and keeps the connection.
+// Two nodes share one address. The connected one is demoted, stays alive and keeps the connection.
 func TestReceiverLeavesANodeThatTakesNoWrites(t *testing.T) {
 	t.Parallel()
 	first, second := redistest.Start(t), redistest.Start(t)

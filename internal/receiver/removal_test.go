@@ -19,7 +19,7 @@ import (
 	"heymarket.dev/operator/internal/receiver/redistest"
 )
 
-// The Pod that removes the keys reads nothing but what leads to Redis, and reports when it is done.
+// The Pod that removes the keys reads only the Redis settings, and reports when it is done.
 func TestRemoveKeysReportsHowFarItIs(t *testing.T) {
 	t.Parallel()
 	redis := redistest.Start(t)

@@ -11,7 +11,7 @@ import (
 	"heymarket.dev/operator/internal/testenv"
 )
 
-// Whether Redis is safe, and how each target is treated, can be scraped.
+// Metrics show whether Redis is durable, and the state of each target.
 func TestStandingsAreScraped(t *testing.T) {
 	t.Parallel()
 	redis, to := redistest.Start(t), newSink(t)
@@ -61,7 +61,7 @@ func TestRedisIsLookedForInTheBeginning(t *testing.T) {
 	})
 }
 
-// A Redis that can be reached and takes no writes is reported, to a webhook that is new to it and to one that is not.
+// A Redis that can be reached but rejects writes is reported, both for a new webhook and an existing one.
 func TestRedisThatTakesNoWritesIsTold(t *testing.T) {
 	t.Parallel()
 	for code, tc := range map[string]struct {
@@ -106,7 +106,7 @@ func TestRedisThatTakesNoWritesIsTold(t *testing.T) {
 	}
 }
 
-// A receiver answers /status although its Redis accepts commands and answers none.
+// A receiver answers /status even if its Redis accepts commands and never answers.
 func TestSilentRedisIsTold(t *testing.T) {
 	t.Parallel()
 	redis := redistest.Start(t)

@@ -419,8 +419,8 @@ var wiring = map[string]func(*wired){
 	},
 }
 
-// A setting that is read and never reaches where it acts breaks no test of its package. So each member of the configuration is
-// taken from the mounted file to what a running receiver does, and a new member without a row fails.
+// No test of a package notices a setting that is read but never used. So each member of the configuration is followed from the
+// mounted file to its effect in a running receiver, and a new member without a row fails.
 func TestEveryMemberReachesWhereItActs(t *testing.T) {
 	t.Parallel()
 	redis := redistest.Start(t)

@@ -8,7 +8,7 @@ import (
 	"testing"
 )
 
-// Tests of several packages run at once. Without a reservation, two of them were given one port now and then, and the
+// Tests of several packages run at once. Without a reservation, two of them occasionally got the same port, and the
 // second server could not start.
 func TestAPortIsGivenOnce(t *testing.T) {
 	address := FreeAddress(t)

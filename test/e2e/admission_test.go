@@ -40,8 +40,8 @@ func (s scene) applied(t *testing.T, since time.Time) int {
 	return count
 }
 
-// A platform that changes what is created, in ways that Kyverno and meshes are used for: labels and annotations everywhere, images from a mirror, a sidecar.
-// The operator accepts it without writing again and again, and Pod Security "restricted" holds all along.
+// A platform that changes created objects, as Kyverno and meshes do: labels and annotations everywhere, images from a mirror, a
+// sidecar. The operator accepts the changes without repeated writes, and Pod Security "restricted" is enforced throughout.
 func TestMutatingAdmission(t *testing.T) {
 	kubectl(t, neighbour(t, "mutation.yaml"), "apply", "--server-side", "-f", "-")
 	t.Cleanup(func() { kubectl(t, neighbour(t, "mutation.yaml"), "delete", "-f", "-") })

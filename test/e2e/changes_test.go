@@ -14,8 +14,8 @@ import (
 	"heymarket.dev/operator/test/support/quickstart"
 )
 
-// TestChangesUnderLoadRefuseNothing does what a platform team does on a working day, while events arrive: not one good
-// delivery is refused, and all that were accepted arrive.
+// TestChangesUnderLoadRefuseNothing makes a platform team's everyday changes while events arrive: no valid delivery is
+// rejected, and all accepted events arrive.
 func TestChangesUnderLoadRefuseNothing(t *testing.T) {
 	t.Parallel()
 	s := newScene(t)

@@ -9,7 +9,8 @@ import (
 	"heymarket.dev/operator/test/support/quickstart"
 )
 
-// A drain of the only node evicts one receiver, whose replacement has no node to run on; the PodDisruptionBudget keeps the other, and it serves.
+// A drain of the only node evicts one receiver, whose replacement has no node to run on; the PodDisruptionBudget keeps the other,
+// which serves.
 func TestADrainLeavesAReceiver(t *testing.T) {
 	s := newScene(t)
 	if err := s.bothAvailable(t.Context(), nil); err != nil {

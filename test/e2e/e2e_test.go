@@ -224,7 +224,7 @@ func TestDeletingTheResourceDeletesItsChildren(t *testing.T) {
 	}
 }
 
-// It is not parallel: the others need the Redis that it takes away.
+// It is not parallel: the others need the Redis that it stops.
 func TestRedisAwayAndBack(t *testing.T) {
 	s := newScene(t)
 	redis := func(replicas int, wait ...string) {

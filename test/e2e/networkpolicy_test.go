@@ -127,7 +127,7 @@ func debug(t *testing.T, pod corev1.Pod) (container string) {
 	return name
 }
 
-// With NetworkPolicies that are enforced, what receivers need passes, and everything else is dropped, in both directions.
+// With enforced NetworkPolicies, the connections that receivers need are allowed, and all others are dropped, in both directions.
 func TestNetworkPoliciesAreEnforced(t *testing.T) {
 	var manifest bytes.Buffer
 	if err := template.Must(template.New("").Parse(neighbour(t, "bystanders.yaml"))).Execute(&manifest, []string{strangers, monitoring}); err != nil {

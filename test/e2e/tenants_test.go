@@ -17,7 +17,7 @@ import (
 	"heymarket.dev/operator/test/support/quickstart"
 )
 
-// A namespace's user has the credential that the operator gave to its receivers. With it, it reaches nothing of another namespace.
+// A namespace's user has the credential that the operator gave to its receivers. It gives no access to another namespace's data.
 func TestATenantReachesNothingOfAnother(t *testing.T) {
 	t.Parallel()
 	victim, attacker := newScene(t), newScene(t)

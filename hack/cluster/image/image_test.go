@@ -71,7 +71,8 @@ func TestInspectReadsWhatWriteWrote(t *testing.T) {
 	}
 }
 
-// An index names an image for each architecture, made of the files for it; what they share is there once, and nothing that is named is missing.
+// An index names an image for each architecture, built from the files for it; shared content is stored once, and nothing is
+// missing.
 func TestWriteForSeveralArchitectures(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()

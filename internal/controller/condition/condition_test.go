@@ -721,7 +721,7 @@ func TestReadyNamesTheFirstConditionThatIsFalse(t *testing.T) {
 	}
 }
 
-// An event comes with each alarming reason, and when the condition is True again.
+// Each alarming reason emits an event, and so does the condition when it is True again.
 func TestEvents(t *testing.T) {
 	t.Parallel()
 	with := func(name string, ok bool, reason string) *v1alpha1.HeymarketWebhookStatus {
@@ -756,7 +756,7 @@ func TestEvents(t *testing.T) {
 	}
 }
 
-// Remedies are named only where they help, and a problem that several Pods have once.
+// Remedies are named only if they help, and a problem of several Pods is listed once.
 func TestNothingNeedlessIsReported(t *testing.T) {
 	t.Parallel()
 	for name, tc := range map[string]struct {
@@ -782,7 +782,7 @@ func TestNothingNeedlessIsReported(t *testing.T) {
 	}
 }
 
-// A text from elsewhere may be of any length, and a status may not.
+// Text from elsewhere may have any length, but a status may not.
 func TestLongTextsAreCut(t *testing.T) {
 	t.Parallel()
 	long := strings.Repeat("x", 100_000)
@@ -817,7 +817,7 @@ func TestLongTextsAreCut(t *testing.T) {
 	}
 }
 
-// A condition that no longer applies leaves the status, and only those that the operator sets are its own.
+// A condition that no longer applies is removed from the status, and the operator removes only its own.
 func TestConditionsOfTheOperator(t *testing.T) {
 	t.Parallel()
 	var status v1alpha1.HeymarketWebhookStatus

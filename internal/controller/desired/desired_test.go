@@ -172,9 +172,8 @@ func TestReceiverUnderstandsConfiguration(t *testing.T) {
 	}
 }
 
-// For a resource of release 0.1.0 the receivers are given, byte for byte, what that release gave them: so those that still
-// run it read it, and those that are new see no change. With a Redis of its own a resource has one more member, which those
-// of that release ignore.
+// For a resource of release 0.1.0 the receivers get, byte for byte, the configuration of that release: so old receivers can
+// read it, and new ones see no change. With its own Redis a resource has one more member, which old receivers ignore.
 func TestConfigurationIsThatOfRelease010(t *testing.T) {
 	t.Parallel()
 	for _, name := range []string{"smallest", "everything"} {
@@ -291,7 +290,7 @@ func TestConfigurationLeavesPodTemplateAlone(t *testing.T) {
 	}
 }
 
-// A rotation restarts Pods when the second token comes and when it goes, and not when the two change places.
+// A rotation restarts Pods when the second token is added and removed, but not when the two are swapped.
 func TestMountsFollowTheSetOfReferences(t *testing.T) {
 	t.Parallel()
 	volume := func(current, previous string) string {
@@ -381,7 +380,7 @@ func TestGracePeriod(t *testing.T) {
 	}
 }
 
-// An address of IPv6 stands in brackets in a URL, and nowhere else.
+// An IPv6 address is in brackets in a URL, and nowhere else.
 func TestURLOfAnAddress(t *testing.T) {
 	t.Parallel()
 	for host, want := range map[string]string{
@@ -428,7 +427,7 @@ func TestURLIsMasked(t *testing.T) {
 	}
 }
 
-// The API server rounds what a container asks for up to thousandths.
+// The API server rounds a container's requests up to thousandths.
 func TestResourcesAreRounded(t *testing.T) {
 	t.Parallel()
 	in := input(t, "smallest", Input{})
@@ -441,7 +440,7 @@ func TestResourcesAreRounded(t *testing.T) {
 	}
 }
 
-// What removes the keys from a Redis of the resource's own is given its URL and its certificate authority, and no other Secret.
+// The Pod that removes the keys from a resource's own Redis gets its URL and its certificate authority, and no other Secret.
 func TestRemovalReachesItsOwnRedis(t *testing.T) {
 	t.Parallel()
 	removal, err := BuildRemoval(input(t, "own-redis", Input{}))

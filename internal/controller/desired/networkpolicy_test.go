@@ -105,7 +105,8 @@ func TestNetworkPolicyLeadsToRedisAndTargets(t *testing.T) {
 	}
 }
 
-// What the author of a webhook names opens the own namespace and those that the operator allows. What the operator names is open.
+// Destinations set by a webhook's author open only its own namespace and those that the operator allows. Destinations set by the
+// operator are open.
 func TestNetworkPolicyOpensAllowedNamespacesOnly(t *testing.T) {
 	t.Parallel()
 	targets := []string{"http://crm", "http://a.data.svc", "http://b.kube-system.svc", "https://example.com", "http://c.secret.svc.corp.example"}
@@ -125,7 +126,7 @@ func TestNetworkPolicyOpensAllowedNamespacesOnly(t *testing.T) {
 	}
 }
 
-// The order in which an administrator names things, and they themselves, stay as they are.
+// The administrator's lists are neither reordered nor changed.
 func TestNetworkPolicyLeavesItsSettingsAlone(t *testing.T) {
 	t.Parallel()
 	settings := &NetworkPolicy{OperatorNamespace: "z", EventsFrom: []string{"c", "b"}, OperationsFrom: []string{"b", "a", "b"}}

@@ -10,8 +10,8 @@ import (
 	networkingv1ac "k8s.io/client-go/applyconfigurations/networking/v1"
 )
 
-// What holds whatever a resource asks for, and whatever a regeneration of the goldens would make of it: receivers cannot write, escalate or use the API, as no
-// user that is root, and are asked whether they live and are ready.
+// Invariants for every resource, and for every regeneration of the goldens: receivers cannot write, escalate or use the API, do
+// not run as root, and have liveness and readiness probes.
 func TestWhatNoRegenerationMayChange(t *testing.T) {
 	t.Parallel()
 	for _, g := range goldens {
@@ -51,7 +51,8 @@ func TestWhatNoRegenerationMayChange(t *testing.T) {
 	}
 }
 
-// Where receivers are shut off, the operations port is for the namespaces that are named, and events come from those alone if any are.
+// With NetworkPolicies, only the named namespaces reach the operations port, and if any are named for events, only those send
+// events.
 func TestWhoMayReachReceivers(t *testing.T) {
 	t.Parallel()
 	for _, from := range [][]string{nil, {"traefik"}} {

@@ -45,7 +45,8 @@ func TestParseReceiverDefaults(t *testing.T) {
 	}
 }
 
-// The ladder: built in, then the operator's, then the resource's, each field as a whole.
+// The precedence: the resource's value, then the operator's, then the built-in one, each field as a
+// whole.
 func TestReceiverDefaults(t *testing.T) {
 	t.Parallel()
 	defaults, err := ParseReceiverDefaults(`{

@@ -20,7 +20,7 @@ func authority(t *testing.T) []byte {
 	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: s.Certificate().Raw})
 }
 
-// Of a file of certificates receivers get the certificates, and what else stands in it stays with the operator.
+// Receivers get only the certificates in a file; its other content stays with the operator.
 func TestRedisCertificates(t *testing.T) {
 	t.Parallel()
 	one := authority(t)

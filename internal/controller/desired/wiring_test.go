@@ -203,8 +203,8 @@ func fill(v reflect.Value) {
 	}
 }
 
-// A field that is validated and defaulted but never used breaks only a golden, which a regeneration hides. So each field is taken from the
-// resource to what is applied for it, and a new field without a row fails.
+// A field that is validated and defaulted but never used breaks only a golden, which a regeneration hides. So each field is
+// followed from the resource to the applied objects, and a new field without a row fails.
 func TestEveryFieldReachesWhereItActs(t *testing.T) {
 	t.Parallel()
 	missing := map[string]bool{}

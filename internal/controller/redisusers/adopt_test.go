@@ -10,7 +10,7 @@ import (
 	"heymarket.dev/operator/internal/receiver/redistest"
 )
 
-// A tenant writes a password of its own into what a starting manager reads: it becomes valid at no Redis, whatever it looks like.
+// A tenant puts its own password where a starting manager reads: it does not become valid in Redis, whatever it looks like.
 func TestAManagerThatStartsAdoptsNoPasswordOfATenant(t *testing.T) {
 	t.Parallel()
 	for name, forge := range map[string]func(own string) string{
@@ -54,7 +54,7 @@ func TestAManagerThatStartsAdoptsNoPasswordOfATenant(t *testing.T) {
 	}
 }
 
-// Valid is what any node of the Redis confirms: one that has restarted has forgotten its users.
+// A password is valid if any node of the Redis confirms it: a restarted node has lost its users.
 func TestAClusterNodeThatForgotChangesNoPassword(t *testing.T) {
 	t.Parallel()
 	nodes, all := redistest.StartCluster(t)
@@ -85,7 +85,7 @@ func TestAClusterNodeThatForgotChangesNoPassword(t *testing.T) {
 	mustLive(t, before, nil, "a")
 }
 
-// While no Redis can confirm anything, nothing is handed out and nothing replaced.
+// While no Redis can confirm passwords, nothing is handed out and nothing replaced.
 func TestAManagerThatStartsBeforeRedisKeepsThePasswords(t *testing.T) {
 	t.Parallel()
 	r := redistest.Start(t)

@@ -25,7 +25,7 @@ var ofTheReleaseBefore = []string{"xtrim"}
 // denied matches what Redis answers where a right is missing, to a command or within a script.
 var denied = regexp.MustCompile(`NOPERM|can't run this command|can't access at least one of the keys|ACL failure`)
 
-// With all rights a receiver can do everything that it does, and without each of them it cannot.
+// With all rights every operation of a receiver works, and without any one of them some operation fails.
 func TestEachRightIsNeeded(t *testing.T) {
 	t.Parallel()
 	r := redistest.Start(t)
@@ -57,8 +57,8 @@ func TestEachRightIsNeeded(t *testing.T) {
 	}
 }
 
-// A tenant who has read everything in its own namespace tries what it can at the others' keys and at the server. The name of
-// the victim's namespace begins with that of its own. Run with -v for the table.
+// A tenant who has read everything in its own namespace attacks the others' keys and the server. The name of the victim's
+// namespace begins with that of its own. Run with -v for the table.
 func TestWhatATenantCanDoToAnother(t *testing.T) {
 	t.Parallel()
 	r, admin := administered(t)

@@ -26,7 +26,7 @@ func documented(t *testing.T, begins, grants string) []string {
 	return nil
 }
 
-// The operator does all its work with the rights that the page names for it, and not without each of them.
+// The operator can work with the rights listed in the documentation, and not without any one of them.
 func TestTheAdministratorOfTheDocumentation(t *testing.T) {
 	t.Parallel()
 	args := documented(t, "ACL SETUSER heymarket-operator", "+scan")

@@ -10,8 +10,8 @@ import (
 	"github.com/go-logr/logr"
 )
 
-// Whatever the operator's own Redis answers, a look ends with an error: it neither waits, nor panics, nor allocates what a length
-// asks for.
+// Whatever the operator's own Redis answers, a check ends with an error: it neither hangs, nor panics, nor allocates an announced
+// length.
 func TestNoAnswerHoldsTheOperator(t *testing.T) {
 	t.Parallel()
 	for name, answer := range map[string]string{

@@ -14,7 +14,7 @@ import (
 
 var update = flag.Bool("update", false, "write the present scripts as those of the release before")
 
-// Run with -update on the commit that is released: its receivers are the next release's release before.
+// Run with -update on the released commit: its receivers are the previous release of the next one.
 func TestScriptsOfTheReleaseBefore(t *testing.T) {
 	t.Parallel()
 	names, err := filepath.Glob("before/*.lua")

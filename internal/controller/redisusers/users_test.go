@@ -295,7 +295,7 @@ func TestClusterByTLS(t *testing.T) {
 	}
 }
 
-// The replica has the users before it becomes the primary, so receivers find their way without anyone's help.
+// The replica has the users before it becomes the primary, so receivers recover without help.
 func TestSentinel(t *testing.T) {
 	t.Parallel()
 	primary, replica, sentinel := redistest.StartSentinel(t, "user default on nopass ~* &* +@all -sentinel", "user watcher on >w@rd ~* &* +@all")
@@ -326,7 +326,7 @@ func TestSentinel(t *testing.T) {
 	})
 }
 
-// A Redis that has restarted without its users gets them back with the passwords that receivers have, which need nothing new.
+// A Redis that restarted without its users gets them again with the receivers' passwords, so receivers need no change.
 func TestARedisThatForgot(t *testing.T) {
 	t.Parallel()
 	r := redistest.Start(t)

@@ -58,7 +58,7 @@ func TestRedisFiles(t *testing.T) {
 	}
 }
 
-// URL and certificates are taken over together or not at all.
+// URL and certificates are reloaded together or not at all.
 func TestRedisFilesWithCertificates(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()

@@ -12,7 +12,7 @@ import (
 	"heymarket.dev/operator/api/v1alpha1"
 )
 
-// A watch that is lost and begins again has missed an unknown number of changes, so everything is looked at.
+// A lost and restarted watch has missed an unknown number of changes, so all resources are woken.
 func TestSecretWatchAfterAGap(t *testing.T) {
 	t.Parallel()
 	signed := hookWithSecret("b", "three", "x")

@@ -135,7 +135,8 @@ func TestRolloutsLeavePlacesToOtherNamespaces(t *testing.T) {
 	}
 }
 
-// A namespace whose receivers never finish cannot keep the only place: here two such namespaces were first, with 20 receivers each.
+// A namespace whose receivers never finish cannot keep the only slot: here two such namespaces were first, with 20 receivers
+// each.
 func TestRolloutsReachEveryNamespaceAlthoughOthersNeverFinish(t *testing.T) {
 	t.Parallel()
 	for _, state := range []string{"rolling", "stuck"} {
@@ -211,7 +212,7 @@ func TestRolloutsTakeTurnsByNamespace(t *testing.T) {
 	}
 }
 
-// Everybody gets a place in the end, never more at a time than there are, whatever the caches have not seen yet.
+// Every receiver gets a slot in the end, and there are never more at a time than slots, whatever the caches lack.
 func TestRolloutsInTurn(t *testing.T) {
 	t.Parallel()
 	const limit = 3

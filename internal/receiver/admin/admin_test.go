@@ -154,7 +154,7 @@ func TestHandler(t *testing.T) {
 	}
 }
 
-// Every filter reaches the store, from every request that takes it.
+// Every filter reaches the store, from every request that accepts it.
 func TestFilters(t *testing.T) {
 	t.Parallel()
 	const path = "/v1/targets/crm/dead-letters"
@@ -193,7 +193,8 @@ func TestErrorsOfTheStoreAreReported(t *testing.T) {
 	}
 }
 
-// What is not exactly right must be rejected: read as "no parameter", it would take every letter.
+// Anything not exactly right must be rejected: if it were treated as missing, it would select every
+// letter.
 func TestUnclearRequestsChangeNothing(t *testing.T) {
 	t.Parallel()
 	queries := []string{
@@ -238,7 +239,7 @@ func wantRejected(t *testing.T, ask string, body io.Reader) {
 	}
 }
 
-// A web page that a person has open while a port-forward runs must not reach the dead letters.
+// A web page opened while a port-forward runs must not reach the dead letters.
 func TestOnlyLocalProgramsAreServed(t *testing.T) {
 	t.Parallel()
 	for _, tc := range []struct {
@@ -278,7 +279,7 @@ func TestOnlyLocalProgramsAreServed(t *testing.T) {
 	}
 }
 
-// A letter of which no reader can make sense hides no other, and none of its text breaks the answer.
+// An unreadable letter hides no other, and its text cannot break the answer.
 func TestTextOfAnyKindIsShown(t *testing.T) {
 	t.Parallel()
 	s := newShelf()

@@ -100,7 +100,7 @@ func (s *spaces) Read(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// Only that one route takes a body.
+// Only that one route accepts a body.
 func TestOtherRoutesTakeNoBody(t *testing.T) {
 	t.Parallel()
 	for _, route := range admin.Routes() {

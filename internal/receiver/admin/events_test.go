@@ -205,7 +205,7 @@ func TestStream(t *testing.T) {
 	})
 }
 
-// A client that does not read is cut off. It holds up neither the receiver nor another client.
+// A client that does not read is disconnected. It delays neither the receiver nor another client.
 func TestASlowClientIsCutOff(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

@@ -11,7 +11,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-// What was written in the first format is read, and means what it said.
+// A configuration in the first format can still be read, with the same meaning.
 func TestReadsFormat1(t *testing.T) {
 	t.Parallel()
 	files, err := filepath.Glob("testdata/format-1/*.json")
@@ -46,8 +46,8 @@ func TestReadsFormat1(t *testing.T) {
 	}
 }
 
-// A receiver rejects members of its own format that it does not know. Each one that came later is entered with its format, so
-// that a configuration that uses none of them keeps the format that the previous release reads.
+// A receiver rejects members of its own format that it does not know. Each later one is listed with its format, so that a
+// configuration that uses none of them keeps the format that the previous release reads.
 func TestEveryMemberHasItsFormat(t *testing.T) {
 	t.Parallel()
 	text, err := os.ReadFile("testdata/format-1/members.txt")
@@ -77,7 +77,7 @@ func TestEveryMemberHasItsFormat(t *testing.T) {
 	}
 }
 
-// What asks for nothing new is written as before; what does carries the format of it.
+// A configuration without new members is written as before; one with new members has their format number.
 func TestEncodeWritesTheLowestFormat(t *testing.T) {
 	t.Parallel()
 	later := map[string]int{"paused": 2, "targets[].headers[].value": 3}

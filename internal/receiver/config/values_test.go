@@ -98,7 +98,7 @@ func checkSentence(t *testing.T, what string, err error, want string) {
 	}
 }
 
-// No URL and no header value holds a control character, one of two bytes included.
+// No URL or header value may contain a control character, including two-byte ones.
 func TestControlCharacters(t *testing.T) {
 	t.Parallel()
 	for _, c := range []string{"\x00", "\t", "\n", "\r", "\x1b", "\x7f", "\u0080", "\u0085", "\u009f"} {

@@ -302,8 +302,8 @@ func TestDecodeRefusesEveryPrefix(t *testing.T) {
 	}
 }
 
-// TestTokenIsCutByteExact builds bodies of all member orders with odd white space and escapes, and says itself where the
-// cut must be.
+// TestTokenIsCutByteExact builds bodies of all member orders with unusual white space and escapes, and computes the
+// expected cut independently.
 func TestTokenIsCutByteExact(t *testing.T) {
 	t.Parallel()
 	rng := rand.New(rand.NewPCG(1, 2))
@@ -385,8 +385,8 @@ func TestDecodeSharesNothingBetweenCalls(t *testing.T) {
 	}
 }
 
-// TestDecodeAllocations holds the number down that the ingest path pays for an event of the usual size: its body without
-// the token, and its id. The least of many runs counts, because the race detector makes pools forget.
+// TestDecodeAllocations bounds the allocations of the ingest path for an event of the usual size: its body without the
+// token, and its ID. The minimum of many runs counts, because the race detector makes pools drop their items.
 func TestDecodeAllocations(t *testing.T) {
 	body := []byte(guideSample)
 	least := 1000.0
@@ -415,7 +415,7 @@ func BenchmarkDecode(b *testing.B) {
 	}
 }
 
-// Some readers take these names for event_data, so that they would see other data than receivers do.
+// Some readers treat these names as event_data, so they would see other data than receivers do.
 func TestNamesThatOthersTakeForEventData(t *testing.T) {
 	t.Parallel()
 	for name, refused := range map[string]bool{

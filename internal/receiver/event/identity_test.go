@@ -111,8 +111,8 @@ func TestKeyOfEveryPart(t *testing.T) {
 	}
 }
 
-// TestKeyIsStable pins ids. They are in Redis, in targets' databases and in their logs: a release that changes one makes
-// a new event of every repeat.
+// TestKeyIsStable pins IDs. They are in Redis, in targets' databases and in their logs: a release that changes them
+// turns every repeat into a new event.
 func TestKeyIsStable(t *testing.T) {
 	t.Parallel()
 	for body, want := range map[string]string{

@@ -106,7 +106,7 @@ func TestSubject(t *testing.T) {
 	}
 }
 
-// Several changes of a conversation may have one time: they share a key, and differ in their state.
+// Several changes of a conversation may have the same time: they share a key, and differ in their state.
 func TestTheStateOfADatedConversationIsItsContent(t *testing.T) {
 	t.Parallel()
 	const body = `{"type":"chat_closed","event_data":{"id":1,"updated":"2026-01-02T03:04:05Z","read":1}}`

@@ -43,7 +43,7 @@ var hostile = map[string][2]string{
 	"long alternatives":            {"event.type.matches('" + strings.Repeat("ab|", 300) + "c')", ""},
 }
 
-// It measures what is allocated, so it does not run beside others.
+// It measures allocations, so it does not run in parallel.
 func TestCompilingTakesABoundedAmountOfMemory(t *testing.T) { //nolint:paralleltest // what others allocate counts as well
 	const most = 64 << 20 // all that is allocated, most of which is garbage soon
 	if err := filter.Check("true", filter.Wanted); err != nil {

@@ -50,7 +50,7 @@ func TestAnEventThatFailsTheCheckIsBuriedWithoutAnAttempt(t *testing.T) {
 	})
 }
 
-// The probe of an open circuit may find an event that fails the check. It is given back, so that the next event is a probe.
+// The probe of an open circuit may find an event that fails the check. It is returned, so that the next event is a probe.
 func TestAnEventThatFailsTheCheckIsNoProbe(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -82,7 +82,7 @@ func TestAnEventThatFailsTheCheckIsNoProbe(t *testing.T) {
 	})
 }
 
-// Of an event whose age is not known, only the attempts count.
+// If an event's age is unknown, only the attempts count.
 func TestNoEventIsGivenUpForItsAgeWhileClocksDiffer(t *testing.T) {
 	t.Parallel()
 	for _, differ := range []bool{false, true} {
@@ -103,7 +103,7 @@ func TestNoEventIsGivenUpForItsAgeWhileClocksDiffer(t *testing.T) {
 	}
 }
 
-// A dead letter that is replayed has all its time again.
+// A replayed dead letter has its full time again.
 func TestAReplayedEventIsAsOldAsItsReplay(t *testing.T) {
 	t.Parallel()
 	for status, op := range map[int]string{200: "Done", 503: "Later"} {

@@ -104,7 +104,7 @@ func TestGateOpensAndCloses(t *testing.T) {
 	}
 }
 
-// TestGateIsNotOpenedByABurst has many attempts fail at one moment, at a target that was well, idle or failing now and then.
+// TestGateIsNotOpenedByABurst makes many attempts fail at once, at a target that was healthy, idle or failing intermittently.
 func TestGateIsNotOpenedByABurst(t *testing.T) {
 	t.Parallel()
 	failed, good := delivery.Outcome{Status: 503}, delivery.Outcome{Status: 200}
@@ -143,7 +143,8 @@ func TestGateIsNotOpenedByABurst(t *testing.T) {
 	}
 }
 
-// TestGateJudgesAShare has a part of the attempts fail: a half and three quarters leave the circuit closed, nine tenths open it.
+// TestGateJudgesAShare makes a share of the attempts fail: a half and three quarters leave the circuit closed, nine tenths open
+// it.
 func TestGateJudgesAShare(t *testing.T) {
 	t.Parallel()
 	for _, tc := range []struct {
@@ -272,8 +273,8 @@ func TestGateHonoursRetryAfter(t *testing.T) {
 	}
 }
 
-// TestGateRate asks greedily: in no second there begin more attempts than the rate and a tenth of it, and over all nearly
-// as many as the rate, also where part of what is admitted is given back. The same after an hour without any.
+// TestGateRate asks greedily: in no second do more attempts start than the rate plus a tenth, and in total nearly as many as the
+// rate, even if some admissions are returned. The same holds after an idle hour.
 func TestGateRate(t *testing.T) {
 	t.Parallel()
 	for _, rate := range []int{1, 3, 7, 100} {
@@ -312,7 +313,7 @@ func TestGateRate(t *testing.T) {
 	}
 }
 
-// Who asks early waits for the rest of an attempt's time and no longer.
+// An early caller waits for the rest of an attempt's time and no longer.
 func TestGateRateNamesTheRestOfTheWait(t *testing.T) {
 	t.Parallel()
 	g := NewGate(2, retry.Policy{}, nil)
@@ -322,7 +323,7 @@ func TestGateRateNamesTheRestOfTheWait(t *testing.T) {
 	}
 }
 
-// What is admitted and given back can be admitted again at once.
+// A returned admission can be used again at once.
 func TestGateRateTakesBack(t *testing.T) {
 	t.Parallel()
 	g := NewGate(1, retry.Policy{}, nil)
@@ -333,7 +334,7 @@ func TestGateRateTakesBack(t *testing.T) {
 	}
 }
 
-// A target that failed a while ago, and was well for long enough to count as well, has its openAfter from the new failures on.
+// A target that failed a while ago, and was healthy for long enough since, gets its full openAfter from the new failures on.
 func TestGateForgetsOldFailures(t *testing.T) {
 	t.Parallel()
 	g, now := NewGate(0, retry.Policy{}, nil), noon
@@ -421,7 +422,7 @@ func TestOpenCircuitEndsAtOnce(t *testing.T) {
 	})
 }
 
-// TestConversationFlows has one conversation: an event follows as soon as the one before it is settled, not at the next poll.
+// TestConversationFlows has one conversation: an event follows as soon as the previous one is settled, not at the next poll.
 func TestConversationFlows(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -439,8 +440,8 @@ func TestConversationFlows(t *testing.T) {
 	})
 }
 
-// TestConcurrencyAloneCostsNothing has the two ways in which many failures come at once though the target is well: one that
-// refuses the first attempt at each event of twelve conversations, and one that hiccups while many attempts are in flight.
+// TestConcurrencyAloneCostsNothing covers two cases of many simultaneous failures at a healthy target: one that refuses the
+// first attempt at each event of twelve conversations, and one that fails briefly while many attempts are in flight.
 func TestConcurrencyAloneCostsNothing(t *testing.T) {
 	t.Parallel()
 	t.Run("each first attempt fails", func(t *testing.T) {

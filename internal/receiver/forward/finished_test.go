@@ -12,7 +12,7 @@ import (
 	"heymarket.dev/operator/internal/receiver/retry"
 )
 
-// An observer learns of each attempt what was decided, and whether that is kept.
+// An observer is notified of each attempt's decision, and whether it was recorded.
 func TestFinished(t *testing.T) {
 	t.Parallel()
 	for name, tc := range map[string]struct {

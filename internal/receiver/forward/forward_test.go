@@ -610,7 +610,7 @@ func TestARetryThatIsDueAtOnceWaitsForNoPoll(t *testing.T) {
 	})
 }
 
-// TestIdle bounds what a worker without work asks of its queue.
+// TestIdle bounds the calls of an idle worker to its queue.
 func TestIdle(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -801,7 +801,7 @@ func TestCutShort(t *testing.T) {
 	})
 }
 
-// A queue that fails is logged with its target and lane, but not while the store itself is known to fail.
+// A failing queue is logged with its target and lane, but not while the store itself is known to fail.
 func TestAQueueThatFailsIsLoggedUnlessTheStoreIs(t *testing.T) {
 	t.Parallel()
 	for _, known := range []bool{false, true} {
@@ -822,7 +822,7 @@ func TestAQueueThatFailsIsLoggedUnlessTheStoreIs(t *testing.T) {
 	}
 }
 
-// A worker that is busy takes for several free slots at once, not for each that comes free.
+// A busy worker takes for several free slots at once, not for each slot that becomes free.
 func TestABacklogIsTakenInBatches(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -941,8 +941,8 @@ func reachable() <-chan struct{} {
 	return ready
 }
 
-// TestPoolWaitsForItsQueues checks that workers ask for nothing before their queues can be reached, begin at that moment, and
-// that a pool whose queues are never reached stops at once.
+// TestPoolWaitsForItsQueues checks that workers take nothing before their queues are reachable, start at that moment, and that a
+// pool whose queues are never reached stops at once.
 func TestPoolWaitsForItsQueues(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

@@ -82,7 +82,7 @@ func TestOnlyLongAttemptsAreExtended(t *testing.T) {
 	})
 }
 
-// A lease that was extended has as long as a new one before it is extended again.
+// An extended lease has the full time before it is extended again.
 func TestALongAttemptIsExtendedOnceInAWhile(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -104,7 +104,7 @@ func TestALongAttemptIsExtendedOnceInAWhile(t *testing.T) {
 	})
 }
 
-// A lease that has passed on is not asked for again and again, and the attempt ends as it would have.
+// A lost lease is not extended again and again, and the attempt ends normally.
 func TestALeaseThatHasPassedOnIsLetGo(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -142,7 +142,7 @@ func TestLeasesAreExtendedDuringShutdown(t *testing.T) {
 	})
 }
 
-// What becomes of one attempt's lease does not touch that of a later attempt at the same event.
+// The end of one attempt's lease does not affect that of a later attempt at the same event.
 func TestALeaseOfALaterAttemptIsItsOwn(t *testing.T) {
 	t.Parallel()
 	h, first, second := newHeld(), delivery.Lease{Entry: "1-0", Attempt: 1}, delivery.Lease{Entry: "1-0", Attempt: 2}

@@ -13,7 +13,7 @@ import (
 	"heymarket.dev/operator/internal/receiver/event"
 )
 
-// An event that makes us panic becomes a dead letter, and the others are delivered.
+// An event that makes the receiver panic becomes a dead letter, and the others are delivered.
 func TestAPanicCostsOneEventAlone(t *testing.T) {
 	t.Parallel()
 	for _, tc := range []struct {

@@ -70,7 +70,7 @@ func TestAClaimEndsWithItsContext(t *testing.T) {
 	})
 }
 
-// Releases and claims from many goroutines: no slot is lost or made up, and no claim sleeps through a release.
+// Releases and claims from many goroutines: no slot is lost or duplicated, and no claim misses a release.
 func TestNoSlotIsLost(t *testing.T) {
 	t.Parallel()
 	const n, rounds = 16, 20_000

@@ -69,7 +69,7 @@ func TestClient(t *testing.T) {
 	}
 }
 
-// FuzzClient lets a client write anything before what a trusted proxy appends: it is the proxy's word that counts.
+// FuzzClient lets a client write anything before the entry of a trusted proxy: only the proxy's entry counts.
 func FuzzClient(f *testing.F) {
 	f.Add("198.51.100.1, 10.2.2.2", uint8(0))
 	f.Add(`for="[2001:db8::1%eth0]:5555,,`, uint8(1))

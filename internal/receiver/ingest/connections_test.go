@@ -294,8 +294,8 @@ func TestWhoHasSentSomethingStaysUntilItIsRead(t *testing.T) {
 	<-accepted
 }
 
-// A request without a body is complete: while it is worked on, its connection makes no room, or probes would go unanswered under
-// load.
+// A request without a body is complete: during its processing its connection is not closed to make room, or probes would go
+// unanswered under load.
 func TestARequestWithoutABodyIsAnswered(t *testing.T) {
 	t.Parallel()
 	all := NewConnections(1)
@@ -335,7 +335,7 @@ func TestARequestWithoutABodyIsAnswered(t *testing.T) {
 	}
 }
 
-// Many half-read bodies would be a gigabyte. What is sent slowly makes room for what is sent quickly.
+// Many half-read bodies would add up to a gigabyte. Slow senders make room for fast ones.
 func TestHalfReadBodiesShareABound(t *testing.T) {
 	t.Parallel()
 	const size = 4 << 20
@@ -376,7 +376,7 @@ func (c *crowded) held() int64 {
 	return c.all.held
 }
 
-// A connection that is closed frees no memory as long as its handler refers to what it has read.
+// A closed connection frees no memory as long as its handler refers to its body.
 func TestMemoryIsCountedUntilItsBufferIsReleased(t *testing.T) {
 	t.Parallel()
 	all := NewConnections(10)
@@ -429,7 +429,7 @@ func TestMemoryIsCountedUntilItsBufferIsReleased(t *testing.T) {
 	}
 }
 
-// Bodies that are complete cannot make room, so the next one waits for them.
+// Complete bodies cannot make room, so the next one waits for them.
 func TestABodyWaitsForThoseThatAreComplete(t *testing.T) {
 	t.Parallel()
 	const size = 4 << 20
@@ -474,7 +474,7 @@ func TestABodyWaitsForThoseThatAreComplete(t *testing.T) {
 	close(arrived)
 }
 
-// Strangers that ask and ask again would keep newcomers out for as long as they like.
+// Strangers that keep sending requests must not be able to keep new connections out.
 func TestAnAnswerToAStrangerEndsTheConnection(t *testing.T) {
 	t.Parallel()
 	c := newCrowded(t, 4, &fakeStore{err: ErrFull}, withID(1187))

@@ -116,7 +116,7 @@ func wantingOnly(types ...string) func(*Settings) {
 	return func(s *Settings) { s.EventTypes = types }
 }
 
-// TestAnswers has every row of the API's table of answers.
+// TestAnswers covers every row of the API's table of answers.
 func TestAnswers(t *testing.T) {
 	t.Parallel()
 	header := func(name, value string) func(*http.Request) {
@@ -259,7 +259,7 @@ func TestAnswers(t *testing.T) {
 	}
 }
 
-// A load balancer that checks the port of events learns that it serves, and nothing of the webhook.
+// A load balancer that checks the events port learns that it serves, and nothing about the webhook.
 func TestHealthChecks(t *testing.T) {
 	t.Parallel()
 	seen := make(reports, 10)
@@ -615,7 +615,7 @@ func TestUse(t *testing.T) {
 	}
 }
 
-// A reload changes the settings and nothing else: who guessed tokens stays limited, and a receiver that drains goes on draining.
+// A reload changes only the settings: clients that guessed tokens stay limited, and a draining receiver keeps draining.
 func TestAReloadKeepsTheHandlersState(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -635,7 +635,7 @@ func TestAReloadKeepsTheHandlersState(t *testing.T) {
 	})
 }
 
-// An event is as old as its request, however slowly its body comes.
+// An event's age counts from its request, however slowly its body arrives.
 func TestAnEventIsDatedByTheStartOfItsRequest(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -740,7 +740,7 @@ func TestSenderHangsUp(t *testing.T) {
 	}
 }
 
-// TestOverTheWire has what only a real connection shows.
+// TestOverTheWire covers behaviour that only a real connection shows.
 func TestOverTheWire(t *testing.T) {
 	t.Parallel()
 	head := func(more string) string {
@@ -914,7 +914,7 @@ func BenchmarkHotPath(b *testing.B) {
 	}
 }
 
-// A sender with the right token learns what became of its event if it asks; no other answer changes.
+// A sender with the right token gets the result of its event if it asks for it; no other answer changes.
 func TestPreferResult(t *testing.T) {
 	t.Parallel()
 	store := &fakeStore{}
@@ -952,7 +952,7 @@ func (s *events) Append(_ context.Context, _ event.Identity, e event.Event, _ []
 	return event.New, e.ID, nil
 }
 
-// A conversation is stored with an event if a target that wants the event wants an order: to find it costs a second look at the body.
+// A conversation is stored with an event only if one of its targets is ordered: finding it requires parsing the body again.
 func TestTheConversationIsStoredWhereATargetWantsOrder(t *testing.T) {
 	t.Parallel()
 	for name, tc := range map[string]struct {
@@ -974,7 +974,8 @@ func TestTheConversationIsStoredWhereATargetWantsOrder(t *testing.T) {
 	}
 }
 
-// What is answered while the receiver drains ends its connection, so that the sender's next request goes to another one; the event is stored.
+// An answer during draining closes its connection, so that the sender's next request goes to another receiver; the event is
+// stored.
 func TestAnAnswerWhileDrainingEndsTheConnection(t *testing.T) {
 	t.Parallel()
 	for _, draining := range []bool{false, true} {

@@ -130,7 +130,7 @@ func TestAClientOverItsLimitIsRefusedUnread(t *testing.T) {
 	})
 }
 
-// What a client may fail does not add up while it is quiet.
+// A client's failure allowance does not accumulate while it is quiet.
 func TestAQuietHourGivesNoBurstOfGuesses(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

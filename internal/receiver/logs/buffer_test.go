@@ -106,7 +106,8 @@ func (s *slowReader) Write(p []byte) (int, error) {
 	return s.written.Write(p)
 }
 
-// While the log's reader is slow lines wait, not those who write them; and when too many wait, those do.
+// While the log's reader is slow, lines wait but their writers do not; when too many lines wait, the
+// writers wait as well.
 func TestASlowReaderOfTheLogHoldsUpNobodyForAWhile(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

@@ -15,7 +15,7 @@ type uncounted struct{}
 
 func (uncounted) Answered(ingest.Report) {}
 
-// slog has a fraction written by reflection, which costs as much as everything else about a line, and there is one for every request.
+// slog encodes a fraction by reflection, which costs as much as the rest of the line, and there is one per request.
 func TestALineHasNoFractions(t *testing.T) {
 	var out bytes.Buffer
 	log, flush := New(&out, slog.LevelInfo)

@@ -10,8 +10,8 @@ import (
 	"heymarket.dev/operator/internal/receiver/ingest"
 )
 
-// A counter that appears with its first count shows no increase, so an alert on it would not see that one. And each series names its webhook itself, however
-// it is scraped.
+// A counter that appears with its first count shows no increase, so an alert would miss it. And each series names its webhook
+// itself, however it is scraped.
 func TestEveryCounterBeginsAtZero(t *testing.T) {
 	t.Parallel()
 	m := New("staging", "support", "v1.2.3")

@@ -118,7 +118,7 @@ func TestWhatIsRemembered(t *testing.T) {
 	})
 }
 
-// What anyone can send displaces nothing but its like, and a reader learns that it has missed something.
+// Records that anyone can cause displace only their own kind, and a reader is notified of a gap.
 func TestTheOldestAreDisplaced(t *testing.T) {
 	t.Parallel()
 	r := New("pod-1")
@@ -179,7 +179,7 @@ func TestPagesJoin(t *testing.T) {
 	}
 }
 
-// Names of targets come and go with the configuration: they are never mixed up, and do not pile up.
+// Names of targets change with the configuration: they are never mixed up, and do not accumulate.
 func TestNamesOfTargetsAreBounded(t *testing.T) {
 	t.Parallel()
 	r := New("pod-1")

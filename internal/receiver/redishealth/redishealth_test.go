@@ -64,7 +64,7 @@ func TestVerdict(t *testing.T) {
 	}
 }
 
-// However many report at the same time, Redis is asked once a second.
+// However many callers there are, Redis is checked once a second.
 func TestRedisIsAskedOnceASecond(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

@@ -96,7 +96,7 @@ func TestRetryable(t *testing.T) {
 	}
 }
 
-// TestSchedule plays the default schedule to its end: sixteen attempts, none later than the greatest age.
+// TestSchedule runs the default schedule to its end: sixteen attempts, none later than the maximum age.
 func TestSchedule(t *testing.T) {
 	t.Parallel()
 	p := Policy{MaxAttempts: 16, MinBackoff: time.Second, MaxBackoff: 10 * time.Minute, MaxAge: 24 * time.Hour}

@@ -38,7 +38,8 @@ func account(t *testing.T, s *stream.Store, target string) stream.Account {
 	return all[0]
 }
 
-// How long events and dead letters have been waiting, and when the next retry is due, is known for each target and lane.
+// Accounts contain, for each target and lane, how long events and dead letters have been waiting, and when the next retry
+// is due.
 func TestTheOldestOfEachLaneIsKnown(t *testing.T) {
 	t.Parallel()
 	r := redistest.Start(t)
@@ -134,7 +135,7 @@ func TestEveryWayOfAnEventIsAccountedFor(t *testing.T) {
 	}
 }
 
-// What the account is for: something other than a receiver takes an event away.
+// The purpose of the account: detecting that something other than a receiver removes an event.
 func TestALossShowsInTheAccount(t *testing.T) {
 	t.Parallel()
 	r := redistest.Start(t)

@@ -136,7 +136,7 @@ func TestWhatINFOSays(t *testing.T) {
 	}
 }
 
-// Calls that begin at about the same time share a deadline, or each event would cost a timer.
+// Calls that start at about the same time share a deadline, or each event would cost a timer.
 func TestCallsShareADeadline(t *testing.T) {
 	t.Parallel()
 	var d deadlines
@@ -154,7 +154,7 @@ func TestCallsShareADeadline(t *testing.T) {
 	}
 }
 
-// What a connection holds is given back when it is closed in the middle of an answer: its Store has one bound for all.
+// A connection's memory is released when it is closed in the middle of an answer: its Store has one bound for all.
 func TestAClosedConnectionHoldsNothing(t *testing.T) {
 	t.Parallel()
 	for name, closed := range map[string]func(*guardedConn, net.Conn){

@@ -38,7 +38,7 @@ func wantCounted(t *testing.T, r *redistest.Server, when string) {
 	}
 }
 
-// The bound holds for all targets together, dead letters included, and whatever leaves Redis makes room.
+// The bound applies to all targets together, including dead letters, and whatever leaves Redis frees memory.
 func TestBytesOfAWebhookAreBounded(t *testing.T) {
 	t.Parallel()
 	r := redistest.Start(t, "--appendonly", "no")
@@ -94,7 +94,7 @@ func TestBytesOfAWebhookAreBounded(t *testing.T) {
 	}
 }
 
-// A webhook's bound counts an event once for each target that wants it, to the byte.
+// A webhook's bound counts an event once for each target that accepts it, to the byte.
 func TestTheBoundCountsEveryTarget(t *testing.T) {
 	t.Parallel()
 	r := redistest.Start(t, "--appendonly", "no")
@@ -117,7 +117,7 @@ func TestTheBoundCountsEveryTarget(t *testing.T) {
 	}
 }
 
-// Dead letters that expire make room too.
+// Expired dead letters free memory too.
 func TestExpiredDeadLettersAreNotCounted(t *testing.T) {
 	t.Parallel()
 	r := redistest.Start(t, "--appendonly", "no")

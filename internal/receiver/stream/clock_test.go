@@ -66,7 +66,7 @@ func script(t *testing.T, r *redistest.Server, files []string, keys, args []stri
 
 const prefix = "hmw:{staging/support}:"
 
-// While the clocks of Redis and a receiver disagree, it is unknown what is old.
+// While the clocks of Redis and a receiver differ, the age of entries is unknown.
 func TestNothingExpiresWhileClocksDisagree(t *testing.T) {
 	t.Parallel()
 	for _, off := range []time.Duration{-30 * 24 * time.Hour, -2 * time.Minute, 2 * time.Minute, 30 * 24 * time.Hour} {

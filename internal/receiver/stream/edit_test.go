@@ -13,7 +13,8 @@ import (
 	"heymarket.dev/operator/internal/receiver/stream"
 )
 
-// An edited letter is the same event with another body: its ID, its time, its conversation and its trace stay, and so do the other letters.
+// An edited letter is the same event with another body: its ID, time, conversation and trace stay, and other letters are not
+// affected.
 func TestAnEditedLetterIsReplayed(t *testing.T) {
 	t.Parallel()
 	r := redistest.Start(t, "--appendonly", "no")
@@ -74,7 +75,7 @@ func TestAnEditedLetterStaysInItsLane(t *testing.T) {
 	}
 }
 
-// A body that is larger needs room, counted to the byte with its letter gone. One that is not larger needs none.
+// A larger body needs memory, counted to the byte without its letter. A smaller one needs none.
 func TestAnEditedLetterRespectsTheBound(t *testing.T) {
 	t.Parallel()
 	r := redistest.Start(t, "--appendonly", "no")

@@ -146,7 +146,7 @@ func TestHostileAnswersEndTheConnectionAlone(t *testing.T) {
 	}
 }
 
-// What Redis does answer passes, whatever pieces it comes in.
+// Every valid answer of Redis passes, in pieces of any size.
 func TestScannerTakesWhatRedisSends(t *testing.T) {
 	t.Parallel()
 	messages := []string{
@@ -201,7 +201,7 @@ func TestSubscriptionsPassTheGuard(t *testing.T) {
 	}
 }
 
-// A policy holds for the host of the URL and for the nodes that Redis names.
+// A policy applies to the host of the URL and to the nodes that Redis announces.
 func TestRestrictedConnections(t *testing.T) {
 	t.Parallel()
 	local := hostileServer(t, "", "")

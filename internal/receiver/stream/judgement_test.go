@@ -127,7 +127,7 @@ func TestRepeatOrNews(t *testing.T) {
 	}
 }
 
-// Once the sender's retries must be over, an opt-in that returns is an opt-in.
+// Once the sender can no longer retry, a returning opt-in is a new opt-in.
 func TestAnOptInReturnsAfterTheRetryHorizon(t *testing.T) {
 	t.Parallel()
 	r := redistest.Start(t)
@@ -153,7 +153,7 @@ func TestAnOptInReturnsAfterTheRetryHorizon(t *testing.T) {
 	}
 }
 
-// Consent that returns after its marker has expired must not come under an id that targets have seen.
+// Consent that returns after its marker has expired must not get an ID that targets have seen.
 func TestConsentAfterTheWindowHasAnIDOfItsOwn(t *testing.T) {
 	t.Parallel()
 	r := redistest.Start(t)
@@ -215,8 +215,8 @@ func TestMarkersOfTheReleaseBefore(t *testing.T) {
 	}
 }
 
-// TestInterleavings generates histories of one subject: what really happened, each thing delivered once and then, any
-// number of times and at any later moment, repeated. HISTORIES is how many; `make histories` runs a hundred thousand.
+// TestInterleavings generates histories of one subject: real changes, each delivered once and then repeated, any
+// number of times and at any later moment. HISTORIES is how many; `make histories` runs a hundred thousand.
 func TestInterleavings(t *testing.T) {
 	t.Parallel()
 	histories := testenv.Number(t, "HISTORIES", 3000, 1)

@@ -155,7 +155,7 @@ func TestWhichDeadLettersAFilterDescribes(t *testing.T) {
 	}
 }
 
-// When the event was accepted is a fact that stays; only what bounds its attempts begins with the replay.
+// The time of acceptance is kept on replay; only the time limit for attempts starts again.
 func TestAReplayKeepsTheTimeOfAcceptance(t *testing.T) {
 	t.Parallel()
 	s := connect(t, redistest.Start(t), "a")
@@ -182,7 +182,7 @@ func TestAReplayKeepsTheTimeOfAcceptance(t *testing.T) {
 	}
 }
 
-// Pages are bounded in entries and in bytes, and what dies meanwhile is left alone.
+// Pages are bounded in entries and in bytes, and dead letters added in the meantime are not included.
 func TestReplayAndDiscardGoByPages(t *testing.T) {
 	t.Parallel()
 	r := redistest.Start(t, "--appendfsync", "no")
@@ -281,7 +281,7 @@ func TestAReplayGoesIntoItsLane(t *testing.T) {
 	}
 }
 
-// No dead letter is pushed out by another: at the limit, what is given up waits in its queue.
+// No dead letter is evicted: at the limit, events that are given up stay in the queue.
 func TestAtTheLimitOfDeadLettersTheQueueWaits(t *testing.T) {
 	t.Parallel()
 	r := redistest.Start(t)
@@ -313,7 +313,7 @@ func TestAtTheLimitOfDeadLettersTheQueueWaits(t *testing.T) {
 	wantBacklog(t, s, backlog{Pending: all - 11, DeadLetters: 1})
 }
 
-// Another dead letter, which would take the old ones along, may never come.
+// Expiry must not depend on another dead letter, which may never be added.
 func TestDeadLettersEndWithTheirTime(t *testing.T) {
 	t.Parallel()
 	s := connect(t, redistest.Start(t), "a")

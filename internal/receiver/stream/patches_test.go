@@ -166,7 +166,7 @@ func patched(file, text string) string {
 	return text
 }
 
-// TestMain makes the mistake that a test of another process wants to see noticed.
+// TestMain applies the mistake that a test in another process must notice.
 func TestMain(m *testing.M) {
 	if p := mistake(); p != nil && stream.PatchScripts(p.old, p.replacement) == 0 {
 		fmt.Println("no script has what the patch replaces:", p.old)
@@ -175,7 +175,8 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// The checks of scripts fail for each of these mistakes: a guard that a torture run may notice by luck is none.
+// The checks of scripts fail for each of these mistakes: a guard that only a long run notices by chance is not
+// one.
 func TestMistakesInScriptsAreNoticed(t *testing.T) {
 	t.Parallel()
 	if mistake() != nil {

@@ -9,7 +9,7 @@ import (
 	"heymarket.dev/operator/internal/receiver/redistest"
 )
 
-// What no receiver wrote must not stop delivery: it is set aside and counted.
+// Entries that no receiver wrote must not stop delivery: they are set aside and counted.
 func TestGarbageInRedisStopsNoDelivery(t *testing.T) {
 	t.Parallel()
 	const keys = "hmw:{staging/support}:"

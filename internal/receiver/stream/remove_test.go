@@ -11,7 +11,7 @@ import (
 	"heymarket.dev/operator/internal/receiver/stream"
 )
 
-// Whatever a webhook has stored goes, and nothing of another one does.
+// All data of a webhook is removed, and none of another.
 func TestRemove(t *testing.T) {
 	t.Parallel()
 	redis := redistest.Start(t)

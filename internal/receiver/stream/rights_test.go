@@ -2,7 +2,8 @@ package stream
 
 import "testing"
 
-// What each version answers where a script lacks a right, taken from the versions themselves. `make redis-versions` asks them all again.
+// The answers of each version when a script lacks a right, recorded from the versions themselves. `make redis-versions` records
+// them again.
 func TestAMissingRightIsRecognised(t *testing.T) {
 	t.Parallel()
 	for version, answer := range map[string]string{

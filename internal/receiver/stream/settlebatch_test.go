@@ -30,7 +30,7 @@ func scriptCalls(t *testing.T, r *redistest.Server) int {
 	return 0
 }
 
-// Each of many that settle at once learns what became of its own event, and few calls did it.
+// Each of many concurrent settlements gets its own result, with few calls.
 func TestEventsThatAreDeliveredTogetherAreSettledTogether(t *testing.T) {
 	t.Parallel()
 	r := redistest.Start(t)

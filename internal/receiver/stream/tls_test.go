@@ -60,7 +60,7 @@ func (s signer) sign(c, by *x509.Certificate) *x509.Certificate {
 	return signed
 }
 
-// A node is trusted by its own name or by that of the URL, and by nothing else.
+// A node is trusted by its own name or by the URL's, and by no other.
 func TestDialTLS(t *testing.T) {
 	t.Parallel()
 	ours, theirs := newSigner(t), newSigner(t)

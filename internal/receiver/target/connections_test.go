@@ -70,8 +70,9 @@ func drip(c net.Conn, text string) {
 	}
 }
 
-// TestNoAnswerHoldsAnAttempt has answers that do not end, in every part of one. The attempt's timeout is an hour where the
-// status comes: it has decided, and what follows is drained for a moment only. A Send that waits longer never returns here.
+// TestNoAnswerHoldsAnAttempt covers answers that never end, in every part. The attempt's timeout is an hour if the status
+// arrives: it has decided the outcome, and the rest is drained only briefly. A Send that waits longer would never return
+// here.
 func TestNoAnswerHoldsAnAttempt(t *testing.T) {
 	t.Parallel()
 	const broke = "not answer in time"
@@ -139,7 +140,7 @@ func TestNoAnswerHoldsAnAttempt(t *testing.T) {
 	}
 }
 
-// TestNoHTTP2AnswerHoldsAnAttempt is the same for HTTP/2, where a handler cannot do as much.
+// TestNoHTTP2AnswerHoldsAnAttempt is the same for HTTP/2, where a handler can do less.
 func TestNoHTTP2AnswerHoldsAnAttempt(t *testing.T) {
 	t.Parallel()
 	server := quiet(t, func(w http.ResponseWriter, r *http.Request) {
@@ -222,7 +223,7 @@ func (c *firewalled) Close() error {
 	return c.Conn.Close()
 }
 
-// TestADeadHTTP2ConnectionIsLeft checks that at most one attempt is lost to it, and that those after it use a new connection.
+// TestADeadHTTP2ConnectionIsLeft checks that at most one attempt is lost on it, and that later ones use a new connection.
 func TestADeadHTTP2ConnectionIsLeft(t *testing.T) {
 	t.Parallel()
 	server := quiet(t, func(http.ResponseWriter, *http.Request) {})
@@ -244,7 +245,7 @@ func TestADeadHTTP2ConnectionIsLeft(t *testing.T) {
 	}
 }
 
-// TestIdleHTTP2ConnectionsArePinged has one die without an attempt on it.
+// TestIdleHTTP2ConnectionsArePinged lets one fail without an attempt on it.
 func TestIdleHTTP2ConnectionsArePinged(t *testing.T) {
 	t.Parallel()
 	server := quiet(t, func(http.ResponseWriter, *http.Request) {})
@@ -268,7 +269,7 @@ func TestIdleHTTP2ConnectionsArePinged(t *testing.T) {
 	}
 }
 
-// TestConnectionsAreRenewed changes where the target's name leads while events flow.
+// TestConnectionsAreRenewed changes the address of the target's name while events are delivered.
 func TestConnectionsAreRenewed(t *testing.T) {
 	t.Parallel()
 	var got [2]atomic.Int64

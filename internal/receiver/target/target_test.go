@@ -309,7 +309,7 @@ func TestTimeout(t *testing.T) {
 	})
 }
 
-// TestAddressesAreChecked sends to this machine only, which the policy of a cluster refuses.
+// TestAddressesAreChecked sends only to this machine, which the policy of a cluster refuses.
 func TestAddressesAreChecked(t *testing.T) {
 	t.Parallel()
 	var got atomic.Int64

@@ -197,7 +197,8 @@ func TestTheCollectorMayBeBusy(t *testing.T) {
 	}
 }
 
-// A collector that switches protocols and holds the connection does not hold the shutdown: it would never return here.
+// A collector that switches protocols and holds the connection does not delay the shutdown: it would never return
+// here.
 func TestACollectorThatSwitchesProtocols(t *testing.T) {
 	t.Parallel()
 	c := newCollector(t, http.StatusSwitchingProtocols)

@@ -74,8 +74,8 @@ func join(path, name string) string {
 	return path + "." + name
 }
 
-// What this package makes must be what the schema describes, whatever that is by now: of a schema that it cannot read it
-// would make nothing, and prove nothing.
+// Generated values must match the schema, whatever it currently is: for a schema that this package cannot read it would
+// generate nothing, and prove nothing.
 func TestEveryFieldIsUnderstood(t *testing.T) {
 	t.Parallel()
 	fields := 0

@@ -20,10 +20,10 @@ import (
 	"heymarket.dev/operator/test/support/receiverprocess"
 )
 
-// Strangers who have no token do what costs a receiver most, each in one way, while it has the memory of its container and no
-// more. It stays alive and ready, and refuses no good delivery. One may stay without an answer: on a busy machine the sender itself is
-// too late, and loses its place to others; Heymarket sends again. With SIEGE_CONNECTIONS there are as many as the figures of
-// docs/reference/performance.md name.
+// Strangers without a token do whatever costs a receiver most, each in one way, within the memory of its container. It stays
+// alive and ready, and rejects no valid delivery. One delivery may get no answer: on a busy machine the sender itself is too
+// late, and is displaced; Heymarket sends again. With SIEGE_CONNECTIONS there are as many strangers as in
+// docs/reference/performance.md.
 func TestStrangersAtTheDoorsOfAPod(t *testing.T) {
 	if testing.Short() {
 		t.Skip("left out: it takes ten seconds; run without -short")

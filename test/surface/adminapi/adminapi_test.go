@@ -97,7 +97,7 @@ func closeObjects(v any) {
 	}
 }
 
-// A receiver that has delivered, retried and given up answers every route as it is described, and no more than that.
+// A receiver that has delivered, retried and given up answers every route exactly as described.
 func TestEveryAnswerIsAsDescribed(t *testing.T) {
 	t.Parallel()
 	d := document(t)

@@ -17,8 +17,8 @@ import (
 	"heymarket.dev/operator/internal/apiservertest"
 )
 
-// What Artifact Hub shows of the chart is true: the CRDs are those that it brings, the examples can be applied, and the rest are
-// words that Artifact Hub knows (https://artifacthub.io/docs/topics/annotations/helm/).
+// Artifact Hub's annotations are correct: the CRDs are the chart's, the examples can be applied, and the rest are terms that
+// Artifact Hub knows (https://artifacthub.io/docs/topics/annotations/helm/).
 func TestArtifactHub(t *testing.T) {
 	t.Parallel()
 	var about struct {

@@ -131,8 +131,8 @@ func names[T client.Object](objects []client.Object) []string {
 	return list
 }
 
-// With named namespaces the same rules are given in these, and nowhere else. All of them are about objects in namespaces: a rule about
-// another kind would do nothing in a Role.
+// With named namespaces the same rules apply in these, and nowhere else. All of them are for namespaced objects: a rule for
+// another kind would have no effect in a Role.
 func TestNamedNamespacesHaveTheSameRules(t *testing.T) {
 	t.Parallel()
 	objects := installed(rendered(t, "namespaces: [staging, production]"))
@@ -233,7 +233,7 @@ func TestConfigForOpenShift(t *testing.T) {
 	}
 }
 
-// `make generate` copies them and `make verify` says when they are stale, but this is where one looks first.
+// `make generate` copies them and `make verify` reports stale ones, but this failure is easier to find.
 func TestFilesOfTheChartAreThoseOfConfig(t *testing.T) {
 	t.Parallel()
 	pairs := map[string]string{"files/rbac/role.yaml": "rbac/role.yaml", "files/rbac/user_roles.yaml": "rbac/user_roles.yaml"}
@@ -255,7 +255,7 @@ func TestFilesOfTheChartAreThoseOfConfig(t *testing.T) {
 	}
 }
 
-// Every flag of the manager can be set by a value, and the chart sets no flag that there is not.
+// Every flag of the manager can be set by a value, and the chart sets no unknown flag.
 func TestEveryFlagHasAValue(t *testing.T) {
 	t.Parallel()
 	flags := managerFlags(t)
@@ -279,7 +279,7 @@ func TestEveryFlagHasAValue(t *testing.T) {
 	}
 }
 
-// The manager understands the defaults for receivers as they are written in the values.
+// The manager accepts the defaults for receivers in the format of the values.
 func TestReceiverDefaultsArrive(t *testing.T) {
 	t.Parallel()
 	args := find[*appsv1.Deployment](t, rendered(t, file(t, "testdata/rich.values.yaml")), "").Spec.Template.Spec.Containers[0].Args

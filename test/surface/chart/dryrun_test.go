@@ -13,8 +13,9 @@ import (
 	"heymarket.dev/operator/internal/apiservertest"
 )
 
-// A real API server would take every object of every rendering: it defaults, validates and admits them, and stores none. What belongs to the Prometheus operator
-// is left out: this server does not have its CRDs, and TestEveryRenderingIsSound reads it by their types.
+// A real API server accepts every object of every rendering: it defaults, validates and admits them, and stores none. Objects of
+// the Prometheus operator are skipped: this server does not have its CRDs, and TestEveryRenderingIsSound checks them by their
+// types.
 func TestAPIServerTakesEveryRendering(t *testing.T) {
 	t.Parallel()
 	config := apiservertest.Config(t)

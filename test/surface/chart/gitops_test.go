@@ -11,7 +11,7 @@ import (
 	appsv1 "k8s.io/api/apps/v1"
 )
 
-// --reuse-values keeps what was set with the previous release, and takes the defaults of what is new, because templates fill them in.
+// --reuse-values keeps the values of the previous release, and uses the defaults of new ones, because templates fill them in.
 func TestUpgradeReusesValues(t *testing.T) {
 	c := newCluster(t)
 	const ns = "reused"
@@ -27,7 +27,8 @@ func TestUpgradeReusesValues(t *testing.T) {
 	c.run(ns, "", "uninstall", "heymarket-operator")
 }
 
-// What `helm template` prints can be applied by kubectl, again without a change, and Helm then takes it over without making any of it again.
+// The output of `helm template` can be applied with kubectl, repeatedly without a change, and Helm then adopts it without
+// recreating anything.
 func TestTemplateIsAppliedAndTakenOver(t *testing.T) {
 	c := newCluster(t)
 	const ns, values = "templated", "{crds: {enabled: false}, rbac: {aggregate: false}, fullnameOverride: templated, tests: {enabled: false}, redis: {existingSecret: {name: mine}}}"

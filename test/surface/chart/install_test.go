@@ -98,8 +98,8 @@ func (c cluster) gone(object client.Object, namespace, name string) bool {
 
 const redisName = "heymarket-operator-redis"
 
-// A real API server accepts everything that is installed; upgrades keep the password and leave Redis alone; uninstalling keeps the CRD
-// and the claim; installing again finds them.
+// A real API server accepts the installation; upgrades keep the password and do not touch Redis; uninstalling keeps the CRD and
+// the claim; installing again uses them.
 func TestInstallUpgradeUninstall(t *testing.T) {
 	c := newCluster(t)
 	const ns = "lifecycle"
@@ -167,7 +167,7 @@ func TestInstallUpgradeUninstall(t *testing.T) {
 	c.run(ns, "", "uninstall", "heymarket-operator")
 }
 
-// The CRD is that of the chart's version, whichever way one goes.
+// The CRD is that of the chart's version, for upgrades and rollbacks.
 func TestUpgradeBringsTheCRDAlong(t *testing.T) {
 	c := newCluster(t)
 	const ns = "upgrade"
@@ -200,7 +200,7 @@ func TestUpgradeBringsTheCRDAlong(t *testing.T) {
 	}
 }
 
-// Auto takes a volume where the cluster has a default StorageClass at the first installation, and keeps to what was chosen then.
+// Auto uses a volume if the cluster has a default StorageClass at the first installation, and keeps that choice.
 func TestAutoPersistence(t *testing.T) {
 	c := newCluster(t)
 	var redis appsv1.StatefulSet

@@ -7,7 +7,7 @@ import (
 	appsv1 "k8s.io/api/apps/v1"
 )
 
-// The bundled Redis keeps namespaces apart without being asked; a Redis of one's own does once it is asked to.
+// The bundled Redis isolates namespaces by default; your own Redis does so on request.
 func TestRedisIsolation(t *testing.T) {
 	t.Parallel()
 	for values, managed := range map[string]bool{

@@ -64,8 +64,8 @@ func TestRulesAndDashboardNameRealMetrics(t *testing.T) {
 	}
 }
 
-// Each alert leads to a section of docs/alerts.md that answers the four questions of a person who was woken, and each section is
-// that of an alert.
+// Each alert links to a section of docs/alerts.md that answers the four questions of a person on call, and each section belongs
+// to an alert.
 func TestEveryAlertHasARunbook(t *testing.T) {
 	t.Parallel()
 	sections := map[string]string{}
@@ -182,7 +182,7 @@ func readDashboard(t *testing.T, name, text string) map[string]string {
 	return expressions
 }
 
-// Monitors and policies select the Pods that there are, and name ports that these have.
+// Monitors and policies select the existing Pods, and name their ports.
 func TestMonitorsAndPoliciesSelectWhatThereIs(t *testing.T) {
 	t.Parallel()
 	objects := rendered(t, allMonitoring)

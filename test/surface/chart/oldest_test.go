@@ -39,7 +39,7 @@ func TestRulesCompileInTheOldestKubernetes(t *testing.T) {
 	}
 }
 
-// docs/requirements.md names every kind that an installation makes, and every image that it pulls.
+// docs/requirements.md names every kind that an installation creates, and every image that it pulls.
 func TestRequirementsAreComplete(t *testing.T) {
 	t.Parallel()
 	page := file(t, root, "docs", "requirements.md")

@@ -12,7 +12,7 @@ import (
 	"k8s.io/apimachinery/pkg/labels"
 )
 
-// Whatever a regeneration of the goldens would make of it: only the manager and receivers reach the bundled Redis, at its one port, and receivers
+// For every regeneration of the goldens: only the manager and receivers reach the bundled Redis, at its only port, and receivers
 // only from the namespaces that the operator watches.
 func TestWhoMayReachTheBundledRedis(t *testing.T) {
 	t.Parallel()

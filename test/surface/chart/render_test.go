@@ -24,7 +24,7 @@ import (
 	"sigs.k8s.io/yaml"
 )
 
-// A golden is the whole rendering of testdata/NAME.yaml, less the CRD, which is a copy, and less what is random.
+// A golden is the whole rendering of testdata/NAME.yaml, without the CRD, which is a copy, and without random values.
 func TestGolden(t *testing.T) {
 	t.Parallel()
 	files, err := filepath.Glob("testdata/*.values.yaml")
@@ -181,8 +181,8 @@ func renderedOnce(t *testing.T, set string) []client.Object {
 	return objects
 }
 
-// Every choice alone, and combinations of all of them, give objects that the API server's types know to the last field, Pods that the
-// restricted standard lets in, and no two objects of one name.
+// Every choice alone, and combinations of all of them, yield objects that match the API server's types to the last field, Pods
+// that the restricted standard admits, and no two objects with the same name.
 func TestEveryRenderingIsSound(t *testing.T) {
 	t.Parallel()
 	needHelm(t)
@@ -295,7 +295,7 @@ func templates(objects []client.Object) map[string]workload {
 	return found
 }
 
-// Upgrades bring the CRD, and uninstalling leaves it, unless someone wants it otherwise.
+// Upgrades update the CRD, and uninstalling keeps it, unless configured otherwise.
 func TestCRDIsBroughtAndKept(t *testing.T) {
 	t.Parallel()
 	for values, want := range map[string]string{
@@ -317,7 +317,8 @@ func TestCRDIsBroughtAndKept(t *testing.T) {
 	}
 }
 
-// The names of cluster-wide objects and of those in the release's namespace follow the release, so that two releases do not meet.
+// The names of cluster-wide objects and of those in the release's namespace contain the release's, so that two releases do not
+// conflict.
 func TestNamesFollowTheRelease(t *testing.T) {
 	t.Parallel()
 	helmPath := needHelm(t)
@@ -412,7 +413,7 @@ func TestBundledRedisAndItsSecretFit(t *testing.T) {
 	t.Error("the Service of Redis selects the manager")
 }
 
-// With a Redis of one's own nothing of the bundled one is left.
+// With your own Redis nothing of the bundled one is rendered.
 func TestOwnRedisReplacesTheBundledOne(t *testing.T) {
 	t.Parallel()
 	for values, want := range map[string]corev1.SecretVolumeSource{

@@ -10,7 +10,7 @@ import (
 	"sigs.k8s.io/yaml"
 )
 
-// Each wrong value is refused, and the message names where it is and what is wrong with it.
+// Each wrong value is rejected, and the message names its place and the mistake.
 func TestWrongValuesAreRefused(t *testing.T) {
 	t.Parallel()
 	needHelm(t)
@@ -158,7 +158,7 @@ func TestSchemaIsClosed(t *testing.T) {
 	walk("", readSchema(t))
 }
 
-// values.yaml and the schema know the same names.
+// values.yaml and the schema have the same names.
 func TestSchemaAndValuesKnowTheSameNames(t *testing.T) {
 	t.Parallel()
 	var values map[string]any
@@ -187,13 +187,13 @@ func TestSchemaAndValuesKnowTheSameNames(t *testing.T) {
 	compare("", readSchema(t), values)
 }
 
-// A chart that has this one as a part hands it global values, and may ask for it by a condition.
+// A parent chart passes global values, and may enable this one by a condition.
 func TestChartAsAPartOfAnother(t *testing.T) {
 	t.Parallel()
 	rendered(t, "enabled: true\nglobal: {anything: {at: all}}")
 }
 
-// Nothing in the chart's folder is packed by mistake.
+// Nothing in the chart's directory is packaged by mistake.
 func TestChartHoldsOnlyWhatItNeeds(t *testing.T) {
 	t.Parallel()
 	want := []string{".helmignore", "Chart.yaml", "README.md", "files", "templates", "values.schema.json", "values.yaml"}

@@ -11,7 +11,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
-// `helm test` works in the first of the named namespaces, or in the release's own, and its Pod has rights there alone.
+// `helm test` works in the first of the named namespaces, or in the release's own, and its Pod has rights only there.
 func TestTrialHasRightsWhereItWorks(t *testing.T) {
 	t.Parallel()
 	for values, where := range map[string]string{"": namespace, "namespaces: [staging, production]": "staging"} {
@@ -44,7 +44,7 @@ func TestTrialHasRightsWhereItWorks(t *testing.T) {
 	}
 }
 
-// All of it is there only while the test runs, and nothing that selects the manager's Pods takes the test's for one.
+// All its objects exist only while the test runs, and no selector of the manager's Pods matches the test's.
 func TestTrialIsApartFromTheManager(t *testing.T) {
 	t.Parallel()
 	objects := rendered(t, "podDisruptionBudget: {enabled: true}\n"+allMonitoring)

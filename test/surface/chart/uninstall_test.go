@@ -49,7 +49,8 @@ func (c cluster) jobs(ctx context.Context, namespace, manager string) {
 	}
 }
 
-// With crds.keep=false, uninstalling takes the CRD along, but not while a webhook exists; and nothing is installed over a CRD that is being deleted.
+// With crds.keep=false, uninstalling deletes the CRD, but not while a webhook exists; and nothing is installed over a CRD that is
+// being deleted.
 func TestUninstallDoesNotStrandWebhooks(t *testing.T) {
 	c := newCluster(t)
 	const ns, values = "uninstall", "crds: {keep: false}"

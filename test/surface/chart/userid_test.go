@@ -12,7 +12,8 @@ import (
 	"heymarket.dev/operator/internal/apiservertest"
 )
 
-// A policy with the rules of OpenShift's restricted-v2 takes every Pod of the chart if the platform assigns the IDs, and the rest of their profile stays.
+// A policy with the rules of OpenShift's restricted-v2 accepts every Pod of the chart if the platform assigns the IDs, and the
+// rest of their security profile is unchanged.
 func TestPlatformAssignsUserIDs(t *testing.T) {
 	c := newCluster(t)
 	namespace := apiservertest.PlatformUserIDs(t)

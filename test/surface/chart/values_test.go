@@ -47,7 +47,7 @@ func oddValues(t *testing.T, root, s schema, name string, defaults any) (values 
 	return name, 1
 }
 
-// A name that looks like a number, a truth or nothing stays a text, wherever it is.
+// A name that looks like a number, a boolean or null stays a string, wherever it is.
 func TestNamesThatLookLikeNumbersStayTexts(t *testing.T) {
 	t.Parallel()
 	var defaults map[string]any
@@ -184,7 +184,7 @@ func TestNullIsTheDefault(t *testing.T) {
 	}
 }
 
-// Values as people give them on a command line.
+// Values as users give them on a command line.
 func TestValuesFromTheCommandLine(t *testing.T) {
 	t.Parallel()
 	for _, args := range [][]string{

@@ -186,7 +186,7 @@ func changes(before, after map[string]map[string]any) map[string]any {
 	return found
 }
 
-// What a person sets to null goes: the chart's own part of a security context, or the default of any other value.
+// Null removes a value: the chart's own part of a security context, or the default of any other value.
 func TestSecurityContextsCanBeReduced(t *testing.T) {
 	t.Parallel()
 	text, err := render(t, chartDir, "podSecurityContext: {runAsUser: null, runAsGroup: null, fsGroup: null}\ncontainerSecurityContext: {runAsNonRoot: null}")

@@ -320,7 +320,7 @@ func (s *session) picture(name string) {
 	}
 }
 
-// axe-core 4.14.1 is as npm has it.
+// axe-core 4.14.1 is unmodified from npm.
 func TestVendoredAxe(t *testing.T) {
 	sums, err := os.ReadFile("testdata/SHA256SUMS")
 	if err != nil {

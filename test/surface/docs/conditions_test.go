@@ -20,7 +20,7 @@ var update = flag.Bool("update", false, "write docs/reference/conditions.md inst
 
 const conditionsBegin = "<!-- What follows is made of the comments in api/v1alpha1/conditions.go by `make generate`. -->\n"
 
-// TestConditions holds the page on conditions and reasons to the constants, of which it is made.
+// TestConditions compares the page on conditions and reasons with the constants from which it is generated.
 func TestConditions(t *testing.T) {
 	t.Parallel()
 	root, _ := pages(t)

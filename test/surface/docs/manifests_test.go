@@ -19,8 +19,8 @@ import (
 	"heymarket.dev/operator/internal/apiservertest"
 )
 
-// TestManifests has a real API server judge every manifest of the documentation, and every part of one, which begins with spec: and is put into the
-// quickstart's HeymarketWebhook. Nothing is kept.
+// TestManifests lets a real API server validate every manifest of the documentation, and every fragment, which begins with spec:
+// and is inserted into the quickstart's HeymarketWebhook. Nothing is stored.
 func TestManifests(t *testing.T) {
 	t.Parallel()
 	api, err := client.New(apiservertest.Config(t), client.Options{})

@@ -33,7 +33,7 @@ var languages = []string{"", "sh", "text", "yaml", "json", "go", "typescript", "
 // shellCommand finds a command where it would not be run.
 var shellCommand = regexp.MustCompile(`(?m)^\s*(\$ |(sudo )?(kubectl|helm|make|curl|docker|go|git|redis-cli) )`)
 
-// TestEveryCommandIsRunOrSaysWhyNot makes sure that no command escapes the test that executes them, test/e2e.
+// TestEveryCommandIsRunOrSaysWhyNot checks that every command is executed by test/e2e or gives a reason.
 func TestEveryCommandIsRunOrSaysWhyNot(t *testing.T) {
 	t.Parallel()
 	_, all := pages(t)
@@ -67,7 +67,7 @@ func TestEveryCommandIsRunOrSaysWhyNot(t *testing.T) {
 	}
 }
 
-// TestLinks follows every link that stays in the repository.
+// TestLinks checks every link within the repository.
 func TestLinks(t *testing.T) {
 	t.Parallel()
 	root, all := pages(t)

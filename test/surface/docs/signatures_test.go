@@ -34,7 +34,7 @@ type attempt struct {
 	good bool
 }
 
-// TestVerification runs the snippets of docs/signatures.md on what a receiver has signed, and on what it has not.
+// TestVerification runs the snippets of docs/signatures.md on requests that a receiver has signed, and on others.
 func TestVerification(t *testing.T) {
 	t.Parallel()
 	root, all := pages(t)

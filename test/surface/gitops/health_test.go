@@ -55,7 +55,7 @@ func decode(t *testing.T, text string) map[string]any {
 	return object
 }
 
-// Argo CD runs the script with the object as "obj" and takes a status and a message from what it returns.
+// Argo CD runs the script with the object as "obj" and uses the returned status and message.
 func TestArgoCD(t *testing.T) {
 	t.Parallel()
 	script := read(t, "examples/argocd/health.lua")
@@ -109,7 +109,7 @@ func asLua(state *lua.LState, value any) lua.LValue {
 	return lua.LNil
 }
 
-// The script knows no reason that there is not.
+// The script uses no unknown reason.
 func TestArgoCDKnowsTheReasons(t *testing.T) {
 	t.Parallel()
 	parsed, err := parser.ParseFile(token.NewFileSet(), filepath.Join(root, "api", "v1alpha1", "conditions.go"), nil, 0)
@@ -134,8 +134,8 @@ func TestArgoCDKnowsTheReasons(t *testing.T) {
 	}
 }
 
-// Flux evaluates inProgress, failed and current in this order; while none is true, it waits. An expression that cannot be evaluated, for want of a status, is
-// not true.
+// Flux evaluates inProgress, failed and current in this order; while none is true, it waits. An expression that cannot be
+// evaluated, because there is no status, is not true.
 func TestFlux(t *testing.T) {
 	t.Parallel()
 	var kustomization struct {

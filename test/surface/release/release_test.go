@@ -91,7 +91,7 @@ func TestAReleaseIsInstalledFromARegistry(t *testing.T) {
 	krew(t, dir, version)
 }
 
-// Every action of a workflow is named by its commit, with the version beside it, and no workflow has rights that a job does not ask for.
+// Every action of a workflow is pinned by its commit, with the version beside it, and no workflow has rights that no job needs.
 func TestWorkflowsArePinnedAndHaveFewRights(t *testing.T) {
 	t.Parallel()
 	root, err := testenv.Root()

@@ -60,8 +60,8 @@ func minutes(t *testing.T, e *evaluation, begin time.Time, n int, scrape func(ti
 	return begin, firing
 }
 
-// Whatever is wrong with a real Redis is in all that reports on it: /status, the metrics, the operator's condition, the receiver's log, both dashboards
-// and exactly the alerts that are about it. Before it begins, none of them has anything.
+// Every problem of a real Redis is shown by everything that reports on it: /status, the metrics, the operator's condition, the
+// receiver's log, both dashboards and exactly the alerts for it. Before it starts, none of them shows anything.
 func TestTroubleWithRedisIsInEveryReport(t *testing.T) {
 	t.Parallel()
 	needRedis(t)
@@ -253,7 +253,7 @@ func await(t *testing.T, missing func() string) {
 	}
 }
 
-// With every receiver gone there is nothing left to scrape but the operator.
+// With all receivers down only the operator is left to scrape.
 func TestReceiversThatAreGoneFireAnAlert(t *testing.T) {
 	t.Parallel()
 	needAPIServer(t)

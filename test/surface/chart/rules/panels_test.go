@@ -11,8 +11,8 @@ import (
 	"heymarket.dev/operator/test/surface/chart/rules/live"
 )
 
-// Every query of every panel yields something over live scrapes of a receiver under load and of the operator, and so does every metric of the chart's
-// rules: it exists, with the labels that it is asked by.
+// Every query of every panel returns data over live scrapes of a receiver under load and of the operator, and so does every
+// metric of the chart's rules: it exists, with the labels in the query.
 func TestEveryPanelShowsSomething(t *testing.T) {
 	t.Parallel()
 	needRedis(t)
