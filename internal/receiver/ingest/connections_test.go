@@ -13,6 +13,7 @@ import (
 	"net/netip"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 )
 
@@ -427,6 +428,39 @@ func TestMemoryIsCountedUntilItsBufferIsReleased(t *testing.T) {
 	if all.held != 0 || all.leaving != 0 || all.holders.Len() != 0 {
 		t.Errorf("%d and %d bytes are left, of %d connections", all.held, all.leaving, all.holders.Len())
 	}
+}
+
+// One that waits for memory makes room for a newcomer: many of them would hold all of it.
+func TestWhoWaitsForMemoryMakesRoom(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		all := NewConnections(2)
+		join := func() *connection {
+			client, server := net.Pipe()
+			t.Cleanup(func() { _ = client.Close() })
+			conn, err := all.admit(server)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return conn.(*connection)
+		}
+		full, hungry := join(), join()
+		if !full.hold(maxHeld) || !full.completed() {
+			t.Fatal("there is no memory though none is held")
+		}
+		got := make(chan bool, 1)
+		go func() { got <- hungry.hold(1) }()
+		time.Sleep(grace)
+		defer time.AfterFunc(time.Minute, func() { // or the newcomer would wait forever
+			all.mu.Lock()
+			all.closed = true
+			all.mu.Unlock()
+		}).Stop()
+		join()
+		if <-got || all.Displaced() != 1 {
+			t.Errorf("%d were displaced, want the one that waits for memory", all.Displaced())
+		}
+	})
 }
 
 // Complete bodies cannot make room, so the next one waits for them.

@@ -185,6 +185,35 @@ func TestAnAddressThatIsNobodysIsNeverRefusedUnread(t *testing.T) {
 	})
 }
 
+// Where the table is full, those that have recovered go first: a guesser is not forgotten for them.
+func TestWhoHasRecoveredMakesRoom(t *testing.T) {
+	t.Parallel()
+	table, now := newThrottle(), time.Unix(1e9, 0)
+	guesser := func(i int) netip.Addr { return netip.AddrFrom4([4]byte{198, 51, byte(i >> 8), byte(i)}) }
+	for i := range maxFailing / 2 {
+		table.failed(netip.AddrFrom4([4]byte{203, 0, byte(i >> 8), byte(i)}), now)
+	}
+	now = now.Add(time.Minute)
+	for i := range maxFailing / 2 {
+		for range failureBurst {
+			table.failed(guesser(i), now)
+		}
+	}
+	const newcomers = maxFailing / 8
+	for i := range newcomers {
+		table.failed(netip.AddrFrom4([4]byte{192, 0, byte(i >> 8), byte(i)}), now)
+	}
+	forgotten := 0
+	for i := range maxFailing / 2 {
+		if _, kept := table.buckets[guesser(i)]; !kept {
+			forgotten++
+		}
+	}
+	if forgotten > newcomers/8 { // by chance one in a hundred
+		t.Errorf("%d guessers were forgotten for %d newcomers, though others have recovered", forgotten, newcomers)
+	}
+}
+
 func TestTheTablesAreBounded(t *testing.T) {
 	t.Parallel()
 	table, now := newThrottle(), time.Unix(1e9, 0)

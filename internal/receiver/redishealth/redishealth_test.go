@@ -13,6 +13,8 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/redis/rueidis"
+
 	"heymarket.dev/operator/internal/contract"
 	"heymarket.dev/operator/internal/receiver/config"
 )
@@ -54,6 +56,9 @@ func TestVerdict(t *testing.T) {
 			v := m.Verdict()
 			var s contract.Status
 			v.Report(&s)
+			if want := tc.problems != nil || tc.skewed; (len(s.DurabilityProblems) > 0) != want {
+				t.Errorf("%s: the status names %q", name, s.DurabilityProblems)
+			}
 			if v.Accepting() != tc.accepting || v.Durable() != tc.durable || s.Durable != tc.durable || s.Redis != tc.says {
 				t.Errorf("%s: accepting %t, durable %t, status %+v", name, v.Accepting(), v.Durable(), s)
 			}
@@ -86,12 +91,28 @@ func TestRedisIsAskedOnceASecond(t *testing.T) {
 	})
 }
 
+// A Redis that does not answer has no clock to compare.
+func TestClocksAreComparedOnlyWithAConnection(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		m, _ := monitored(&redis{problems: []contract.Problem{contract.RedisUnreachable}}, new(true))
+		m.Tried(nil)
+		if v := m.Verdict(); !slices.Equal(v.Problems, []contract.Problem{contract.RedisUnreachable}) {
+			t.Errorf("problems %v", v.Problems)
+		}
+	})
+}
+
 // A missing connection is not a problem during startup, but is one afterwards; a failed call is one at once.
 func TestConnections(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		r := &redis{}
 		m, log := monitored(r, new(bool))
+		m.Failed(context.DeadlineExceeded) // a call without a connection says nothing of Redis
+		if v, known := m.Latest(); known {
+			t.Errorf("before a connection: %+v", v)
+		}
 		var s contract.Status
 		m.Tried(errors.New("dial: refused"))
 		if m.Verdict().Report(&s); s.Redis != contract.RedisConnecting || m.Verdict().Accepting() {
@@ -109,6 +130,15 @@ func TestConnections(t *testing.T) {
 			t.Errorf("connected: %+v", v)
 		}
 		asked := r.asked
+		m.Failed(&rueidis.RedisError{}) // what Redis answers to one call
+		if v := m.Verdict(); !v.Durable() || r.asked != asked {
+			t.Errorf("after an answer that is an error: %+v, asked %d times more", v, r.asked-asked)
+		}
+		m.Tried(nil)
+		if m.Verdict(); r.asked != asked+1 {
+			t.Errorf("asked %d times on a new connection, want once", r.asked-asked)
+		}
+		asked = r.asked
 		m.Failed(context.DeadlineExceeded)
 		if v := m.Verdict(); v.Accepting() || r.asked != asked {
 			t.Errorf("after a call without an answer: %+v, asked %d times more", v, r.asked-asked)
@@ -127,6 +157,37 @@ func TestConnections(t *testing.T) {
 		}
 		if zero := (Verdict{}); zero.Accepting() || zero.Durable() {
 			t.Error("nothing known counts as good")
+		}
+	})
+}
+
+// A problem is logged when it begins, the end of all when it comes, and the watcher is woken once.
+func TestTroubleIsLoggedOnce(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		r := &redis{}
+		m, log := monitored(r, new(bool))
+		m.Tried(nil)
+		woken := 0
+		for _, problems := range [][]contract.Problem{nil, {contract.RedisEvicts}, {contract.RedisEvicts}, {contract.RedisEvicts, contract.RedisForgets}, {contract.RedisForgets}, nil, nil} {
+			r.problems = problems
+			m.Verdict()
+			select {
+			case <-m.Begun():
+				woken++
+			default:
+			}
+			time.Sleep(time.Minute)
+		}
+		for text, times := range map[string]int{
+			"Redis has a problem": 2, "reason=" + string(contract.RedisEvicts): 1, "reason=" + string(contract.RedisForgets): 1, "Redis works again": 1, "away_ms=240000": 1,
+		} {
+			if n := strings.Count(log.String(), text); n != times {
+				t.Errorf("%q is logged %d times, want %d:\n%s", text, n, times, log)
+			}
+		}
+		if woken != 1 {
+			t.Errorf("the watcher is woken %d times, want once", woken)
 		}
 	})
 }

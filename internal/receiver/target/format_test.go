@@ -4,10 +4,12 @@ import (
 	"bytes"
 	"crypto/hmac"
 	"crypto/sha256"
+	"crypto/tls"
 	"crypto/x509"
 	"encoding/base64"
 	"fmt"
 	"io"
+	"log"
 	"net/http"
 	"net/http/httptest"
 	"slices"
@@ -215,6 +217,33 @@ func TestPrivateCertificateAuthority(t *testing.T) {
 		if out := sendTo(t, tt.o); out.Delivered() != tt.want {
 			t.Errorf("%s: %+v; want delivered = %v", tt.name, out, tt.want)
 		}
+	}
+}
+
+// What is older than TLS 1.2, and a header of an answer that would fill the memory, is an answer that failed.
+func TestAnswersThatAreNotTaken(t *testing.T) {
+	t.Parallel()
+	for name, tc := range map[string]struct {
+		tls   *tls.Config
+		bytes int
+		want  bool
+	}{
+		"a header of 32 KiB": {nil, 32 << 10, true},
+		"a header of 96 KiB": {nil, 96 << 10, false},
+		"TLS 1.2":            {&tls.Config{MaxVersion: tls.VersionTLS12}, 0, true},
+		"TLS 1.1":            {&tls.Config{MinVersion: tls.VersionTLS10, MaxVersion: tls.VersionTLS11}, 0, false},
+	} {
+		server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("X-Long", strings.Repeat("x", tc.bytes))
+		}))
+		server.TLS, server.Config.ErrorLog = tc.tls, log.New(io.Discard, "", 0)
+		server.StartTLS()
+		pool := x509.NewCertPool()
+		pool.AddCert(server.Certificate())
+		if out := sendTo(t, target.Options{URL: server.URL, RootCAs: pool}); out.Delivered() != tc.want {
+			t.Errorf("%s: %+v; want delivered = %v", name, out, tc.want)
+		}
+		server.Close()
 	}
 }
 
