@@ -28,6 +28,7 @@ type binary struct {
 	module  string // directory of its go.mod, below the driver's own
 	main    string // package, as `go build` takes it
 	ldflags string
+	tags    string
 	prepare func(ctx context.Context, dir string) error // completes a copy of the module directory, which is then built instead
 }
 
@@ -40,7 +41,11 @@ var binaries = []binary{
 
 	// What platform teams run beside the operator, for `make e2e-neighbours`.
 	{name: "cert-manager", module: "certmanager", main: "./controller"},
+	{name: "keda-operator", module: "keda", main: "github.com/kedacore/keda/v2/cmd/operator", prepare: copyKEDA},
+	{name: "keda-adapter", module: "keda", main: "github.com/kedacore/keda/v2/cmd/adapter", prepare: copyKEDA},
+	{name: "metrics-server", module: "metricsserver", main: "sigs.k8s.io/metrics-server/cmd/metrics-server"},
 	{name: "network-policies", module: "networkpolicies", main: "sigs.k8s.io/kube-network-policies/cmd"},
+	{name: "prometheus", module: "prometheus", main: "github.com/prometheus/prometheus/cmd/prometheus", tags: "remove_all_sd,enable_kubernetes_sd"},
 	{name: "dial", main: "./dial"},
 }
 
@@ -126,7 +131,7 @@ func compileAll(ctx context.Context, names []string) (map[string]string, error) 
 		if err != nil {
 			return nil, err
 		}
-		hash, err := fingerprint(files, b.main, b.ldflags)
+		hash, err := fingerprint(files, b.main, b.ldflags+b.tags)
 		if err != nil {
 			return nil, err
 		}
@@ -276,7 +281,7 @@ func goCommand(ctx context.Context, dir string, args ...string) *exec.Cmd {
 // stalePackages names the packages that the build cache does not hold, after downloading the modules that they are in.
 func stalePackages(ctx context.Context, p *progress, b binary, dir string) ([]string, error) {
 	p.step("%s: reading what it is made of", b.name)
-	cmd := goCommand(ctx, dir, "list", "-deps", "-trimpath", "-f", `{{if and .Stale (ne .StaleReason "not installed but available in build cache")}}{{.Dir}}{{end}}`, b.main)
+	cmd := goCommand(ctx, dir, "list", "-deps", "-trimpath", "-tags", b.tags, "-f", `{{if and .Stale (ne .StaleReason "not installed but available in build cache")}}{{.Dir}}{{end}}`, b.main)
 	downloads := 0
 	var out, failure bytes.Buffer
 	cmd.Stdout = &out
@@ -312,7 +317,7 @@ func (b plan) build(ctx context.Context, p *progress, to string) error {
 }
 
 func (b plan) compile(ctx context.Context, p *progress, to string) error {
-	cmd := goCommand(ctx, b.dir, "build", "-v", "-trimpath", "-ldflags", strings.TrimSpace("-s -w "+b.ldflags), "-o", to, b.main)
+	cmd := goCommand(ctx, b.dir, "build", "-v", "-trimpath", "-tags", b.tags, "-ldflags", strings.TrimSpace("-s -w "+b.ldflags), "-o", to, b.main)
 	compiled := 0
 	var failure bytes.Buffer
 	p.compiling(b.name, 0, len(b.stale))
@@ -394,38 +399,10 @@ func copyLego(ctx context.Context, dir string) error {
 			return err
 		}
 	}
-	out, err := goCommand(ctx, fetch, "mod", "download", "-json", module).Output()
-	if err != nil {
-		return fmt.Errorf("download %s: %w: %s; it takes a Go module proxy (`go env GOPROXY`)", module, err, lastLines(string(out), 5))
-	}
-	_, from, ok := strings.Cut(string(out), `"Dir": "`)
-	from, _, _ = strings.Cut(from, `"`)
-	if !ok {
-		return fmt.Errorf("download %s: no directory in the answer", module)
-	}
 	to := filepath.Join(dir, "lego")
-	err = filepath.WalkDir(from, func(path string, entry fs.DirEntry, err error) error {
-		if err != nil {
-			return err
-		}
-		name, err := filepath.Rel(from, path)
-		if err != nil {
-			return err
-		}
-		switch {
-		case name == filepath.Join("providers", "dns"):
-			return filepath.SkipDir
-		case entry.IsDir():
-			return os.MkdirAll(filepath.Join(to, name), 0o755)
-		}
-		data, err := os.ReadFile(path)
-		if err != nil {
-			return err
-		}
-		return os.WriteFile(filepath.Join(to, name), data, 0o644)
-	})
-	if err != nil {
-		return fmt.Errorf("copy %s: %w", module, err)
+	leaveOut := func(name string) bool { return name == filepath.Join("providers", "dns") }
+	if err := copyModule(ctx, fetch, module, to, leaveOut); err != nil {
+		return err
 	}
 	const none = `// Package dns stands for lego's DNS providers and holds none.
 package dns
@@ -445,6 +422,91 @@ func NewDNSChallengeProviderByName(name string) (challenge.Provider, error) {
 		return err
 	}
 	return os.WriteFile(filepath.Join(to, "providers", "dns", "dns.go"), []byte(none), 0o644)
+}
+
+// copyKEDA puts KEDA's code beside its go.mod with the scalers that the operator uses, and without those of other people's services: their SDKs are
+// most of its 3,700 packages. Where it chooses a scaler KEDA's source has marks, because upstream generates from these lines.
+func copyKEDA(ctx context.Context, dir string) error {
+	const module = "github.com/kedacore/keda/v2"
+	to := filepath.Join(dir, "keda")
+	kept := []string{"scaler.go", "cpu_memory_scaler.go", "metrics_api_scaler.go"}
+	err := copyModule(ctx, dir, module, to, func(name string) bool {
+		parent, file := filepath.Split(name)
+		return parent == filepath.Join("pkg", "scalers")+"/" && strings.HasSuffix(file, ".go") && !slices.Contains(kept, file)
+	})
+	if err != nil {
+		return err
+	}
+	builder := filepath.Join(to, "pkg", "scaling", "scalers_builder.go")
+	code, err := os.ReadFile(builder)
+	if err != nil {
+		return err
+	}
+	before, rest, begun := strings.Cut(string(code), "// TRIGGERS-START")
+	_, after, ended := strings.Cut(rest, "// TRIGGERS-END")
+	if !begun || !ended {
+		return fmt.Errorf("%s has no marks around its scalers", builder)
+	}
+	for name, text := range map[string]string{
+		builder: before + `switch triggerType {
+	case "cpu":
+		return scalers.NewCPUMemoryScaler(corev1.ResourceCPU, config)
+	case "metrics-api":
+		return scalers.NewMetricsAPIScaler(config, client)
+	}
+	return nil, fmt.Errorf("no scaler of type %q is built in here", triggerType)
+` + after,
+		filepath.Join(to, "pkg", "scalers", "kept.go"): "package scalers\n\nconst externalMetricType = \"External\"\n", // it is declared with a scaler that is left out
+	} {
+		if err := os.WriteFile(name, []byte(text), 0o644); err != nil {
+			return err
+		}
+	}
+	file := filepath.Join(dir, "go.mod")
+	requirements, err := os.ReadFile(file)
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(file, append(requirements, "\nreplace "+module+" => ./keda\n"...), 0o644)
+}
+
+// copyModule copies a module, in the version that the go.mod in dir requires, but for the files and folders that are left out.
+func copyModule(ctx context.Context, dir, module, to string, leaveOut func(name string) bool) error {
+	out, err := goCommand(ctx, dir, "mod", "download", "-json", module).Output()
+	if err != nil {
+		return fmt.Errorf("download %s: %w: %s; it takes a Go module proxy (`go env GOPROXY`)", module, err, lastLines(string(out), 5))
+	}
+	_, from, ok := strings.Cut(string(out), `"Dir": "`)
+	from, _, _ = strings.Cut(from, `"`)
+	if !ok {
+		return fmt.Errorf("download %s: no directory in the answer", module)
+	}
+	err = filepath.WalkDir(from, func(path string, entry fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		name, err := filepath.Rel(from, path)
+		if err != nil {
+			return err
+		}
+		switch {
+		case leaveOut(name) && entry.IsDir():
+			return filepath.SkipDir
+		case leaveOut(name):
+			return nil
+		case entry.IsDir():
+			return os.MkdirAll(filepath.Join(to, name), 0o755)
+		}
+		data, err := os.ReadFile(path)
+		if err != nil {
+			return err
+		}
+		return os.WriteFile(filepath.Join(to, name), data, 0o644)
+	})
+	if err != nil {
+		return fmt.Errorf("copy %s: %w", module, err)
+	}
+	return nil
 }
 
 // sourceDir is the directory of this module: where the driver was compiled from, or else the one of the checkout around the working directory.

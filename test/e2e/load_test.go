@@ -114,11 +114,13 @@ func (l *load) tokenNow() string {
 }
 
 // allDelivered ends the load and waits until the target has received every accepted message. What a killed receiver held is taken over when its lease
-// ends, which is longer than a target's timeout of 10 s.
-func (l *load) allDelivered(t *testing.T, target quickstart.Target) {
+// ends, which is longer than a target's timeout of 10 s. It returns how many
+// deliveries repeated another.
+func (l *load) allDelivered(t *testing.T, target quickstart.Target) (repeated int) {
 	t.Helper()
 	l.end()
 	missing := map[int64]bool{}
+	seen := map[int64]bool{}
 	deliveries, last := 0, 0
 	for id := range l.accepted {
 		missing[id] = true
@@ -131,6 +133,7 @@ func (l *load) allDelivered(t *testing.T, target quickstart.Target) {
 				return false, err
 			}
 			delete(missing, id)
+			seen[id] = true
 			deliveries, last = deliveries+1, r.Seq
 		}
 		return len(missing) == 0, err
@@ -139,4 +142,5 @@ func (l *load) allDelivered(t *testing.T, target quickstart.Target) {
 		t.Errorf("%d of %d accepted messages were not delivered %v", len(missing), len(l.accepted), err)
 	}
 	t.Logf("%d messages accepted, %d deliveries", len(l.accepted), deliveries)
+	return deliveries - len(seen)
 }
