@@ -82,7 +82,7 @@ e2e: ## Run user journeys on a real cluster that they start. Needs root on Debia
 	@hack/e2e.sh
 
 .PHONY: e2e-neighbours
-e2e-neighbours: ## Run beside Gateways, enforced NetworkPolicies, cert-manager, mutating policies on a real cluster. Root on Debian; 25 minutes the first time. IF_CHANGED=1: only if needed.
+e2e-neighbours: ## Run beside Gateways, enforced NetworkPolicies, cert-manager, mutating policies, KEDA, metrics-server, Prometheus on a real cluster. Root on Debian; 25 minutes the first time. IF_CHANGED=1: only if needed.
 	@hack/neighbours.sh $(if $(filter 1,$(IF_CHANGED)),--if-changed)
 
 .PHONY: torture
