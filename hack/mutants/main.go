@@ -87,7 +87,7 @@ func (r result) score() float64 { return 100 * float64(r.killed) / float64(max(r
 
 // try makes the mistakes in a package, in an order of chance, until all are made or the time is up.
 func try(ctx context.Context, root, pkg string, limit time.Duration, seed uint64) (result, error) {
-	dir, err := os.MkdirTemp("", "mutants-") // short, since sockets have their paths in it
+	dir, err := os.MkdirTemp("", "mutants-") // short, because it is part of the paths of sockets
 	if err != nil {
 		return result{}, err
 	}
@@ -139,8 +139,8 @@ func try(ctx context.Context, root, pkg string, limit time.Duration, seed uint64
 // suite is the test binary of one package.
 type suite struct {
 	dir, binary, temporary string
-	skip                   []string         // tests that fail without any mistake, because of what is compiled in
-	tests                  map[int][]string // those that run a place
+	skip                   []string         // tests that fail without any mistake, because of the instrumentation
+	tests                  map[int][]string // the tests that run a place
 	took                   map[string]time.Duration
 }
 

@@ -47,7 +47,7 @@ type Letters interface {
 	Show(ctx context.Context, entry string) (admin.Letter, error)
 	// Replay and Discard change one letter, or if entry is "" those that the query selects. They return the counts even with an
 	// error, and call progress while there is more to do.
-	// Edited, where it is not nil, replaces the content of the one letter that is replayed.
+	// Edited, if not nil, replaces the content of the replayed letter.
 	Replay(ctx context.Context, entry string, query url.Values, edited []byte, progress func(admin.Progress)) (admin.Progress, error)
 	Discard(ctx context.Context, entry string, query url.Values, progress func(admin.Progress)) (admin.Progress, error)
 }

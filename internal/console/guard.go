@@ -14,7 +14,7 @@ const (
 	openPath = "/open/"
 	// formBytes bounds the body of a request.
 	formBytes = 64 << 10
-	// editBytes is that of one with an edited event: indented and percent-encoded, 1 MiB may take several times as much.
+	// editBytes is the bound for an edited event: indented and percent-encoded, 1 MiB may take several times as much.
 	editBytes = 8 << 20
 	// contentSecurityPolicy allows only resources of this process, and nothing inline. Images may also be data: URLs, for the
 	// arrow of selects.

@@ -16,7 +16,7 @@ import (
 const mostJobs = 32
 
 const (
-	// undoTime is how long a discard can be undone before it begins.
+	// undoTime is how long a discard can be undone before it starts.
 	undoTime = 5 * time.Second
 	// quick is how long an answer waits for a job to end, so that its page need not poll.
 	quick = 200 * time.Millisecond
@@ -43,7 +43,7 @@ type jobState struct {
 	Done    int
 	Skipped int
 	Error   string
-	// Pending jobs have not begun: they can still be undone. Undone ones never began.
+	// Pending jobs have not started: they can still be undone. Undone ones never started.
 	Pending, Undone bool
 	Finished        bool
 }

@@ -84,9 +84,9 @@ type deadPage struct {
 	Letters []admin.Letter
 	// Next is the last entry, if more may follow.
 	Next string
-	// First reports that they begin with the oldest.
+	// First reports that the page starts with the oldest letter.
 	First bool
-	// Jobs are those that have not ended.
+	// Jobs are the unfinished jobs.
 	Jobs []jobState
 }
 
@@ -278,7 +278,7 @@ func (c *Console) oneLetter(r *http.Request) (found admin.Letter, err error) {
 // edited is a dead letter whose content a person edits.
 type edited struct {
 	Letter admin.Letter
-	// Text is what the person has made of it, and Problem why that was not replayed; "" before.
+	// Text is the edited text, and Problem why it was not replayed; "" before.
 	Text, Problem string
 }
 
@@ -307,7 +307,7 @@ func (c *Console) showEdited(w http.ResponseWriter, r *http.Request, status int,
 
 // replayEdited replays a letter with the text of the form. Where that is rejected, the form comes back with the text and the reason.
 func (c *Console) replayEdited(w http.ResponseWriter, r *http.Request) error {
-	e := edited{Text: strings.ReplaceAll(r.PostFormValue("text"), "\r\n", "\n")} // browsers send lines so
+	e := edited{Text: strings.ReplaceAll(r.PostFormValue("text"), "\r\n", "\n")} // browsers send CRLF
 	text := admin.Edited(e.Text)
 	err := c.withLetters(r, func(l Letters) (err error) {
 		if e.Letter, err = l.Show(r.Context(), r.PathValue("entry")); err != nil {
@@ -321,7 +321,7 @@ func (c *Console) replayEdited(w http.ResponseWriter, r *http.Request) error {
 		}
 		done, err := l.Replay(r.Context(), e.Letter.Entry, nil, text, func(admin.Progress) {})
 		if err == nil && done.Replayed == 0 {
-			err = errors.New("It cannot be replayed: what Redis holds of it is not an event.") //nolint:staticcheck // likewise
+			err = errors.New("It cannot be replayed: its data in Redis is not an event.") //nolint:staticcheck // likewise
 		}
 		return err
 	})

@@ -32,7 +32,7 @@ func (r *Reconciler) readGateways(ctx context.Context, f *condition.Facts) error
 		case apierrors.IsNotFound(err):
 			f.MissingGateways = append(f.MissingGateways, key)
 		case err != nil:
-			// Such as for want of the right to read it. Then only what its controller reports counts.
+			// For example without the right to read it. Then only its controller's report counts.
 			log.FromContext(ctx).V(1).Info("Cannot determine whether a Gateway exists", "gateway", key.String(), "error", err.Error())
 		}
 	}

@@ -32,7 +32,7 @@ type deadFlags struct {
 	which  choice
 	yes    bool
 	canary canaryFlags
-	file   string // with the content that replaces that of the one letter; "" leaves it
+	file   string // content that replaces that of the letter; "" keeps it
 }
 
 func deadCommand(to *connection) *cobra.Command {

@@ -98,7 +98,7 @@ func edit(ctx context.Context, text []byte) (file string, edited []byte, err err
 	return file, edited, nil
 }
 
-// editor runs the person's editor on a file. Its variable may hold arguments. Ctrl-C is the editor's while it runs.
+// editor runs the user's editor on a file. Its variable may contain arguments. While it runs, Ctrl-C goes to the editor.
 func editor(ctx context.Context, file string) *exec.Cmd {
 	ctx = context.WithoutCancel(ctx)
 	chosen := cmp.Or(os.Getenv("KUBE_EDITOR"), os.Getenv("EDITOR"))

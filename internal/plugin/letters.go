@@ -42,7 +42,7 @@ type choice struct {
 	since, until time.Time
 	limit        int // 0: no limit given
 	all          bool
-	edited       []byte // with entry, for a replay: the content that replaces that of the letter; nil leaves it
+	edited       []byte // with entry, for a replay: content that replaces that of the letter; nil keeps it
 }
 
 const anyStatus = -1

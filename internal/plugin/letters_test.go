@@ -24,7 +24,7 @@ type shelf struct {
 	letters []delivery.DeadLetter
 	err     error
 	asked   delivery.DeadLetterFilter // by the last call
-	full    bool                      // the dead letters are at their limit
+	full    bool                      // a larger body exceeds the limit
 	edited  string                    // the last body
 	count   func(context.Context) error
 }

@@ -96,7 +96,7 @@ func TestGateways(t *testing.T) {
 	s.awaitCondition(t, exposed, metav1.ConditionFalse, v1alpha1.ReasonRouteRefused, `"closed"`, "NotAllowedByListeners")
 	s.awaitAnswer(t, http.StatusOK, "one of two")
 
-	// A Gateway is removed and comes back. Traefik leaves the route's status as it is; the operator reports what is missing.
+	// A Gateway is deleted and created again. Traefik does not change the route's status; the operator reports the missing Gateway.
 	s.attach(t, "public")
 	s.awaitCondition(t, exposed, metav1.ConditionTrue, v1alpha1.ReasonAdmitted)
 	kubectl(t, "", "delete", "gateway", "public", "--namespace="+gateways)

@@ -66,7 +66,7 @@ type Facts struct {
 	ForeignNamespace string
 	// NoGatewayAPI means that the cluster does not serve HTTPRoutes.
 	NoGatewayAPI bool
-	// MissingGateways are those of the HTTPRoute that do not exist, as far as the operator may read them.
+	// MissingGateways are the HTTPRoute's Gateways that do not exist, as far as the operator may read Gateways.
 	MissingGateways []types.NamespacedName
 	// ExposureTimeout is how long an ingress controller, a Gateway or the issuer of a certificate may take, see ExposureTimeout.
 	ExposureTimeout time.Duration

@@ -31,7 +31,7 @@ type DeadLetters interface {
 	// match f, 0 being no limit. Both call progress from time to time, and return their counts even with an error.
 	ReplayDeadLetters(ctx context.Context, target string, f delivery.DeadLetterFilter, limit int, progress func(delivery.DeadLetterCount)) (delivery.DeadLetterCount, error)
 	DiscardDeadLetters(ctx context.Context, target string, f delivery.DeadLetterFilter, limit int, progress func(delivery.DeadLetterCount)) (delivery.DeadLetterCount, error)
-	// ReplayEdited replays one with another body, or returns ErrQuota where that is larger than there is room for.
+	// ReplayEdited replays one with another body, or returns ErrQuota if that would exceed the webhook's limit.
 	ReplayEdited(ctx context.Context, target, entry string, body []byte) (delivery.DeadLetterCount, error)
 }
 

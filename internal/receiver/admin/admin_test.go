@@ -25,7 +25,7 @@ type shelf struct {
 	letters             []delivery.DeadLetter
 	replayed, discarded []string
 	err                 error
-	full                bool   // there is no room for a larger body
+	full                bool   // a larger body exceeds the limit
 	edited              string // the last body
 }
 

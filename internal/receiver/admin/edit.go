@@ -16,10 +16,10 @@ import (
 // ErrQuota is returned by DeadLetters.ReplayEdited when the webhook would have more bytes in Redis than it may have. The letter stays.
 var ErrQuota = errors.New("the webhook would have more bytes in Redis than it may have")
 
-// replayOne is the only route whose requests may have a body: an event whose body replaces that of the letter.
+// replayOne is the only route whose requests may have a body, which replaces that of the letter.
 const replayOne = "POST /v1/targets/{target}/dead-letters/{entry}/replay"
 
-// hasBody reports whether a request has a body, or means to have one: an empty file is no wish to replay a letter as it is.
+// hasBody reports whether a request has or intends to have a body: an empty file must not replay the letter unchanged.
 func hasBody(r *http.Request) bool { return r.ContentLength != 0 || r.Header.Get("Content-Type") != "" }
 
 // replayEdited replays one letter with the body of the request, checked as if it had been delivered.
@@ -52,7 +52,7 @@ func (h handler) replayEdited(w http.ResponseWriter, r *http.Request) (any, erro
 	}, replayed)
 }
 
-// readEdited reads a body of up to most bytes, as a receiver would that gets it from Heymarket.
+// readEdited reads a body of up to most bytes, validated like one from Heymarket.
 func readEdited(w http.ResponseWriter, r *http.Request, most int64) ([]byte, error) {
 	if mediaType, _, err := mime.ParseMediaType(r.Header.Get("Content-Type")); err != nil || mediaType != "application/json" {
 		return nil, problem{http.StatusUnsupportedMediaType, "The body is the edited event: send it with Content-Type: application/json, or leave it out to replay the event as it is."}
@@ -64,7 +64,7 @@ func readEdited(w http.ResponseWriter, r *http.Request, most int64) ([]byte, err
 	control := http.NewResponseController(w)
 	_ = control.SetReadDeadline(time.Now().Add(readTimeout))
 	text, err := io.ReadAll(http.MaxBytesReader(w, r.Body, most))
-	_ = control.SetReadDeadline(time.Time{}) // or it would end the work that follows
+	_ = control.SetReadDeadline(time.Time{}) // or it would interrupt the following work
 	if _, longer := errors.AsType[*http.MaxBytesError](err); longer {
 		return nil, tooLarge
 	}

@@ -296,7 +296,7 @@ func TestAtTheLimitOfDeadLettersTheQueueWaits(t *testing.T) {
 		}
 	}
 	wantBacklog(t, s, backlog{Pending: all - 10, DeadLetters: 10})
-	wantLent(t, r, 0)           // or they would come back with their leases, long before they are due
+	wantLent(t, r, 0)           // or they would be delivered when their leases expire, long before they are due
 	appendTo(t, s, all, target) // what the target takes goes on
 	if ok, err := q.Done(t.Context(), take(t, q, 1, 0)[0]); err != nil || !ok {
 		t.Fatal(ok, err)

@@ -500,7 +500,7 @@ func TestTakeIsBoundedInBytes(t *testing.T) {
 	for _, tc := range []struct {
 		bytes int64
 		want  int
-		later int // so many come back at once
+		later int // how many become due again at once
 	}{{1, 1, 1}, {2 * size, 2, 1}, {2*size + 1, 3, 3}} {
 		leases, next, err := q.Take(t.Context(), 100, tc.bytes, 0)
 		if err != nil || len(leases) != tc.want || next != 0 {
