@@ -262,3 +262,138 @@ func BenchmarkEvent(b *testing.B) {
 		r.Finished(attempt)
 	}
 }
+
+// A Ring that has seen nothing else takes an attempt, and tells those who wait.
+func TestAnAttemptAloneIsRemembered(t *testing.T) {
+	t.Parallel()
+	r := New("pod-1")
+	page := r.After(0, Filter{}, 10)
+	attempt := delivered(1)
+	attempt.Target = "billing"
+	r.Finished(attempt)
+	select {
+	case <-page.Changed:
+	default:
+		t.Error("an attempt is not announced")
+	}
+	if got := r.After(0, Filter{}, 10).Records; len(got) != 1 || got[0].Target != "billing" {
+		t.Errorf("remembered %+v", got)
+	}
+}
+
+func TestPagesBeginBehindTheirSequence(t *testing.T) {
+	t.Parallel()
+	r := New("pod-1")
+	first := r.sequence + 1
+	for i := range 3 {
+		r.Answered(stored(i))
+	}
+	for sequence, want := range map[uint64]int{0: 3, first - 1: 3, first: 2, first + 2: 0} {
+		after, latest := r.After(sequence, Filter{}, 10), r.Latest(sequence, Filter{}, 10)
+		if len(after.Records) != want || len(latest.Records) != want || after.Gap || latest.Gap {
+			t.Errorf("behind %d: %d and %d records, gap %t and %t; want %d", sequence, len(after.Records), len(latest.Records), after.Gap, latest.Gap, want)
+		}
+	}
+	if page := r.Latest(first+3, Filter{}, 10); len(page.Records) != 3 || !page.Gap {
+		t.Errorf("behind one that is not there yet: %d records, gap %t", len(page.Records), page.Gap)
+	}
+	for limit, want := range map[int]int{1: 1, 2: 2, 3: 3} {
+		if got := len(r.Latest(0, Filter{}, limit).Records); got != want {
+			t.Errorf("%d records of at most %d", got, limit)
+		}
+	}
+}
+
+// A request has room for the names of 16 targets, whichever they are.
+func TestManyTargetsOfOneRequest(t *testing.T) {
+	t.Parallel()
+	r, report := New("pod-1"), stored(1)
+	report.Targets, report.Filtered = nil, nil
+	for i := range 10 {
+		report.Targets, report.Filtered = append(report.Targets, fmt.Sprint("s", i)), append(report.Filtered, fmt.Sprint("f", i))
+	}
+	r.Answered(report)
+	got := r.Latest(0, Filter{}, 1).Records[0]
+	if diff := cmp.Diff([][]string{report.Targets, report.Filtered[:6]}, [][]string{got.Targets, got.Filtered}); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+}
+
+// With more names than it keeps, a Ring forgets everything, and says so to its readers.
+func TestForgetting(t *testing.T) {
+	t.Parallel()
+	r := New("pod-1")
+	r.Finished(delivered(1))
+	before := r.sequence
+	for i := range mostNames {
+		attempt := delivered(2)
+		attempt.Target = fmt.Sprint("t", i)
+		r.Finished(attempt)
+	}
+	if page := r.After(before, Filter{}, Kept); !page.Gap || len(page.Records) != 1 {
+		t.Errorf("%d records, gap %t", len(page.Records), page.Gap)
+	}
+	if s := r.Stats([]string{"t63", "crm"}); s.Targets[0].Delivered != 1 || s.Targets[1].Delivered != 0 {
+		t.Errorf("the figures of a name are those of another: %+v", s.Targets)
+	}
+}
+
+func TestFigures(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		r := New("pod-1")
+		at := time.Now().UTC().Truncate(time.Minute)
+		if got := r.Stats(nil).Requests.RefusedBy; len(got) != len(ingest.Reasons()) {
+			t.Errorf("%d reasons, want all %d, with zero", len(got), len(ingest.Reasons()))
+		}
+		for _, ms := range []int{900, 100, 500, 300, 700} {
+			report := stored(1)
+			report.Took = time.Duration(ms) * time.Millisecond
+			r.Answered(report)
+		}
+		failed := delivered(1)
+		failed.Outcome.Status, failed.Decision = 503, retry.Decision{Verdict: retry.Again}
+		r.Finished(failed)
+		failed.Decision.Verdict = retry.GiveUp
+		r.Finished(failed)
+		time.Sleep(LatencyWindow) // to the microsecond
+		s := r.Stats([]string{"crm"})
+		if s.Latency != (Latency{5, 500, 700}) {
+			t.Errorf("latency %+v", s.Latency)
+		}
+		if len(s.Minutes) != 1 || !s.Minutes[0].At.Equal(at) || s.Minutes[0].Targets["crm"] != (Counts{Failed: 2, DeadLetters: 1}) {
+			t.Errorf("minutes %+v, want one at %s", s.Minutes, at)
+		}
+		time.Sleep(time.Minute)
+		r.Answered(stored(2))
+		if s := r.Stats(nil); len(s.Minutes) != 2 || !s.Minutes[0].At.Before(s.Minutes[1].At) {
+			t.Errorf("minutes %+v, want the oldest first", s.Minutes)
+		}
+		if s := r.Stats(nil); s.Latency.Count != 1 {
+			t.Errorf("the latency is that of %d requests, want those of %s", s.Latency.Count, LatencyWindow)
+		}
+	})
+	if got := (Latency{3, 10, 50}).With(Latency{1, 30, 40}); got != (Latency{4, 15, 50}) {
+		t.Errorf("two latencies together are %+v", got)
+	}
+	if got := (Latency{}).With(Latency{}); got != (Latency{}) {
+		t.Errorf("no latencies together are %+v", got)
+	}
+	if got := (Counts{1, 2, 3}).With(Counts{10, 20, 30}); got != (Counts{11, 22, 33}) {
+		t.Errorf("two counts together are %+v", got)
+	}
+}
+
+func TestOutcomesOfRequests(t *testing.T) {
+	t.Parallel()
+	var names []string
+	for i, o := range Outcomes() {
+		names = append(names, string(o))
+		if o.OfRequest() != (i < 4) {
+			t.Errorf("%s is an outcome of a request: %t", o, o.OfRequest())
+		}
+	}
+	if !slices.Equal(names, OutcomeNames()) {
+		t.Errorf("the names are %q", OutcomeNames())
+	}
+}
