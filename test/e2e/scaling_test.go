@@ -90,7 +90,7 @@ func (r *replicas) noFight(t *testing.T, generation int64) {
 	}
 	var owners []string
 	for _, m := range r.last.ManagedFields {
-		if strings.Contains(string(m.FieldsV1.Raw), `"f:replicas":{}`) && m.Subresource != "status" {
+		if strings.Contains(m.FieldsV1.GetRawString(), `"f:replicas":{}`) && m.Subresource != "status" {
 			owners = append(owners, m.Manager+"/"+m.Subresource)
 		}
 	}
