@@ -172,6 +172,9 @@ func TestProbe(t *testing.T) {
 				if strings.Contains(req.URL.String(), segment) || req.Method != http.MethodPost || req.Host != host || req.URL.Path != "/a/b/"+contract.ProbeSegment {
 					t.Errorf("asked with %s %s of %s", req.Method, req.URL, req.Host)
 				}
+				if req.Header.Get("Content-Type") != "application/json" || req.UserAgent() != "heymarket-operator-probe" || !req.Close {
+					t.Errorf("asked with the header %v", req.Header)
+				}
 				if tc.serve != nil {
 					tc.serve(w, req)
 				}
@@ -262,5 +265,50 @@ func TestProbeWithoutAServer(t *testing.T) {
 	}
 	if got := p.Probe(t.Context(), "https://hooks.example.com/a/b/"+segment, nil).Outcome; got != NoConnection {
 		t.Errorf("outcome %d of a closed port, want %d", got, NoConnection)
+	}
+}
+
+// From a person's own machine the URL may be http and have a port, and every address is allowed.
+func TestProbeFromTheOwnMachine(t *testing.T) {
+	t.Parallel()
+	server := httptest.NewServer(answers(segment))
+	defer server.Close()
+	path := "/a/b/" + segment
+	for url, want := range map[string]Outcome{server.URL + path: Reached, "ftp" + strings.TrimPrefix(server.URL, "http") + path: NotAsked, "https" + strings.TrimPrefix(server.URL, "http") + path: NoTLS} {
+		if got := (Prober{OwnMachine: true}).Probe(t.Context(), url, []string{segment}).Outcome; got != want {
+			t.Errorf("%s: outcome %d, want %d", url, got, want)
+		}
+	}
+	if got := (Prober{}).Probe(t.Context(), server.URL+path, []string{segment}).Outcome; got != NotAsked {
+		t.Errorf("the operator asked without TLS: outcome %d", got)
+	}
+}
+
+func TestUntrusted(t *testing.T) {
+	t.Parallel()
+	for name, tc := range map[string]struct {
+		err  error
+		want Outcome
+	}{
+		"expired":         {x509.CertificateInvalidError{Reason: x509.Expired}, CertificateExpired},
+		"no authority's":  {x509.CertificateInvalidError{Reason: x509.NotAuthorizedToSign}, CertificateUntrusted},
+		"unknown":         {x509.UnknownAuthorityError{}, CertificateUntrusted},
+		"of another name": {x509.HostnameError{Certificate: &x509.Certificate{}}, CertificateOfOther},
+	} {
+		if got := untrusted(&tls.CertificateVerificationError{Err: tc.err}); got != tc.want {
+			t.Errorf("%s: outcome %d, want %d", name, got, tc.want)
+		}
+	}
+}
+
+func TestIssuer(t *testing.T) {
+	t.Parallel()
+	for want, name := range map[string]pkix.Name{
+		"~CN~": {CommonName: "~CN~"}, "An organization": {CommonName: "CN", Organization: []string{"An organization", "Another"}},
+		strings.Repeat("x", issuerBytes): {CommonName: strings.Repeat("x", issuerBytes+1)}, "": {},
+	} {
+		if got := issuer(&x509.Certificate{Issuer: name}); got != want {
+			t.Errorf("the issuer %v is named %q, want %q", name, got, want)
+		}
 	}
 }

@@ -31,3 +31,20 @@ func TestBodiesInFlightAreBounded(t *testing.T) {
 		})
 	}
 }
+
+// A large body leaves room for no other attempt, and afterwards there are as many as before.
+func TestSlotsComeBackAfterALargeBody(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		q, s := &fakeQueue{}, &sender{answer: slow(time.Second)}
+		q.add(9)
+		q.entries[0].lease.Body = make([]byte, 1000)
+		_, stop := run(t, q, options(s, func(o *Options) { o.MaxBytes = 1000 }))
+		time.Sleep(20 * time.Second)
+		synctest.Wait()
+		if s.highest != 4 || q.count("Done") != 9 {
+			t.Errorf("%d attempts at once, %d of 9 delivered; want four at once", s.highest, q.count("Done"))
+		}
+		stop()
+	})
+}

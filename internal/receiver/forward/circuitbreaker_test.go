@@ -509,3 +509,18 @@ func TestConcurrencyAloneCostsNothing(t *testing.T) {
 		})
 	})
 }
+
+// What opens a circuit is counted from the first failure, and nine failures are too few to judge by.
+func TestGateCountsFromTheFirstFailure(t *testing.T) {
+	t.Parallel()
+	g := NewGate(0, retry.Policy{}, nil)
+	for i := range windowLeast {
+		if g.recent.failing(noon.Add(time.Duration(i)*time.Second)) || g.Circuit() != contract.CircuitClosed {
+			t.Errorf("after %d failures the target counts as failing, its circuit is %s", i, g.Circuit())
+		}
+		g.Report(delivery.Outcome{Status: 503}, noon.Add(time.Duration(i)*time.Second))
+	}
+	if g.Circuit() != contract.CircuitOpen {
+		t.Errorf("after %d failures in %d seconds the circuit is %s", windowLeast, windowLeast-1, g.Circuit())
+	}
+}

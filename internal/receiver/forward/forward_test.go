@@ -655,12 +655,13 @@ func TestTidyThatFails(t *testing.T) {
 			}
 			return nil
 		}}
-		_, stop := run(t, q, options(&sender{answer: always(200)}))
+		var log bytes.Buffer
+		_, stop := run(t, q, options(&sender{answer: always(200)}, func(o *Options) { o.Log = slog.New(slog.NewTextHandler(&log, nil)) }))
 		q.add(1)
 		time.Sleep(11 * time.Minute)
 		stop()
-		if q.count("Done") != 1 || len(q.tidied) != 2 {
-			t.Errorf("%d delivered, tidied %d times", q.count("Done"), len(q.tidied))
+		if said := strings.Count(log.String(), "Redis is busy"); q.count("Done") != 1 || len(q.tidied) != 2 || said != 2 {
+			t.Errorf("%d delivered, tidied %d times, and logged %d times that it failed", q.count("Done"), len(q.tidied), said)
 		}
 	})
 }

@@ -1,8 +1,11 @@
 package forward
 
 import (
+	"bytes"
 	"context"
 	"errors"
+	"log/slog"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -43,12 +46,16 @@ func TestAnAttemptThatOutlastsItsLeaseIsMadeOnce(t *testing.T) {
 					return nil
 				}
 				q.add(2)
-				_, stopFirst := run(t, q, options(s))
+				var log bytes.Buffer
+				_, stopFirst := run(t, q, options(s, func(o *Options) { o.Log = slog.New(slog.NewTextHandler(&log, nil)) }))
 				time.Sleep(time.Second)
 				_, stopSecond := run(t, q, options(s, func(o *Options) { o.MaxInFlight = 2 }))
 				time.Sleep(80 * time.Second)
 				stopFirst()
 				stopSecond()
+				if said := strings.Contains(log.String(), "no extension"); said != (tc.fail != nil) {
+					t.Errorf("the log says %q", log.String())
+				}
 				if got := len(s.made()); got < tc.attempts || tc.fail == nil && got != tc.attempts {
 					t.Errorf("%d attempts, want %d", got, tc.attempts)
 				}

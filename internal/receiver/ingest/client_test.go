@@ -32,6 +32,7 @@ func TestClient(t *testing.T) {
 		{proxy, xff("\"1.1.1.1, 198.51.100.1"), "198.51.100.1", true},
 		{proxy, xff("198.51.100.1", "nonsense"), "10.0.0.1", false},
 		{proxy, xff("198.51.100.1,"), "10.0.0.1", false},
+		{proxy, xff(",198.51.100.1"), "198.51.100.1", true},
 		{proxy, xff(""), "10.0.0.1", false},
 		{proxy, nil, "10.0.0.1", false},
 		{proxy, xff("10.3.3.3"), "10.0.0.1", false},

@@ -3,9 +3,11 @@
 package ingest
 
 import (
+	"io"
 	"net"
 	"syscall"
 	"testing"
+	"time"
 )
 
 // What a stranger sends and nobody reads is memory of the kernel, and counts as the container's.
@@ -37,5 +39,45 @@ func TestWhatIsNotReadIsBounded(t *testing.T) {
 	}
 	if err != nil || size > 2*maxUnread {
 		t.Errorf("the kernel buffers %d bytes, %v; want at most twice %d", size, err, maxUnread)
+	}
+}
+
+// What waits to be read is noticed, and left where it is.
+func TestHasSent(t *testing.T) {
+	t.Parallel()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	client, err := net.Dial("tcp", l.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer client.Close()
+	accepted, err := l.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer accepted.Close()
+	if hasSent(accepted) {
+		t.Error("something has been sent before anything was")
+	}
+	if _, err := io.WriteString(client, "x"); err != nil {
+		t.Fatal(err)
+	}
+	for deadline := time.Now().Add(10 * time.Second); !hasSent(accepted); time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatal("what was sent is not noticed")
+		}
+	}
+	if _, err := io.ReadFull(accepted, make([]byte, 1)); err != nil || hasSent(accepted) {
+		t.Errorf("after it was read: %v, something has been sent: %t", err, hasSent(accepted))
+	}
+	here, there := net.Pipe()
+	defer here.Close()
+	defer there.Close()
+	if hasSent(here) {
+		t.Error("a connection without a socket has sent something")
 	}
 }
