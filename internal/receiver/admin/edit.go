@@ -52,7 +52,7 @@ func (h handler) replayEdited(w http.ResponseWriter, r *http.Request) (any, erro
 	}, replayed)
 }
 
-// readEdited reads a body of up to most bytes, validated like one from Heymarket.
+// readEdited reads a JSON body of up to most bytes, the bound for events from Heymarket.
 func readEdited(w http.ResponseWriter, r *http.Request, most int64) ([]byte, error) {
 	if mediaType, _, err := mime.ParseMediaType(r.Header.Get("Content-Type")); err != nil || mediaType != "application/json" {
 		return nil, problem{http.StatusUnsupportedMediaType, "The body is the edited event: send it with Content-Type: application/json, or leave it out to replay the event as it is."}

@@ -10,7 +10,7 @@ import (
 	"time"
 )
 
-// What a stranger sends and nobody reads is memory of the kernel, and counts as the container's.
+// Unread data from a stranger is kept in kernel memory, which counts as the container's.
 func TestWhatIsNotReadIsBounded(t *testing.T) {
 	t.Parallel()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
