@@ -263,7 +263,7 @@ func BenchmarkEvent(b *testing.B) {
 	}
 }
 
-// A Ring that has seen nothing else takes an attempt, and tells those who wait.
+// A Ring without other records accepts an attempt, and wakes waiting readers.
 func TestAnAttemptAloneIsRemembered(t *testing.T) {
 	t.Parallel()
 	r := New("pod-1")
