@@ -481,19 +481,24 @@ func TestExposedByAnHTTPRoute(t *testing.T) {
 			clear(f.Children)
 			w.Rejected = failure(desired.Deployment.Child)
 		}), v1alpha1.ReasonNotExposed, false, 0, nil},
-		"Gateway deleted": {changed(func(f *Facts, _ *Writes) {
-			f.MissingGateways = []types.NamespacedName{{Namespace: "traefik", Name: "public"}}
-		}),
-			v1alpha1.ReasonGatewayMissing, false, 0, []string{`"public" of the operator's --gateway does not exist in namespace "traefik"`, "kubectl get gateway -n traefik"}},
+		"Gateway deleted": {
+			changed(func(f *Facts, _ *Writes) {
+				f.MissingGateways = []types.NamespacedName{{Namespace: "traefik", Name: "public"}}
+			}),
+			v1alpha1.ReasonGatewayMissing, false, 0,
+			[]string{`"public" of the operator's --gateway does not exist in namespace "traefik"`, "kubectl get gateway -n traefik"},
+		},
 		"never created": {func(f *Facts, w *Writes) {
 			route("private")(f, w)
 			f.Webhook.Spec.Exposure.HTTPRoute = &v1alpha1.HTTPRouteExposure{ParentRefs: []v1alpha1.GatewayReference{{Name: "public"}}}
 			f.MissingGateways = []types.NamespacedName{{Namespace: f.Webhook.Namespace, Name: "public"}}
 		}, v1alpha1.ReasonGatewayMissing, false, 0, []string{"spec.exposure.httpRoute.parentRefs"}},
-		"missing in another namespace": {changed(func(f *Facts, _ *Writes) {
-			f.MissingGateways = []types.NamespacedName{{Namespace: "other", Name: "public"}}
-		}),
-			v1alpha1.ReasonAdmitted, true, 0, nil},
+		"missing in another namespace": {
+			changed(func(f *Facts, _ *Writes) {
+				f.MissingGateways = []types.NamespacedName{{Namespace: "other", Name: "public"}}
+			}),
+			v1alpha1.ReasonAdmitted, true, 0, nil,
+		},
 		"just created":       {changed(func(f *Facts, _ *Writes) { clear(f.Children) }), v1alpha1.ReasonRoutePending, false, 5 * time.Minute, nil},
 		"of another Gateway": {route("private", "Accepted=True", "ResolvedRefs=True"), v1alpha1.ReasonRoutePending, false, 5 * time.Minute, []string{"kubectl get gateway -n traefik"}},
 		"half accepted":      {route("public", "Accepted=True"), v1alpha1.ReasonRoutePending, false, 5 * time.Minute, nil},

@@ -25,15 +25,15 @@ func Edit(e Event, body []byte) ([]byte, error) {
 	if e.Conversation != "" && conversation != e.Conversation {
 		return nil, OtherConversation
 	}
-	before, unreadable := Decode(e.Body)
-	switch {
-	case unreadable != nil:
-	case d.HasWebhookID != before.HasWebhookID || d.WebhookID != before.WebhookID:
-		return nil, OtherWebhook
-	case conversation != before.Conversation():
-		return nil, OtherConversation
-	case IsConsent(d.Type) && !d.identity.sameRecipient(&before.identity):
-		return nil, OtherRecipient
+	if before, err := Decode(e.Body); err == nil {
+		switch {
+		case d.HasWebhookID != before.HasWebhookID || d.WebhookID != before.WebhookID:
+			return nil, OtherWebhook
+		case conversation != before.Conversation():
+			return nil, OtherConversation
+		case IsConsent(d.Type) && !d.identity.sameRecipient(&before.identity):
+			return nil, OtherRecipient
+		}
 	}
 	return d.Body, nil
 }

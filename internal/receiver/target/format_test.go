@@ -9,7 +9,7 @@ import (
 	"encoding/base64"
 	"fmt"
 	"io"
-	"log"
+	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"slices"
@@ -236,7 +236,7 @@ func TestAnswersThatAreNotTaken(t *testing.T) {
 		server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 			w.Header().Set("X-Long", strings.Repeat("x", tc.bytes))
 		}))
-		server.TLS, server.Config.ErrorLog = tc.tls, log.New(io.Discard, "", 0)
+		server.TLS, server.Config.ErrorLog = tc.tls, slog.NewLogLogger(slog.DiscardHandler, slog.LevelError)
 		server.StartTLS()
 		pool := x509.NewCertPool()
 		pool.AddCert(server.Certificate())
