@@ -273,6 +273,9 @@ func TestOnlyLocalProgramsAreServed(t *testing.T) {
 			r.Header.Set(name, value)
 		}
 		admin.Handler(admin.Options{DeadLetters: s, Names: func() []string { return []string{"crm"} }}).ServeHTTP(w, r)
+		if told := strings.Contains(w.Body.String(), "kubectl heymarket dead"); told != (tc.status == http.StatusForbidden) {
+			t.Errorf("host %q, %v: the answer is %s", tc.host, tc.header, w.Body)
+		}
 		if w.Code != tc.status || (len(s.discarded) > 0) != (tc.status == 200) {
 			t.Errorf("host %q, %v: status %d, discarded %v; want %d", tc.host, tc.header, w.Code, s.discarded, tc.status)
 		}

@@ -44,10 +44,8 @@ func (h handler) change(w http.ResponseWriter, r *http.Request, do change, line 
 		return nil, problem{http.StatusBadRequest, "This would take every dead letter of the target: set " + strings.Join(filters, ", ") + " or limit, or all=true if that is intended."}
 	}
 	var last delivery.DeadLetterCount
-	written := false
 	done, err := do(r.Context(), r.PathValue("target"), q.filter, q.limit, func(c delivery.DeadLetterCount) {
 		if last != (delivery.DeadLetterCount{}) { // the counts of the previous page
-			written = true
 			writeLine(w, line(last))
 		}
 		last = c
@@ -55,7 +53,7 @@ func (h handler) change(w http.ResponseWriter, r *http.Request, do change, line 
 	switch {
 	case err != nil && done == (delivery.DeadLetterCount{}):
 		return nil, err
-	case one && done.Taken == 0 && done.Skipped == 0 && !written:
+	case one && done.Taken == 0 && done.Skipped == 0:
 		return nil, errNoLetter
 	}
 	end := line(done)

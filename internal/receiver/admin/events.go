@@ -97,9 +97,6 @@ func (h handler) listEvents(_ http.ResponseWriter, r *http.Request) (any, error)
 		q.limit = defaultListed
 	}
 	page := h.Recent.Latest(q.since, filter, q.limit)
-	if page.Records == nil {
-		page.Records = []recent.Record{}
-	}
 	return Events{Sequence: page.Next, Gap: page.Gap, Events: page.Records}, nil
 }
 

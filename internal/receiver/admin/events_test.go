@@ -148,7 +148,7 @@ func (p pipes) open(t *testing.T, query string, header ...string) net.Conn {
 func frames(t *testing.T, c io.Reader, n int) (got []string) {
 	t.Helper()
 	response, err := http.ReadResponse(bufio.NewReader(c), nil)
-	if err != nil || response.StatusCode != http.StatusOK || response.Header.Get("Content-Type") != "text/event-stream" {
+	if err != nil || response.StatusCode != http.StatusOK || response.Header.Get("Content-Type") != "text/event-stream" || response.Header.Get("Cache-Control") != "no-store" {
 		t.Fatalf("%v, %+v", err, response)
 	}
 	lines, frame := bufio.NewScanner(response.Body), ""
