@@ -3,6 +3,7 @@ package config
 import (
 	"bytes"
 	"crypto/sha256"
+	"encoding/base64"
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
@@ -273,6 +274,65 @@ func TestValidate(t *testing.T) {
 			}
 			t.Errorf("Validate: %q, want %q", got, tc.want)
 		})
+	}
+}
+
+// What a bound allows is taken to the last value, and the next one is refused.
+func TestBounds(t *testing.T) {
+	t.Parallel()
+	for name, tc := range map[string]struct {
+		set  func(c *Config, n int64)
+		last int64
+		next int64 // beyond the bound
+		want string
+	}{
+		"timeout": {func(c *Config, n int64) { c.Targets[0].Timeout = Duration(n) }, int64(maxTimeout), int64(maxTimeout) + 1, "timeout must be at most"},
+		"minBackoff": {func(c *Config, n int64) {
+			c.Targets[0].Retry.MinBackoff, c.Targets[0].Retry.MaxBackoff = Duration(n), Duration(n)
+		}, int64(maxDuration), int64(maxDuration) + 1, "must be at most"},
+		"maxAge":       {func(c *Config, n int64) { c.Targets[0].Retry.MaxAge = Duration(n) }, int64(maxDuration), int64(maxDuration) + 1, "must be at most"},
+		"window":       {func(c *Config, n int64) { c.Deduplication.Window = Duration(n) }, int64(maxDuration), int64(maxDuration) + 1, "must be at most"},
+		"retryHorizon": {func(c *Config, n int64) { c.Deduplication.RetryHorizon = Duration(n) }, int64(maxDuration), int64(maxDuration) + 1, "must be at most"},
+		"dead letters": {func(c *Config, n int64) { c.Retention.DeadLetters = Duration(n) }, int64(maxDuration), int64(maxDuration) + 1, "must be at most"},
+		"statuses":     {func(c *Config, n int64) { c.Targets[0].Retry.Statuses = slices.Repeat([]int{404}, int(n)) }, MaxRetryStatuses, MaxRetryStatuses + 1, "at most 32 entries"},
+		"first status": {func(c *Config, n int64) { c.Targets[0].Retry.Statuses = []int{int(n)} }, 300, 299, "holds 299"},
+		"last status":  {func(c *Config, n int64) { c.Targets[0].Retry.Statuses = []int{int(n)} }, 499, 500, "holds 500"},
+		"targets": {func(c *Config, n int64) {
+			c.Targets = nil
+			for i := range n {
+				c.Targets = append(c.Targets, Target{Name: fmt.Sprint("t", i), URL: "http://h"})
+			}
+		}, MaxTargets, MaxTargets + 1, "targets must hold"},
+		"headers": {func(c *Config, n int64) {
+			for i := range n {
+				c.Targets[0].Headers = append(c.Targets[0].Headers, Header{Name: fmt.Sprint("X-", i), Value: "x"})
+			}
+		}, MaxHeaders, MaxHeaders + 1, "more than 32 headers"},
+	} {
+		c := smallest()
+		tc.set(&c, tc.last)
+		checkSentence(t, name+", the last value", c.Validate(), "")
+		c = smallest()
+		tc.set(&c, tc.next)
+		checkSentence(t, name+", the next value", c.Validate(), tc.want)
+	}
+	for _, name := range []string{"0", "9", "A", "Z", "a", "z", "~"} {
+		checkSentence(t, "a header's name", CheckHeaderName(name), "")
+	}
+	var hidden Confidential
+	segment, longest := strings.Repeat("s", minEmbedded), strings.Repeat("t", MaxHeaderBytes)
+	hidden.AddPath("/a/b/" + segment)
+	hidden.AddToken([]byte(longest))
+	for value, refused := range map[string]bool{segment: true, "in " + segment + " it": true, segment[1:]: false, longest: true} {
+		if err := hidden.Check([]byte(value)); (err != nil) != refused {
+			t.Errorf("a value of %d bytes: %v, want it refused: %t", len(value), err, refused)
+		}
+	}
+	if _, err := ParseSigningKey([]byte(base64.StdEncoding.EncodeToString(make([]byte, minSigningKeyBytes)))); err != nil {
+		t.Errorf("the shortest signing key: %v", err)
+	}
+	if _, err := ParseSigningKey([]byte(base64.StdEncoding.EncodeToString(make([]byte, minSigningKeyBytes-1)))); err == nil {
+		t.Error("a signing key that is too short is taken")
 	}
 }
 

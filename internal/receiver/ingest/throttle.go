@@ -71,9 +71,8 @@ func (t *throttle) failed(client netip.Addr, now time.Time) (beyond bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	b, known := t.buckets[client]
-	if !known {
+	if !known { // the zero bucket has been filling for ages
 		t.makeRoom(now)
-		b = bucket{level: failureBurst, filled: now}
 	}
 	if b = b.at(now); b.level >= 1 {
 		b.level--
