@@ -6,17 +6,7 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
-install() { # a command, the Debian package that has it, and what needs it
-    if command -v "$1" >/dev/null; then return; fi
-    echo "test: installing $2, which $3"
-    if ! command -v apt-get >/dev/null || [[ $(id -u) != 0 ]]; then
-        echo "test: $1 is missing and only root on Debian can have it installed here; install it (Debian: apt-get install $2) and run again." >&2
-        exit 1
-    fi
-    # A package with a server would start it; the tests start their own.
-    { apt-get update && RUNLEVEL=1 DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends "$2"; } >/tmp/heymarket-apt.log 2>&1 ||
-        { cat /tmp/heymarket-apt.log >&2; echo "test: $2 could not be installed, see above." >&2; exit 1; }
-}
+source hack/install.sh
 install redis-server redis-server "the pipeline tests run against"
 install chromium chromium "the tests of the console run in"
 

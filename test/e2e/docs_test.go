@@ -92,13 +92,18 @@ func openBook(t *testing.T) book {
 	if err := os.Symlink(cluster.Kubectl, filepath.Join(b.programs, "kubectl")); err != nil {
 		t.Fatal(err)
 	}
-	// By the flags of the images, so that the two share what is compiled.
-	build := exec.CommandContext(t.Context(), "go", "build", "-trimpath", "-ldflags", "-s -w", "-o", b.programs, "./cmd/kubectl-heymarket")
-	build.Dir, build.Env = root, append(os.Environ(), "CGO_ENABLED=0")
+	buildPlugin(t, b.programs)
+	return b
+}
+
+// buildPlugin builds the plugin into a directory, by the flags of the images, so that the two share what is compiled.
+func buildPlugin(t *testing.T, dir string) {
+	t.Helper()
+	build := exec.CommandContext(t.Context(), "go", "build", "-trimpath", "-ldflags", "-s -w", "-o", dir, "./cmd/kubectl-heymarket")
+	build.Dir, build.Env = driver.Root, append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("build the plugin: %v\n%s", err, out)
 	}
-	return b
 }
 
 var pageNamespaces = regexp.MustCompile(`\b(staging|production)\b`)

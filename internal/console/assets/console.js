@@ -64,14 +64,13 @@
   function options(chart, width) {
     const ink = style('--dim'), grid = style('--line');
     const axis = { stroke: ink, grid: { stroke: grid, width: 1 }, ticks: { show: false }, font: '12px system-ui, sans-serif' };
-    const now = Date.now() / 1000;
     return {
       width, height: 170, legend: { live: false, show: false }, cursor: { y: false, points: { size: 6 } },
-      scales: { x: { range: [now - 3600, now] }, y: { range: (_, low, high) => [0, Math.max(high ?? 0, 1) * 1.1] } },
+      scales: { x: { range: () => [Date.now() / 1000 - 3600, Date.now() / 1000] }, y: { range: (_, low, high) => [0, Math.max(high ?? 0, 1) * 1.1] } },
       axes: [{ ...axis, size: 30, space: 70, values: (_, ticks) => ticks.map((t) => new Date(t * 1000).toLocaleTimeString('en-GB', { hour: '2-digit', minute: '2-digit' })) },
         { ...axis, size: 44, values: (_, ticks) => ticks.map((t) => figure(t)) }],
       series: [{}, ...chart.series.map((label, i) => ({
-        label, stroke: style('--series-' + (i % 6 + 1)), width: 2, spanGaps: true, points: { show: chart.data[0].length < 3 },
+        label, stroke: style('--series-' + (i % 6 + 1)), width: 2, spanGaps: true, points: { show: (plot) => plot.data[0].length < 3 },
         fill: i === 0 ? style('--series-fill') : undefined,
       }))],
       hooks: { setCursor: [(plot) => legend(plot.root.parentElement, chart, plot.cursor.idx)] },
@@ -111,6 +110,7 @@
       legend(card, chart, null);
       return plot;
     });
+    place.plots = plots;
   }
 
   async function draw() {
@@ -121,11 +121,9 @@
     const before = latest;
     latest = await answer.json();
     if (before && JSON.stringify(before.map((c) => c.series)) === JSON.stringify(latest.map((c) => c.series))) {
-      const now = Date.now() / 1000;
       plots.forEach((plot, i) => {
         Object.assign(before[i], latest[i]); // what the cursor's hook reads
-        plot.setData(latest[i].data, false);
-        plot.setScale('x', { min: now - 3600, max: now });
+        plot.setData(latest[i].data);
         legend(plot.root.parentElement, latest[i], null);
       });
       latest = before;

@@ -118,6 +118,20 @@ func TestWhatIsRemembered(t *testing.T) {
 	})
 }
 
+// Half of the attempts were at least as fast as the p50, and all but one in a hundred as the p99, in whatever order they came.
+func TestPercentiles(t *testing.T) {
+	t.Parallel()
+	r := New("pod-1")
+	for i := range 200 {
+		attempt := delivered(i)
+		attempt.Took = time.Duration(1+i*77%200) * time.Millisecond // 1 to 200 ms, each once
+		r.Finished(attempt)
+	}
+	if got, want := r.Stats([]string{"crm"}).Targets[0].Latency, (Latency{200, 100, 198}); got != want {
+		t.Errorf("the latency of 1 to 200 ms is %+v, want %+v", got, want)
+	}
+}
+
 // Records that anyone can cause displace only their own kind, and a reader is notified of a gap.
 func TestTheOldestAreDisplaced(t *testing.T) {
 	t.Parallel()

@@ -12,7 +12,6 @@ import (
 	"fmt"
 	"net/http"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"regexp"
 	"strings"
@@ -24,6 +23,7 @@ import (
 	"github.com/chromedp/chromedp"
 
 	"heymarket.dev/operator/internal/plugin"
+	"heymarket.dev/operator/test/support/browser"
 )
 
 // screenshotsEnv names a directory for pictures of every page.
@@ -97,14 +97,8 @@ func start(t testing.TB, args ...string) *session {
 // begin is start with a browser.
 func begin(t *testing.T) *session {
 	t.Helper()
-	chromium := browser(t)
 	s := start(t)
-	allocated, release := chromedp.NewExecAllocator(t.Context(), append(chromedp.DefaultExecAllocatorOptions[:],
-		chromedp.ExecPath(chromium), chromedp.NoSandbox, chromedp.WindowSize(1280, 900), chromedp.UserDataDir(t.TempDir()), chromedp.WSURLReadTimeout(time.Minute))...)
-	t.Cleanup(release)
-	var closed context.CancelFunc
-	s.browser, closed = chromedp.NewContext(allocated)
-	t.Cleanup(closed)
+	s.browser = browser.Open(t)
 	messages := chromedp.Console(s.browser)
 	go func() {
 		for m, err := range messages {
@@ -116,21 +110,6 @@ func begin(t *testing.T) *session {
 		}
 	}()
 	return s
-}
-
-// browser is the path of a Chromium.
-func browser(t *testing.T) string {
-	t.Helper()
-	for _, name := range []string{"chromium", "chromium-browser", "google-chrome"} {
-		if path, err := exec.LookPath(name); err == nil {
-			return path
-		}
-	}
-	if os.Getenv("HEYMARKET_REQUIRE_ALL") == "1" {
-		t.Fatal("there is no Chromium: install it (Debian: apt-get install chromium)")
-	}
-	t.Skip("there is no Chromium: install it (Debian: apt-get install chromium)")
-	return ""
 }
 
 // do runs actions, each of which waits for what it needs.
@@ -376,9 +355,12 @@ func TestAVisit(t *testing.T) {
 	s.do("load it again", chromedp.Reload(), chromedp.WaitVisible(`.chart canvas`))
 	s.shows("the stream is open again", `document.querySelector('.live.on')`)
 	s.looks("overview")
+	s.do("remember what the charts show", run(`window.shown = document.querySelector('[data-series]').plots.map(p => p.scales.x.max)`))
+	s.send("message_sent")
+	s.shows("charts move on with time", `document.querySelector('[data-series]').plots.every((p, i) => p.scales.x.max > window.shown[i])`)
 
 	s.do("go to the events", chromedp.Click(`.tabs a[href$="/events"]`), chromedp.WaitVisible(`.filters`))
-	s.shows("three events", `document.querySelectorAll('#events .event').length === 3`)
+	s.shows("four events", `document.querySelectorAll('#events .event').length === 4`)
 	s.do("open all", run(`document.querySelectorAll('details').forEach(d => d.open = true)`))
 	s.looks("events")
 	s.do("filter by state", chromedp.SetValue(`select[name=state]`, "dead letter"), chromedp.Click(`.filters button`), chromedp.WaitVisible(`.filters a.button`))
