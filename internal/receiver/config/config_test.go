@@ -380,6 +380,9 @@ func TestCheckURL(t *testing.T) {
 		"http://h/%zz":               "is not a URL",
 		"http://h\n":                 "must not hold a line break or another control character",
 		"http://[::1":                "is not a URL",
+		"http://h/%0a":               "must not hold a line break or another control character, percent-encoded or not",
+		"http://h/?q=%0d%0a":         "must not hold a line break or another control character, percent-encoded or not",
+		"http://h/?q=a+b%20%zz":      "",
 		"http://s3cret:pass word@h/": "is not a URL",
 	} {
 		var got string

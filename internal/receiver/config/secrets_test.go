@@ -47,6 +47,8 @@ func TestSuspicion(t *testing.T) {
 		{"UTF-16 without a mark", wide("", token), SecretText, "UTF-16"},
 		{"UTF-16 and a newline", wide("\xff\xfe", token+"\r\n"), SecretText, "UTF-16"},
 		{"certificates in UTF-16", wide("\xff\xfe", certificate), SecretCertificates, "UTF-16"},
+		{"UTF-16 of the other byte order, without a mark", "\x00" + strings.Join(strings.Split("token", ""), "\x00"), SecretText, "UTF-16"},
+		{"nothing in quotation marks", `""`, SecretText, "quotation marks"},
 		{"Latin-1", "gr\xf6\xdfe", SecretText, "not valid UTF-8"},
 		{"a trailing blank", token + " ", SecretText, "blank"},
 		{"a trailing blank and a newline", token + " \n", SecretText, "blank"},

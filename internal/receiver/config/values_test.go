@@ -2,7 +2,10 @@ package config
 
 import (
 	"bytes"
+	"crypto/x509"
 	"encoding/base64"
+	"encoding/pem"
+	"net/http/httptest"
 	"strings"
 	"testing"
 )
@@ -61,6 +64,25 @@ func TestParseSigningKey(t *testing.T) {
 		}
 		if err != nil && strings.Contains(err.Error(), "hunter2") {
 			t.Errorf("the error repeats the key: %v", err)
+		}
+	}
+}
+
+func TestParseCertificates(t *testing.T) {
+	t.Parallel()
+	server := httptest.NewTLSServer(nil)
+	defer server.Close()
+	good := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: server.Certificate().Raw})
+	pool, err := ParseCertificates(append([]byte("# our own\n"), good...))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := server.Certificate().Verify(x509.VerifyOptions{Roots: pool}); err != nil {
+		t.Errorf("the certificate is not in the pool: %v", err)
+	}
+	for _, text := range []string{"", "hunter2", string(server.Certificate().Raw), string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: []byte("none")}))} {
+		if _, err := ParseCertificates([]byte(text)); err == nil || strings.Contains(err.Error(), "hunter2") {
+			t.Errorf("%.20q: %v", text, err)
 		}
 	}
 }

@@ -350,6 +350,16 @@ func TestGateForgetsOldFailures(t *testing.T) {
 	if g.Circuit() != contract.CircuitClosed {
 		t.Error("the circuit opens at the first failures")
 	}
+
+	// The same where the window is no longer a failing one by a good answer, and is one again by the next failure.
+	g, now = NewGate(0, retry.Policy{}, nil), noon
+	report(12, 503)
+	report(3, 200)
+	now = now.Add(openAfter + time.Second)
+	report(1, 503)
+	if !g.recent.failing(now) || g.Circuit() != contract.CircuitClosed {
+		t.Errorf("after one new failure the target counts as failing: %t, its circuit is %s", g.recent.failing(now), g.Circuit())
+	}
 }
 
 // TestDeadTargetSpendsNoAttempts checks that events wait for a dead target in their queue, and not in its retries.
