@@ -3,7 +3,6 @@ package console
 import (
 	"bytes"
 	"cmp"
-	"errors"
 	"html/template"
 	"net/http"
 	"net/url"
@@ -315,13 +314,13 @@ func (c *Console) replayEdited(w http.ResponseWriter, r *http.Request) error {
 		}
 		switch {
 		case strings.TrimSpace(e.Text) == "":
-			return errors.New("The content is empty: nothing was replayed.") //nolint:staticcheck // a sentence for the person
+			return problem{http.StatusUnprocessableEntity, "The content is empty: nothing was replayed."}
 		case bytes.Equal(text, admin.Edited(admin.Readable(e.Letter.Body, e.Letter.BodyText))):
-			return errors.New("The content is unchanged: nothing was replayed. To deliver it as it is, go back and choose Replay.") //nolint:staticcheck // likewise
+			return problem{http.StatusUnprocessableEntity, "The content is unchanged: nothing was replayed. To deliver it as it is, go back and choose Replay."}
 		}
 		done, err := l.Replay(r.Context(), e.Letter.Entry, nil, text, func(admin.Progress) {})
 		if err == nil && done.Replayed == 0 {
-			err = errors.New("It cannot be replayed: its data in Redis is not an event.") //nolint:staticcheck // likewise
+			err = problem{http.StatusUnprocessableEntity, "It cannot be replayed: its data in Redis is not an event."}
 		}
 		return err
 	})
