@@ -133,7 +133,8 @@ readers: ## Compare the envelopes that a receiver accepts with seven other JSON 
 	READERS_BODIES=$(READERS_BODIES) go -C test/proof/jsonparity test -count=1 -v -timeout=0 .
 
 # What has to hold above all comes first. Packages whose tests take minutes want more MUTANTS_TIME; MUTANTS_ALONE=1 asks the tests of each package itself alone.
-MUTANTS ?= $(addprefix internal/,$(addprefix receiver/,address retry event ingest forward delivery stream) contract controller/condition)
+MUTANTS ?= $(addprefix internal/,$(addprefix receiver/,address retry event ingest forward delivery stream target admin config filter recent redishealth) contract \
+	reach controller/condition)
 MUTANTS_TIME ?= 10m
 
 .PHONY: mutants
