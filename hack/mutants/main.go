@@ -163,7 +163,7 @@ func (s *suite) measure(ctx context.Context, ran string) error {
 		return fmt.Errorf("list the tests: %w", err)
 	}
 	s.tests, s.took = map[int][]string{}, map[string]time.Duration{}
-	for _, name := range strings.FieldsSeq(string(names)) {
+	for name := range strings.FieldsSeq(string(names)) {
 		isTest := strings.HasPrefix(name, "Test") || strings.HasPrefix(name, "Fuzz") || strings.HasPrefix(name, "Example")
 		if !isTest || slices.Contains(never, name) { // TestMain may print lines as well
 			continue
