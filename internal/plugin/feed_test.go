@@ -41,7 +41,7 @@ func newPods() *pods {
 func (p *pods) start(name string) *recent.Ring {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	ring := recent.New(name)
+	ring := recent.New("the consumer of " + name) // the feed names Pods
 	p.rings[name] = ring
 	p.at[name] = httptest.NewServer(admin.Handler(admin.Options{
 		Recent: ring, Names: func() []string { return []string{"crm"} },
@@ -91,6 +91,26 @@ func tried(id string, status int) forward.Attempt {
 		a.Decision = retry.Decision{Verdict: retry.Again, Delay: time.Minute}
 	}
 	return a
+}
+
+// Records that a Pod has displaced before they were read are reported as missing.
+func TestAFeedReportsWhatItMisses(t *testing.T) {
+	t.Parallel()
+	p := newPods()
+	pod, notes := p.start("a"), &strings.Builder{}
+	pod.Answered(stored("evt_history"))
+	f := newFeed(p, "support", nil, notes)
+	if _, err := f.history(t.Context(), 10); err != nil {
+		t.Fatal(err)
+	}
+	for range recent.Kept + 1 {
+		pod.Answered(stored("evt_1"))
+	}
+	f.follow(t.Context(), func([]recent.Record) bool { return false })
+	if !strings.Contains(notes.String(), "Some records of receiver a are missing") {
+		t.Errorf("the notes are %q", notes)
+	}
+	p.end("a")
 }
 
 // The feed shows an event accepted by one Pod and delivered by another, and the records of a Pod that starts later, or restarts.
