@@ -467,3 +467,64 @@ func TestRemovalReachesItsOwnRedis(t *testing.T) {
 		t.Errorf("the configuration leads to %q by %q, restricted %t: %v", c.RedisURLFile, c.RedisCAFile, c.RestrictRedis, err)
 	}
 }
+
+// A removal has one Pod, which removes keys and mounts no Secret of the user's where Redis is the shared one.
+func TestRemovalRemovesKeysAndNothingElse(t *testing.T) {
+	t.Parallel()
+	for _, name := range []string{"smallest", "everything", "own-redis"} {
+		in := input(t, name, Input{})
+		removal, err := BuildRemoval(in)
+		if err != nil {
+			t.Fatal(err)
+		}
+		spec := removal.Deployment.Spec
+		container := spec.Template.Spec.Containers[0]
+		if *spec.Replicas != 1 || !slices.Contains(container.Args, removeKeysFlag) || slices.Contains(build(t, in).Deployment.Spec.Template.Spec.Containers[0].Args, removeKeysFlag) {
+			t.Errorf("%s: %d Pods with %q", name, *spec.Replicas, container.Args)
+		}
+		volumes, mounts := map[string]bool{}, map[string]bool{}
+		for _, v := range spec.Template.Spec.Volumes {
+			volumes[*v.Name] = true
+		}
+		for _, m := range container.VolumeMounts {
+			mounts[*m.Name] = true
+		}
+		if diff := cmp.Diff(volumes, mounts); diff != "" {
+			t.Errorf("%s: volumes and what is mounted (-want +got):\n%s", name, diff)
+		}
+		if own := len(RedisReferences(in.Webhook)) > 0; volumes["secrets"] != own {
+			t.Errorf("%s: a Secret of the user's is mounted: %t, its own Redis: %t", name, volumes["secrets"], own)
+		}
+	}
+}
+
+// Where the platform chooses the user of a Pod, the files of Secrets are readable by any user of it.
+func TestSecretModes(t *testing.T) {
+	t.Parallel()
+	in := input(t, "smallest", Input{})
+	for userID, want := range map[int64]int32{0: 0o444, 65532: 0o440} {
+		in.UserID = userID
+		if _, mode := podSecurity(in); mode != want {
+			t.Errorf("user %d: mode %o, want %o", userID, mode, want)
+		}
+	}
+}
+
+// Certificates of a target are sent to nobody, and yet name no token: the operator's own keys are closed to them as to headers.
+func TestCertificatesOfATargetAreAValueForATarget(t *testing.T) {
+	t.Parallel()
+	in := input(t, "everything", Input{})
+	in.Webhook.Spec.Targets[0].TLS = &v1alpha1.TLS{CASecretKeyRef: &v1alpha1.SecretKeyReference{Name: "ca", Key: "ca.crt"}}
+	found := false
+	for _, r := range References(in.Webhook) {
+		if strings.HasSuffix(r.Field, "tls.caSecretKeyRef") && strings.HasPrefix(r.Field, "spec.targets") {
+			found = true
+			if !r.Target || r.Redis || r.Token {
+				t.Errorf("%s is a reference for a target: %t, for Redis: %t, of a token: %t", r.Field, r.Target, r.Redis, r.Token)
+			}
+		}
+	}
+	if !found {
+		t.Error("no certificate authority of a target is referred to")
+	}
+}
