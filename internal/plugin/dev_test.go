@@ -68,6 +68,11 @@ func TestDevFromTwoTerminals(t *testing.T) {
 		t.Fatal(err)
 	}
 	say(`stored +200 .* new_type +evt_`, "send", "support", "--file", event)
+	if err := os.WriteFile(event, []byte("\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	wantMistake(t, []string{event, "empty"}, "send", "support", "--file", event, "--dev")
+	wantMistake(t, []string{event, "empty"}, "dead", "replay", "support", "--id", "1-0", "--file", event, "--dev")
 	wantMistake(t, []string{"400", "event_data"}, "send", "support", "--set", "event_data=7", "--dev")
 	wantMistake(t, []string{"--set", "event_data.inbox=7"}, "send", "support", "--set", "event_data.inbox", "--dev")
 	wantMistake(t, []string{`"sales"`}, "send", "sales", "--dev")

@@ -163,10 +163,15 @@ func (f *sendFlags) events(stdin io.Reader, eventType string, now time.Time) (ev
 
 func readEvent(file string, stdin io.Reader) ([]byte, error) {
 	const most = 2 << 20 // twice what a receiver accepts
+	read := func() ([]byte, error) { return os.ReadFile(file) }
 	if file == "-" {
-		return io.ReadAll(io.LimitReader(stdin, most))
+		read = func() ([]byte, error) { return io.ReadAll(io.LimitReader(stdin, most)) }
 	}
-	return os.ReadFile(file)
+	content, err := read()
+	if err == nil && len(bytes.TrimSpace(content)) == 0 {
+		err = fmt.Errorf("%s is empty: it must contain an event as JSON", file)
+	}
+	return content, err
 }
 
 // sent is the result of sending one event.
