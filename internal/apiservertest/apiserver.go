@@ -21,9 +21,10 @@ const (
 )
 
 var shared struct {
-	once sync.Once
-	env  *envtest.Environment
-	err  error
+	once  sync.Once
+	env   *envtest.Environment
+	err   error
+	users sync.Mutex
 }
 
 // Main runs the tests of a package, and stops the API server if one of them has started it. TestMain calls it.
@@ -60,7 +61,9 @@ func Config(t testing.TB) *rest.Config {
 func User(t testing.TB, name string) *rest.Config {
 	t.Helper()
 	Config(t)
+	shared.users.Lock() // the numbers of envtest's certificates are not for concurrent use
 	user, err := shared.env.AddUser(envtest.User{Name: name}, nil)
+	shared.users.Unlock()
 	if err != nil {
 		t.Fatalf("add user %s: %v", name, err)
 	}

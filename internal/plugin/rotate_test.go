@@ -47,7 +47,7 @@ func TestRotate(t *testing.T) {
 	if token := read().Spec.Token; token.SecretKeyRef.Name != "next" || token.PreviousSecretKeyRef == nil || token.PreviousSecretKeyRef.Name != "heymarket" {
 		t.Errorf("begun with %+v", token)
 	}
-	wantMistake(t, []string{"under way"}, rotate("--to", "third")...)
+	wantMistake(t, []string{"in progress"}, rotate("--to", "third")...)
 	wantMistake(t, []string{"not reported"}, rotate("--finish")...)
 	used(nil, before(100*time.Hour))
 	wantMistake(t, []string{"new token has not been used"}, rotate("--finish")...)

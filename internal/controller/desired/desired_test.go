@@ -510,7 +510,8 @@ func TestSecretModes(t *testing.T) {
 	}
 }
 
-// Certificates of a target are sent to nobody, and yet name no token: the operator's own keys are closed to them as to headers.
+// A target's certificates are not sent to the target, but the Secret keys that hold the operator's own values are closed to them as they are
+// to headers.
 func TestCertificatesOfATargetAreAValueForATarget(t *testing.T) {
 	t.Parallel()
 	in := input(t, "everything", Input{})

@@ -125,7 +125,7 @@ func TestWhatATenantCanDoToAnother(t *testing.T) {
 		{"XLEN " + own + "q:crm:general", "0"},
 		// Scripts: those of receivers, with the victim's keys as keys and as arguments, and its own.
 		{"EVALSHA " + sha("-- Leases events") + " 4 " + queue + " " + theirs + "r " + theirs + "h " + theirs + "p receivers me 10 0 0", refused},
-		{"EVALSHA " + sha("-- Notes which targets") + " 1 " + own + "targets " + theirs + " 0 0 " + strconv.FormatInt(time.Now().UnixMilli(), 10) + " x", refused},
+		{"EVALSHA " + sha("-- Records the current targets") + " 1 " + own + "targets " + theirs + " 0 0 " + strconv.FormatInt(time.Now().UnixMilli(), 10) + " x", refused},
 		{"EVALSHA " + sha("'SCAN'") + " 1 " + own + "x 0 * 1000", refused},
 		{"EVAL return 0", refused},
 		{"EVAL_RO return 0", refused},
