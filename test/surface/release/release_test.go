@@ -35,8 +35,9 @@ import (
 
 func TestMain(m *testing.M) { apiservertest.Main(m) }
 
-// hack/release.sh builds the checked-out commit for one architecture, hack/publish.sh pushes it to a registry, and it is pulled again: the image with the digest that the
-// chart names, the chart byte for byte, and an installation from its oci:// URL that a real API server accepts.
+// The release of the checked-out commit, for one architecture: hack/release.sh builds it, hack/publish.sh pushes it to a registry, and it
+// is pulled again: the image with the digest that the chart names, the chart byte for byte, and an installation from its oci:// URL
+// that a real API server accepts.
 func TestAReleaseIsInstalledFromARegistry(t *testing.T) {
 	if testing.Short() {
 		t.Skip("left out: it compiles a release")
