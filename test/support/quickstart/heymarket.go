@@ -53,6 +53,28 @@ func (h *Heymarket) Host() string {
 	return u.Hostname()
 }
 
+// awaitRoute waits, a minute at most, until a GET of the URL is no longer answered 404: an ingress controller reports its address before
+// it serves a new route.
+func (h *Heymarket) awaitRoute(ctx context.Context) error {
+	for deadline := time.Now().Add(time.Minute); ; {
+		request, err := http.NewRequestWithContext(ctx, http.MethodGet, h.URL, http.NoBody)
+		if err != nil {
+			return err
+		}
+		response, err := h.client.Do(request)
+		if err != nil {
+			return fmt.Errorf("GET from %s at %s: %w", h.Host(), h.Address, cause(err))
+		}
+		if err := response.Body.Close(); err != nil || response.StatusCode != http.StatusNotFound {
+			return err
+		}
+		if time.Now().After(deadline) {
+			return fmt.Errorf("no route of the ingress controller leads to the receiver: GET from %s at %s is answered 404", h.Host(), h.Address)
+		}
+		time.Sleep(100 * time.Millisecond)
+	}
+}
+
 // Answer is a receiver's answer.
 type Answer struct {
 	Status     int

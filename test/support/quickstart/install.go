@@ -202,7 +202,8 @@ func (c *Cluster) Heymarket(ctx context.Context, namespace string) (*Heymarket, 
 	if err != nil {
 		return nil, err
 	}
-	return NewHeymarket(url, token, address, c.roots), nil
+	h := NewHeymarket(url, token, address, c.roots)
+	return h, h.awaitRoute(ctx)
 }
 
 // IngressAddress is where the Ingress of a namespace's webhook is served.
