@@ -39,7 +39,7 @@ const Raced = "-race"
 func Build(t testing.TB, flags ...string) string {
 	t.Helper()
 	binary := filepath.Join(t.TempDir(), "receiver")
-	args := append([]string{"build", "-pgo=off", "-o", binary}, flags...) // a profile would compile everything again, for speed only
+	args := append([]string{"build", "-o", binary}, flags...)
 	build := exec.CommandContext(t.Context(), "go", append(args, "./cmd/receiver")...)
 	build.Dir = root(t) // with the dependencies of the product, not with those of its tests
 	if out, err := build.CombinedOutput(); err != nil {

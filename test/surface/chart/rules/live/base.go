@@ -51,7 +51,7 @@ func (l *lab) cleanup(f func()) { l.cleanups = append(l.cleanups, f) }
 // Build builds a program of the product's checkout, root, into a folder and returns its path.
 func Build(ctx context.Context, root, folder, program string) (path string, err error) {
 	path = filepath.Join(folder, filepath.Base(program))
-	build := exec.CommandContext(ctx, "go", "build", "-pgo=off", "-o", path, program)
+	build := exec.CommandContext(ctx, "go", "build", "-o", path, program)
 	build.Dir = root
 	build.Env = append(os.Environ(), "GOWORK=off", "CGO_ENABLED=0")
 	if out, err := build.CombinedOutput(); err != nil {
