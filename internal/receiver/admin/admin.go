@@ -245,16 +245,22 @@ func (h handler) show(_ http.ResponseWriter, r *http.Request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	found, ok, err := h.DeadLetters.DeadLetter(r.Context(), r.PathValue("target"), q.filter.Entry)
-	switch {
-	case err != nil:
+	found, err := h.deadLetter(r, q.filter.Entry)
+	if err != nil {
 		return nil, err
-	case !ok:
-		return nil, errNoLetter
 	}
 	letter := show(found)
 	letter.Body, letter.BodyText = shownBody(found.Body)
 	return letter, nil
+}
+
+// deadLetter reads one dead letter of the request's target. It returns errNoLetter if there is none of that entry.
+func (h handler) deadLetter(r *http.Request, entry string) (delivery.DeadLetter, error) {
+	found, ok, err := h.DeadLetters.DeadLetter(r.Context(), r.PathValue("target"), entry)
+	if err == nil && !ok {
+		err = errNoLetter
+	}
+	return found, err
 }
 
 // shownBody returns a body as JSON, or as text if it is not JSON.

@@ -32,12 +32,9 @@ func (h handler) replayEdited(w http.ResponseWriter, r *http.Request) (any, erro
 	if err != nil {
 		return nil, err
 	}
-	letter, found, err := h.DeadLetters.DeadLetter(r.Context(), r.PathValue("target"), q.filter.Entry)
-	switch {
-	case err != nil:
+	letter, err := h.deadLetter(r, q.filter.Entry)
+	if err != nil {
 		return nil, err
-	case !found:
-		return nil, errNoLetter
 	}
 	body, err := event.Edit(letter.Event, text)
 	if err != nil {
