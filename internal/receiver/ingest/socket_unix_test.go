@@ -18,17 +18,7 @@ func TestWhatIsNotReadIsBounded(t *testing.T) {
 		t.Fatal(err)
 	}
 	l = NewConnections(1).Listen(l)
-	defer l.Close()
-	client, err := net.Dial("tcp", l.Addr().String())
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer client.Close()
-	accepted, err := l.Accept()
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer accepted.Close()
+	_, accepted := connected(t, l)
 	raw, err := accepted.(*connection).Conn.(syscall.Conn).SyscallConn()
 	if err != nil {
 		t.Fatal(err)
@@ -49,17 +39,7 @@ func TestHasSent(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer l.Close()
-	client, err := net.Dial("tcp", l.Addr().String())
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer client.Close()
-	accepted, err := l.Accept()
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer accepted.Close()
+	client, accepted := connected(t, l)
 	if hasSent(accepted) {
 		t.Error("something has been sent before anything was")
 	}
@@ -80,4 +60,20 @@ func TestHasSent(t *testing.T) {
 	if hasSent(here) {
 		t.Error("a connection without a socket has sent something")
 	}
+}
+
+// connected returns both ends of a connection to a listener. They and the listener are closed when the test ends.
+func connected(t *testing.T, l net.Listener) (client, accepted net.Conn) {
+	t.Helper()
+	t.Cleanup(func() { _ = l.Close() })
+	client, err := net.Dial("tcp", l.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = client.Close() })
+	if accepted, err = l.Accept(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = accepted.Close() })
+	return client, accepted
 }
