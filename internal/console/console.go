@@ -19,7 +19,8 @@ import (
 	"heymarket.dev/operator/internal/receiver/recent"
 )
 
-// Place is where webhooks run: a namespace of a cluster, or this machine. Text that it returns is untrusted.
+// Place is where webhooks run: a namespace of a cluster, or this machine. Text that it returns is untrusted. An error that is an
+// admin.Problem, or one of the API server, sets the status of the page that shows it; all others are taken for a lack of an answer.
 type Place interface {
 	// Name is the name of the place, for page headers.
 	Name() string
@@ -88,33 +89,57 @@ func Listen(ctx context.Context) (net.Listener, error) {
 // New returns a console for a place, to be served at a listener's address until ctx ends.
 func New(ctx context.Context, place Place, address net.Addr) *Console {
 	c := &Console{undoable: func() <-chan time.Time { return time.After(undoTime) }, place: place, guard: newGuard(address.String()), mux: http.NewServeMux(), ctx: ctx, watchers: map[string]*watcher{}}
-	handle := func(method, path string, serve func(http.ResponseWriter, *http.Request) error) {
-		c.mux.HandleFunc(method+" "+path, c.answer(serve))
+	for _, r := range c.routes() {
+		c.mux.HandleFunc(r.pattern, c.answer(r.serve))
 	}
-	const hook, dead = "/webhooks/{name}", "/webhooks/{name}/dead/{target}"
-	handle(http.MethodGet, "/{$}", c.listWebhooks)
-	handle(http.MethodGet, hook, c.overview)
-	handle(http.MethodGet, hook+"/events", c.events)
-	handle(http.MethodGet, hook+"/events/{event}/content", c.eventContent)
-	handle(http.MethodGet, hook+"/waiting", c.waiting)
-	handle(http.MethodGet, hook+"/stream", c.stream)
-	handle(http.MethodGet, hook+"/series", c.series)
-	handle(http.MethodPost, hook+"/send", c.send)
-	handle(http.MethodGet, hook+"/dead", c.firstTarget)
-	handle(http.MethodGet, dead, c.deadLetters)
-	handle(http.MethodGet, dead+"/rows", c.deadRows)
-	handle(http.MethodGet, dead+"/groups", c.deadGroups)
-	handle(http.MethodGet, dead+"/count", c.deadCount)
-	handle(http.MethodGet, dead+"/confirm", c.confirm)
-	handle(http.MethodPost, dead+"/change", c.change)
-	handle(http.MethodGet, dead+"/letters/{entry}", c.letter)
-	handle(http.MethodGet, dead+"/letters/{entry}/content", c.letterContent)
-	handle(http.MethodGet, dead+"/letters/{entry}/edit", c.editLetter)
-	handle(http.MethodPost, dead+"/letters/{entry}/edit", c.replayEdited)
-	handle(http.MethodGet, "/jobs/{job}", c.showJob)
-	handle(http.MethodPost, "/jobs/{job}/stop", c.stopJob)
-	c.mux.HandleFunc("/", c.answer(func(http.ResponseWriter, *http.Request) error { return errNotFound }))
 	return c
+}
+
+// route is a page or an action.
+type route struct {
+	pattern string
+	serve   func(http.ResponseWriter, *http.Request) error
+	// form bounds the form of a request, in bytes; 0: formBytes.
+	form int64
+}
+
+func (c *Console) routes() []route {
+	const hook, dead = "/webhooks/{name}", "/webhooks/{name}/dead/{target}"
+	return []route{
+		{pattern: "GET /{$}", serve: c.listWebhooks},
+		{pattern: "GET " + hook, serve: c.overview},
+		{pattern: "GET " + hook + "/events", serve: c.events},
+		{pattern: "GET " + hook + "/events/{event}/content", serve: c.eventContent},
+		{pattern: "GET " + hook + "/waiting", serve: c.waiting},
+		{pattern: "GET " + hook + "/stream", serve: c.stream},
+		{pattern: "GET " + hook + "/series", serve: c.series},
+		{pattern: "POST " + hook + "/send", serve: c.send},
+		{pattern: "GET " + hook + "/dead", serve: c.firstTarget},
+		{pattern: "GET " + dead, serve: c.deadLetters},
+		{pattern: "GET " + dead + "/rows", serve: c.deadRows},
+		{pattern: "GET " + dead + "/groups", serve: c.deadGroups},
+		{pattern: "GET " + dead + "/count", serve: c.deadCount},
+		{pattern: "GET " + dead + "/confirm", serve: c.confirm},
+		{pattern: "POST " + dead + "/change", serve: c.change},
+		{pattern: "GET " + dead + "/letters/{entry}", serve: c.letter},
+		{pattern: "GET " + dead + "/letters/{entry}/content", serve: c.letterContent},
+		{pattern: "GET " + dead + "/letters/{entry}/edit", serve: c.editLetter},
+		{pattern: "POST " + dead + "/letters/{entry}/edit", serve: c.replayEdited, form: editBytes},
+		{pattern: "GET /jobs/{job}", serve: c.showJob},
+		{pattern: "POST /jobs/{job}/stop", serve: c.stopJob},
+		{pattern: "/", serve: func(http.ResponseWriter, *http.Request) error { return errNotFound }},
+	}
+}
+
+// formBound returns how many bytes the form of a request may have.
+func (c *Console) formBound(r *http.Request) int64 {
+	_, pattern := c.mux.Handler(r)
+	for _, of := range c.routes() {
+		if of.pattern == pattern && of.form > 0 {
+			return of.form
+		}
+	}
+	return formBytes
 }
 
 // Address returns the URL that opens the console, once, at the page of a webhook, or at the list of them for "". Only the browser
@@ -148,7 +173,7 @@ func (c *Console) Serve(ctx context.Context, l net.Listener) error {
 
 // ServeHTTP implements http.Handler.
 func (c *Console) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	c.guard.protect(w, r, c.mux, assets)
+	c.guard.protect(w, r, c.mux, assets, c.formBound)
 }
 
 //go:embed assets vendored/*.js vendored/*.css

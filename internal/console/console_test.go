@@ -2,6 +2,7 @@ package console_test
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -21,7 +22,9 @@ import (
 	"testing"
 	"time"
 
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 
 	"heymarket.dev/operator/api/v1alpha1"
 	"heymarket.dev/operator/internal/console"
@@ -43,6 +46,7 @@ type fake struct {
 	calls   []string
 	records chan []recent.Record
 	rejects string        // why edited letters are rejected
+	fails   error         // of every request for a webhook, letters or content, when set
 	scans   chan string   // receives when a look through the letters begins and ends, when set: it lasts until it is ended
 	step    chan struct{} // of a replay or discard, when set
 }
@@ -77,7 +81,7 @@ func (f *fake) Webhook(_ context.Context, name string) (*v1alpha1.HeymarketWebho
 	if name != "support" {
 		return nil, "", errors.New("there is no HeymarketWebhook " + hostile)
 	}
-	return f.hook(), "", nil
+	return f.hook(), "", f.fails
 }
 
 func (f *fake) Stats(context.Context, string) ([]admin.Stats, error) {
@@ -100,7 +104,7 @@ func (f *fake) Follow(ctx context.Context, _ string, show func([]recent.Record))
 }
 
 func (f *fake) Content(context.Context, string, string) (admin.Content, error) {
-	return admin.Content{Body: []byte(body)}, nil
+	return admin.Content{Body: []byte(body)}, f.fails
 }
 
 func (f *fake) Letters(_ context.Context, _, target string) (console.Letters, func(), error) {
@@ -120,7 +124,7 @@ type fakeLetters struct {
 // scan takes as long as a test wants, or until its page is left.
 func (f fakeLetters) scan(ctx context.Context) error {
 	if f.scans == nil {
-		return nil
+		return f.fails
 	}
 	f.scans <- "begun"
 	<-ctx.Done()
@@ -160,6 +164,9 @@ func (f fakeLetters) Show(_ context.Context, entry string) (admin.Letter, error)
 	i, err := strconv.Atoi(strings.TrimSuffix(entry, "-0"))
 	l := letter(i)
 	l.Body = []byte(body)
+	if f.fails != nil {
+		return admin.Letter{}, f.fails
+	}
 	return l, err
 }
 
@@ -184,7 +191,7 @@ func (f fakeLetters) Replay(ctx context.Context, entry string, query url.Values,
 	if edited != nil {
 		f.called("edit %s %s %s", f.target, entry, edited)
 		if f.rejects != "" {
-			return admin.Progress{}, errors.New(f.rejects)
+			return admin.Progress{}, admin.Problem{Status: http.StatusConflict, Sentence: f.rejects}
 		}
 		return admin.Progress{Replayed: 1, Finished: true}, nil
 	}
@@ -459,6 +466,24 @@ func TestContentIsAskedFor(t *testing.T) {
 	}
 }
 
+// raw sends a form as it is written.
+func (v *visit) raw(path, form string) *http.Response {
+	v.Helper()
+	request, err := http.NewRequestWithContext(v.Context(), http.MethodPost, v.server.URL+path, strings.NewReader(form))
+	if err != nil {
+		v.Fatal(err)
+	}
+	request.AddCookie(v.cookie)
+	request.Header.Set("Origin", v.server.URL)
+	request.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+	response, err := http.DefaultTransport.RoundTrip(request)
+	if err != nil {
+		v.Fatal(err)
+	}
+	v.Cleanup(func() { _ = response.Body.Close() })
+	return response
+}
+
 // next reads server-sent events until one has a name, and returns its data.
 func next(t *testing.T, from io.Reader, name string) string {
 	t.Helper()
@@ -692,24 +717,29 @@ func TestALetterIsEditedAndReplayed(t *testing.T) {
 				response := v.do(http.MethodPost, at+"/edit", url.Values{"text": {text}, "csrf": {v.csrf}}, "HX-Request", htmx)
 				return response.StatusCode, response.Header, v.read(response)
 			}
-			rejected := func(text, sentence string) {
+			rejected := func(want int, text, sentence string) {
 				t.Helper()
 				status, _, page := post(text)
 				shown := strings.ReplaceAll(template.HTMLEscapeString(text), "\r\n", "\n")
-				if status != http.StatusUnprocessableEntity || !strings.Contains(page, "\n"+shown+"</textarea>") || !strings.Contains(page, template.HTMLEscapeString(sentence)) {
+				if status != want || !strings.Contains(page, `action="`+at+`/edit"`) || !strings.Contains(page, "\n"+shown+"</textarea>") || !strings.Contains(page, template.HTMLEscapeString(sentence)) {
 					t.Errorf("%q: %d, without the text or %q:\n%s", text, status, sentence, page)
 				}
 				if strings.Contains(page, "<html") == (htmx != "") {
 					t.Errorf("%q: the wrong part of the page:\n%s", text, page)
 				}
 			}
-			rejected(" \r\n", "The content is empty")
-			rejected("{\r\n  \"event_data\": {\"text\": \"the secret words\"} }", "The content is unchanged")
+			rejected(http.StatusUnprocessableEntity, " \r\n", "The content is empty")
+			rejected(http.StatusUnprocessableEntity, "{\r\n  \"event_data\": {\"text\": \"the secret words\"} }", "The content is unchanged")
 			if calls := strings.Join(v.all(), "\n"); strings.Contains(calls, "edit ") {
 				t.Errorf("something was sent:\n%s", calls)
 			}
 			v.rejects = "The edited event is rejected: " + hostile
-			rejected(`{"x": "`+hostile+`</textarea>"}`, v.rejects)
+			rejected(http.StatusConflict, `{"x": "`+hostile+`</textarea>"}`, v.rejects)
+			if htmx != "" { // the form alone needs nothing else
+				v.fails = admin.Problem{Status: http.StatusNotFound, Sentence: "There is no such dead letter."}
+				rejected(http.StatusNotFound, `{"x": 1}`, "There is no such dead letter.")
+				v.fails = nil
+			}
 
 			v.rejects = ""
 			status, header, page := post("{\r\n  \"event_data\": 12345678901234567890\r\n}\r\n")
@@ -762,10 +792,88 @@ func TestASearchEndsWithItsPage(t *testing.T) {
 	}
 }
 
-// A form may hold a megabyte of JSON, and no more than there is room for; others are small.
+// What rejects a request decides on the status of its page, and its sentence is shown. Only the lack of an answer is that of a gateway.
+func TestErrorsHaveTheStatusThatFits(t *testing.T) {
+	t.Parallel()
+	v := open(t, &fake{letters: 120})
+	of := func(status int) error { return admin.Problem{Status: status, Sentence: "the sentence " + hostile} }
+	pods := schema.GroupResource{Resource: "pods"}
+	const dead = "/webhooks/support/dead/crm"
+	for name, c := range map[string]struct {
+		err  error
+		want int
+	}{
+		"bad request":                 {of(400), 400},
+		"gone":                        {of(404), 404},
+		"gone for good":               {of(410), 410},
+		"a conflict":                  {of(409), 409},
+		"too large":                   {of(413), 413},
+		"another media type":          {of(415), 415},
+		"too many requests":           {of(429), 429},
+		"no Redis":                    {fmt.Errorf("the receiver cannot reach Redis: %w", of(503)), 503},
+		"no status of an error":       {of(200), 502},
+		"no status at all":            {of(600), 502},
+		"not allowed by the cluster":  {fmt.Errorf("list: %w", apierrors.NewForbidden(pods, "x", errors.New(hostile))), 403},
+		"not known to the cluster":    {fmt.Errorf("list: %w", apierrors.NewUnauthorized(hostile)), 401},
+		"too many for the cluster":    {apierrors.NewTooManyRequests(hostile, 1), 429},
+		"the Pod is gone":             {fmt.Errorf("reach Pod x: %w", apierrors.NewNotFound(pods, hostile)), 502},
+		"the receiver does not run":   {errors.New("connection refused " + hostile), 502},
+		"the receiver does not reply": {fmt.Errorf("send the request: %w %s", context.DeadlineExceeded, hostile), 504},
+	} {
+		v.fails = c.err
+		for _, path := range []string{
+			"/webhooks/support", "/webhooks/support/dead", "/webhooks/support/events", "/webhooks/support/events/" + event(1) + "/content", dead, dead + "/rows", dead + "/groups", dead + "/count",
+			dead + "/confirm?operation=replay", dead + "/letters/1-0", dead + "/letters/1-0/content", dead + "/letters/1-0/edit",
+		} {
+			for _, htmx := range []string{"", "true"} {
+				response := v.do(http.MethodGet, path, nil, "HX-Request", htmx)
+				if page := v.read(response); response.StatusCode != c.want || !strings.Contains(page, template.HTMLEscapeString(c.err.Error())) || strings.Contains(page, "<html") == (htmx != "") {
+					t.Errorf("%s: %s answers %d, want %d with the sentence:\n%s", name, path, response.StatusCode, c.want, page)
+				}
+			}
+		}
+	}
+}
+
+// A form may hold a megabyte of JSON, and no more than there is room for; others are small, whatever their path is. One that cannot be
+// read changes nothing: what remains of it would select more.
 func TestFormsAreBounded(t *testing.T) {
 	t.Parallel()
 	v := open(t, &fake{letters: 120})
+	declared := 0
+	for route, bound := range v.page.FormBounds() {
+		path, changes := strings.CutPrefix(route, "POST ")
+		if !changes && route != "/" {
+			continue
+		}
+		if bound != 0 {
+			declared++
+		}
+		bound = cmp.Or(bound, 64<<10)
+		path = strings.NewReplacer("{name}", "support", "{target}", "crm", "{entry}", "7-0", "{job}", "edit").Replace(path)
+		for _, at := range []string{path, strings.TrimSuffix(path, "/edit") + "/x/edit"} {
+			most := bound
+			if at != path {
+				most = 64 << 10 // of no route
+			}
+			fits := "csrf=" + v.csrf + "&x="
+			fits += strings.Repeat("x", int(most)-len(fits))
+			for form, larger := range map[string]bool{fits: false, fits + "x": true} {
+				response := v.raw(at, form)
+				text := v.read(response)
+				if got := response.StatusCode == http.StatusRequestEntityTooLarge; got != larger || larger && !strings.Contains(text, fmt.Sprintf("larger than %d KiB", most>>10)) {
+					t.Errorf("%s with %d bytes: %d %.200s", at, len(form), response.StatusCode, text)
+				}
+			}
+		}
+	}
+	if declared != 1 {
+		t.Errorf("%d routes have a larger form, want that of edited letters", declared)
+	}
+	v.calls = nil
+	if response := v.raw("/webhooks/support/dead/crm/change", "csrf="+v.csrf+"&operation=replay&limit=9&type=%zz"); response.StatusCode != http.StatusBadRequest || len(v.all()) > 0 {
+		t.Errorf("a form that cannot be read: %d, %q", response.StatusCode, v.all())
+	}
 	const dead = "/webhooks/support/dead/crm"
 	large := url.Values{"text": {strings.Repeat("é", 1<<20)}}
 	if status, _ := v.post(dead+"/letters/7-0/edit", large); status != http.StatusUnprocessableEntity && status != http.StatusOK {

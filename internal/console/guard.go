@@ -4,6 +4,7 @@ import (
 	"crypto/rand"
 	"crypto/subtle"
 	"errors"
+	"fmt"
 	"net"
 	"net/http"
 	"strings"
@@ -12,10 +13,8 @@ import (
 
 const (
 	openPath = "/open/"
-	// formBytes bounds the body of a request.
+	// formBytes bounds the form of a request, unless its route has another bound.
 	formBytes = 64 << 10
-	// editBytes is the bound for an edited event: indented and percent-encoded, 1 MiB may take several times as much.
-	editBytes = 8 << 20
 	// contentSecurityPolicy allows only resources of this process, and nothing inline. Images may also be data: URLs, for the
 	// arrow of selects.
 	contentSecurityPolicy = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self' data:; " +
@@ -44,8 +43,8 @@ func newGuard(address string) *guard {
 	return &guard{host: address, cookie: "heymarket-console-" + port, session: rand.Text(), csrf: rand.Text(), secret: rand.Text()}
 }
 
-// protect passes a request on to pages, or to assets, if it is allowed.
-func (g *guard) protect(w http.ResponseWriter, r *http.Request, pages, assets http.Handler) {
+// protect passes a request on to pages, or to assets, if it is allowed. bound returns how many bytes its form may have.
+func (g *guard) protect(w http.ResponseWriter, r *http.Request, pages, assets http.Handler, bound func(*http.Request) int64) {
 	head := w.Header()
 	head.Set("Content-Security-Policy", contentSecurityPolicy)
 	head.Set("X-Content-Type-Options", "nosniff")
@@ -68,13 +67,14 @@ func (g *guard) protect(w http.ResponseWriter, r *http.Request, pages, assets ht
 	case r.Method == http.MethodGet || r.Method == http.MethodHead:
 		pages.ServeHTTP(w, r)
 	default:
-		most := int64(formBytes)
-		if strings.HasSuffix(r.URL.Path, "/edit") {
-			most = editBytes
-		}
+		most := bound(r)
 		r.Body = http.MaxBytesReader(w, r.Body, most)
-		if _, larger := errors.AsType[*http.MaxBytesError](r.ParseForm()); larger {
-			http.Error(w, "The form is too large.", http.StatusRequestEntityTooLarge)
+		if err := r.ParseForm(); err != nil { // what remains of the form would select more
+			if _, larger := errors.AsType[*http.MaxBytesError](err); larger {
+				http.Error(w, fmt.Sprintf("The form is larger than %d KiB: nothing was changed. Go back and shorten what you entered.", most>>10), http.StatusRequestEntityTooLarge)
+				return
+			}
+			http.Error(w, "The form cannot be read: nothing was changed. Reload the page and try again.", http.StatusBadRequest)
 			return
 		}
 		if !g.isOwn(r, from) {

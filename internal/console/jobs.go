@@ -60,7 +60,7 @@ func (c *Console) begin(name, target string, o order, query url.Values) (*job, e
 		if finished < 0 {
 			c.mu.Unlock()
 			cancel()
-			return nil, problem{http.StatusServiceUnavailable, "Too many replays and discards are in progress. Wait until one of them has finished."}
+			return nil, problem(http.StatusServiceUnavailable, "Too many replays and discards are in progress. Wait until one of them has finished.")
 		}
 		c.jobs = slices.Delete(c.jobs, finished, finished+1)
 	}

@@ -20,6 +20,8 @@ const (
 	grouped     = 1000
 	// mostGroups bounds the groups that are shown.
 	mostGroups = 8
+	// editBytes bounds the form with an edited event: indented and percent-encoded, 1 MiB may take several times as much.
+	editBytes = 8 << 20
 )
 
 // choice is the filter of a page of dead letters, as entered in its form.
@@ -47,7 +49,7 @@ func (c choice) query() (url.Values, error) {
 		}
 		at, err := time.ParseInLocation(form, value, time.Local)
 		if err != nil {
-			return nil, problem{http.StatusBadRequest, "Write times as 2026-11-21T12:00."}
+			return nil, problem(http.StatusBadRequest, "Write times as 2026-11-21T12:00.")
 		}
 		q.Set(name, at.UTC().Format(time.RFC3339))
 	}
@@ -306,27 +308,30 @@ func (c *Console) showEdited(w http.ResponseWriter, r *http.Request, status int,
 
 // replayEdited replays a letter with the text of the form. Where that is rejected, the form comes back with the text and the reason.
 func (c *Console) replayEdited(w http.ResponseWriter, r *http.Request) error {
-	e := edited{Text: strings.ReplaceAll(r.PostFormValue("text"), "\r\n", "\n")} // browsers send CRLF
+	entry := r.PathValue("entry")
+	e := edited{Letter: admin.Letter{Entry: entry}, Text: strings.ReplaceAll(r.PostFormValue("text"), "\r\n", "\n")} // browsers send CRLF
 	text := admin.Edited(e.Text)
-	err := c.withLetters(r, func(l Letters) (err error) {
-		if e.Letter, err = l.Show(r.Context(), r.PathValue("entry")); err != nil {
+	err := c.withLetters(r, func(l Letters) error {
+		found, err := l.Show(r.Context(), entry)
+		if err != nil {
 			return err
 		}
+		e.Letter = found
 		switch {
 		case strings.TrimSpace(e.Text) == "":
-			return problem{http.StatusUnprocessableEntity, "The content is empty: nothing was replayed."}
+			return problem(http.StatusUnprocessableEntity, "The content is empty: nothing was replayed.")
 		case bytes.Equal(text, admin.Edited(admin.Readable(e.Letter.Body, e.Letter.BodyText))):
-			return problem{http.StatusUnprocessableEntity, "The content is unchanged: nothing was replayed. To deliver it as it is, go back and choose Replay."}
+			return problem(http.StatusUnprocessableEntity, "The content is unchanged: nothing was replayed. To deliver it as it is, go back and choose Replay.")
 		}
-		done, err := l.Replay(r.Context(), e.Letter.Entry, nil, text, func(admin.Progress) {})
+		done, err := l.Replay(r.Context(), entry, nil, text, func(admin.Progress) {})
 		if err == nil && done.Replayed == 0 {
-			err = problem{http.StatusUnprocessableEntity, "It cannot be replayed: its data in Redis is not an event."}
+			err = problem(http.StatusUnprocessableEntity, "It cannot be replayed: its data in Redis is not an event.")
 		}
 		return err
 	})
 	if err != nil {
 		e.Problem = err.Error()
-		return c.showEdited(w, r, http.StatusUnprocessableEntity, e)
+		return c.showEdited(w, r, statusOf(err), e)
 	}
 	watch := hookPath(r.PathValue("name")) + "/events?event=" + url.QueryEscape(e.Letter.Event)
 	if byHTMX(r) {
@@ -356,7 +361,7 @@ func (o order) Verb() string { return strings.ToUpper(o.Operation[:1]) + o.Opera
 
 func checkOperation(text string) error {
 	if text != replay && text != discard {
-		return problem{http.StatusBadRequest, "The operation is replay or discard."}
+		return problem(http.StatusBadRequest, "The operation is replay or discard.")
 	}
 	return nil
 }
@@ -387,7 +392,7 @@ func (c *Console) change(w http.ResponseWriter, r *http.Request) error {
 	if o.Entry == "" {
 		var err error
 		if o.Count, err = strconv.Atoi(r.PostFormValue("limit")); err != nil || o.Count < 1 {
-			return problem{http.StatusBadRequest, "limit is the number of dead letters to change, from 1."}
+			return problem(http.StatusBadRequest, "limit is the number of dead letters to change, from 1.")
 		}
 		if query, err = o.Choice.query(); err != nil {
 			return err

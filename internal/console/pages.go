@@ -14,6 +14,7 @@ import (
 
 	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"heymarket.dev/operator/api/v1alpha1"
@@ -32,15 +33,12 @@ const (
 	keepAlive   = 15 * time.Second
 )
 
-// problem is an error that the user can fix.
-type problem struct {
-	status   int
-	sentence string
+// problem is an error of a request, with the status that fits it.
+func problem(status int, sentence string) error {
+	return admin.Problem{Status: status, Sentence: sentence}
 }
 
-func (p problem) Error() string { return p.sentence }
-
-var errNotFound = problem{http.StatusNotFound, "There is no such page."}
+var errNotFound = problem(http.StatusNotFound, "There is no such page.")
 
 // page is the data of templates.
 type page struct {
@@ -154,16 +152,35 @@ func (c *Console) answer(serve func(http.ResponseWriter, *http.Request) error) h
 		if err == nil || r.Context().Err() != nil {
 			return
 		}
-		status, sentence := http.StatusBadGateway, err.Error()
-		if p, ours := errors.AsType[problem](err); ours {
-			status, sentence = p.status, p.sentence
-		}
 		name := "error"
 		if byHTMX(r) {
 			name = "alert"
 		}
-		_ = c.render(w, status, name, page{Title: "Something went wrong", Data: sentence})
+		_ = c.render(w, statusOf(err), name, page{Title: "Something went wrong", Data: err.Error()})
 	}
+}
+
+// statusOf returns the status of a page that shows an error: that with which the console, a receiver or the API server rejected the
+// request, or 502 or 504 if none of them answered.
+func statusOf(err error) int {
+	if p, rejected := errors.AsType[admin.Problem](err); rejected && p.Status >= 400 && p.Status < 600 {
+		return p.Status
+	}
+	switch apierrors.ReasonForError(err) {
+	case metav1.StatusReasonUnauthorized:
+		return http.StatusUnauthorized
+	case metav1.StatusReasonForbidden:
+		return http.StatusForbidden
+	case metav1.StatusReasonTooManyRequests:
+		return http.StatusTooManyRequests
+	}
+	if late, ok := errors.AsType[interface {
+		error
+		Timeout() bool
+	}](err); ok && late.Timeout() {
+		return http.StatusGatewayTimeout
+	}
+	return http.StatusBadGateway
 }
 
 // render writes a template with the data common to all pages.
@@ -261,7 +278,7 @@ func (c *Console) stream(w http.ResponseWriter, r *http.Request) error {
 	defer watched.open()()
 	f, shown := eventFilter(r.URL.Query()), uint64(0)
 	if _, err := fmt.Sscan(r.URL.Query().Get("since"), &shown); err != nil {
-		return problem{http.StatusBadRequest, "since is a number."}
+		return problem(http.StatusBadRequest, "since is a number.")
 	}
 	if last := r.Header.Get("Last-Event-ID"); last != "" {
 		_, _ = fmt.Sscan(last, &shown) // a number of this console, or else the page's is used
@@ -338,7 +355,7 @@ func (c *Console) series(w http.ResponseWriter, r *http.Request) error {
 func (c *Console) send(w http.ResponseWriter, r *http.Request) error {
 	eventType := r.PostFormValue("type")
 	if !slices.Contains(event.Types(), eventType) {
-		return problem{http.StatusBadRequest, "Choose one of the event types."}
+		return problem(http.StatusBadRequest, "Choose one of the event types.")
 	}
 	ctx, cancel := context.WithTimeout(r.Context(), time.Minute)
 	defer cancel()

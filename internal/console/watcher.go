@@ -59,7 +59,7 @@ func (c *Console) watch(ctx context.Context, name string) (*watcher, error) {
 	if w == nil {
 		if len(c.watchers) >= mostWatchers {
 			c.mu.Unlock()
-			return nil, problem{http.StatusServiceUnavailable, fmt.Sprintf("This console watches %d webhooks already. Start another one.", mostWatchers)}
+			return nil, problem(http.StatusServiceUnavailable, fmt.Sprintf("This console watches %d webhooks already. Start another one.", mostWatchers))
 		}
 		w = newWatcher(c.place, name)
 		c.watchers[name] = w

@@ -119,9 +119,9 @@ func (c *cluster) webhook(ctx context.Context, name string) (*v1alpha1.Heymarket
 	err := c.webhooks.Get().Namespace(c.namespace).Resource(webhookResource).Name(name).Do(ctx).Into(&hook)
 	switch {
 	case apierrors.IsNotFound(err) && apierrors.HasStatusCause(err, metav1.CauseTypeUnexpectedServerResponse):
-		return nil, errors.New("this cluster has no HeymarketWebhooks: install the operator, or choose another --context")
+		return nil, missing("this cluster has no HeymarketWebhooks: install the operator, or choose another --context")
 	case apierrors.IsNotFound(err):
-		return nil, fmt.Errorf("there is no HeymarketWebhook %q in namespace %q; `kubectl get hmw --all-namespaces` lists all of them", name, c.namespace)
+		return nil, missing("there is no HeymarketWebhook %q in namespace %q; `kubectl get hmw --all-namespaces` lists all of them", name, c.namespace)
 	case err != nil:
 		return nil, c.explain("read HeymarketWebhook "+name, err)
 	}

@@ -67,6 +67,32 @@ func TestConsole(t *testing.T) {
 		t.Errorf("the list is\n%s", list)
 	}
 	base, _, _ := strings.Cut(address, "/open/")
+	const dead = "/webhooks/support/dead/crm"
+	for path, want := range map[string]struct {
+		status   int
+		sentence string
+	}{
+		"/webhooks/sales":              {404, "runs the webhook"},
+		"/webhooks/support/dead/other": {404, "There is no such target"},
+		dead + "/letters/1-0":          {404, "There is no such dead letter"},
+		dead + "/letters/1-0/edit":     {404, "There is no such dead letter"},
+		dead + "/letters/1-0/content":  {404, "There is no such dead letter"},
+		dead + "/letters/1":            {400, "The ID of a dead letter"},
+		dead + "/rows?status=-1":       {400, "status is an HTTP status"},
+		dead + "/rows?after=x":         {400, "after is the ID"},
+		"/webhooks/support/events/evt_" + strings.Repeat("a", 26) + "/content": {404, "no longer stored"},
+		"/webhooks/support/events/evt_1/content":                               {400, "event is the ID"},
+	} {
+		response, err := client.Get(base + path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		text, _ := io.ReadAll(response.Body)
+		_ = response.Body.Close()
+		if response.StatusCode != want.status || !strings.Contains(string(text), want.sentence) {
+			t.Errorf("%s answers %d, want %d with %q:\n%s", path, response.StatusCode, want.status, want.sentence, text)
+		}
+	}
 	page := read(client.Get(base + "/webhooks/support"))
 	for _, direct := range []string{"", "1"} {
 		form := url.Values{"csrf": {regexp.MustCompile(`name="csrf" value="([^"]+)"`).FindStringSubmatch(page)[1]}, "type": {"chat_closed"}, "direct": {direct}}

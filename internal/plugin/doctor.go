@@ -223,12 +223,12 @@ func getJSON(ctx context.Context, client *http.Client, address string, most int6
 		return withoutURL(err)
 	}
 	defer response.Body.Close()
+	if response.StatusCode != http.StatusOK {
+		return rejection(response)
+	}
 	text, err := io.ReadAll(io.LimitReader(response.Body, most))
-	switch {
-	case err != nil:
+	if err != nil {
 		return err
-	case response.StatusCode != http.StatusOK:
-		return errors.New(printable(strings.TrimSpace(string(text))))
 	}
 	if err := json.Unmarshal(text, into); err != nil {
 		return otherVersion(err)

@@ -200,8 +200,7 @@ func (f *feed) read(ctx context.Context, receiver string, behind uint64) (uint64
 	}
 	defer response.Body.Close()
 	if response.StatusCode != http.StatusOK {
-		text, _ := io.ReadAll(io.LimitReader(response.Body, 4<<10))
-		return behind, errors.New(printable(strings.TrimSpace(string(text))))
+		return behind, rejection(response)
 	}
 	lines, kind := bufio.NewScanner(response.Body), ""
 	for lines.Scan() {

@@ -182,7 +182,7 @@ func (l letters) ask(ctx context.Context, path string, query url.Values, answer 
 	return nil
 }
 
-// do sends one request. If the receiver rejects it, the error is the receiver's message.
+// do sends one request. If the receiver rejects it, the error is an admin.Problem with its sentence.
 func (l letters) do(ctx context.Context, method, path string, query url.Values, edited []byte) (*http.Response, error) {
 	address := "http://localhost/v1/targets/" + url.PathEscape(l.target) + "/dead-letters" + path
 	if len(query) > 0 {
@@ -203,15 +203,20 @@ func (l letters) do(ctx context.Context, method, path string, query url.Values, 
 		return response, nil
 	}
 	defer response.Body.Close()
+	if response.StatusCode == http.StatusServiceUnavailable {
+		return nil, fmt.Errorf("the receiver cannot reach Redis: %w; try again when the condition Durable is True", rejection(response))
+	}
+	return nil, rejection(response)
+}
+
+// rejection returns an answer that is not 200 as an admin.Problem.
+func rejection(response *http.Response) error {
 	body, err := io.ReadAll(io.LimitReader(response.Body, 4<<10))
 	sentence := printable(strings.TrimSpace(string(body)))
-	switch {
-	case err != nil:
-		return nil, fmt.Errorf("read the receiver's answer: %w", err)
-	case response.StatusCode == http.StatusServiceUnavailable:
-		return nil, fmt.Errorf("the receiver cannot reach Redis: %s; try again when the condition Durable is True", sentence)
+	if err != nil || sentence == "" {
+		sentence = fmt.Sprintf("the answer is %d, without a reason", response.StatusCode)
 	}
-	return nil, errors.New(sentence)
+	return admin.Problem{Status: response.StatusCode, Sentence: sentence}
 }
 
 func otherVersion(err error) error {

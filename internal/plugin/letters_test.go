@@ -2,6 +2,7 @@ package plugin
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -425,5 +426,31 @@ func TestWhatIsPrintedIsPrintable(t *testing.T) {
 	show(&out, "crm", admin.Letter{Entry: "1-0", Body: []byte(strings.Repeat("[", 5000) + strings.Repeat("]", 5000))})
 	if out.Len() > 20_000 {
 		t.Errorf("nesting is unfolded to %d bytes", out.Len())
+	}
+}
+
+// Whatever a receiver answers but 200 is an error with its status and a sentence, and never an empty one.
+func TestARejectionIsAnError(t *testing.T) {
+	t.Parallel()
+	for _, status := range []int{204, 304, 400, 404, 405, 409, 410, 413, 415, 421, 429, 500, 502, 503} {
+		for _, sentence := range []string{"", " \n", "no \x1b[31mroom\n"} {
+			server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+				w.WriteHeader(status)
+				_, _ = io.WriteString(w, sentence)
+			}))
+			client := &http.Client{Transport: redirected(server.URL)}
+			l := letters{client: client, target: "crm"}
+			_, shown := l.show(t.Context(), "1-0")
+			_, replayed := l.replay(t.Context(), choice{entry: "1-0"}, func(admin.Progress) {})
+			for name, err := range map[string]error{
+				"show": shown, "replay": replayed, "others": getJSON(t.Context(), client, "http://localhost/v1/stats", maxAnswer, new(admin.Stats)),
+			} {
+				problem, is := errors.AsType[admin.Problem](err)
+				if want := strings.Contains(sentence, "room") && status >= 400; !is || problem.Status != status || len(problem.Sentence) < 5 || strings.Contains(problem.Sentence, "\x1b") || strings.Contains(problem.Sentence, "room") != want {
+					t.Errorf("%s: %d %q: the error is %v", name, status, sentence, err)
+				}
+			}
+			server.Close()
+		}
 	}
 }

@@ -15,6 +15,7 @@ import (
 	"heymarket.dev/operator/api/v1alpha1"
 	"heymarket.dev/operator/internal/contract"
 	"heymarket.dev/operator/internal/dev"
+	"heymarket.dev/operator/internal/receiver/admin"
 )
 
 // place is where webhooks run: a cluster, or this machine.
@@ -46,6 +47,11 @@ func names(ctx context.Context, c place) (names []string, err error) {
 		names = append(names, hook.Name)
 	}
 	return names, err
+}
+
+// missing is the error for a webhook that does not exist.
+func missing(format string, args ...any) error {
+	return admin.Problem{Status: http.StatusNotFound, Sentence: fmt.Sprintf(format, args...)}
 }
 
 // open returns the place selected by the flags.
@@ -115,7 +121,7 @@ func (l local) current(ctx context.Context, name string) (*v1alpha1.HeymarketWeb
 // webhook returns the resource with a status derived from the receiver's state.
 func (l local) webhook(ctx context.Context, name string) (*v1alpha1.HeymarketWebhook, error) {
 	if name != l.Webhook.Name {
-		return nil, fmt.Errorf("`kubectl heymarket dev` runs the webhook %q, not %q", l.Webhook.Name, name)
+		return nil, missing("`kubectl heymarket dev` runs the webhook %q, not %q", l.Webhook.Name, name)
 	}
 	reported, err := l.Status(ctx)
 	if err != nil {

@@ -141,13 +141,16 @@ type handler struct {
 	places, streams chan struct{}
 }
 
-// problem is an error in the request.
-type problem struct {
-	status int
-	text   string
+// Problem is why a request is rejected. Clients return it as it was answered.
+type Problem struct {
+	// Status is that of the answer: 4xx, or 503 if Redis does not answer.
+	Status int
+	// Sentence is the reason, and the body of the answer.
+	Sentence string
 }
 
-func (p problem) Error() string { return p.text }
+// Error implements error.
+func (p Problem) Error() string { return p.Sentence }
 
 // answer writes the result of f as JSON, or its error. If f has written its answer itself, it returns nil and nil.
 func (h handler) answer(f func(http.ResponseWriter, *http.Request) (any, error)) http.HandlerFunc {
@@ -176,8 +179,8 @@ func (h handler) answer(f func(http.ResponseWriter, *http.Request) (any, error))
 
 // explain writes an error.
 func explain(w http.ResponseWriter, err error) {
-	if p, isProblem := errors.AsType[problem](err); isProblem {
-		http.Error(w, p.text, p.status)
+	if p, isProblem := errors.AsType[Problem](err); isProblem {
+		http.Error(w, p.Sentence, p.Status)
 		return
 	}
 	http.Error(w, err.Error(), http.StatusServiceUnavailable)
@@ -200,7 +203,7 @@ func (h handler) checked(f func(http.ResponseWriter, *http.Request) (any, error)
 
 func (h handler) checkTarget(name string, otherwise int) error {
 	if names := h.Names(); !slices.Contains(names, name) {
-		return problem{otherwise, "There is no such target. The targets are: " + strings.Join(names, ", ")}
+		return Problem{otherwise, "There is no such target. The targets are: " + strings.Join(names, ", ")}
 	}
 	return nil
 }
@@ -271,7 +274,7 @@ func shownBody(body []byte) (jsontext.Value, string) {
 	return nil, string(body)
 }
 
-var errNoLetter = problem{http.StatusNotFound, "There is no such dead letter. It may have been replayed, discarded or expired."}
+var errNoLetter = Problem{http.StatusNotFound, "There is no such dead letter. It may have been replayed, discarded or expired."}
 
 func show(l delivery.DeadLetter) Letter {
 	letter := Letter{

@@ -41,7 +41,7 @@ func (h handler) change(w http.ResponseWriter, r *http.Request, do change, line 
 	}
 	one := q.filter.Entry != ""
 	if !q.all && q.limit == 0 && q.filter == (delivery.DeadLetterFilter{}) {
-		return nil, problem{http.StatusBadRequest, "This would take every dead letter of the target: set " + strings.Join(filters, ", ") + " or limit, or all=true if that is intended."}
+		return nil, Problem{http.StatusBadRequest, "This would take every dead letter of the target: set " + strings.Join(filters, ", ") + " or limit, or all=true if that is intended."}
 	}
 	var last delivery.DeadLetterCount
 	done, err := do(r.Context(), r.PathValue("target"), q.filter, q.limit, func(c delivery.DeadLetterCount) {

@@ -43,7 +43,7 @@ func (h handler) replayEdited(w http.ResponseWriter, r *http.Request) (any, erro
 	return h.change(w, r, func(ctx context.Context, target string, f delivery.DeadLetterFilter, _ int, _ func(delivery.DeadLetterCount)) (delivery.DeadLetterCount, error) {
 		count, err := h.DeadLetters.ReplayEdited(ctx, target, f.Entry, body)
 		if errors.Is(err, ErrQuota) {
-			err = problem{http.StatusConflict, "The edited event is larger, and the webhook has as many bytes in Redis as it may have: replay or discard other dead letters first."}
+			err = Problem{http.StatusConflict, "The edited event is larger, and the webhook has as many bytes in Redis as it may have: replay or discard other dead letters first."}
 		}
 		return count, err
 	}, replayed)
@@ -52,9 +52,9 @@ func (h handler) replayEdited(w http.ResponseWriter, r *http.Request) (any, erro
 // readEdited reads a JSON body of up to most bytes, the bound for events from Heymarket.
 func readEdited(w http.ResponseWriter, r *http.Request, most int64) ([]byte, error) {
 	if mediaType, _, err := mime.ParseMediaType(r.Header.Get("Content-Type")); err != nil || mediaType != "application/json" {
-		return nil, problem{http.StatusUnsupportedMediaType, "The body is the edited event: send it with Content-Type: application/json, or leave it out to replay the event as it is."}
+		return nil, Problem{http.StatusUnsupportedMediaType, "The body is the edited event: send it with Content-Type: application/json, or leave it out to replay the event as it is."}
 	}
-	tooLarge := problem{http.StatusRequestEntityTooLarge, fmt.Sprintf("The edited event is larger than the %d bytes that receivers of this webhook accept.", most)}
+	tooLarge := Problem{http.StatusRequestEntityTooLarge, fmt.Sprintf("The edited event is larger than the %d bytes that receivers of this webhook accept.", most)}
 	if r.ContentLength > most {
 		return nil, tooLarge
 	}

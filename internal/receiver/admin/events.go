@@ -113,7 +113,7 @@ func (h handler) content(_ http.ResponseWriter, r *http.Request) (any, error) {
 	case err != nil:
 		return nil, err
 	case !ok:
-		return nil, problem{http.StatusNotFound, "The content of this event is no longer stored: no target waits for it, and it is not a dead letter."}
+		return nil, Problem{http.StatusNotFound, "The content of this event is no longer stored: no target waits for it, and it is not a dead letter."}
 	}
 	c := Content{Event: found.ID, Type: found.Type}
 	c.Body, c.BodyText = shownBody(found.Body)

@@ -140,7 +140,7 @@ func (q *query) set(name, value string) (err error) {
 func limitProblem(most int) error { return bad("limit is a number from 1 to %d.", most) }
 
 func bad(format string, args ...any) error {
-	return problem{http.StatusBadRequest, fmt.Sprintf(format, args...)}
+	return Problem{http.StatusBadRequest, fmt.Sprintf(format, args...)}
 }
 
 var eventPattern = regexp.MustCompile(`^evt_[a-z2-7]{26}$`)
