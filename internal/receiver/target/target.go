@@ -136,10 +136,7 @@ func (t *Target) Send(ctx context.Context, e event.Event, attempt int) delivery.
 	defer cancel()
 	header := make(http.Header, len(t.headers)+12)
 	maps.Copy(header, t.headers)
-	body, err := t.encode(e, header)
-	if err != nil {
-		return delivery.Outcome{Err: errors.New("the event cannot be put into the target's format")}
-	}
+	body := t.encode(e, header)
 	now := time.Now().Unix()
 	header[HeaderID] = []string{e.ID}
 	header[HeaderTimestamp] = []string{strconv.FormatInt(now, 10)}
