@@ -25,9 +25,9 @@ sum() { # name, then arguments of go test
 # The race detector is used for the product's own code; tests from outside run without it, and twice as fast.
 # All of them run, even after one has failed.
 failed=0
-sum product -race -timeout 20m "$@" ./api/... ./cmd/... ./internal/... || failed=1
-(cd test && sum proofs -timeout 20m "$@" ./...) || failed=1
-(cd hack && sum hack -race "$@" ./...) || failed=1
+sum product -race -timeout 60m "$@" ./api/... ./cmd/... ./internal/... || failed=1
+(cd test && sum proofs -timeout 60m "$@" ./...) || failed=1
+(cd hack && sum hack -race -timeout 60m "$@" ./...) || failed=1
 (cd hack/cluster && sum cluster . ./image) || failed=1
 (cd test/surface/chart/rules && sum rules .) || failed=1
 (cd test/proof/jsonparity && sum readers .) || failed=1

@@ -95,7 +95,7 @@ func (s *sink) count() (events, deliveries int) {
 
 func (s *sink) await(t *testing.T, events int) {
 	t.Helper()
-	timeout := time.After(20 * time.Second)
+	timeout := time.After(time.Minute)
 	for {
 		if n, _ := s.count(); n >= events {
 			return
@@ -186,7 +186,7 @@ func (p *process) end() {
 			p.t.Errorf("the receiver ended with %v", err)
 		}
 		p.ended <- nil // for the cleanup after an end by hand
-	case <-time.After(30 * time.Second):
+	case <-time.After(time.Minute):
 		p.t.Error("the receiver does not end")
 	}
 }

@@ -45,7 +45,7 @@ func TestServersEndWithAKilledTest(t *testing.T) {
 		t.Fatal(err)
 	}
 	_ = test.Wait()
-	for deadline := time.Now().Add(20 * time.Second); running(server); time.Sleep(10 * time.Millisecond) {
+	for deadline := time.Now().Add(time.Minute); running(server); time.Sleep(10 * time.Millisecond) {
 		if time.Now().After(deadline) {
 			_ = syscall.Kill(server, syscall.SIGKILL)
 			t.Fatal("a server outlives the test that started it")

@@ -55,7 +55,7 @@ func TestPlacesAreGivenBack(t *testing.T) {
 	t.Parallel()
 	h := admin.Handler(admin.Options{DeadLetters: newShelf(), Names: func() []string { return []string{"crm"} }})
 	for i := range 10 {
-		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 		w := httptest.NewRecorder()
 		h.ServeHTTP(w, httptest.NewRequestWithContext(ctx, http.MethodGet, "http://localhost/v1/targets/crm/dead-letters/count", http.NoBody))
 		cancel()

@@ -259,7 +259,7 @@ func TestTheAccountAddsUpAtEveryMoment(t *testing.T) {
 	}
 	wg.Wait()
 	var last []stream.Account
-	for deadline := time.Now().Add(10 * time.Second); ; {
+	for deadline := time.Now().Add(time.Minute); ; {
 		var err error
 		if last, err = keeper.Accounts(t.Context(), []string{target}); err == nil {
 			break
