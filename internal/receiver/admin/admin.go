@@ -120,7 +120,7 @@ type route struct {
 func (h handler) routes() []route {
 	const letters, letter = "/v1/targets/{target}/dead-letters", "/v1/targets/{target}/dead-letters/{entry}"
 	return []route{
-		{"GET /v1/openapi.json", describe},
+		{"GET /v1/openapi.json", h.answer(describe)},
 		{"GET /v1/events", h.answer(h.listEvents)},
 		{"GET /v1/events/stream", h.stream},
 		{"GET /v1/events/{event}/content", h.answer(h.content)},
@@ -195,10 +195,18 @@ func (h handler) checked(f func(http.ResponseWriter, *http.Request) (any, error)
 			return nil, err
 		}
 	}
-	if r.ContentLength != 0 && r.Pattern != replayOne {
-		return nil, bad("This request takes no body: put the parameters into the URL, as in ?type=chat_closed&limit=1")
+	if err := checkBody(r); err != nil {
+		return nil, err
 	}
 	return f(w, r)
+}
+
+// checkBody rejects a body where none is read: its sender expects it to select something.
+func checkBody(r *http.Request) error {
+	if r.ContentLength != 0 && r.Pattern != replayOne {
+		return bad("This request takes no body: put the parameters into the URL, as in ?type=chat_closed&limit=1")
+	}
+	return nil
 }
 
 func (h handler) checkTarget(name string, otherwise int) error {

@@ -144,6 +144,9 @@ func (h handler) stream(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	q, filter, err := h.eventQuery(r)
+	if noBody := checkBody(r); noBody != nil {
+		err = noBody
+	}
 	if last := r.Header.Get("Last-Event-ID"); err == nil && last != "" {
 		err = q.set("since", last)
 	}

@@ -12,7 +12,11 @@ var openAPI []byte
 // changed.
 func OpenAPI() []byte { return openAPI }
 
-func describe(w http.ResponseWriter, _ *http.Request) {
+func describe(w http.ResponseWriter, r *http.Request) (any, error) {
+	if _, err := readQuery(r); err != nil {
+		return nil, err
+	}
 	w.Header().Set("Content-Type", "application/json")
 	_, _ = w.Write(openAPI)
+	return nil, nil
 }

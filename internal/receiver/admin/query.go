@@ -112,7 +112,8 @@ func (q *query) set(name, value string) (err error) {
 			return bad("after is the ID of a dead letter, such as 1700000000000-0.")
 		}
 	case "limit":
-		if q.limit, err = strconv.Atoi(value); err != nil || q.limit < 1 || q.limit > mostTaken {
+		limit, err := strconv.ParseUint(value, 10, 32)
+		if q.limit = int(limit); err != nil || limit < 1 || limit > mostTaken {
 			return limitProblem(mostTaken)
 		}
 	case "event":
