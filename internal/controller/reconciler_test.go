@@ -941,6 +941,64 @@ func TestDurable(t *testing.T) {
 	w.condition(v1alpha1.ConditionDurable, false, v1alpha1.ReasonDurabilityUnknown)
 }
 
+// aMinuteLater lets the figures of the status change again.
+func (w *world) aMinuteLater() {
+	w.t.Helper()
+	hook := w.hook()
+	if hook.Status.CountTime != nil {
+		hook.Status.CountTime = new(metav1.NewTime(hook.Status.CountTime.Add(-countPeriod)))
+		w.do(w.person.Status().Update(w.t.Context(), hook))
+	}
+}
+
+// The status has what waits for a target, and is not written again for small differences.
+func TestWhatWaitsIsWrittenRarely(t *testing.T) {
+	t.Parallel()
+	w := settled(t)
+	w.rollOut(2)
+	w.serve("10.1.0.1", "10.1.0.2")
+	start := time.Now().Truncate(time.Minute)
+	waits := func(ago, until int) {
+		t.Helper()
+		oldest, next := start.Add(-time.Duration(ago)*time.Minute), start.Add(time.Duration(until)*time.Minute)
+		w.says("10.1.0.2", func(p *contract.Status) {
+			p.Targets[0].Pending, p.Targets[0].OldestPending, p.Targets[0].NextAttempt = 1, oldest, next
+			p.Targets[0].LastError = &contract.TargetError{Class: contract.ErrorTimeout, Since: oldest}
+		})
+		w.aMinuteLater()
+	}
+	expect := func(ago, until int) {
+		t.Helper()
+		at := func(minutes int) *metav1.Time {
+			return new(metav1.NewTime(start.Add(time.Duration(minutes) * time.Minute).Local()))
+		}
+		want := v1alpha1.TargetStatus{
+			Name: "crm", Circuit: v1alpha1.CircuitClosed, Pending: 1, OldestPending: at(-ago), NextAttempt: at(until),
+			LastError: &v1alpha1.TargetError{Class: "Timeout", Since: *at(-ago)},
+		}
+		if diff := cmp.Diff(want, w.hook().Status.Targets[0]); diff != "" {
+			t.Errorf("(-want +got):\n%s", diff)
+		}
+	}
+	waits(30, 10)
+	w.reconcile()
+	expect(30, 10)
+	waits(28, 13)
+	w.quiet()
+	expect(30, 10)
+	waits(20, 40)
+	w.reconcile()
+	expect(20, 40)
+	w.says("10.1.0.2", func(p *contract.Status) {
+		p.Targets[0] = contract.TargetStatus{Name: "crm", Circuit: contract.CircuitClosed}
+	})
+	w.aMinuteLater()
+	w.reconcile()
+	if diff := cmp.Diff(v1alpha1.TargetStatus{Name: "crm", Circuit: v1alpha1.CircuitClosed}, w.hook().Status.Targets[0]); diff != "" {
+		t.Errorf("after it has recovered (-want +got):\n%s", diff)
+	}
+}
+
 // The figures of the status are coarse, and change at most once a minute.
 func TestFigures(t *testing.T) {
 	t.Parallel()
@@ -968,12 +1026,6 @@ targets: [{name: crm, url: 'http://crm.example.com/in'}, {name: log, url: 'http:
 			t.Errorf("targets (-want +got):\n%s", diff)
 		}
 	}
-	aMinuteLater := func() {
-		t.Helper()
-		hook := w.hook()
-		hook.Status.CountTime = new(metav1.NewTime(hook.Status.CountTime.Add(-countPeriod)))
-		w.do(w.person.Status().Update(t.Context(), hook))
-	}
 	idle := []v1alpha1.TargetStatus{{Name: "crm", Circuit: "Closed"}, {Name: "log", Circuit: "Closed"}}
 	figures(0, 0, idle...)
 	w.quiet()
@@ -987,7 +1039,7 @@ targets: [{name: crm, url: 'http://crm.example.com/in'}, {name: log, url: 'http:
 	})
 	w.quiet() // Within the minute nothing is written.
 	figures(0, 0, idle...)
-	aMinuteLater()
+	w.aMinuteLater()
 	w.reconcile()
 	busy := []v1alpha1.TargetStatus{{Name: "crm", Pending: 4000, DeadLetters: 10, Circuit: "Open"}, {Name: "log", Pending: 900, Circuit: "Closed"}}
 	figures(5000, 10, busy...)
@@ -997,7 +1049,7 @@ targets: [{name: crm, url: 'http://crm.example.com/in'}, {name: log, url: 'http:
 	}
 
 	// A change that does not affect the first digit is not written.
-	aMinuteLater()
+	w.aMinuteLater()
 	w.says("10.1.0.2", func(p *contract.Status) { p.Targets[0].Pending = 4400 })
 	w.quiet()
 	// Neither is a Pod that has lost sight of Redis, or one that is gone.
@@ -1013,7 +1065,7 @@ targets: [{name: crm, url: 'http://crm.example.com/in'}, {name: log, url: 'http:
 		t.Errorf("events: %s", got)
 	}
 	// A target that is removed goes from the status.
-	aMinuteLater()
+	w.aMinuteLater()
 	change(w, w.hook(), func(h *v1alpha1.HeymarketWebhook) { h.Spec.Targets = h.Spec.Targets[1:] })
 	w.reconcile()
 	figures(0, 0, idle[1])
@@ -1022,7 +1074,7 @@ targets: [{name: crm, url: 'http://crm.example.com/in'}, {name: log, url: 'http:
 	for _, a := range []string{"10.1.0.1", "10.1.0.2"} {
 		w.says(a, func(p *contract.Status) { p.ConfigDigest, p.Targets[0].Pending = "sha256:of another", 77 })
 	}
-	aMinuteLater()
+	w.aMinuteLater()
 	w.reconcile()
 	figures(0, 0, idle[1])
 }
@@ -1117,11 +1169,7 @@ func TestLastDelivered(t *testing.T) {
 				}
 			})
 		}
-		hook := w.hook()
-		if hook.Status.CountTime != nil {
-			hook.Status.CountTime = new(metav1.NewTime(hook.Status.CountTime.Add(-countPeriod)))
-			w.do(w.person.Status().Update(t.Context(), hook))
-		}
+		w.aMinuteLater()
 		w.reconcile()
 	}
 	expect := func(minutes int) {

@@ -41,6 +41,7 @@ func TestErrorsOfATarget(t *testing.T) {
 		"now and then":                      {[]attempt{{0, unavailable}, {time.Second, good}, {4 * time.Minute, unavailable}, {5 * time.Minute, good}}, 8 * time.Minute, true, since(contract.ErrorServer, 0)},
 		"recovered":                         {[]attempt{{0, unavailable}, {time.Second, good}}, 6 * time.Minute, true, nil},
 		"recovered, and failing":            {[]attempt{{0, unavailable}, {time.Second, good}, {9 * time.Minute, unavailable}}, 9 * time.Minute, true, since(contract.ErrorServer, 9*time.Minute)},
+		"failing again, and long ago":       {[]attempt{{0, unavailable}, {time.Second, good}, {2 * time.Second, unavailable}}, 8 * time.Minute, true, since(contract.ErrorServer, 0)},
 		"delivered by another":              {[]attempt{{0, unavailable}}, 6 * time.Minute, false, nil},
 		"the same in the last moment":       {[]attempt{{0, unavailable}, {time.Hour, unavailable}}, time.Hour, true, since(contract.ErrorServer, 0)},
 		"recovered for as long as is quiet": {[]attempt{{0, unavailable}, {time.Second, good}, {5 * time.Minute, unavailable}}, 5 * time.Minute, true, since(contract.ErrorServer, 0)},
