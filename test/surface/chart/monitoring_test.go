@@ -15,6 +15,7 @@ import (
 	networkingv1 "k8s.io/api/networking/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
+	"sigs.k8s.io/yaml"
 )
 
 const allMonitoring = "monitoring: {podMonitor: {enabled: true}, serviceMonitor: {enabled: true}, prometheusRule: {enabled: true}, dashboard: {enabled: true}}\nnetworkPolicy: {enabled: true}"
@@ -75,11 +76,29 @@ func TestEveryAlertHasARunbook(t *testing.T) {
 			sections[name] = text
 		}
 	}
+	var rows []string
+	for line := range strings.Lines(file(t, root, "docs", "alerts.md")) {
+		if strings.HasPrefix(line, "| [Heymarket") {
+			rows = append(rows, strings.TrimSpace(line))
+		}
+	}
 	for _, group := range find[*monitoringv1.PrometheusRule](t, rendered(t, allMonitoring), "").Spec.Groups {
 		for _, r := range group.Rules {
 			if r.Alert == "" {
 				continue
 			}
+			wait := ""
+			if r.For != nil {
+				wait = string(*r.For) + " "
+			}
+			name, severity, _ := strings.Cut(rows[0], "](#")
+			if want := strings.ToLower(r.Alert) + ") | " + r.Labels["severity"] + " | "; name != "| ["+r.Alert || !strings.HasPrefix(severity, want) || !strings.HasSuffix(severity, " | "+wait+"|") {
+				t.Errorf("the row of %s in docs/alerts.md is %s; its severity is %s, and it waits for %q", r.Alert, rows[0], r.Labels["severity"], wait)
+			}
+			if threshold := regexp.MustCompile(`\| (\d+) `).FindStringSubmatch(severity); threshold != nil && !strings.Contains(r.Expr.String()+"\n", " > "+threshold[1]+"\n") {
+				t.Errorf("the threshold of %s in docs/alerts.md is %s, and it has the expression %s", r.Alert, threshold[1], r.Expr.String())
+			}
+			rows = rows[1:]
 			text, there := sections[r.Alert]
 			delete(sections, r.Alert)
 			if !there || !strings.HasSuffix(r.Annotations["runbook_url"], "/docs/alerts.md#"+strings.ToLower(r.Alert)) {
@@ -92,8 +111,96 @@ func TestEveryAlertHasARunbook(t *testing.T) {
 			}
 		}
 	}
+	if len(rows) > 0 {
+		t.Errorf("docs/alerts.md has rows for what is no alert: %s", rows)
+	}
 	for name := range sections {
 		t.Errorf("docs/alerts.md has a section on %s, which is no alert", name)
+	}
+}
+
+// Each alert can be changed by itself: its duration, severity, labels, and the threshold that its expression compares with.
+func TestEveryAlertIsTunable(t *testing.T) {
+	t.Parallel()
+	var source struct {
+		Groups []struct {
+			Rules []struct {
+				Alert, Record, Expr string
+				Threshold           *float64
+			}
+		}
+	}
+	if err := yaml.Unmarshal([]byte(file(t, chartDir, "files", "rules.yaml")), &source); err != nil {
+		t.Fatal(err)
+	}
+	var changes []string
+	thresholds := map[string]bool{}
+	for _, group := range source.Groups {
+		for _, r := range group.Rules {
+			if r.Alert == "" {
+				continue
+			}
+			change := fmt.Sprintf("%s: {for: 47m, severity: info, labels: {of: %s}", r.Alert, r.Alert)
+			if thresholds[r.Alert] = r.Threshold != nil; r.Threshold != nil {
+				change += ", threshold: 4711"
+			}
+			changes = append(changes, change+"}")
+		}
+	}
+	seen := 0
+	for _, group := range find[*monitoringv1.PrometheusRule](t, rendered(t, "monitoring: {prometheusRule: {enabled: true, objectives: {accepted: 47, delivered: 11}, alerts: {"+strings.Join(changes, ", ")+"}}}"), "").Spec.Groups {
+		for _, r := range group.Rules {
+			if r.Alert == "" {
+				continue
+			}
+			seen++
+			if r.For == nil || *r.For != "47m" || r.Labels["severity"] != "info" || r.Labels["of"] != r.Alert {
+				t.Errorf("%s waits for %v and has the labels %v", r.Alert, r.For, r.Labels)
+			}
+			expr := r.Expr.String()
+			if thresholds[r.Alert] != (strings.Count(expr, " > 4711") == 1) {
+				t.Errorf("%s has a threshold: %t, and the expression %s", r.Alert, thresholds[r.Alert], expr)
+			}
+			for part, want := range map[string]int{"AcceptedBudget": strings.Count(expr, "* (1 - 47 / 100)"), "DeliveredBudget": strings.Count(expr, "* (1 - 11 / 100)")} {
+				if strings.Contains(r.Alert, part) != (want == 4) {
+					t.Errorf("%s compares %d times with this objective: %s", r.Alert, want, expr)
+				}
+			}
+		}
+	}
+	if seen != len(changes) {
+		t.Errorf("%d of %d alerts are rendered", seen, len(changes))
+	}
+}
+
+// The recorded ratios of each kind of error differ in nothing but the window in their name, and burn rates use nothing else.
+func TestEveryWindowIsRecorded(t *testing.T) {
+	t.Parallel()
+	recorded, of := map[string]string{}, map[string]string{}
+	for _, group := range find[*monitoringv1.PrometheusRule](t, rendered(t, allMonitoring), "").Spec.Groups {
+		for _, r := range group.Rules {
+			if r.Record == "" {
+				for _, name := range regexp.MustCompile(`heymarket:\w+:\w+`).FindAllString(r.Expr.String(), -1) {
+					if recorded[name] == "" {
+						t.Errorf("%s uses %s, which no rule before it records", r.Alert, name)
+					}
+				}
+				continue
+			}
+			ratio, window, _ := strings.Cut(r.Record, "_rate")
+			if recorded[r.Record] != "" {
+				t.Errorf("%s is recorded twice", r.Record)
+			}
+			recorded[r.Record] = window
+			if expr := strings.ReplaceAll(r.Expr.String(), "["+window+"]", "[W]"); of[ratio] == "" {
+				of[ratio] = expr
+			} else if of[ratio] != expr || strings.Contains(strings.ReplaceAll(expr, "[W]", ""), "[") {
+				t.Errorf("%s is\n%s\nand another window is\n%s", r.Record, expr, of[ratio])
+			}
+		}
+	}
+	if len(of) != 2 || len(recorded) != 14 {
+		t.Errorf("%d ratios in %d windows", len(of), len(recorded))
 	}
 }
 

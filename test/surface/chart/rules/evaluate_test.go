@@ -23,10 +23,10 @@ type evaluation struct {
 	rules *live.Rules
 }
 
-// evaluate loads the chart's rules; with names, only these alerts and the recording rules.
-func evaluate(t *testing.T, db live.Database, names ...string) *evaluation {
+// evaluate loads a file of rules; with names, only these alerts and the recording rules.
+func evaluate(t *testing.T, db live.Database, path string, names ...string) *evaluation {
 	t.Helper()
-	loaded, err := live.LoadRules(t.Context(), db, chartRules(t), names...)
+	loaded, err := live.LoadRules(t.Context(), db, path, names...)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -103,7 +103,7 @@ func TestTroubleWithRedisIsInEveryReport(t *testing.T) {
 				t.Fatal(err)
 			}
 			defer lab.Close()
-			e, silent := evaluate(t, lab.DB), name == "silent"
+			e, silent := evaluate(t, lab.DB, chartRules(t)), name == "silent"
 			var last live.Scrape
 			scrape := func(now time.Time) {
 				t.Helper()
@@ -265,7 +265,7 @@ func TestReceiversThatAreGoneFireAnAlert(t *testing.T) {
 	if err := operator.Webhook(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	e, now := evaluate(t, operator.DB), time.Now()
+	e, now := evaluate(t, operator.DB, chartRules(t)), time.Now()
 	after := func(ready, n int) (firing []string) {
 		t.Helper()
 		if err := operator.Receivers(t.Context(), "staging", "support", ready); err != nil {

@@ -102,3 +102,17 @@ func (r *Rules) At(ctx context.Context, now time.Time) (firing []string, err err
 	slices.Sort(firing)
 	return firing, nil
 }
+
+// Labels returns the labels of an alert that is active, none if it is not.
+func (r *Rules) Labels(name string) (of labels.Labels) {
+	for _, group := range r.groups {
+		for _, rule := range group.Rules() {
+			if alert, ok := rule.(*rules.AlertingRule); ok && alert.Name() == name {
+				for _, active := range alert.ActiveAlerts() {
+					of = active.Labels
+				}
+			}
+		}
+	}
+	return of
+}
