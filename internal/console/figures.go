@@ -1,6 +1,7 @@
 package console
 
 import (
+	"cmp"
 	"fmt"
 	"math"
 	"slices"
@@ -47,9 +48,13 @@ func (w *watcher) sample(stats []admin.Stats, now time.Time) {
 		}
 		for _, t := range one.Waiting {
 			sum := s.targets[t.Name]
-			if before := sum.waiting; before == nil || before.Circuit == contract.CircuitClosed { // counts are global, circuits are per receiver
-				sum.waiting = &t
+			if before := sum.waiting; before != nil { // counts are global, circuits and errors are per receiver
+				if before.Circuit != contract.CircuitClosed {
+					t.Circuit = before.Circuit
+				}
+				t.LastError = cmp.Or(before.LastError, t.LastError)
 			}
+			sum.waiting = &t
 			s.targets[t.Name] = sum
 		}
 	}

@@ -39,6 +39,8 @@ func TestWhatEachTargetWaitsFor(t *testing.T) {
 			}
 		}
 	}
+	gone, _ := r.gates.Load("archive")
+	gone.(*forward.Gate).Report(delivery.Outcome{Status: http.StatusGone}, now)
 	held, _ := r.gates.Load("crm")
 	until := held.(*forward.Gate).Held()
 	if !until.After(now) {
@@ -52,7 +54,7 @@ func TestWhatEachTargetWaitsFor(t *testing.T) {
 	}
 	crmFails := &contract.TargetError{Class: contract.ErrorServer, Since: now.Add(-25 * time.Minute)}
 	for _, want := range []contract.TargetStatus{
-		{Name: "archive", Circuit: contract.CircuitClosed},
+		{Name: "archive", Circuit: contract.CircuitGone},
 		{Name: "crm", Pending: 3, DeadLetters: 1, Circuit: contract.CircuitClosed, OldestPending: now.Add(-20 * time.Minute), NextAttempt: until, LastError: crmFails},
 		{Name: "erp", Pending: 1, Circuit: contract.CircuitClosed, OldestPending: now.Add(-5 * time.Second), NextAttempt: now.Add(late), LastDelivered: now.Add(-3 * time.Minute)},
 	} {
@@ -71,9 +73,13 @@ func TestWhatEachTargetWaitsFor(t *testing.T) {
 		errors.New("away"): {contract.ErrorServer, contract.ErrorServer, ""},
 	} {
 		var got []contract.ErrorClass
+		var circuits []contract.Circuit
 		targets := r.state(func() (map[string]stream.Account, error) { return accounts, away }).Targets
 		for _, target := range targets {
-			got = append(got, target.Failing)
+			got, circuits = append(got, target.Failing), append(circuits, target.Circuit)
+		}
+		if diff := cmp.Diff([]contract.Circuit{contract.CircuitGone, contract.CircuitClosed, contract.CircuitClosed}, circuits); diff != "" {
+			t.Errorf("circuits of a scrape (-want +got):\n%s", diff)
 		}
 		if diff := cmp.Diff(want, got); diff != "" {
 			t.Errorf("classes of a scrape with the error %v (-want +got):\n%s", away, diff)
