@@ -534,3 +534,21 @@ func TestGateCountsFromTheFirstFailure(t *testing.T) {
 		t.Errorf("after %d failures in %d seconds the circuit is %s", windowLeast, windowLeast-1, g.Circuit())
 	}
 }
+
+// A target that fails often, and never often in a row, is not held back before its circuit opens.
+func TestShortRunsOfFailuresHoldNothingBack(t *testing.T) {
+	t.Parallel()
+	g, now := NewGate(0, retry.Policy{}, nil), noon
+	for i := range 90 {
+		if n, _ := g.Admit(5, now); n != 5 || !g.Held().IsZero() {
+			t.Fatalf("after %d outcomes %d of 5 attempts are admitted, and they are held until %s", i, n, g.Held())
+		}
+		g.Return(4)
+		status := 503
+		if i%6 == 0 {
+			status = 200
+		}
+		g.Report(delivery.Outcome{Status: status}, now)
+		now = now.Add(openAfter / 100)
+	}
+}

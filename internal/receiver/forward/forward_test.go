@@ -867,8 +867,8 @@ func TestLogHoldsNoBody(t *testing.T) {
 		if strings.Contains(log.String(), "canary") {
 			t.Errorf("the log repeats a body:\n%s", log.String())
 		}
-		if lines := strings.Count(log.String(), "\n"); lines != 3 {
-			t.Errorf("%d lines for three attempts", lines)
+		if lines, again := strings.Count(log.String(), "\n"), strings.Count(log.String(), `"again_in_ms":`); lines != 3 || again != 2 {
+			t.Errorf("%d lines for three attempts, %d of them of one that is repeated", lines, again)
 		}
 	})
 }

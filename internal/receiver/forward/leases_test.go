@@ -115,6 +115,7 @@ func TestALongAttemptIsExtendedOnceInAWhile(t *testing.T) {
 func TestALeaseThatHasPassedOnIsLetGo(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
+		var log bytes.Buffer
 		q, s, extended := &fakeQueue{lost: true}, &sender{answer: starved(100 * time.Second)}, new(atomic.Int64)
 		q.fail = func(op string) error {
 			if op == "Extend" {
@@ -123,12 +124,15 @@ func TestALeaseThatHasPassedOnIsLetGo(t *testing.T) {
 			return nil
 		}
 		q.add(1)
-		_, stop := run(t, q, options(s, func(o *Options) { o.MaxInFlight = 1 }))
+		_, stop := run(t, q, options(s, func(o *Options) { o.MaxInFlight, o.Log = 1, slog.New(slog.NewTextHandler(&log, nil)) }))
 		time.Sleep(90 * time.Second)
 		if n := extended.Load(); n != 1 || len(s.made()) != 1 {
 			t.Errorf("%d extensions were tried in %d attempts; want 1 in 1", n, len(s.made()))
 		}
 		stop()
+		if n := strings.Count(log.String(), `level=WARN msg="an attempt has outlived its lease; another receiver may deliver the event too" target=crm event=evt_0`); n != 1 {
+			t.Errorf("%d lines warn of a second delivery:\n%s", n, log.String())
+		}
 	})
 }
 
