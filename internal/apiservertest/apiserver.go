@@ -71,14 +71,10 @@ func User(t testing.TB, name string) *rest.Config {
 }
 
 func start() {
-	root, err := testenv.Root()
+	env, err := Environment()
 	if err != nil {
 		shared.err = err
 		return
-	}
-	env := &envtest.Environment{
-		CRDDirectoryPaths:     []string{filepath.Join(root, "config", "crd")},
-		ErrorIfCRDPathMissing: true,
 	}
 	// Enough addresses for the Services of some thousand plans.
 	env.ControlPlane.GetAPIServer().Configure().Set("service-cluster-ip-range", "10.64.0.0/16")
@@ -89,4 +85,21 @@ func start() {
 		return
 	}
 	cfg.QPS = -1
+}
+
+// Environment returns an API server and an etcd with this repository's CRDs, neither started yet. Once started they end with
+// this process, on Linux even if it is killed. Its error is that of testenv.Root.
+func Environment() (*envtest.Environment, error) {
+	root, err := testenv.Root()
+	if err != nil {
+		return nil, err
+	}
+	env := &envtest.Environment{
+		CRDDirectoryPaths:     []string{filepath.Join(root, "config", "crd")},
+		ErrorIfCRDPathMissing: true,
+	}
+	servers := filepath.Join(root, "internal", "apiservertest", "servers")
+	env.ControlPlane.Etcd = &envtest.Etcd{Path: filepath.Join(servers, "etcd")}
+	env.ControlPlane.GetAPIServer().Path = filepath.Join(servers, "kube-apiserver")
+	return env, nil
 }

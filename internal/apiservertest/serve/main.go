@@ -1,4 +1,4 @@
-// Command serve runs a kube-apiserver with its etcd and the CRDs of a directory, for tests of other modules. It writes an
+// Command serve runs a kube-apiserver with its etcd and this repository's CRDs, for tests of other modules. It writes an
 // administrator's kubeconfig to a file, prints a line, and ends when its standard input is closed.
 package main
 
@@ -7,22 +7,25 @@ import (
 	"io"
 	"os"
 
-	"sigs.k8s.io/controller-runtime/pkg/envtest"
+	"heymarket.dev/operator/internal/apiservertest"
 )
 
 func main() {
-	if len(os.Args) != 3 {
-		fmt.Fprintln(os.Stderr, "usage: serve DIRECTORY KUBECONFIG")
+	if len(os.Args) != 2 {
+		fmt.Fprintln(os.Stderr, "usage: serve KUBECONFIG")
 		os.Exit(2)
 	}
-	if err := run(os.Args[1], os.Args[2]); err != nil {
+	if err := run(os.Args[1]); err != nil {
 		fmt.Fprintf(os.Stderr, "serve: %v\n", err)
 		os.Exit(1)
 	}
 }
 
-func run(crds, kubeconfig string) (err error) {
-	env := &envtest.Environment{CRDDirectoryPaths: []string{crds}, ErrorIfCRDPathMissing: true}
+func run(kubeconfig string) (err error) {
+	env, err := apiservertest.Environment()
+	if err != nil {
+		return err
+	}
 	defer func() {
 		if stopped := env.Stop(); err == nil {
 			err = stopped

@@ -20,6 +20,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/envtest"
 	"sigs.k8s.io/yaml"
 
+	"heymarket.dev/operator/internal/apiservertest"
 	"heymarket.dev/operator/internal/controller"
 	"heymarket.dev/operator/internal/testenv"
 )
@@ -47,8 +48,10 @@ func startCluster(ctx context.Context, dir string) (_ *cluster, err error) {
 	if err != nil {
 		return nil, err
 	}
-	env := &envtest.Environment{CRDDirectoryPaths: []string{filepath.Join(root, "config", "crd")}, ErrorIfCRDPathMissing: true}
-	env.ControlPlane.Etcd = &envtest.Etcd{}
+	env, err := apiservertest.Environment()
+	if err != nil {
+		return nil, err
+	}
 	env.ControlPlane.Etcd.Configure().Set("quota-backend-bytes", strconv.Itoa(etcdQuota))
 	env.ControlPlane.GetAPIServer().Configure().
 		Set("advertise-address", serverAddress).

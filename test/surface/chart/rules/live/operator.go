@@ -52,7 +52,7 @@ func (o *Operator) start(ctx context.Context, root string) error {
 	if err != nil {
 		return err
 	}
-	if err := o.serve(exec.CommandContext(ctx, serve, filepath.Join(root, "config", "crd"), kubeconfig)); err != nil {
+	if err := o.serve(exec.CommandContext(ctx, serve, kubeconfig)); err != nil {
 		return fmt.Errorf("start the API server: %w", err)
 	}
 	if err := o.connect(kubeconfig); err != nil {
