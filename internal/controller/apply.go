@@ -91,7 +91,8 @@ func (r *Reconciler) applyChild(ctx context.Context, f condition.Facts, w *condi
 		return nil, fmt.Errorf("encode %s %s: %w", c.Kind, name, err)
 	}
 	digest := digestOf(asked)
-	if is := f.Children[c]; is != nil {
+	is := f.Children[c]
+	if is != nil {
 		needed, err := r.applied.needed(is, asked, digest)
 		if err != nil {
 			return nil, fmt.Errorf("read what the operator owns of %s %s: %w", c.Kind, name, err)
@@ -107,14 +108,14 @@ func (r *Reconciler) applyChild(ctx context.Context, f condition.Facts, w *condi
 			return nil, nil //nolint:nilnil // nothing was written
 		}
 	}
-	marked, err := withAnnotation(asked, annotationApplied, digest)
+	patch, err := marked(asked, digest, is == nil)
 	if err != nil {
 		return nil, fmt.Errorf("encode %s %s: %w", c.Kind, name, err)
 	}
 	answer := c.New()
 	answer.SetNamespace(f.Webhook.Namespace)
 	answer.SetName(name)
-	err = r.Client.Patch(ctx, answer, client.RawPatch(types.ApplyPatchType, marked), client.FieldOwner(FieldOwner), client.ForceOwnership)
+	err = r.Client.Patch(ctx, answer, client.RawPatch(types.ApplyPatchType, patch), client.FieldOwner(FieldOwner), client.ForceOwnership)
 	if wrote, err := noteAnswer(w, err, c, name); !wrote {
 		return nil, err
 	}
@@ -125,8 +126,13 @@ func (r *Reconciler) applyChild(ctx context.Context, f condition.Facts, w *condi
 	return answer, nil
 }
 
-// withAnnotation adds an annotation to an encoded object.
-func withAnnotation(object []byte, name, value string) ([]byte, error) {
+// noVersion is a resource version that no stored object has: etcd's first write already gets a later one. An apply that names it
+// creates an object, or is answered by a conflict if there is one of that name.
+const noVersion = "1"
+
+// marked adds the digest to an encoded object. If create is true, applying it does not change an object that exists: another owner
+// may have created it since the operator looked.
+func marked(object []byte, digest string, create bool) ([]byte, error) {
 	var u unstructured.Unstructured
 	if err := u.UnmarshalJSON(object); err != nil {
 		return nil, err
@@ -135,8 +141,11 @@ func withAnnotation(object []byte, name, value string) ([]byte, error) {
 	if annotations == nil {
 		annotations = map[string]string{}
 	}
-	annotations[name] = value
+	annotations[annotationApplied] = digest
 	u.SetAnnotations(annotations)
+	if create {
+		u.SetResourceVersion(noVersion)
+	}
 	return u.MarshalJSON()
 }
 

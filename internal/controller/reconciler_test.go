@@ -2,7 +2,9 @@ package controller
 
 import (
 	"bytes"
+	"context"
 	"errors"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -12,6 +14,8 @@ import (
 	appsv1 "k8s.io/api/apps/v1"
 	autoscalingv1 "k8s.io/api/autoscaling/v1"
 	corev1 "k8s.io/api/core/v1"
+	policyv1 "k8s.io/api/policy/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/intstr"
@@ -827,6 +831,51 @@ func TestForeignChildIsLeftAlone(t *testing.T) {
 			}
 		})
 	}
+}
+
+// An object that another owner creates after the operator has looked, and before it writes, is not taken over either.
+func TestForeignChildOfTheLastMomentIsLeftAlone(t *testing.T) {
+	t.Parallel()
+	for child, foreign := range map[string]client.Object{
+		"Secret":              &corev1.Secret{},
+		"Service":             &corev1.Service{Spec: corev1.ServiceSpec{Ports: []corev1.ServicePort{{Port: 9}}}},
+		"PodDisruptionBudget": &policyv1.PodDisruptionBudget{},
+	} {
+		t.Run(child, func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t)
+			w.secret("heymarket", map[string]string{"token": canary})
+			w.webhook(smallest)
+			foreign.SetNamespace(w.namespace)
+			foreign.SetName("support-receiver")
+			w.r.Client = overtaken{w.r.Client, func(written client.Object) {
+				if reflect.TypeOf(written) == reflect.TypeOf(foreign) && written.GetName() == foreign.GetName() && foreign.GetUID() == "" {
+					w.do(w.person.Create(t.Context(), foreign))
+				}
+			}}
+			if _, err := w.tryReconcile(); !apierrors.IsConflict(err) {
+				t.Errorf("error %v, want a conflict, after which the operator looks again", err)
+			}
+			w.reconcile()
+			w.condition(v1alpha1.ConditionAccepted, false, v1alpha1.ReasonChildNameTaken, child+` "support-receiver"`)
+			after := foreign.DeepCopyObject().(client.Object)
+			w.do(w.person.Get(t.Context(), w.key("support-receiver"), after))
+			if after.GetResourceVersion() != foreign.GetResourceVersion() {
+				t.Errorf("it was written: %s", after.GetManagedFields())
+			}
+		})
+	}
+}
+
+// overtaken is a client whose patches are preceded by a call.
+type overtaken struct {
+	client.Client
+	before func(client.Object)
+}
+
+func (o overtaken) Patch(ctx context.Context, obj client.Object, patch client.Patch, opts ...client.PatchOption) error {
+	o.before(obj)
+	return o.Client.Patch(ctx, obj, patch, opts...)
 }
 
 func TestRefusedChildNamesTheCause(t *testing.T) {
