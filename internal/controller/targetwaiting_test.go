@@ -50,6 +50,14 @@ func TestSetWaiting(t *testing.T) {
 				LastError: &v1alpha1.TargetError{Class: "ServerError", Since: *at(-time.Minute)},
 			},
 		},
+		"another class, soon after": {
+			waiting,
+			[]contract.Status{report(-20*time.Minute, -19*time.Minute, 2*time.Minute, contract.ErrorServer)},
+			&v1alpha1.TargetStatus{
+				Name: "crm", OldestPending: waiting.OldestPending, NextAttempt: waiting.NextAttempt,
+				LastError: &v1alpha1.TargetError{Class: "ServerError", Since: *at(-19 * time.Minute)},
+			},
+		},
 		"what no receiver reports": {
 			nil,
 			[]contract.Status{report(time.Hour, time.Hour, 1000*time.Hour, contract.ErrorTimeout), report(time.Hour, -time.Hour, 1000*time.Hour, "\x1b[31m")},

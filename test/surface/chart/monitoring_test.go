@@ -3,6 +3,7 @@ package chart
 import (
 	"encoding/json"
 	"fmt"
+	"maps"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -242,6 +243,74 @@ func TestAlertsAreTunable(t *testing.T) {
 	} {
 		if _, err := render(t, chartDir, "monitoring: {prometheusRule: {enabled: true, alerts: {"+values+"}}}"); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: %v, want %q", values, err, want)
+		}
+	}
+}
+
+// panels are those that a person on call looks for, by dashboard and title, and what each shows.
+var panels = map[string]map[string][]string{
+	"heymarket-fleet.json": {
+		"Receivers missing": {"heymarket_webhook_receivers_wanted - heymarket_webhook_receivers_ready"}, "Firing alerts": {"ALERTS"}, "Oldest event": {"heymarket_receiver_oldest_event_age_seconds"},
+		"Refusals by namespace": {"heymarket_receiver_requests_total"}, "Operator: reconciles by result": {"controller_runtime_reconcile_total"},
+		"Operator: errors": {"controller_runtime_reconcile_errors_total"}, "Operator: queue": {"workqueue_depth", "workqueue_queue_duration_seconds_bucket"},
+		"Operator: writes to the API server": {"rest_client_requests_total"}, "Redis safe": {"heymarket_receiver_durable"},
+	},
+	"heymarket-namespace.json": {
+		"Receivers": {"heymarket_webhook_receivers_ready", "heymarket_webhook_receivers_wanted"}, "Firing alerts": {"ALERTS"}, "Oldest event": {"heymarket_receiver_oldest_event_age_seconds"},
+		"Refusals by reason": {"heymarket_receiver_requests_total"}, "Redis safe": {"heymarket_receiver_durable"}, "Redis reached": {"heymarket_receiver_redis_up"},
+		"Burn rate of the error budgets, over an hour": {"heymarket:refused_events:ratio_rate1h", "heymarket:late_events:ratio_rate1h"},
+		"Pending by target":                            {"heymarket_receiver_events_pending"}, "Dead letters by target": {"heymarket_receiver_dead_letters"},
+	},
+}
+
+// A panel shows what it is named for: each of panels is there with its metrics. All receivers report the same accounts, which must not be added up, counters
+// are drawn as rates, a panel of seconds has that unit, and what is drawn for the chosen webhook is of this one alone.
+func TestPanelsShowWhatTheyAreNamedFor(t *testing.T) {
+	t.Parallel()
+	for name, text := range find[*corev1.ConfigMap](t, rendered(t, allMonitoring), "").Data {
+		var dashboard struct {
+			Panels []struct {
+				Title       string
+				FieldConfig struct{ Defaults struct{ Unit string } }
+				Targets     []struct{ Expr string }
+			}
+		}
+		if err := json.Unmarshal([]byte(text), &dashboard); err != nil {
+			t.Fatal(err)
+		}
+		missing := maps.Clone(panels[name])
+		for _, panel := range dashboard.Panels {
+			for i, target := range panel.Targets {
+				expr := target.Expr
+				if want := panels[name][panel.Title]; want != nil {
+					delete(missing, panel.Title)
+					if len(want) > i && !strings.Contains(expr, want[i]) || len(want) < len(panel.Targets) && len(want) > 1 {
+						t.Errorf("%s, panel %q shows %s instead of %v", name, panel.Title, expr, want)
+					}
+				}
+				for _, at := range regexp.MustCompile(`heymarket_receiver_(events_pending|dead_letters|oldest_\w+|events_unaccounted|account_\w+)\b`).FindAllStringIndex(expr, -1) {
+					if before := strings.TrimSuffix(expr[:at[0]], "abs("); !strings.HasSuffix(before, "max by (namespace, webhook, target) (") {
+						t.Errorf("%s, panel %q adds up what all receivers report: %s", name, panel.Title, expr)
+					}
+				}
+				for _, at := range regexp.MustCompile(`[a-z_]+_(total|bucket)\b`).FindAllStringIndex(expr, -1) {
+					counts := strings.HasSuffix(expr[:at[0]], "rate(") || strings.HasSuffix(expr[:at[0]], "increase(") || strings.HasPrefix(expr[:at[0]], "count(")
+					if !counts && !strings.Contains(expr, "_account_") {
+						t.Errorf("%s, panel %q draws a counter and no rate: %s", name, panel.Title, expr)
+					}
+				}
+				if seconds := strings.Contains(expr, "_seconds") && !strings.HasPrefix(panel.Title, "Operator: queue"); seconds != (panel.FieldConfig.Defaults.Unit == "s") {
+					t.Errorf("%s, panel %q has the unit %s for %s", name, panel.Title, panel.FieldConfig.Defaults.Unit, expr)
+				}
+				chosen := regexp.MustCompile(`namespace=~"\$namespace", (webhook|name)=~"\$webhook"`).FindAllString(expr, -1)
+				selectors := regexp.MustCompile(`(ALERTS|heymarket[_:][a-z0-9_:]+)(\{|\b)`).FindAllString(expr, -1)
+				if name == "heymarket-namespace.json" && len(chosen) != len(selectors) {
+					t.Errorf("%s, panel %q is not of the chosen webhook alone: %s", name, panel.Title, expr)
+				}
+			}
+		}
+		for title := range missing {
+			t.Errorf("%s has no panel %q", name, title)
 		}
 	}
 }
