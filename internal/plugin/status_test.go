@@ -80,6 +80,7 @@ No receiver Pod answered.
 		"no token yet":   {func(h *v1alpha1.HeymarketWebhook) { h.Status.Token.LastUsed = nil }, "keep spec.token.previousSecretKeyRef"},
 		"an event now":   {func(h *v1alpha1.HeymarketWebhook) { h.Status.LastEventTime = before(59 * time.Second) }, "Last event  less than a minute ago, at 2026-11-21T11:59:01Z"},
 		"no event yet":   {func(h *v1alpha1.HeymarketWebhook) { h.Status.LastEventTime = nil }, "Last event  none yet"},
+		"overdue":        {func(h *v1alpha1.HeymarketWebhook) { h.Status.Targets[0].NextAttempt = before(time.Minute) }, "Timeout for 30m  in 0s\n"},
 		"nothing at all": {func(h *v1alpha1.HeymarketWebhook) { h.Status = v1alpha1.HeymarketWebhookStatus{} }, "has no status yet"},
 	} {
 		changed := hook.DeepCopy()
@@ -110,14 +111,14 @@ func TestMerge(t *testing.T) {
 		Tokens: []contract.TokenStatus{{Name: contract.TokenCurrent, LastUsed: now}, {Name: contract.TokenPrevious, LastUsed: now.Add(-time.Hour)}},
 		Targets: []contract.TargetStatus{
 			{Name: "crm", Pending: 4321, DeadLetters: 21, Circuit: contract.CircuitClosed, LastDelivered: now.Add(-time.Hour), OldestPending: now.Add(-time.Hour), NextAttempt: now},
-			{Name: "audit", Circuit: contract.CircuitOpen, LastDelivered: now, LastError: &contract.TargetError{Class: contract.ErrorTLS, Since: now}},
+			{Name: "audit", Circuit: contract.CircuitOpen, LastDelivered: now.Add(-time.Hour / 2), LastError: &contract.TargetError{Class: contract.ErrorTLS, Since: now}},
 		},
 	})
 	want := v1alpha1.HeymarketWebhookStatus{
 		LastEventTime: at(0),
 		Targets: []v1alpha1.TargetStatus{
 			{Name: "crm", Pending: 4321, DeadLetters: 21, Circuit: v1alpha1.CircuitClosed, LastDelivered: at(time.Minute), OldestPending: at(time.Hour), NextAttempt: at(0)},
-			{Name: "audit", Circuit: v1alpha1.CircuitOpen, LastDelivered: at(0), LastError: &v1alpha1.TargetError{Class: "TLS", Since: *at(0)}},
+			{Name: "audit", Circuit: v1alpha1.CircuitOpen, LastDelivered: at(time.Hour / 2), LastError: &v1alpha1.TargetError{Class: "TLS", Since: *at(0)}},
 		},
 		Token: &v1alpha1.TokenStatus{LastUsed: at(0), PreviousLastUsed: at(time.Minute)},
 	}
