@@ -84,13 +84,12 @@ type moment struct{ at *time.Time }
 
 // Set implements pflag.Value.
 func (m moment) Set(text string) error {
-	if ago, err := time.ParseDuration(text); err == nil && ago >= 0 {
-		*m.at = time.Now().Add(-ago)
-		return nil
-	}
 	at, err := time.Parse(time.RFC3339, text)
-	if err != nil {
-		return errors.New("it must be a duration such as 2h, or a time such as 2026-11-21T12:00:00Z")
+	if ago, notAgo := time.ParseDuration(text); notAgo == nil && ago >= 0 {
+		at, err = time.Now().Add(-ago), nil
+	}
+	if err != nil || at.Unix() < 0 { // the zero time would mean that the flag is missing
+		return errors.New("it must be a duration such as 2h, or a time from 1970 such as 2026-11-21T12:00:00Z")
 	}
 	*m.at = at
 	return nil

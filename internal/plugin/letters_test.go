@@ -335,6 +335,8 @@ func TestUnclearCommandLines(t *testing.T) {
 		{"dead replay support --since yesterday", "2h"},
 		{"dead replay support --since -2h", "2h"},
 		{"dead replay support --until 2026-11-21", "2h"},
+		{"dead discard support --status 422 --until 0001-01-01T00:00:00Z", "from 1970"},
+		{"dead discard support --limit 9 --since 1969-12-31T23:59:59Z", "from 1970"},
 		{"dead discard support --all --all", "once"},
 		{"dead discard support --type=", "empty"},
 		{"dead discard support --type chat_close", "chat_closed"},
