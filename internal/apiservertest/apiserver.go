@@ -57,6 +57,15 @@ func Config(t testing.TB) *rest.Config {
 	return rest.CopyConfig(shared.env.Config)
 }
 
+// Kubeconfig writes an administrator's kubeconfig to a file, for programs that a test runs.
+func Kubeconfig(t testing.TB, path string) {
+	t.Helper()
+	Config(t)
+	if err := os.WriteFile(path, shared.env.KubeConfig, 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
 // User returns a configuration for a user who has only the rights that are bound to this name.
 func User(t testing.TB, name string) *rest.Config {
 	t.Helper()

@@ -2,9 +2,6 @@ package chart
 
 import (
 	"context"
-	"encoding/base64"
-	"fmt"
-	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -17,7 +14,6 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
-	"k8s.io/client-go/rest"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"heymarket.dev/operator/internal/apiservertest"
@@ -47,17 +43,8 @@ func newCluster(t *testing.T) cluster {
 		t.Fatal(err)
 	}
 	home := t.TempDir()
-	if err := os.WriteFile(filepath.Join(home, "kubeconfig"), []byte(kubeconfig(config)), 0o600); err != nil {
-		t.Fatal(err)
-	}
+	apiservertest.Kubeconfig(t, filepath.Join(home, "kubeconfig"))
 	return cluster{Client: c, t: t, helm: needHelm(t), home: home}
-}
-
-func kubeconfig(c *rest.Config) string {
-	b64 := base64.StdEncoding.EncodeToString
-	return fmt.Sprintf(`{apiVersion: v1, kind: Config, current-context: x, contexts: [{name: x, context: {cluster: x, user: x}}],
-clusters: [{name: x, cluster: {server: %q, certificate-authority-data: %s}}],
-users: [{name: x, user: {client-certificate-data: %s, client-key-data: %s}}]}`, c.Host, b64(c.CAData), b64(c.CertData), b64(c.KeyData))
 }
 
 // run runs helm against the cluster, in a namespace.

@@ -14,7 +14,6 @@ import (
 	"testing"
 
 	"cel.dev/cel-go/cel"
-	lua "github.com/yuin/gopher-lua"
 	"sigs.k8s.io/yaml"
 )
 
@@ -53,60 +52,6 @@ func decode(t *testing.T, text string) map[string]any {
 		t.Fatal(err)
 	}
 	return object
-}
-
-// Argo CD runs the script with the object as "obj" and uses the returned status and message.
-func TestArgoCD(t *testing.T) {
-	t.Parallel()
-	script := read(t, "examples/argocd/health.lua")
-	for name, tc := range cases {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			state := lua.NewState(lua.Options{SkipOpenLibs: true}) // as Argo CD does, which opens few of them
-			defer state.Close()
-			lua.OpenBase(state)
-			state.SetGlobal("obj", asLua(state, decode(t, tc.object)))
-			if err := state.DoString(script); err != nil {
-				t.Fatal(err)
-			}
-			health, ok := state.Get(-1).(*lua.LTable)
-			if !ok {
-				t.Fatalf("it returns %s", state.Get(-1))
-			}
-			if got := health.RawGetString("status").String(); got != tc.argo {
-				t.Errorf("%s, want %s", got, tc.argo)
-			}
-			if message := health.RawGetString("message").String(); len(message) < 10 {
-				t.Errorf("the message is %q", message)
-			}
-		})
-	}
-}
-
-func asLua(state *lua.LState, value any) lua.LValue {
-	switch v := value.(type) {
-	case map[string]any:
-		table := state.NewTable()
-		for key, item := range v {
-			table.RawSetString(key, asLua(state, item))
-		}
-		return table
-	case []any:
-		table := state.NewTable()
-		for _, item := range v {
-			table.Append(asLua(state, item))
-		}
-		return table
-	case string:
-		return lua.LString(v)
-	case bool:
-		return lua.LBool(v)
-	case float64:
-		return lua.LNumber(v)
-	case int64:
-		return lua.LNumber(v)
-	}
-	return lua.LNil
 }
 
 // The script uses no unknown reason.

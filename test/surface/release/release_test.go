@@ -7,10 +7,8 @@ import (
 	"compress/gzip"
 	"context"
 	"crypto/sha256"
-	"encoding/base64"
 	"encoding/hex"
 	"errors"
-	"fmt"
 	"io"
 	"log/slog"
 	"net/http/httptest"
@@ -26,7 +24,6 @@ import (
 	"github.com/google/go-containerregistry/pkg/registry"
 	"github.com/google/go-containerregistry/pkg/v1/mutate"
 	"github.com/google/go-containerregistry/pkg/v1/remote"
-	"k8s.io/client-go/rest"
 	"sigs.k8s.io/yaml"
 
 	"heymarket.dev/operator/internal/apiservertest"
@@ -71,9 +68,7 @@ func TestAReleaseIsInstalledFromARegistry(t *testing.T) {
 	helm := run(t, root, []string{"GOWORK=off"}, "go", "tool", "-n", "-modfile=hack/tools/go.mod", "helm")
 	oci := "oci://" + host + "/team/charts/heymarket-operator"
 	config := filepath.Join(home, "kubeconfig")
-	if err := os.WriteFile(config, []byte(kubeconfig(apiservertest.Config(t))), 0o600); err != nil {
-		t.Fatal(err)
-	}
+	apiservertest.Kubeconfig(t, config)
 	at := []string{"HOME=" + home, "KUBECONFIG=" + config}
 	run(t, root, at, strings.TrimSpace(helm), "pull", oci, "--version", version, "--plain-http", "--destination", home)
 	chart := "heymarket-operator-" + version + ".tgz"
@@ -233,11 +228,4 @@ func match(t *testing.T, path, pattern string) string {
 		t.Fatalf("%s has no %s", path, pattern)
 	}
 	return found[1]
-}
-
-func kubeconfig(c *rest.Config) string {
-	b64 := base64.StdEncoding.EncodeToString
-	return fmt.Sprintf(`{apiVersion: v1, kind: Config, current-context: x, contexts: [{name: x, context: {cluster: x, user: x}}],
-clusters: [{name: x, cluster: {server: %q, certificate-authority-data: %s}}],
-users: [{name: x, user: {client-certificate-data: %s, client-key-data: %s}}]}`, c.Host, b64(c.CAData), b64(c.CertData), b64(c.KeyData))
 }
