@@ -51,8 +51,12 @@ func TestTransitionsOfTargets(t *testing.T) {
 		{Name: "log", Circuit: closed, DeadLetters: 1}, {Name: "crm", Circuit: closed}, {Name: "erp", Circuit: open}, {Name: "archive", Circuit: open}, {Name: "former", Circuit: open},
 	}}
 	after := &v1alpha1.HeymarketWebhookStatus{Targets: []v1alpha1.TargetStatus{
-		{Name: "log", Circuit: closed, DeadLetters: 5}, {Name: "crm", Circuit: gone}, {Name: "erp", Circuit: closed}, {Name: "archive", Circuit: open, DeadLetters: 2},
-		{Name: "new", Circuit: open}, {Name: "fine", Circuit: closed},
+		{Name: "log", Circuit: closed, DeadLetters: 5},
+		{Name: "crm", Circuit: gone},
+		{Name: "erp", Circuit: closed},
+		{Name: "archive", Circuit: open, DeadLetters: 2},
+		{Name: "new", Circuit: open},
+		{Name: "fine", Circuit: closed},
 	}}
 	var got notes
 	(&Reconciler{Events: &got}).emitTargetEvents(hook, before, after)

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"maps"
+	"reflect"
 	"strconv"
 	"time"
 
@@ -145,6 +146,10 @@ func setScheduling(in Input, spec *corev1ac.PodSpecApplyConfiguration) error {
 			return fmt.Errorf("receiver.%s: %w", c.field, err)
 		}
 	}
+	if a := spec.Affinity; a != nil {
+		a.NodeAffinity, a.PodAffinity, a.PodAntiAffinity = nonEmpty(a.NodeAffinity), nonEmpty(a.PodAffinity), nonEmpty(a.PodAntiAffinity)
+		spec.Affinity = nonEmpty(a)
+	}
 	for i := range spec.TopologySpreadConstraints {
 		if t := &spec.TopologySpreadConstraints[i]; t.LabelSelector == nil {
 			t.WithLabelSelector(metav1ac.LabelSelector().WithMatchLabels(selector(in)))
@@ -159,6 +164,15 @@ func setScheduling(in Input, spec *corev1ac.PodSpecApplyConfiguration) error {
 			WithMatchLabelKeys(appsv1.DefaultDeploymentUniqueLabelKey))
 	}
 	return nil
+}
+
+// nonEmpty returns p, or nil if p points to a struct without any field. Kubernetes treats both alike, but whether the API server
+// keeps an empty struct that is applied depends on what was applied before it.
+func nonEmpty[T any](p *T) *T {
+	if p != nil && reflect.ValueOf(*p).IsZero() {
+		return nil
+	}
+	return p
 }
 
 func container(in Input) *corev1ac.ContainerApplyConfiguration {

@@ -2,6 +2,7 @@ package desired
 
 import (
 	"bytes"
+	"encoding/json"
 	"flag"
 	"net/url"
 	"os"
@@ -437,6 +438,35 @@ func TestResourcesAreRounded(t *testing.T) {
 	requests := *build(t, in).Deployment.Spec.Template.Spec.Containers[0].Resources.Requests
 	if cpu, memory := requests.Cpu().String(), requests.Memory().String(); cpu != "1m" || memory != "32Mi" {
 		t.Errorf("cpu %s, memory %s", cpu, memory)
+	}
+}
+
+// An empty affinity is none: the API server keeps an empty struct that is applied to a new Deployment, and drops it from one whose
+// affinity it empties, so that the same webhook would have two Deployments.
+func TestEmptyAffinityIsNone(t *testing.T) {
+	t.Parallel()
+	in := input(t, "smallest", Input{})
+	term := corev1.PodAffinityTerm{TopologyKey: "zone", LabelSelector: &metav1.LabelSelector{}}
+	for want, affinity := range map[string]*corev1.Affinity{
+		"null": {NodeAffinity: &corev1.NodeAffinity{}, PodAffinity: &corev1.PodAffinity{}, PodAntiAffinity: &corev1.PodAntiAffinity{
+			PreferredDuringSchedulingIgnoredDuringExecution: []corev1.WeightedPodAffinityTerm{},
+		}},
+		`{"podAntiAffinity":{"requiredDuringSchedulingIgnoredDuringExecution":[{"labelSelector":{},"topologyKey":"zone"}]}}`: {
+			NodeAffinity: &corev1.NodeAffinity{},
+			PodAntiAffinity: &corev1.PodAntiAffinity{
+				RequiredDuringSchedulingIgnoredDuringExecution: []corev1.PodAffinityTerm{term}, // an empty selector selects all Pods
+			},
+		},
+	} {
+		in.Webhook.Spec.Receiver.Affinity = affinity
+		got, err := json.Marshal(build(t, in).Deployment.Spec.Template.Spec.Affinity)
+		if err != nil || string(got) != want {
+			t.Errorf("affinity %s, %v; want %s", got, err, want)
+		}
+	}
+	in.Webhook.Spec.Receiver.Affinity = &corev1.Affinity{}
+	if got := build(t, in).Deployment.Spec.Template.Spec.Affinity; got != nil {
+		t.Errorf("affinity {} became %v", got)
 	}
 }
 

@@ -161,7 +161,7 @@ func manifests(t *testing.T, text string) []*unstructured.Unstructured {
 	}
 }
 
-// An operator looks at webhooks when it is told to, in a cluster that plays its part when it is told to.
+// An operator reconciles webhooks on demand, in a cluster whose kubelet and controllers act on demand too.
 type operator struct {
 	a     argoCD
 	stage *fakecluster.Stage
