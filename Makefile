@@ -153,7 +153,7 @@ redis-versions: ## Run the tests of scripts and users against each version of Re
 lint: ## Lint with golangci-lint, including the arrows between packages. Its first run compiles it: minutes.
 	@hack/prose.sh
 	@go -C hack tool actionlint $(wildcard $(CURDIR)/.github/workflows/*.yaml)
-	@for module in . test test/bench/receiver test/proof/jsonparity test/surface/chart/rules hack; do echo "golangci-lint run in $$module"; (cd $$module && go tool -modfile=$(CURDIR)/hack/tools/go.mod golangci-lint run ./...) || exit 1; done
+	@for module in . test test/bench/receiver test/proof/jsonparity test/surface/chart/rules test/surface/gitops/argocd hack; do echo "golangci-lint run in $$module"; (cd $$module && go tool -modfile=$(CURDIR)/hack/tools/go.mod golangci-lint run ./...) || exit 1; done
 
 .PHONY: verify
 verify: ## Fail if a generated, formatted or tidied file is stale, and name it.

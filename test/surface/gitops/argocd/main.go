@@ -86,7 +86,7 @@ func run(ctx context.Context, kubeconfig, command string) error {
 	case "health":
 		return c.health(ctx, objects)
 	}
-	return errors.New(usage)
+	return fmt.Errorf("%q is not a command", command)
 }
 
 func read(from io.Reader) ([]*unstructured.Unstructured, error) {
