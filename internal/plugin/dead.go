@@ -33,6 +33,7 @@ type deadFlags struct {
 	yes    bool
 	canary canaryFlags
 	file   string // content that replaces that of the letter; "" keeps it
+	asJSON jsonOutput
 }
 
 func deadCommand(to *connection) *cobra.Command {
@@ -50,8 +51,9 @@ func listCommand(to *connection) *cobra.Command {
 		Use:     "list NAME",
 		Short:   "List dead letters, the oldest first, without their content",
 		Example: "  kubectl heymarket dead list support --status 422 --since 2h",
-	}, func(cmd *cobra.Command, of []letters) error { return list(cmd, of, f.which) })
+	}, func(cmd *cobra.Command, of []letters) error { return list(cmd, of, f.which, bool(f.asJSON)) })
 	f.filters(cmd, maxListed)
+	f.asJSON.bind(cmd.Flags(), "one JSON object per dead letter and line")
 	return cmd
 }
 
@@ -63,12 +65,15 @@ func showCommand(to *connection) *cobra.Command {
 		Example: "  kubectl heymarket dead show support --id 1700000000000-0",
 	}, func(cmd *cobra.Command, of []letters) error {
 		letter, err := of[0].show(cmd.Context(), f.which.entry)
-		if err == nil {
+		if err == nil && bool(f.asJSON) {
+			err = writeJSON(cmd.OutOrStdout(), targetLetter{of[0].target, letter})
+		} else if err == nil {
 			show(cmd.OutOrStdout(), of[0].target, letter)
 		}
 		return err
 	})
 	f.id(cmd)
+	f.asJSON.bind(cmd.Flags(), "the dead letter as a JSON object, its content as \"body\"")
 	return cmd
 }
 
@@ -243,7 +248,13 @@ func chosen(hook *v1alpha1.HeymarketWebhook, target string, many bool) ([]string
 	return names, nil
 }
 
-func list(cmd *cobra.Command, of []letters, which choice) error {
+// targetLetter is a dead letter in JSON: the fields of the administrative API, and the target's name.
+type targetLetter struct {
+	Target string `json:"target"`
+	admin.Letter
+}
+
+func list(cmd *cobra.Command, of []letters, which choice, asJSON bool) error {
 	w := tabwriter.NewWriter(cmd.OutOrStdout(), 0, 0, 2, ' ', 0)
 	fmt.Fprintln(w, "TARGET\tID\tTYPE\tGIVEN UP\tATTEMPTS\tSTATUS\tREASON")
 	var full []string
@@ -258,15 +269,23 @@ func list(cmd *cobra.Command, of []letters, which choice) error {
 			full = append(full, l.target)
 		}
 		for _, d := range found {
+			if asJSON {
+				if err := writeJSON(cmd.OutOrStdout(), targetLetter{l.target, d}); err != nil {
+					return err
+				}
+				continue
+			}
 			fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%d\t%s\t%s\n",
 				l.target, d.Entry, printable(d.Type), d.DiedAt.Format(time.RFC3339), d.Attempts, answered(d.Status), printable(d.Reason))
 		}
 	}
-	if total == 0 {
+	switch {
+	case asJSON:
+	case total == 0:
 		fmt.Fprintln(cmd.OutOrStdout(), "No dead letters.")
-		return nil
+	default:
+		_ = w.Flush()
 	}
-	_ = w.Flush()
 	if len(full) > 0 {
 		fmt.Fprintf(cmd.ErrOrStderr(), "There may be more of %s: raise --limit (up to %d), or narrow the list, by --type or --since for example.\n",
 			strings.Join(full, ", "), maxListed)

@@ -87,9 +87,12 @@ func TestDevFromTwoTerminals(t *testing.T) {
 		list, err = run(t.Context(), "dead", "list", "support", "--dev")
 		return err == nil && strings.Contains(list, "422")
 	})
+	say(`^\{"target":"crm","entry":"\d+-\d+","event":"evt_[^"]+","type":"message_sent",[^\n]*"status":422,[^\n]*\}\n$`, "dead", "list", "support", "-o", "json")
+	say(`^\{"target":"crm",[^\n]*"body":\{[^\n]*\}\n$`, "dead", "show", "support", "-o", "json", "--id", strings.Fields(list)[9])
 	status.Store(http.StatusOK)
 	say(`Replayed 1 dead letter of target crm`, "dead", "replay", "support", "--limit", "1")
 	say(`No dead letters`, "dead", "list", "support")
+	say(`^$`, "dead", "list", "support", "-o", "json")
 	await(t, ended, func() bool { // what a receiver reports may be a second old
 		out, err := run(t.Context(), "status", "support", "--dev")
 		return err == nil && regexp.MustCompile(`(?s)support in staging is Ready.*crm +0 +- +0 `).MatchString(out)

@@ -221,7 +221,7 @@ func TestListAndShow(t *testing.T) {
 	t.Parallel()
 	l, _ := newLetters(t)
 	cmd, out := command(t)
-	if err := list(cmd, []letters{l}, choice{status: 422, limit: 2}); err != nil {
+	if err := list(cmd, []letters{l}, choice{status: 422, limit: 2}, false); err != nil {
 		t.Fatal(err)
 	}
 	want := `TARGET  ID      TYPE          GIVEN UP              ATTEMPTS  STATUS  REASON
@@ -259,7 +259,7 @@ Answer    no  [31m such customer
 		t.Errorf("show (-want +got):\n%s", diff)
 	}
 	out.Reset()
-	if err := list(cmd, []letters{l}, choice{status: 599, limit: 2}); err != nil || out.String() != "No dead letters.\n" {
+	if err := list(cmd, []letters{l}, choice{status: 599, limit: 2}, false); err != nil || out.String() != "No dead letters.\n" {
 		t.Errorf("none: %q, %v", out, err)
 	}
 }

@@ -139,6 +139,7 @@ func TestWatchingLive(t *testing.T) {
 	wantMistake(t, []string{"no target", "crm"}, "tail", "support", "--target", "cmr", "--dev")
 	wantMistake(t, []string{"--type", "chat_closed"}, "tail", "support", "--type", "chat_close", "--dev")
 	wantMistake(t, []string{"--output"}, "tail", "support", "-o", "yaml", "--dev")
+	wantMistake(t, []string{"--output", "set json"}, "dead", "list", "support", "-o", "yaml", "--dev")
 	wantMistake(t, []string{"--burst"}, "send", "support", "--burst", "3", "--wait", "--dev")
 	wantMistake(t, []string{"--wait"}, "send", "support", "--timeout", "3s", "--dev")
 	// Letters of one type, which a canary goes before.

@@ -7,7 +7,6 @@ import (
 	"text/tabwriter"
 	"time"
 
-	"github.com/go-json-experiment/json"
 	"github.com/spf13/cobra"
 	"k8s.io/apimachinery/pkg/util/duration"
 
@@ -24,7 +23,7 @@ const (
 )
 
 func statsCommand(to *connection) *cobra.Command {
-	watch, format := false, ""
+	watch, asJSON := false, jsonOutput(false)
 	cmd := &cobra.Command{
 		Use:   "stats NAME",
 		Short: "Show rates, backlog, the oldest event and latencies of a webhook",
@@ -33,9 +32,6 @@ target. A p50 over several Pods is their weighted mean, and a p99 that of the sl
 		Example: "  kubectl heymarket stats support --watch",
 		Args:    oneName,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if format != "" && format != "json" {
-				return fmt.Errorf("--output %q is not supported here: set json, or leave it out", format)
-			}
 			c, err := to.open()
 			if err != nil {
 				return err
@@ -43,11 +39,11 @@ target. A p50 over several Pods is their weighted mean, and a p99 that of the sl
 			if _, err := c.webhook(cmd.Context(), args[0]); err != nil {
 				return err
 			}
-			return stats(cmd, c, args[0], watch, format == "json")
+			return stats(cmd, c, args[0], watch, bool(asJSON))
 		},
 	}
 	cmd.Flags().BoolVarP(&watch, "watch", "w", false, "on a terminal, show the figures again every 2 seconds until Ctrl-C")
-	cmd.Flags().StringVarP(&format, "output", "o", "", "json: the figures of each receiver")
+	asJSON.bind(cmd.Flags(), "the figures of each receiver")
 	return cmd
 }
 
@@ -62,12 +58,7 @@ func stats(cmd *cobra.Command, c place, name string, watch, asJSON bool) error {
 			showStats(out, name, all, time.Now())
 			return nil
 		}
-		line, err := json.Marshal(all)
-		if err != nil {
-			return err
-		}
-		fmt.Fprintf(out, "%s\n", line)
-		return nil
+		return writeJSON(out, all)
 	})
 }
 

@@ -10,7 +10,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/go-json-experiment/json"
 	"github.com/spf13/cobra"
 
 	"heymarket.dev/operator/internal/receiver/admin"
@@ -19,10 +18,11 @@ import (
 
 // tailFlags select the records to show, and the format.
 type tailFlags struct {
-	eventType, target, outcome, format string
-	since                              time.Duration
-	limit                              int
-	follow, content                    bool
+	eventType, target, outcome string
+	since                      time.Duration
+	limit                      int
+	follow, content            bool
+	asJSON                     jsonOutput
 }
 
 func tailCommand(to *connection) *cobra.Command {
@@ -64,7 +64,7 @@ event, with what comes next. It begins with the latest of what the receivers rem
 	flags.Var(number{&f.limit, 0, recent.Kept}, "limit", "start with at most this many past records; default: 20, or all with --since")
 	flags.BoolVar(&f.follow, "follow", true, "keep showing new records; --follow=false exits after the past ones")
 	flags.BoolVar(&f.content, "show-content", false, "show the content of events, which may be personal data, while it is stored")
-	flags.StringVarP(&f.format, "output", "o", "", "json: one JSON object per line")
+	f.asJSON.bind(flags, "one JSON object per line")
 	_ = cmd.RegisterFlagCompletionFunc("outcome", func(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
 		return recent.OutcomeNames(), cobra.ShellCompDirectiveNoFileComp
 	})
@@ -83,9 +83,7 @@ func (f *tailFlags) check() error {
 	switch {
 	case f.outcome != "" && !slices.Contains(recent.OutcomeNames(), f.outcome):
 		return fmt.Errorf("--outcome %q is not an outcome: set %s", f.outcome, strings.Join(recent.OutcomeNames(), ", "))
-	case f.format != "" && f.format != "json":
-		return fmt.Errorf("--output %q is not supported here: set json, or leave it out", f.format)
-	case f.format != "" && f.content:
+	case bool(f.asJSON) && f.content:
 		return errors.New("--show-content is for people: leave out --output, or ask the API for the content of an event")
 	case f.since < 0:
 		return errors.New("--since is an age such as 10m")
@@ -118,7 +116,7 @@ func (f *tailFlags) tail(cmd *cobra.Command, c place, name string) error {
 		}
 		return true
 	}
-	if f.format == "" {
+	if !f.asJSON {
 		fmt.Fprintln(cmd.OutOrStdout(), tailLine("TIME", "TYPE", "EVENT", "TARGET", "#", "STATUS", "MS", "WHAT"))
 	}
 	if show(records) && f.follow {
@@ -129,12 +127,8 @@ func (f *tailFlags) tail(cmd *cobra.Command, c place, name string) error {
 
 // show prints one record.
 func (f *tailFlags) show(ctx context.Context, out io.Writer, c place, r recent.Record) error {
-	if f.format == "json" {
-		line, err := json.Marshal(r)
-		if err == nil {
-			_, err = fmt.Fprintf(out, "%s\n", line)
-		}
-		return err
+	if f.asJSON {
+		return writeJSON(out, r)
 	}
 	to, paint := coloured(out)
 	if _, err := fmt.Fprintln(to, recordLine(r, paint)); err != nil {
