@@ -38,6 +38,7 @@ and your file is kept.`,
 			}
 			var before []byte
 			if err := withLetters(cmd, to, args[0], target, false, func(cmd *cobra.Command, of []letters) error {
+				target = of[0].target
 				letter, err := of[0].show(cmd.Context(), which.entry)
 				before = []byte(admin.Readable(letter.Body, letter.BodyText) + "\n")
 				return err
@@ -56,7 +57,7 @@ and your file is kept.`,
 			if err := withLetters(cmd, to, args[0], target, false, func(cmd *cobra.Command, of []letters) error {
 				return replayEdited(cmd, of[0], which)
 			}); err != nil {
-				return fmt.Errorf("%w\nYour edited event is kept in %s: correct it, then run `kubectl heymarket dead replay` with --id %s --file %s", err, file, which.entry, file)
+				return fmt.Errorf("%w\nYour edited event is kept in %s. Correct it, then run\n  kubectl heymarket dead replay %s --target %s --id %s --file %s", err, file, args[0], target, which.entry, file)
 			}
 			return os.Remove(file)
 		},

@@ -140,6 +140,7 @@ func TestWatchingLive(t *testing.T) {
 	wantMistake(t, []string{"--type", "chat_closed"}, "tail", "support", "--type", "chat_close", "--dev")
 	wantMistake(t, []string{"--output"}, "tail", "support", "-o", "yaml", "--dev")
 	wantMistake(t, []string{"--output", "set json"}, "dead", "list", "support", "-o", "yaml", "--dev")
+	wantMistake(t, []string{"one type"}, "send", "support", "", "--dev")
 	wantMistake(t, []string{"--burst"}, "send", "support", "--burst", "3", "--wait", "--dev")
 	wantMistake(t, []string{"--wait"}, "send", "support", "--timeout", "3s", "--dev")
 	// Letters of one type, which a canary goes before.
@@ -177,7 +178,7 @@ func TestWatchingLive(t *testing.T) {
 	say("", `nothing was sent`, "dead", "edit", "support", letter)
 	t.Setenv("KUBE_EDITOR", "sed -i s/target_opt_out/target_opt_in/")
 	_, err = run(t.Context(), "dead", "edit", "support", letter, "--dev")
-	kept := regexp.MustCompile(`is kept in (\S+):`).FindStringSubmatch(fmt.Sprint(err))
+	kept := regexp.MustCompile(`is kept in (\S+)\. Correct it, then run\n  kubectl heymarket dead replay support --target crm --id `+letter+` --file `).FindStringSubmatch(fmt.Sprint(err))
 	if kept == nil || !strings.Contains(err.Error(), `the member "type" differs`) {
 		t.Fatalf("a change of the type: %v", err)
 	}

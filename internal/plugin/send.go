@@ -65,7 +65,7 @@ The event is a sample of its type, with an ID and a time of its own so that it i
   kubectl heymarket send support chat_closed --set event_data.inbox=7 --via pod
   kubectl heymarket send support --all-types --wait --dev`,
 		Args: func(cmd *cobra.Command, args []string) error {
-			if len(args) > 2 {
+			if len(args) > 2 || len(args) == 2 && strings.TrimSpace(args[1]) == "" {
 				return fmt.Errorf("name one HeymarketWebhook and one type, as in `%s support chat_closed`", cmd.CommandPath())
 			}
 			return oneName(cmd, args[:min(len(args), 1)])

@@ -231,6 +231,23 @@ func TestAlertsAreTunable(t *testing.T) {
 	if fast.Labels["team"] != "messaging" || fast.Labels["severity"] != "critical" || !strings.Contains(fast.Expr.String(), "(1 - 99.95 / 100)") {
 		t.Errorf("other alert: %+v", fast)
 	}
+	// The burn rate is drawn by the same objectives, at their defaults too: the panel has the two that are in the chart's values.
+	for values, want := range map[string][]string{
+		"monitoring: {dashboard: {enabled: true}}": {"ratio_rate1h / (1 - 99.9 / 100)", "ratio_rate1h / (1 - 99 / 100)"},
+		"monitoring: {dashboard: {enabled: true}, prometheusRule: {objectives: {accepted: 99.95, delivered: 90}}}": {
+			"ratio_rate1h / (1 - 99.95 / 100)", "ratio_rate1h / (1 - 90 / 100)",
+		},
+	} {
+		text := find[*corev1.ConfigMap](t, rendered(t, values), "").Data["heymarket-namespace.json"]
+		drawn := readDashboard(t, "heymarket-namespace.json", text)
+		const panel = "panel Burn rate of the error budgets, over an hour "
+		for i, expression := range want {
+			numerator, divisor, _ := strings.Cut(expression, " / ")
+			if got := drawn[panel+fmt.Sprint(i)]; !strings.Contains(got, numerator) || !strings.HasSuffix(got, "/ "+divisor) {
+				t.Errorf("with %s the burn rate is %s, want it to be of %s", values, got, divisor)
+			}
+		}
+	}
 	for name, rule := range before {
 		if strings.Contains(rule.Expr.String(), "THRESHOLD") || strings.Contains(rule.Expr.String(), "OBJECTIVE") {
 			t.Errorf("%s has a placeholder left: %s", name, rule.Expr.String())
