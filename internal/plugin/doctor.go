@@ -136,22 +136,31 @@ func (e *examination) targets(ctx context.Context) {
 		return
 	}
 	for _, t := range targets {
-		var problems []string
-		if t.Circuit != contract.CircuitClosed {
-			problems = append(problems, "its circuit is "+strings.ToLower(string(t.Circuit))+" because most attempts fail")
-		}
-		if t.LastError != nil {
-			problems = append(problems, fmt.Sprintf("attempts fail: %s since %s", t.LastError.Class, t.LastError.Since.Format(time.RFC3339)))
-		}
-		if t.DeadLetters > 0 {
-			problems = append(problems, fmt.Sprintf("%s: `kubectl heymarket dead list %s --target %s %s` shows why", deadLetters(int(t.DeadLetters)), e.name, t.Name, e.flags()))
-		}
-		err = nil
-		if len(problems) > 0 {
-			err = errors.New(strings.Join(problems, "; "))
-		}
-		e.found("Target "+t.Name, fmt.Sprintf("%d pending", t.Pending), err)
+		letters := fmt.Sprintf("`kubectl heymarket dead list %s --target %s %s` shows why", e.name, t.Name, e.flags())
+		e.found("Target "+t.Name, fmt.Sprintf("%d pending", t.Pending), problems(t, letters))
 	}
+}
+
+// problems returns what is wrong with a target, or nil. letters is what to do about dead letters.
+func problems(t contract.TargetStatus, letters string) error {
+	var all []string
+	switch t.Circuit {
+	case contract.CircuitClosed:
+	case contract.CircuitGone:
+		all = append(all, "it answers 410 Gone, so it gets no more events: remove it from spec.targets, or set the right URL")
+	default:
+		all = append(all, "its circuit is "+strings.ToLower(string(t.Circuit))+" because most attempts fail")
+	}
+	if t.LastError != nil {
+		all = append(all, fmt.Sprintf("attempts fail: %s since %s", t.LastError.Class, t.LastError.Since.Format(time.RFC3339)))
+	}
+	if t.DeadLetters > 0 {
+		all = append(all, deadLetters(int(t.DeadLetters))+": "+letters)
+	}
+	if len(all) == 0 {
+		return nil
+	}
+	return errors.New(strings.Join(all, "; "))
 }
 
 // route probes the URL as the operator does for the condition Reachable, from this machine.

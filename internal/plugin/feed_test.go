@@ -241,6 +241,47 @@ func TestStatsOfSeveralReceivers(t *testing.T) {
 	}
 }
 
+// What waits is shared by all receivers. The one whose circuit is open says so for all, and a receiver that does not know what waits
+// is reported whichever it is.
+func TestStatsOfWhatWaits(t *testing.T) {
+	t.Parallel()
+	now := time.Now()
+	closed := contract.TargetStatus{Name: "crm", Pending: 7, DeadLetters: 2, OldestPending: now.Add(-3 * time.Hour), Circuit: contract.CircuitClosed}
+	open := closed
+	open.Circuit = contract.CircuitOpen
+	receiver := func(waiting []contract.TargetStatus, problem string) admin.Stats {
+		return admin.Stats{Stats: recent.Stats{Since: now, Targets: []recent.Target{{Name: "crm"}}}, Waiting: waiting, Error: problem}
+	}
+	all := []admin.Stats{receiver([]contract.TargetStatus{open}, ""), receiver(nil, "Redis is away"), receiver([]contract.TargetStatus{closed}, "")}
+	for _, order := range [][]admin.Stats{all, {all[2], all[0], all[1]}, {all[1], all[2], all[0]}} {
+		var out bytes.Buffer
+		showStats(&out, "support", order, now)
+		for _, want := range []string{"7        3h      2             Open\n", "What waits is not known: Redis is away\n"} {
+			if !strings.Contains(out.String(), want) {
+				t.Errorf("the figures lack %q:\n%s", want, &out)
+			}
+		}
+	}
+}
+
+// doctor names each problem of a target, and none of a target that works.
+func TestProblemsOfATarget(t *testing.T) {
+	t.Parallel()
+	since := time.Date(2026, 11, 21, 12, 0, 0, 0, time.UTC)
+	const dead = "2 dead letters: list shows why"
+	for want, target := range map[string]contract.TargetStatus{
+		"<nil>": {Circuit: contract.CircuitClosed, Pending: 9},
+		"its circuit is open because most attempts fail":    {Circuit: contract.CircuitOpen},
+		"attempts fail: Timeout since 2026-11-21T12:00:00Z": {Circuit: contract.CircuitClosed, LastError: &contract.TargetError{Class: contract.ErrorTimeout, Since: since}},
+		dead: {Circuit: contract.CircuitClosed, DeadLetters: 2},
+		"it answers 410 Gone, so it gets no more events: remove it from spec.targets, or set the right URL; " + dead: {Circuit: contract.CircuitGone, DeadLetters: 2},
+	} {
+		if got := fmt.Sprint(problems(target, "list shows why")); got != want {
+			t.Errorf("%+v: %s, want %s", target, got, want)
+		}
+	}
+}
+
 // A Pod's text cannot control the terminal.
 func TestRecordsArePrintable(t *testing.T) {
 	t.Parallel()

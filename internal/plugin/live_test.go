@@ -178,7 +178,7 @@ func TestWatchingLive(t *testing.T) {
 	say("", `nothing was sent`, "dead", "edit", "support", letter)
 	t.Setenv("KUBE_EDITOR", "sed -i s/target_opt_out/target_opt_in/")
 	_, err = run(t.Context(), "dead", "edit", "support", letter, "--dev")
-	kept := regexp.MustCompile(`is kept in (\S+)\. Correct it, then run\n  kubectl heymarket dead replay support --target crm --id `+letter+` --file `).FindStringSubmatch(fmt.Sprint(err))
+	kept := regexp.MustCompile(`is kept in (\S+)\. Correct it, then run\n  kubectl heymarket dead replay support --target crm --id ` + letter + ` --file `).FindStringSubmatch(fmt.Sprint(err))
 	if kept == nil || !strings.Contains(err.Error(), `the member "type" differs`) {
 		t.Fatalf("a change of the type: %v", err)
 	}

@@ -1,6 +1,7 @@
 package plugin
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"io"
@@ -159,7 +160,7 @@ func showStats(out io.Writer, name string, all []admin.Stats, now time.Time) {
 				waiting[t.Name] = t
 			}
 		}
-		problem = one.Error
+		problem = cmp.Or(problem, one.Error)
 	}
 	span := max(min(now.Sub(now.Truncate(time.Minute))+(rateMinutes-1)*time.Minute, now.Sub(since)), time.Second)
 	rate := func(n uint64) string { return fmt.Sprintf("%.2f", float64(n)/span.Seconds()) }
