@@ -95,7 +95,7 @@ func (s *sink) count() (events, deliveries int) {
 
 func (s *sink) await(t *testing.T, events int) {
 	t.Helper()
-	timeout := time.After(time.Minute)
+	timeout := time.After(20 * time.Second)
 	for {
 		if n, _ := s.count(); n >= events {
 			return
@@ -186,7 +186,7 @@ func (p *process) end() {
 			p.t.Errorf("the receiver ended with %v", err)
 		}
 		p.ended <- nil // for the cleanup after an end by hand
-	case <-time.After(time.Minute):
+	case <-time.After(30 * time.Second):
 		p.t.Error("the receiver does not end")
 	}
 }

@@ -90,9 +90,9 @@ func (a *Connections) entered() int64 { return int64(a.Open()) + a.Displaced() }
 
 func (c *crowded) await(what string, f func() bool) {
 	c.t.Helper()
-	for deadline := time.Now().Add(time.Minute); !f(); time.Sleep(time.Millisecond) {
+	for deadline := time.Now().Add(10 * time.Second); !f(); time.Sleep(time.Millisecond) {
 		if time.Now().After(deadline) {
-			c.t.Fatalf("not within a minute: %s", what)
+			c.t.Fatalf("not within ten seconds: %s", what)
 		}
 	}
 }
@@ -143,7 +143,7 @@ func (g *guest) wantAnswerTo(method string, status int) *http.Response {
 // wantGone waits until the server has hung up.
 func (g *guest) wantGone() {
 	g.t.Helper()
-	_ = g.SetReadDeadline(time.Now().Add(time.Minute))
+	_ = g.SetReadDeadline(time.Now().Add(10 * time.Second))
 	_, err := io.Copy(io.Discard, g.answer)
 	if t, ok := errors.AsType[net.Error](err); ok && t.Timeout() {
 		g.t.Error("the connection is still open")

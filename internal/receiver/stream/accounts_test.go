@@ -268,7 +268,7 @@ func TestTheAccountAddsUpAtEveryMoment(t *testing.T) {
 	}
 	wg.Wait()
 	var last []stream.Account
-	for deadline := time.Now().Add(time.Minute); ; {
+	for deadline := time.Now().Add(10 * time.Second); ; {
 		var err error
 		if last, err = keeper.Accounts(t.Context(), []string{target}); err == nil {
 			break

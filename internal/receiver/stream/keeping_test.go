@@ -357,7 +357,7 @@ func TestATargetThatIsGoneKeepsItsBacklogForAWhile(t *testing.T) {
 	wantBacklog(t, s, backlog{Pending: 1, DeadLetters: 1})
 
 	var dropped []stream.Dropped
-	for deadline := time.Now().Add(time.Minute); len(dropped) == 0 && time.Now().Before(deadline); {
+	for deadline := time.Now().Add(5 * time.Second); len(dropped) == 0 && time.Now().Before(deadline); {
 		dropped = keep(0, "audit")
 	}
 	if diff := cmp.Diff([]stream.Dropped{{Target: target, Events: 1}}, dropped); diff != "" {
@@ -375,7 +375,7 @@ func TestATargetThatIsGoneKeepsItsBacklogForAWhile(t *testing.T) {
 	}
 	wantBacklog(t, s, backlog{DeadLetters: 2})
 
-	for deadline := time.Now().Add(time.Minute); r.MustDo("HEXISTS", "hmw:{staging/support}:targets", target) == "1"; {
+	for deadline := time.Now().Add(5 * time.Second); r.MustDo("HEXISTS", "hmw:{staging/support}:targets", target) == "1"; {
 		if _, err := s.KeepTargets(t.Context(), []string{"audit"}, 0, -time.Hour); err != nil { // as if all were older than is kept
 			t.Fatal(err)
 		}

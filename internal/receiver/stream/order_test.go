@@ -185,7 +185,7 @@ func TestOrderHoldsAcrossConsumersAndAccidents(t *testing.T) {
 			chance := rand.New(rand.NewPCG(seed, uint64(worker)))
 			s := connect(t, r, fmt.Sprintf("worker-%d", worker))
 			q := s.Queue(target, delivery.General, ordered)
-			for deadline := time.Now().Add(time.Minute); !finished() && time.Now().Before(deadline); {
+			for deadline := time.Now().Add(30 * time.Second); !finished() && time.Now().Before(deadline); {
 				leases, _, err := q.Take(t.Context(), 1+chance.IntN(3), anyBytes, lease)
 				if err != nil {
 					t.Error(err)

@@ -47,7 +47,7 @@ func TestGarbageInRedisStopsNoDelivery(t *testing.T) {
 			done(t, q, first[0])
 			say(t, s, "8", 0)
 			seen := map[string]bool{}
-			for deadline := time.Now().Add(time.Minute); len(seen) < 3 && time.Now().Before(deadline); {
+			for deadline := time.Now().Add(10 * time.Second); len(seen) < 3 && time.Now().Before(deadline); {
 				leases, _, err := q.Take(t.Context(), 10, anyBytes, 0)
 				if err != nil {
 					t.Fatalf("Take: %v", err)

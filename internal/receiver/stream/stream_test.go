@@ -77,7 +77,7 @@ func wantLent(t *testing.T, r *redistest.Server, n int) {
 // takeEventually takes until something comes: for what depends on the clock of Redis.
 func takeEventually(t *testing.T, q *stream.Queue, lease time.Duration) delivery.Lease {
 	t.Helper()
-	for deadline := time.Now().Add(time.Minute); time.Now().Before(deadline); {
+	for deadline := time.Now().Add(5 * time.Second); time.Now().Before(deadline); {
 		if leases := take(t, q, 1, lease); len(leases) == 1 {
 			return leases[0]
 		}
@@ -129,7 +129,7 @@ func TestAppendForgetsAfterTheWindow(t *testing.T) {
 	if _, err := s.Append(t.Context(), key, e, []string{target}, short); err != nil {
 		t.Fatal(err)
 	}
-	for deadline := time.Now().Add(time.Minute); ; time.Sleep(5 * time.Millisecond) {
+	for deadline := time.Now().Add(5 * time.Second); ; time.Sleep(5 * time.Millisecond) {
 		got, err := s.Append(t.Context(), key, e, []string{target}, short)
 		if err != nil {
 			t.Fatal(err)
@@ -359,7 +359,7 @@ func TestNothingIsLostWhenRedisCrashes(t *testing.T) {
 	}
 	r.Run()
 	seen := map[string]bool{}
-	for deadline := time.Now().Add(time.Minute); len(seen) < 9 && time.Now().Before(deadline); {
+	for deadline := time.Now().Add(10 * time.Second); len(seen) < 9 && time.Now().Before(deadline); {
 		leases, _, err := q.Take(t.Context(), 100, anyBytes, lease)
 		if err != nil {
 			continue // the client is still finding its way back
@@ -391,7 +391,7 @@ func TestTidyRemovesOnlyWhoHoldsNothing(t *testing.T) {
 	if err := q.Tidy(t.Context(), time.Hour); err != nil || !strings.Contains(consumers(), "name\nidle") {
 		t.Errorf("a consumer that was there just now is gone, %v:\n%s", err, consumers())
 	}
-	for deadline := time.Now().Add(time.Minute); strings.Contains(consumers(), "name\nidle"); {
+	for deadline := time.Now().Add(5 * time.Second); strings.Contains(consumers(), "name\nidle"); {
 		if err := q.Tidy(t.Context(), time.Millisecond); err != nil {
 			t.Fatal(err)
 		}
@@ -514,7 +514,7 @@ func TestTakeIsBoundedInBytes(t *testing.T) {
 	}
 	// Retries, what dead consumers held, and new ones: the bound is on all of them.
 	seen := map[string]bool{}
-	for deadline := time.Now().Add(time.Minute); len(seen) < 9 && time.Now().Before(deadline); {
+	for deadline := time.Now().Add(10 * time.Second); len(seen) < 9 && time.Now().Before(deadline); {
 		// Longer than the script may take: it would lend again what it has just lent.
 		leases, _, err := q.Take(t.Context(), 100, 2*size, 500*time.Millisecond)
 		if err != nil || len(leases) > 2 {

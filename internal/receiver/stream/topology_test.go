@@ -108,13 +108,13 @@ func TestSentinelLeadsToThePrimaryAfterAFailover(t *testing.T) {
 	t.Cleanup(s.Close)
 	conform(t, s)
 	appendTo(t, s, 500, target)
-	for deadline := time.Now().Add(time.Minute); replica.MustDo("XLEN", queueKey) != "1"; { // replication is asynchronous
+	for deadline := time.Now().Add(10 * time.Second); replica.MustDo("XLEN", queueKey) != "1"; { // replication is asynchronous
 		if time.Now().After(deadline) {
 			t.Fatal("the replica does not get what the primary has")
 		}
 	}
 	primary.Kill()
-	for deadline := time.Now().Add(time.Minute); ; time.Sleep(50 * time.Millisecond) {
+	for deadline := time.Now().Add(30 * time.Second); ; time.Sleep(50 * time.Millisecond) {
 		key, e := newEvent(501)
 		_, err := s.Append(t.Context(), key, e, []string{target}, limits)
 		if err == nil {

@@ -264,7 +264,7 @@ func TestIdleHTTP2ConnectionsArePinged(t *testing.T) {
 	f.drop()
 	select {
 	case <-f.conns[0].closed:
-	case <-time.After(time.Minute):
+	case <-time.After(30 * time.Second):
 		t.Error("a dead idle connection is kept")
 	}
 }
@@ -306,7 +306,7 @@ func TestConnectionsAreRenewed(t *testing.T) {
 	}
 	select {
 	case <-f.conns[0].closed:
-	case <-time.After(time.Minute):
+	case <-time.After(30 * time.Second):
 		t.Error("the old connection is kept")
 	}
 }
