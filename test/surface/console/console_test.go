@@ -451,7 +451,7 @@ func TestAVisit(t *testing.T) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, complaint := range s.complaints {
-		if !strings.Contains(complaint, "422 (Unprocessable Entity)") { // the edited event that is rejected
+		if !strings.Contains(complaint, "400 (Bad Request)") { // the edited event that is rejected
 			t.Errorf("the browser complains: %s", complaint)
 		}
 	}
