@@ -5,6 +5,7 @@ package e2e
 import (
 	"bytes"
 	"context"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -210,19 +211,35 @@ func TestNetworkPoliciesAreEnforced(t *testing.T) {
 	s.awaitAnswer(t, http.StatusOK, "while it is closed")
 	addArgs(t, quickstart.System, "heymarket-operator", "--network-policy-target-namespaces="+strangers)
 	s.awaitCondition(t, v1alpha1.ConditionAccepted, metav1.ConditionTrue, v1alpha1.ReasonAccepted)
-	s.awaitAnswer(t, http.StatusOK, "once it is open")
-	received := 0
-	err = quickstart.Poll(t.Context(), 2*time.Minute, func(ctx context.Context) (bool, error) {
+	// Until a receiver has reloaded its configuration, it delivers to the former address.
+	sent := 1
+	arrived := func(ctx context.Context) (there, all int, err error) {
 		here, err := s.target.Received(ctx, 0)
 		if err != nil {
-			return false, err
+			return 0, 0, err
 		}
-		there, err := cluster.Target(strangers, "bystander").Received(ctx, 0)
-		received = len(here) + len(there) - l.sent()
-		return len(there) > 0 && received >= 2, err
+		list, err := cluster.Target(strangers, "bystander").Received(ctx, 0)
+		return len(list), len(here) + len(list) - l.sent(), err
+	}
+	there, all := 0, 0
+	err = quickstart.Poll(t.Context(), 2*time.Minute, func(ctx context.Context) (bool, error) {
+		answer, err := s.heymarket.Send(ctx, quickstart.Message(ids.Add(1), "once it is open"))
+		if err != nil || answer.Status != http.StatusOK {
+			return false, fmt.Errorf("the answer is %d %s: %v", answer.Status, answer.Body, err)
+		}
+		sent++
+		there, _, err = arrived(ctx)
+		return there > 0, err
 	})
 	if err != nil {
-		t.Errorf("of two events %d arrived: %v", received, err)
+		t.Fatalf("nothing arrives where it is open now: %v", err)
+	}
+	err = quickstart.Poll(t.Context(), time.Minute, func(ctx context.Context) (bool, error) {
+		there, all, err = arrived(ctx)
+		return all >= sent, err
+	})
+	if err != nil {
+		t.Errorf("of %d events %d arrived, %d of them where it is open now: %v", sent, all, there, err)
 	}
 }
 
