@@ -224,8 +224,11 @@ func TestNetworkPoliciesAreEnforced(t *testing.T) {
 	there, all := 0, 0
 	err = quickstart.Poll(t.Context(), 2*time.Minute, func(ctx context.Context) (bool, error) {
 		answer, err := s.heymarket.Send(ctx, quickstart.Message(ids.Add(1), "once it is open"))
-		if err != nil || answer.Status != http.StatusOK {
-			return false, fmt.Errorf("the answer is %d %s: %v", answer.Status, answer.Body, err)
+		if err != nil {
+			return false, err
+		}
+		if answer.Status != http.StatusOK {
+			return false, fmt.Errorf("the answer is %d %s", answer.Status, answer.Body)
 		}
 		sent++
 		there, _, err = arrived(ctx)
