@@ -39,7 +39,7 @@ func namespaceDashboard() dashboard {
 				line("{{alertname}} {{webhook}}", of(`sum by (alertname, namespace, webhook) (ALERTS{…, alertname=~"Heymarket.+", alertstate="firing"})`))),
 			graph("Oldest event", "How long the oldest pending event of each target has waited.", "s",
 				line("{{webhook}}/{{target}}", of(`max by (namespace, webhook, target) (heymarket_receiver_oldest_event_age_seconds{…})`))),
-			graph("Burn rate of the error budgets, over an hour", "1 spends the budget of 30 days in 30 days, 14.4 spends 2% of it in an hour. Drawn for the chart's default objectives: 99.9% accepted, 99% delivered within a minute.", "short",
+			graph("Burn rate of the error budgets, over an hour", "1 spends the budget of 30 days in 30 days, 14.4 spends 2% of it in an hour. The objectives are those of the chart; without it, 99.9% accepted and 99% delivered within a minute.", "short",
 				line("{{webhook}} accepted", of(`max by (namespace, webhook) (heymarket:refused_events:ratio_rate1h{…}) / (1 - 99.9 / 100)`)),
 				line("{{webhook}} delivered", of(`max by (namespace, webhook) (heymarket:late_events:ratio_rate1h{…}) / (1 - 99 / 100)`))),
 			graph("Answer time of stored events", "From a request's header to its 200.", "s",
