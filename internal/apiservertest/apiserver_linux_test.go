@@ -8,7 +8,6 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
@@ -53,13 +52,11 @@ func TestServersEndWithAKilledTest(t *testing.T) {
 	}
 	_ = test.Wait()
 	for _, server := range servers {
-		for deadline := time.Now().Add(time.Minute); runs(server); time.Sleep(10 * time.Millisecond) {
-			if time.Now().After(deadline) {
-				pid, _ := strconv.Atoi(server)
-				_ = syscall.Kill(pid, syscall.SIGKILL)
-				t.Errorf("server %s outlives the test that started it", server)
-			}
+		pid, err := strconv.Atoi(server)
+		if err != nil {
+			t.Fatal(err)
 		}
+		testenv.AwaitEnd(t, pid)
 	}
 }
 
@@ -79,10 +76,4 @@ func children(t *testing.T) []string {
 		all = append(all, strings.Fields(string(text))...)
 	}
 	return all
-}
-
-// runs reports whether a process runs. One that has ended but has not been waited for has no command line.
-func runs(pid string) bool {
-	line, err := os.ReadFile("/proc/" + pid + "/cmdline")
-	return err == nil && len(line) > 0
 }

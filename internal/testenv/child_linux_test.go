@@ -6,9 +6,7 @@ import (
 	"os/exec"
 	"strconv"
 	"strings"
-	"syscall"
 	"testing"
-	"time"
 )
 
 // A test that is killed runs no cleanup; the servers that it started must not stay.
@@ -45,20 +43,5 @@ func TestServersEndWithAKilledTest(t *testing.T) {
 		t.Fatal(err)
 	}
 	_ = test.Wait()
-	for deadline := time.Now().Add(time.Minute); running(server); time.Sleep(10 * time.Millisecond) {
-		if time.Now().After(deadline) {
-			_ = syscall.Kill(server, syscall.SIGKILL)
-			t.Fatal("a server outlives the test that started it")
-		}
-	}
-}
-
-// running reports whether a process runs: one that has ended but has not been waited for does not.
-func running(pid int) bool {
-	stat, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/stat")
-	if err != nil {
-		return false
-	}
-	_, after, _ := strings.Cut(string(stat), ") ")
-	return !strings.HasPrefix(after, "Z")
+	AwaitEnd(t, server)
 }
