@@ -193,23 +193,23 @@ func (s *suite) measure(ctx context.Context, ran string) error {
 	return ctx.Err()
 }
 
-// notices reports whether a test that runs the place fails, or does not end, with a mistake. The quick ones are asked first.
+// notices reports whether a test that runs the place fails, or does not end, with a mistake. Tests are asked in batches, the quick ones first.
 func (s *suite) notices(ctx context.Context, number int) bool {
-	var quick, slow []string
-	for _, name := range s.tests[number] {
-		if s.took[name] < quickTest {
-			quick = append(quick, name)
-		} else {
-			slow = append(slow, name)
+	rest := s.tests[number]
+	for _, most := range batches {
+		var batch, slower []string
+		longest, all := time.Duration(0), time.Duration(0)
+		for _, name := range rest {
+			if took := s.took[name]; took < most {
+				batch, longest, all = append(batch, name), max(longest, took), all+took
+			} else {
+				slower = append(slower, name)
+			}
 		}
-	}
-	for i, tests := range [][]string{quick, slow} {
-		limit := time.Duration(i+1) * 5 * time.Second
-		for _, name := range tests {
-			limit += 3 * s.took[name]
-		}
-		if len(tests) > 0 {
-			if _, err := s.run(ctx, number, "", limit, tests...); err != nil {
+		rest = slower
+		if len(batch) > 0 {
+			// Most tests of a batch run at the same time, so this is more than each of them needs, and a mistake that lasts for ever costs no more.
+			if _, err := s.run(ctx, number, "", 10*time.Second+3*longest+all, batch...); err != nil {
 				return true
 			}
 		}
@@ -217,8 +217,8 @@ func (s *suite) notices(ctx context.Context, number int) bool {
 	return false
 }
 
-// quickTest bounds what one test takes, the start of its process included, that is asked first.
-const quickTest = 300 * time.Millisecond
+// batches bound what one test of a batch takes, the start of its process included.
+var batches = []time.Duration{300 * time.Millisecond, time.Second, 3 * time.Second, 10 * time.Second, time.Hour}
 
 // run runs tests until one fails. What a killed test leaves behind is removed.
 func (s *suite) run(ctx context.Context, number int, ran string, limit time.Duration, tests ...string) (string, error) {
