@@ -115,9 +115,7 @@ func (g *Gate) Return(n int) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.probing = false
-	if g.rate > 0 {
-		g.tokens += float64(n)
-	}
+	g.tokens += float64(n)
 }
 
 // Report records the outcome of an admitted attempt.

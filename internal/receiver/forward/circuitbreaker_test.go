@@ -520,6 +520,54 @@ func TestConcurrencyAloneCostsNothing(t *testing.T) {
 	})
 }
 
+// A circuit opens when its target has failed for exactly openAfter. If it opens again within reopening of its last success, probes
+// resume at their last pause, and later they start over.
+func TestGateResumesItsPauses(t *testing.T) {
+	t.Parallel()
+	for healthy, want := range map[time.Duration]time.Duration{reopening - openAfter - 1: slowestProbe, reopening - openAfter: firstProbe} {
+		g := NewGate(0, retry.Policy{}, nil)
+		open := func(now time.Time) time.Time {
+			for range windowLeast - 1 { // too few to be held back
+				g.Report(delivery.Outcome{Status: 503}, now)
+			}
+			if g.Circuit() != contract.CircuitClosed {
+				t.Fatal("the circuit is open before its target has failed for long enough")
+			}
+			now = now.Add(openAfter)
+			if g.Report(delivery.Outcome{Status: 503}, now); g.Circuit() != contract.CircuitOpen {
+				t.Fatalf("after %s of failures the circuit is %s", openAfter, g.Circuit())
+			}
+			return now
+		}
+		now := open(noon)
+		for range 10 {
+			now = now.Add(slowestProbe)
+			g.Report(delivery.Outcome{Status: 503}, now)
+		}
+		now = now.Add(slowestProbe)
+		g.Report(delivery.Outcome{Status: 200}, now)
+		now = open(now.Add(healthy))
+		if _, wait := g.Admit(1, now); wait != want {
+			t.Errorf("a target that was healthy for %s is probed again after %s, want %s", healthy, wait, want)
+		}
+	}
+}
+
+// Outcomes count for exactly windowAge.
+func TestGateJudgesByTheLatestOutcomes(t *testing.T) {
+	t.Parallel()
+	var w window
+	for range windowLeast {
+		w.add(false, noon)
+	}
+	for range windowLeast {
+		w.add(true, noon.Add(windowAge))
+	}
+	if w.failing(noon.Add(windowAge)) || !w.failing(noon.Add(windowAge+1)) {
+		t.Errorf("ten good outcomes count after %s: %t; and later: %t", windowAge, !w.failing(noon.Add(windowAge)), !w.failing(noon.Add(windowAge+1)))
+	}
+}
+
 // What opens a circuit is counted from the first failure, and nine failures are too few to judge by.
 func TestGateCountsFromTheFirstFailure(t *testing.T) {
 	t.Parallel()

@@ -298,7 +298,7 @@ func (w *Worker) finish(ctx context.Context, l delivery.Lease, attempt int, a At
 		if e.Conversation != "" {
 			w.Wake() // the next event of the conversation can be leased
 		}
-	case settled && decision.Delay < pollInterval:
+	case decision.Delay < pollInterval:
 		w.Wake() // the worker may otherwise sleep for longer than that
 	}
 }

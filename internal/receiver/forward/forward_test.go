@@ -615,7 +615,7 @@ func TestIdle(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		q := &fakeQueue{}
-		_, stop := run(t, q, options(&sender{answer: always(200)}))
+		_, stop := run(t, q, options(&sender{answer: always(200)}, func(o *Options) { o.Timeout = 9 * time.Second })) // a fourth of a lease is whole polls
 		time.Sleep(time.Hour)
 		stop()
 		if n := len(q.takes); n < 3590 || n > 3610 {
@@ -624,7 +624,10 @@ func TestIdle(t *testing.T) {
 		if n := len(q.tidied); n < 6 || n > 7 {
 			t.Errorf("tidied %d times in an hour, want one in ten minutes", n)
 		}
-		const lease = 25 * time.Second // the timeout and a margin
+		if first, second := q.tidied[0], q.tidied[1]; second.Sub(first) != tidyInterval {
+			t.Errorf("tidied again after %s, want %s", second.Sub(first), tidyInterval)
+		}
+		const lease = 24 * time.Second // the timeout and a margin
 		var last time.Time
 		for i, k := range q.takes {
 			if k.limit != 4 {
@@ -634,7 +637,7 @@ func TestIdle(t *testing.T) {
 			case k.lease == 0:
 			case k.lease != lease:
 				t.Fatalf("a lease of %s, want %s", k.lease, lease)
-			case !last.IsZero() && (k.at.Sub(last) < lease/4 || k.at.Sub(last) > lease/4+pollInterval):
+			case !last.IsZero() && k.at.Sub(last) != lease/4:
 				t.Fatalf("looked for dead consumers after %s, want %s", k.at.Sub(last), lease/4)
 			default:
 				last = k.at
@@ -689,6 +692,47 @@ func TestMaxInFlight(t *testing.T) {
 			}
 		}
 		stop()
+	})
+}
+
+// A worker keeps as many goroutines as it has had attempts at once, and each of them makes attempts again.
+func TestGoroutinesAreUsedAgain(t *testing.T) {
+	t.Parallel()
+	for _, most := range []int{1, 3} {
+		synctest.Test(t, func(t *testing.T) {
+			q, s := &fakeQueue{}, &sender{answer: slow(time.Millisecond)}
+			w, stop := run(t, q, options(s))
+			for range 10 {
+				q.add(most)
+				w.Wake()
+				time.Sleep(10 * time.Millisecond)
+			}
+			synctest.Wait()
+			if idle := w.idle.Load(); q.count("Done") != 10*most || idle != int64(most) {
+				t.Errorf("%d delivered, %d at once: %d goroutines wait for another attempt", q.count("Done"), most, idle)
+			}
+			stop()
+		})
+	}
+}
+
+// An attempt that a shutdown cuts short gives back its admission: it was no probe, and does not count against the rate.
+func TestCutShortIsNoProbe(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		q, g := &fakeQueue{}, NewGate(1, retry.Policy{}, nil)
+		q.add(1)
+		g.Report(delivery.Outcome{Status: 410}, time.Now().Add(-goneProbe))
+		o := options(&sender{answer: slow(time.Hour)}, func(o *Options) { o.Gate = g })
+		p := NewPool(reachable())
+		p.Apply(map[Route]Plan{{"crm", delivery.General}: {"a", func() *Worker { return NewWorker(q, o) }}})
+		time.Sleep(time.Millisecond)
+		ended, cancel := context.WithCancel(context.Background())
+		cancel()
+		p.Stop(ended)
+		if n, wait := g.Admit(1, time.Now()); n != 1 {
+			t.Errorf("%d admitted afterwards, ask again after %s", n, wait)
+		}
 	})
 }
 

@@ -69,6 +69,35 @@ func TestAnAttemptThatOutlastsItsLeaseIsMadeOnce(t *testing.T) {
 	}
 }
 
+// A lease is kept even if two of its extensions fail.
+func TestAnExtensionIsTriedThreeTimesInALease(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		const lease = 10*time.Second + leaseMargin
+		q, s, failures := &fakeQueue{}, &sender{answer: starved(4 * lease)}, 0
+		q.fail = func(op string) error {
+			switch {
+			case op == "Extend" && failures < 2:
+				failures++
+				return errors.New("Redis is away")
+			case op == "Extend":
+				failures = 0
+			}
+			return nil
+		}
+		q.add(1)
+		_, stopFirst := run(t, q, options(s))
+		time.Sleep(time.Second)
+		_, stopSecond := run(t, q, options(s))
+		time.Sleep(5 * lease)
+		stopFirst()
+		stopSecond()
+		if got := len(s.made()); got != 1 {
+			t.Errorf("%d attempts, want one", got)
+		}
+	})
+}
+
 func TestOnlyLongAttemptsAreExtended(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
