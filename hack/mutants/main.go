@@ -208,7 +208,7 @@ func (s *suite) notices(ctx context.Context, number int) bool {
 		}
 		rest = slower
 		if len(batch) > 0 {
-			// Most tests of a batch run at the same time, so this is more than each of them needs, and a mistake that lasts for ever costs no more.
+			// Most tests of a batch run at the same time, so a mistake that hangs costs little more than they need.
 			if _, err := s.run(ctx, number, "", 10*time.Second+3*longest+all, batch...); err != nil {
 				return true
 			}

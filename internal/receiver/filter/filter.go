@@ -28,12 +28,8 @@ import (
 	"unicode/utf8"
 
 	"cel.dev/cel-go/cel"
-	"cel.dev/cel-go/checker"
 	"cel.dev/cel-go/common/ast"
-	"cel.dev/cel-go/common/overloads"
 	"cel.dev/cel-go/common/types"
-	"cel.dev/cel-go/common/types/ref"
-	"cel.dev/cel-go/common/types/traits"
 	"cel.dev/cel-go/interpreter"
 )
 
@@ -44,9 +40,6 @@ const (
 	// filter that reads a few members costs less than fifty. The library's own cost accounting of a loop is quadratic in
 	// its rounds: this bound takes about ten milliseconds, a million would take seconds.
 	MaxCost = 25_000
-	// assumedSize is the assumed number of elements of an event's lists and of characters of its strings when a cost is
-	// estimated. It allows two nested loops and rejects three; the actual cost is bounded at run time.
-	assumedSize = 32
 	// interruptEvery is after how many rounds of a loop the context is checked.
 	interruptEvery = 256
 	// maxNesting bounds parentheses and the like.
@@ -133,7 +126,7 @@ func Compile(expression string, kind Kind) (*Program, error) {
 	}
 	options := append(constants{}.options(),
 		cel.CustomDecoratorV2(nullIsAbsent), cel.EvalOptions(cel.OptOptimize), cel.CostLimit(MaxCost), cel.InterruptCheckFrequency(interruptEvery),
-		cel.CostTrackerOptions(interpreter.OverloadCostTracker(overloads.AddList, addListCost)))
+		cel.CostTracking(costs{}))
 	program, err := env.Program(checked, options...)
 	if err != nil {
 		return nil, fmt.Errorf("1:1: the expression cannot be prepared: %w", err)
@@ -296,28 +289,4 @@ func newEnvironment(kind Kind) (*cel.Env, error) {
 		return nil, fmt.Errorf("prepare CEL: %w", err)
 	}
 	return env, nil
-}
-
-// addListCost is about the cost of visiting each element of the result. CEL's own is 1, regardless of the length, and a
-// list that is repeatedly added to itself has billions of elements.
-func addListCost(_ []ref.Val, result ref.Val) *uint64 {
-	sum, ok := result.(traits.Sizer)
-	if !ok {
-		return nil
-	}
-	size, _ := sum.Size().Value().(int64)
-	return new(uint64(max(size, 1)))
-}
-
-// sizes estimates sizes that the language cannot know: the lengths of an event's lists and strings.
-type sizes struct{}
-
-// EstimateSize implements checker.CostEstimator.
-func (sizes) EstimateSize(checker.AstNode) *checker.SizeEstimate {
-	return &checker.SizeEstimate{Min: 0, Max: assumedSize}
-}
-
-// EstimateCallCost implements checker.CostEstimator: the language's own estimates apply.
-func (sizes) EstimateCallCost(string, string, *checker.AstNode, []checker.AstNode) *checker.CallEstimate {
-	return nil
 }
