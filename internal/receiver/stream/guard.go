@@ -46,7 +46,6 @@ func (g *guardedConn) Read(p []byte) (int, error) {
 		g.failed = g.in.scan(p[:n], g.answered)
 	}
 	if g.failed != nil {
-		g.in.release()
 		_ = g.Conn.Close()
 		return 0, g.failed
 	}

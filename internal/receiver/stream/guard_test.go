@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"slices"
 	"strconv"
 	"strings"
 	"sync/atomic"
@@ -146,58 +147,167 @@ func TestHostileAnswersEndTheConnectionAlone(t *testing.T) {
 	}
 }
 
-// Every valid answer of Redis passes, in pieces of any size.
+// Every valid answer of Redis passes, in pieces of any size, and is described by its kind, its elements and its first text.
 func TestScannerTakesWhatRedisSends(t *testing.T) {
 	t.Parallel()
-	messages := []string{
-		"+OK\r\n", ":-12\r\n", "$-1\r\n", "*-1\r\n", "$0\r\n\r\n", "$4\r\na\r\nb\r\n", "_\r\n", "#t\r\n", ",1.5\r\n", "(123\r\n",
-		"=7\r\ntxt:abc\r\n", "-ERR no\r\n", "-MOVED 1 127.0.0.1:6379\r\n", "*0\r\n", "%0\r\n", hello,
-		"*2\r\n*2\r\n:1\r\n*0\r\n%1\r\n+a\r\n~1\r\n:1\r\n", ">2\r\n+a\r\n:1\r\n",
+	answers := []struct{ text, as string }{
+		{"+OK\r\n", "+0 OK"}, {"+\r\n", "+0 "}, {":-12\r\n", ":0 "}, {"$-1\r\n", "$0 "}, {"*-1\r\n", "*0 "}, {"$0\r\n\r\n", "$0 "}, {"$4\r\na\r\nb\r\n", "$0 a\r\nb"},
+		{"_\r\n", "_0 "}, {"#t\r\n", "#0 "}, {",1.5\r\n", ",0 1.5"}, {"(123\r\n", "(0 123"}, {"=7\r\ntxt:abc\r\n", "=0 txt:abc"}, {"-ERR no\r\n", "-0 ERR no"},
+		{"-MOVED 1 127.0.0.1:6379\r\n", "-0 MOVED 1 127.0.0.1:6379"}, {"*0\r\n", "*0 "}, {"%0\r\n", "%0 "}, {hello, "%14 server"},
+		{"*2\r\n*2\r\n:1\r\n*0\r\n%1\r\n+a\r\n~1\r\n:1\r\n", "*2 a"}, {">2\r\n+a\r\n+b\r\n", ">2 a"}, {"*2\r\n$1\r\na\r\n$1\r\nb\r\n", "*2 a"},
+		{"$40\r\n" + strings.Repeat("a", maxFirst) + "bbbbbbbb\r\n", "$0 " + strings.Repeat("a", maxFirst)},
 	}
-	text := strings.Join(messages, "")
+	var text string
+	var want []string
+	for _, a := range answers {
+		text, want = text+a.text, append(want, a.as)
+	}
 	for size := 1; size <= len(text); size++ {
 		var held atomic.Int64
 		s := scanner{held: &held}
-		complete := 0
+		var got []string
 		for rest := []byte(text); len(rest) > 0; {
 			n := min(size, len(rest))
-			if err := s.scan(rest[:n], func(message) error { complete++; return nil }); err != nil {
+			if err := s.scan(rest[:n], func(m message) error {
+				got = append(got, fmt.Sprintf("%c%d %s", m.kind, m.elements, m.first))
+				return nil
+			}); err != nil {
 				t.Fatalf("in pieces of %d: %v", size, err)
 			}
 			rest = rest[n:]
 		}
-		if complete != len(messages) || held.Load() != 0 {
-			t.Fatalf("in pieces of %d: %d messages, %d bytes held; want %d and none", size, complete, held.Load(), len(messages))
+		if !slices.Equal(got, want) || held.Load() != 0 {
+			t.Fatalf("in pieces of %d: %q, %d bytes held; want %q and none", size, got, held.Load(), want)
 		}
 	}
 }
 
-func TestSubscriptionsPassTheGuard(t *testing.T) {
+// What is exactly at a bound passes, and what is beyond it does not, in pieces neither.
+func TestTheBoundsOfAnAnswer(t *testing.T) {
 	t.Parallel()
+	line := "+" + strings.Repeat("x", maxRespLine-3) + "\r\n"
+	for name, tc := range map[string]struct {
+		text     string
+		accepted bool
+	}{
+		"a line":                     {line, true},
+		"a longer line":              {"+x" + line[1:], false},
+		"elements":                   {fmt.Sprintf("*%d\r\n", maxRespElements), true},
+		"more elements":              {fmt.Sprintf("*%d\r\n", maxRespElements+1), false},
+		"pairs":                      {fmt.Sprintf("%%%d\r\n", maxRespElements/2), true},
+		"more pairs":                 {fmt.Sprintf("%%%d\r\n", maxRespElements/2+1), false},
+		"pairs that overflow":        {"%9223372036854775809\r\n", false}, // twice that is 2
+		"levels":                     {strings.Repeat("*1\r\n", maxRespDepth), true},
+		"more levels":                {strings.Repeat("*1\r\n", maxRespDepth+1), false},
+		"a text":                     {fmt.Sprintf("$%d\r\n", maxRespBytes), true},
+		"a longer text":              {fmt.Sprintf("$%d\r\n", maxRespBytes+1), false},
+		"texts":                      {fmt.Sprintf("*2\r\n$1\r\na\r\n$%d\r\n", maxRespBytes-2*elementBytes-1), true},
+		"longer texts":               {fmt.Sprintf("*2\r\n$1\r\na\r\n$%d\r\n", maxRespBytes-2*elementBytes), false},
+		"lists":                      {fmt.Sprintf("*2\r\n*1\r\n:1\r\n*%d\r\n", maxRespElements-3), true},
+		"longer lists":               {fmt.Sprintf("*2\r\n*1\r\n:1\r\n*%d\r\n", maxRespElements-2), false},
+		"a null text in a list":      {"*2\r\n$-1\r\n*-1\r\n", true},
+		"a negative verbatim text":   {"=-1\r\n", false},
+		"a negative set":             {"~-1\r\n", false},
+		"a push in a list":           {"*1\r\n>1\r\n", false},
+		"no line":                    {"\n", false},
+		"an empty line":              {"\r\n", false},
+		"a line that ends otherwise": {"+\n", false},
+		"a longer one":               {"+OK\n", false},
+		"a longer boolean":           {"#tt\r\n", false},
+		"an empty boolean":           {"#\r\n", false},
+		"a redirection":              {"-REDIRECT 127.0.0.1:1\r\n", true},
+		"one to nowhere":             {"-ASK 1\r\n", false},
+		"an error like one":          {"-ERR MOVED\r\n", true},
+	} {
+		for _, size := range []int{len(tc.text), maxRespLine/2 + 1, maxRespLine / 4} {
+			s := scanner{held: new(atomic.Int64)}
+			var err error
+			for rest := []byte(tc.text); len(rest) > 0 && err == nil; {
+				n := min(size, len(rest))
+				err = s.scan(rest[:n], func(message) error { return nil })
+				rest = rest[n:]
+			}
+			if tc.accepted != (err == nil) || err != nil && !errors.Is(err, errMalformed) {
+				t.Errorf("%s in pieces of %d: %v", name, size, err)
+			}
+		}
+	}
+}
+
+// Answers are matched with commands, confirmations with subscriptions, and what belongs to neither ends the connection.
+func TestAnswersAreMatchedWithCommands(t *testing.T) {
+	t.Parallel()
+	push := func(kind string) string { return fmt.Sprintf(">3\r\n$%d\r\n%s\r\n$1\r\nx\r\n:1\r\n", len(kind), kind) }
+	array := func(kind string) string { return "*" + push(kind)[1:] } // as RESP2 sends it
+	for name, tc := range map[string]struct {
+		commands []string
+		answers  []string // all of them are accepted
+		then     string   // and this is not
+	}{
+		"a command":                          {[]string{"GET x"}, []string{":1\r\n"}, ":1\r\n"},
+		"two commands":                       {[]string{"GET x", "GET x"}, []string{":1\r\n", ":1\r\n"}, ":1\r\n"},
+		"two errors":                         {[]string{"GET x", "GET x"}, []string{"-ERR no\r\n", "-ERR no\r\n"}, "+OK\r\n"},
+		"a transaction":                      {[]string{"GET x"}, nil, "+QUEUED\r\n"},
+		"a list that is no message":          {[]string{"LRANGE x"}, []string{array("message")}, array("message")},
+		"a subscription":                     {[]string{"SUBSCRIBE a", "PING"}, []string{push("subscribe"), push("message"), "+PONG\r\n"}, ":1\r\n"},
+		"a subscription by RESP2":            {[]string{"SUBSCRIBE a", "PING"}, []string{array("subscribe"), array("message"), "+PONG\r\n"}, ":1\r\n"},
+		"a list on a subscribed connection":  {[]string{"SUBSCRIBE a", "LRANGE x"}, []string{push("subscribe"), array("other")}, ":1\r\n"},
+		"two channels":                       {[]string{"SUBSCRIBE a b"}, []string{push("subscribe"), push("subscribe")}, push("subscribe")},
+		"two channels, and a command":        {[]string{"SUBSCRIBE a b", "PING"}, []string{push("subscribe"), push("subscribe"), "+PONG\r\n"}, push("subscribe")},
+		"a message to no subscription":       {[]string{"GET x"}, nil, push("message")},
+		"a confirmation of no subscription":  {[]string{"GET x"}, nil, push("subscribe")},
+		"a confirmation before its turn":     {[]string{"GET x", "SUBSCRIBE a"}, nil, push("subscribe")},
+		"the end of a subscription":          {[]string{"UNSUBSCRIBE", "PING"}, []string{push("unsubscribe"), "+PONG\r\n"}, ":1\r\n"},
+		"no right to end it":                 {[]string{"UNSUBSCRIBE", "PING", "GET x"}, []string{"-NOPERM no\r\n", "+PONG\r\n", ":1\r\n"}, ":1\r\n"},
+		"no right to end it nor to ask":      {[]string{"UNSUBSCRIBE", "PING", "GET x"}, []string{"-NOPERM no\r\n", "-NOPERM no\r\n", ":1\r\n"}, ":1\r\n"},
+		"no right to end it, and no PONG":    {[]string{"UNSUBSCRIBE", "PING"}, []string{"-NOPERM no\r\n"}, ":1\r\n"},
+		"a subscription is confirmed, ended": {[]string{"SUBSCRIBE a b"}, []string{push("subscribe"), push("unsubscribe")}, push("subscribe")},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			g := guard(nil, new(atomic.Int64), func() {})
+			for _, c := range tc.commands {
+				words := strings.Fields(c)
+				text := fmt.Sprintf("*%d\r\n", len(words))
+				for _, w := range words {
+					text += fmt.Sprintf("$%d\r\n%s\r\n", len(w), w)
+				}
+				if err := g.out.scan([]byte(text), g.asked); err != nil {
+					t.Fatal(err)
+				}
+			}
+			for _, text := range tc.answers {
+				if err := g.in.scan([]byte(text), g.answered); err != nil {
+					t.Fatalf("%q: %v", text, err)
+				}
+			}
+			if err := g.in.scan([]byte(tc.then), g.answered); !errors.Is(err, errMalformed) {
+				t.Errorf("%q is accepted afterwards: %v", tc.then, err)
+			}
+		})
+	}
+
+	// Redis refuses a connection by an error that answers no command.
 	g := guard(nil, new(atomic.Int64), func() {})
-	command := func(words ...string) {
-		t.Helper()
-		text := fmt.Sprintf("*%d\r\n", len(words))
-		for _, w := range words {
-			text += fmt.Sprintf("$%d\r\n%s\r\n", len(w), w)
-		}
-		if err := g.out.scan([]byte(text), g.asked); err != nil {
-			t.Fatal(err)
-		}
+	if err := g.in.scan([]byte("-ERR max number of clients reached\r\n"), g.answered); err == nil || errors.Is(err, errMalformed) || !strings.Contains(err.Error(), "max number of clients") {
+		t.Errorf("a connection is refused: %v", err)
 	}
-	answer := func(text string) error { return g.in.scan([]byte(text), g.answered) }
-	confirm := func(kind string) string { return fmt.Sprintf(">3\r\n$%d\r\n%s\r\n$1\r\nx\r\n:1\r\n", len(kind), kind) }
-	command("UNSUBSCRIBE")
-	command("PING")
-	command("SUBSCRIBE", "+a", "+b")
-	command("PING")
-	for _, text := range []string{confirm("unsubscribe"), "+PONG\r\n", confirm("subscribe"), confirm("subscribe"), confirm("message"), "+PONG\r\n"} {
-		if err := answer(text); err != nil {
-			t.Fatalf("%q: %v", text, err)
-		}
-	}
-	if err := answer(confirm("subscribe")); !errors.Is(err, errMalformed) {
-		t.Errorf("a third confirmation: %v", err)
+}
+
+// lateConn is a connection that still has something to read when it is closed.
+type lateConn struct{ net.Conn }
+
+func (lateConn) Read(p []byte) (int, error) { return copy(p, "*2\r\n+a\r\n"), nil }
+func (lateConn) Close() error               { return nil }
+
+// What is read while a connection is closed holds no memory for ever.
+func TestNothingIsReadAfterTheEnd(t *testing.T) {
+	t.Parallel()
+	held := new(atomic.Int64)
+	g := guard(lateConn{}, held, func() {})
+	_ = g.Close()
+	if n, err := g.Read(make([]byte, 64)); n != 0 || !errors.Is(err, net.ErrClosed) || held.Load() != 0 {
+		t.Errorf("Read = %d, %v after Close, and %d bytes are held", n, err, held.Load())
 	}
 }
 
