@@ -1,6 +1,9 @@
 package contract
 
-import "time"
+import (
+	"slices"
+	"time"
+)
 
 // StatusPath is the path on a receiver's operations port that serves a Status, in JSON.
 const StatusPath = "/status"
@@ -87,6 +90,47 @@ type TargetStatus struct {
 	LastError *TargetError `json:"lastError,omitempty"`
 	// NextAttempt is when the next retry is due, truncated to the minute; missing: no event waits for a retry.
 	NextAttempt time.Time `json:"nextAttempt,omitzero"`
+}
+
+// With merges the reports of two receivers about one target. Counts are common to all receivers, so the larger one stands; of the
+// circuits the worse, of the errors the older, and of the times the one that says most: the last delivery, the oldest event and
+// the next attempt.
+func (s TargetStatus) With(other TargetStatus) TargetStatus {
+	s.Pending, s.DeadLetters = max(s.Pending, other.Pending), max(s.DeadLetters, other.DeadLetters)
+	if slices.Index(Circuits(), other.Circuit) > slices.Index(Circuits(), s.Circuit) {
+		s.Circuit = other.Circuit
+	}
+	if other.LastDelivered.After(s.LastDelivered) {
+		s.LastDelivered = other.LastDelivered
+	}
+	s.OldestPending, s.NextAttempt = earlier(s.OldestPending, other.OldestPending), earlier(s.NextAttempt, other.NextAttempt)
+	if s.LastError == nil || other.LastError != nil && other.LastError.Since.Before(s.LastError.Since) {
+		s.LastError = other.LastError
+	}
+	return s
+}
+
+// MergeTargets merges the reports of several receivers, in the order in which they first name each target.
+func MergeTargets(reports ...[]TargetStatus) (all []TargetStatus) {
+	at := map[string]int{}
+	for _, targets := range reports {
+		for _, t := range targets {
+			if i, known := at[t.Name]; known {
+				all[i] = all[i].With(t)
+			} else {
+				at[t.Name], all = len(all), append(all, t)
+			}
+		}
+	}
+	return all
+}
+
+// earlier returns the earlier of two times; a zero time is none.
+func earlier(a, b time.Time) time.Time {
+	if a.IsZero() || !b.IsZero() && b.Before(a) {
+		return b
+	}
+	return a
 }
 
 // Removal is the progress of removing a webhook's keys from Redis.

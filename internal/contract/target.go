@@ -49,5 +49,5 @@ const (
 	CircuitGone Circuit = "Gone"
 )
 
-// Circuits are all circuits, the normal one first.
+// Circuits are all circuits, from the best to the worst.
 func Circuits() []Circuit { return []Circuit{CircuitClosed, CircuitOpen, CircuitGone} }

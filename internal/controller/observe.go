@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"slices"
 	"sync"
+	"time"
 
 	discoveryv1 "k8s.io/api/discovery/v1"
 	"k8s.io/utils/ptr"
@@ -124,7 +125,7 @@ func askPod(ctx context.Context, status PodStatus, addresses podAddresses) *cont
 	for _, a := range addresses {
 		report, err := status.Report(ctx, a)
 		if err == nil {
-			return &report
+			return new(plausible(report, time.Now()))
 		}
 		log.FromContext(ctx).V(1).Info("Receiver did not answer", "pod", a.Address.String(), "error", err.Error())
 	}

@@ -73,7 +73,7 @@ func (p *HTTPPodStatus) Report(ctx context.Context, at PodAddress) (contract.Sta
 	if report.ConfigDigest == "" {
 		return contract.Status{}, errors.New("GET " + url + ": the answer has no configDigest")
 	}
-	return within(report), nil
+	return report, nil
 }
 
 const (
@@ -81,17 +81,46 @@ const (
 	mostReported = 16
 	// mostCounted bounds a count in an answer.
 	mostCounted = 1_000_000_000_000
+	// clockTolerance is how far a Pod's clock may be ahead.
+	clockTolerance = 5 * time.Minute
+	// furthestAttempt bounds how far in the future a reported attempt may be; a backoff is shorter.
+	furthestAttempt = 7 * 24 * time.Hour
 )
 
-// within returns the report with its lists and numbers limited: anything may answer at a Pod's address.
-func within(s contract.Status) contract.Status {
+// firstReported is a time before every event. The API server rejects some of the earliest times that JSON can express.
+var firstReported = time.Date(2000, time.January, 1, 0, 0, 0, 0, time.UTC)
+
+// plausible returns the report without what no receiver reports, and with its lists and numbers limited: anything may answer at
+// a Pod's address.
+func plausible(s contract.Status, now time.Time) contract.Status {
+	latest := now.Add(clockTolerance)
 	s.Problems = s.Problems[:min(len(s.Problems), 2*mostReported)]
-	s.Tokens = s.Tokens[:min(len(s.Tokens), mostReported)]
+	s.Tokens = slices.Clone(s.Tokens[:min(len(s.Tokens), mostReported)])
+	for i := range s.Tokens {
+		t := &s.Tokens[i]
+		t.LastUsed = plausibleTime(t.LastUsed, latest)
+	}
 	s.Targets = slices.Clone(s.Targets[:min(len(s.Targets), mostReported)])
 	for i := range s.Targets {
 		t := &s.Targets[i]
 		t.Pending = min(max(t.Pending, 0), mostCounted)
 		t.DeadLetters = min(max(t.DeadLetters, 0), mostCounted)
+		if !slices.Contains(contract.Circuits(), t.Circuit) {
+			t.Circuit = contract.CircuitClosed
+		}
+		t.LastDelivered, t.OldestPending = plausibleTime(t.LastDelivered, latest), plausibleTime(t.OldestPending, latest)
+		t.NextAttempt = plausibleTime(t.NextAttempt, now.Add(furthestAttempt))
+		if e := t.LastError; e != nil && (!slices.Contains(contract.ErrorClasses(), e.Class) || plausibleTime(e.Since, latest).IsZero()) {
+			t.LastError = nil
+		}
 	}
 	return s
+}
+
+// plausibleTime returns t, or the zero time if t is before firstReported or after last.
+func plausibleTime(t, last time.Time) time.Time {
+	if t.Before(firstReported) || t.After(last) {
+		return time.Time{}
+	}
+	return t
 }

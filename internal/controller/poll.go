@@ -64,7 +64,7 @@ func (r *Reconciler) needsReconcile(ctx context.Context, caches client.Reader, k
 	after := hook.Status.DeepCopy()
 	setTargets(after, hook, serving(reports, digest), time.Now())
 	if meta.IsStatusConditionTrue(hook.Status.Conditions, v1alpha1.ConditionAccepted) {
-		setTokens(after, hook, serving(reports, digest), time.Now())
+		setTokens(after, hook, serving(reports, digest))
 	}
 	return !equality.Semantic.DeepEqual(&hook.Status, after)
 }

@@ -57,7 +57,7 @@ func status(f condition.Facts, w condition.Writes) (v1alpha1.HeymarketWebhookSta
 	setTargets(&after, f.Webhook, serving(f.Reports, f.Want.ConfigDigest, desired.DigestOf(condition.Data(desired.ConfigSecret.In(f.Children)))), f.Now)
 	// A configuration that is not accepted, or not stored, is not the one that the Pods serve.
 	if condition.MayWrite(f, w) && f.Want.Deployment != nil {
-		setTokens(&after, f.Webhook, serving(f.Reports, f.Want.ConfigDigest), f.Now)
+		setTokens(&after, f.Webhook, serving(f.Reports, f.Want.ConfigDigest))
 		after.URL = desired.MaskedURL(f.Input)
 		after.Host = f.Input.Host
 		after.Image = f.Input.Image

@@ -74,16 +74,3 @@ func TestADeletionThatChangesItsReasonCausesFewStatusWrites(t *testing.T) {
 		t.Errorf("%d rounds write the status %d times, want at most %d", rounds, got, statusBurst)
 	}
 }
-
-func TestReportsAreCutToBounds(t *testing.T) {
-	t.Parallel()
-	s := contract.Status{Problems: make([]contract.Problem, 5000), Tokens: make([]contract.TokenStatus, 5000), Targets: make([]contract.TargetStatus, 5000)}
-	s.Targets[0].Pending, s.Targets[0].DeadLetters, s.Targets[1].Pending = -5, 1<<62, 7
-	got := within(s)
-	if len(got.Problems) > 32 || len(got.Tokens) > 16 || len(got.Targets) != 16 {
-		t.Errorf("%d problems, %d tokens, %d targets are kept", len(got.Problems), len(got.Tokens), len(got.Targets))
-	}
-	if got.Targets[0].Pending != 0 || got.Targets[0].DeadLetters != mostCounted || got.Targets[1].Pending != 7 {
-		t.Errorf("counts are %+v", got.Targets[:2])
-	}
-}

@@ -17,9 +17,6 @@ import (
 // countPeriod is how often the counts of one status may change.
 const countPeriod = time.Minute
 
-// circuits are ordered from the best to the worst.
-var circuits = []v1alpha1.Circuit{v1alpha1.CircuitClosed, v1alpha1.CircuitOpen, v1alpha1.CircuitGone}
-
 // setTargets sets the targets' status from the Pods' reports. It keeps the previous counts if no Pod has newer ones, or if they
 // are younger than countPeriod, so that a busy webhook costs at most a write per minute and an idle one none.
 func setTargets(after *v1alpha1.HeymarketWebhookStatus, hook *v1alpha1.HeymarketWebhook, reports []contract.Status, now time.Time) {
@@ -34,20 +31,21 @@ func setTargets(after *v1alpha1.HeymarketWebhookStatus, hook *v1alpha1.Heymarket
 	if len(reports) == 0 {
 		return
 	}
+	var reported [][]contract.TargetStatus
+	for _, r := range reports {
+		reported = append(reported, r.Targets)
+	}
+	seen := contract.MergeTargets(reported...)
 	var pending, deadLetters int64
 	var targets []v1alpha1.TargetStatus
 	for _, t := range hook.Spec.Targets {
-		s, known := counted(t.Name, reports)
-		if !known {
+		i := slices.IndexFunc(seen, func(s contract.TargetStatus) bool { return s.Name == t.Name })
+		if i < 0 {
 			continue // Its Pods do not serve the configuration yet.
 		}
-		pending += s.Pending
-		deadLetters += s.DeadLetters
-		s.Pending, s.DeadLetters = roundDown(s.Pending), roundDown(s.DeadLetters)
-		was := targetStatus(before, t.Name)
-		s.LastDelivered = lastDelivered(was, t.Name, reports, now)
-		setWaiting(&s, was, reports, now)
-		targets = append(targets, s)
+		pending += seen[i].Pending
+		deadLetters += seen[i].DeadLetters
+		targets = append(targets, statusOf(seen[i], targetStatus(before, t.Name)))
 	}
 	pending, deadLetters = roundDown(pending), roundDown(deadLetters)
 	same := ptr.Equal(before.Pending, &pending) && ptr.Equal(before.DeadLetters, &deadLetters) && equality.Semantic.DeepEqual(targets, after.Targets)
@@ -58,39 +56,41 @@ func setTargets(after *v1alpha1.HeymarketWebhookStatus, hook *v1alpha1.Heymarket
 	after.CountTime = new(metav1.NewTime(now))
 }
 
-// counted merges the Pods' reports about one target: the backlog is common to all Pods, the circuit is per Pod.
-func counted(name string, reports []contract.Status) (out v1alpha1.TargetStatus, known bool) {
-	out = v1alpha1.TargetStatus{Name: name, Circuit: v1alpha1.CircuitClosed}
-	for _, r := range reports {
-		for _, t := range r.Targets {
-			if t.Name != name {
-				continue
-			}
-			known = true
-			out.Pending = max(out.Pending, t.Pending)
-			out.DeadLetters = max(out.DeadLetters, t.DeadLetters)
-			if c := v1alpha1.Circuit(t.Circuit); slices.Index(circuits, c) > slices.Index(circuits, out.Circuit) {
-				out.Circuit = c
-			}
-		}
+// waitingStep is by how much a time must differ from the status before it is written again: retries change often.
+const waitingStep = 5 * time.Minute
+
+// statusOf returns a report about a target as the status has it: counts are rounded, and small differences of times from before
+// are ignored.
+func statusOf(t contract.TargetStatus, before *v1alpha1.TargetStatus) v1alpha1.TargetStatus {
+	if before == nil {
+		before = &v1alpha1.TargetStatus{}
 	}
-	return out, known
+	s := v1alpha1.TargetStatus{
+		Name: t.Name, Pending: roundDown(t.Pending), DeadLetters: roundDown(t.DeadLetters), Circuit: v1alpha1.Circuit(t.Circuit),
+		// A Pod's time is lost when it ends, so an earlier one in the reports changes nothing.
+		LastDelivered: moved(before.LastDelivered, t.LastDelivered),
+		OldestPending: steadyTime(before.OldestPending, t.OldestPending),
+		NextAttempt:   steadyTime(before.NextAttempt, t.NextAttempt),
+	}
+	if e := t.LastError; e != nil {
+		var since *metav1.Time
+		if before.LastError != nil && before.LastError.Class == string(e.Class) {
+			since = &before.LastError.Since
+		}
+		s.LastError = &v1alpha1.TargetError{Class: string(e.Class), Since: *steadyTime(since, e.Since)}
+	}
+	return s
 }
 
-// lastDelivered returns the latest time in the reports or the previous status. A Pod's time is lost when it ends.
-func lastDelivered(before *v1alpha1.TargetStatus, name string, reports []contract.Status, now time.Time) *metav1.Time {
-	var last time.Time
-	for _, r := range reports {
-		for _, t := range r.Targets {
-			if t.Name == name {
-				last = newest(last, t.LastDelivered, now)
-			}
-		}
+// steadyTime returns before, unless seen differs from it by waitingStep or more; nil if seen is zero.
+func steadyTime(before *metav1.Time, seen time.Time) *metav1.Time {
+	switch {
+	case seen.IsZero():
+		return nil
+	case before != nil && seen.Sub(before.Time).Abs() < waitingStep:
+		return before
 	}
-	if before == nil {
-		return moved(nil, last)
-	}
-	return moved(before.LastDelivered, last)
+	return new(metav1.NewTime(seen.Truncate(time.Second).Local()))
 }
 
 // roundDown keeps the first digit: 0 to 9, 10, 20 … 90, 100, 200 and so on. Small numbers are exact, and large ones rarely

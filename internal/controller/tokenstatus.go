@@ -13,7 +13,7 @@ import (
 
 // setTokens keeps the last use of each referenced token, even if it moves to another field, and updates it from Pods that
 // serve the wanted configuration: in others, the current token may be the previous one by now.
-func setTokens(after *v1alpha1.HeymarketWebhookStatus, hook *v1alpha1.HeymarketWebhook, reports []contract.Status, now time.Time) {
+func setTokens(after *v1alpha1.HeymarketWebhookStatus, hook *v1alpha1.HeymarketWebhook, reports []contract.Status) {
 	before := hook.Status.Token
 	known := map[v1alpha1.TokenReference]*metav1.Time{}
 	if before != nil {
@@ -25,7 +25,9 @@ func setTokens(after *v1alpha1.HeymarketWebhookStatus, hook *v1alpha1.HeymarketW
 	used := map[string]time.Time{}
 	for _, r := range reports {
 		for _, t := range r.Tokens {
-			used[t.Name] = newest(used[t.Name], t.LastUsed, now)
+			if t.LastUsed.After(used[t.Name]) {
+				used[t.Name] = t.LastUsed
+			}
 		}
 	}
 	spec := hook.Spec.Token
@@ -63,15 +65,6 @@ func serving(reports []contract.Status, digests ...string) []contract.Status {
 
 // lastUsedStep is by how much a time in the status must be outdated before it is written again.
 const lastUsedStep = 5 * time.Minute
-
-// newest returns the later of two times that Pods reported. A Pod's clock may be ahead, and a Pod may be hostile: a time in
-// the future is ignored.
-func newest(a, b, now time.Time) time.Time {
-	if b.After(a) && b.Before(now.Add(lastUsedStep)) {
-		return b
-	}
-	return a
-}
 
 // moved returns the later time if it is later by lastUsedStep, so that a busy webhook does not write for every event.
 func moved(before *metav1.Time, seen time.Time) *metav1.Time {

@@ -2,7 +2,9 @@ package source
 
 import (
 	"context"
+	"fmt"
 	"math/rand/v2"
+	"runtime/debug"
 	"sync"
 	"time"
 
@@ -62,7 +64,7 @@ func (p Poll) round(ctx context.Context, q queue) {
 	for range min(pollers, len(hooks.Items)) {
 		wg.Go(func() {
 			for key := range work {
-				if p.NeedsReconcile(ctx, key) {
+				if p.needsReconcile(ctx, key) {
 					q.Add(reconcile.Request{NamespacedName: key})
 				}
 				asking.release(key.Namespace)
@@ -85,4 +87,16 @@ func (p Poll) round(ctx context.Context, q queue) {
 		}
 	}
 	sleep(ctx, step)
+}
+
+// needsReconcile calls NeedsReconcile. A panic concerns one resource, whose Pods' answers may have caused it: the operator goes on
+// with the others, as it does after a panic in a reconcile.
+func (p Poll) needsReconcile(ctx context.Context, key client.ObjectKey) bool {
+	defer func() {
+		if v := recover(); v != nil {
+			log.FromContext(ctx).Error(fmt.Errorf("panic: %v", v), "Cannot poll a HeymarketWebhook", "of", p.Of,
+				"namespace", key.Namespace, "name", key.Name, "stack", string(debug.Stack()))
+		}
+	}()
+	return p.NeedsReconcile(ctx, key)
 }

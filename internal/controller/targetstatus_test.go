@@ -11,7 +11,7 @@ import (
 	"heymarket.dev/operator/internal/contract"
 )
 
-func TestSetWaiting(t *testing.T) {
+func TestStatusOfATarget(t *testing.T) {
 	t.Parallel()
 	now := time.Date(2026, 11, 28, 12, 0, 0, 0, time.UTC)
 	at := func(d time.Duration) *metav1.Time { return new(metav1.NewTime(now.Add(d).Local())) }
@@ -31,8 +31,7 @@ func TestSetWaiting(t *testing.T) {
 		reports []contract.Status
 		want    *v1alpha1.TargetStatus
 	}{
-		"none reports": {waiting, nil, &v1alpha1.TargetStatus{Name: "crm"}},
-		"first":        {nil, []contract.Status{report(-20*time.Minute, -21*time.Minute, 2*time.Minute, contract.ErrorTimeout)}, waiting},
+		"first": {nil, []contract.Status{report(-20*time.Minute, -21*time.Minute, 2*time.Minute, contract.ErrorTimeout)}, waiting},
 		"little has moved": {
 			waiting, []contract.Status{report(-18*time.Minute, -17*time.Minute, 6*time.Minute, contract.ErrorTimeout)}, waiting,
 		},
@@ -58,15 +57,13 @@ func TestSetWaiting(t *testing.T) {
 				LastError: &v1alpha1.TargetError{Class: "ServerError", Since: *at(-19 * time.Minute)},
 			},
 		},
-		"what no receiver reports": {
-			nil,
-			[]contract.Status{report(time.Hour, time.Hour, 1000*time.Hour, contract.ErrorTimeout), report(time.Hour, -time.Hour, 1000*time.Hour, "\x1b[31m")},
-			&v1alpha1.TargetStatus{Name: "crm"},
-		},
 	} {
-		got := &v1alpha1.TargetStatus{Name: "crm"}
-		setWaiting(got, tc.before, tc.reports, now)
-		if diff := cmp.Diff(tc.want, got); diff != "" {
+		var targets [][]contract.TargetStatus
+		for _, r := range tc.reports {
+			targets = append(targets, r.Targets)
+		}
+		got := statusOf(contract.MergeTargets(targets...)[1], tc.before)
+		if diff := cmp.Diff(tc.want, &got); diff != "" {
 			t.Errorf("%s (-want +got):\n%s", name, diff)
 		}
 	}
