@@ -1,7 +1,6 @@
 package console
 
 import (
-	"cmp"
 	"fmt"
 	"math"
 	"slices"
@@ -48,11 +47,8 @@ func (w *watcher) sample(stats []admin.Stats, now time.Time) {
 		}
 		for _, t := range one.Waiting {
 			sum := s.targets[t.Name]
-			if before := sum.waiting; before != nil { // counts are global, circuits and errors are per receiver
-				if before.Circuit != contract.CircuitClosed {
-					t.Circuit = before.Circuit
-				}
-				t.LastError = cmp.Or(before.LastError, t.LastError)
+			if sum.waiting != nil {
+				t = sum.waiting.With(t)
 			}
 			sum.waiting = &t
 			s.targets[t.Name] = sum

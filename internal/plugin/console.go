@@ -109,7 +109,8 @@ func (c consolePlace) Webhooks(ctx context.Context) ([]v1alpha1.HeymarketWebhook
 
 // Webhook implements console.Place.
 func (c consolePlace) Webhook(ctx context.Context, name string) (*v1alpha1.HeymarketWebhook, string, error) {
-	return c.current(ctx, name)
+	hook, from, err := c.current(ctx, name)
+	return hook, from.note, err
 }
 
 // Stats implements console.Place.

@@ -5,13 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net/http"
 	"net/url"
 	"strings"
 	"text/tabwriter"
 	"time"
 
-	"github.com/go-json-experiment/json"
 	"github.com/spf13/cobra"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
@@ -26,7 +24,7 @@ func doctorCommand(to *connection) *cobra.Command {
 	return &cobra.Command{
 		Use:   "doctor [NAME]",
 		Short: "Check the whole way of an event, and report what is wrong and what to do",
-		Long: `Check the whole way of an event: the resource and its conditions, the Secrets, a receiver Pod, each target, and from this machine the
+		Long: `Check the whole way of an event: the resource and its conditions, the Secrets, each receiver Pod, each target, and from this machine the
 name and the certificate of the URL's host and whether this webhook's own receiver answers there. Nothing is changed and no event is sent. Without a NAME, every
 HeymarketWebhook of the namespace is checked. The exit status is 0 only if everything is in order.`,
 		Example: "  kubectl heymarket doctor support",
@@ -122,20 +120,20 @@ func (e *examination) conditions(hook *v1alpha1.HeymarketWebhook) {
 	}
 }
 
-// targets checks a receiver's status of each target.
+// targets checks the receivers, and each target as all of them see it.
 func (e *examination) targets(ctx context.Context) {
-	client, end, err := e.reach(ctx, e.name, contract.AdminPort)
+	answers, err := askAll[[]contract.TargetStatus](ctx, e.place, e.name, contract.AdminPort, "/v1/targets")
 	if err != nil {
 		e.found("Receiver", "", err)
 		return
 	}
-	defer end()
-	var targets []contract.TargetStatus
-	err = getJSON(ctx, client, "http://localhost/v1/targets", maxAnswer, &targets)
-	if !e.found("Receiver", "answers", err) {
-		return
+	var all [][]contract.TargetStatus
+	for _, a := range answers {
+		if e.found("Receiver", a.receiver+" answers", a.err) {
+			all = append(all, a.value)
+		}
 	}
-	for _, t := range targets {
+	for _, t := range contract.MergeTargets(all...) {
 		letters := fmt.Sprintf("`kubectl heymarket dead list %s --target %s %s` shows why", e.name, t.Name, e.flags())
 		e.found("Target "+t.Name, fmt.Sprintf("%d pending", t.Pending), problems(t, letters))
 	}
@@ -219,28 +217,4 @@ func (e *examination) show(out io.Writer) (failed int) {
 	}
 	_ = w.Flush()
 	return failed
-}
-
-// getJSON decodes the answer to a GET, reading up to most bytes: receivers are untrusted.
-func getJSON(ctx context.Context, client *http.Client, address string, most int64, into any) error {
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, address, http.NoBody)
-	if err != nil {
-		return err
-	}
-	response, err := client.Do(request)
-	if err != nil {
-		return withoutURL(err)
-	}
-	defer response.Body.Close()
-	if response.StatusCode != http.StatusOK {
-		return rejection(response)
-	}
-	text, err := io.ReadAll(io.LimitReader(response.Body, most))
-	if err != nil {
-		return err
-	}
-	if err := json.Unmarshal(text, into); err != nil {
-		return otherVersion(err)
-	}
-	return nil
 }

@@ -62,7 +62,7 @@ func (f *feed) history(ctx context.Context, limit int) ([]recent.Record, error) 
 	var all []recent.Record
 	for _, name := range names {
 		var answer admin.Events
-		if err := askOne(ctx, f.place, name, "/v1/events?"+query.Encode(), &answer); err != nil {
+		if err := askOne(ctx, f.place, name, contract.AdminPort, "/v1/events?"+query.Encode(), maxAnswer, &answer); err != nil {
 			return nil, fmt.Errorf("ask receiver %s: %w", name, err)
 		}
 		f.behind[name] = answer.Sequence
@@ -70,25 +70,6 @@ func (f *feed) history(ctx context.Context, limit int) ([]recent.Record, error) 
 	}
 	inOrder(all)
 	return all[max(len(all)-limit, 0):], nil
-}
-
-// running returns the names of a webhook's receivers; it is an error if there are none.
-func running(ctx context.Context, c place, webhook string) ([]string, error) {
-	names, err := c.receivers(ctx, webhook)
-	if err == nil && len(names) == 0 {
-		err = fmt.Errorf("no receiver Pod of %s runs; `kubectl heymarket status %s %s` shows why", webhook, webhook, c.flags())
-	}
-	return names, err
-}
-
-// askOne decodes the answer of one receiver.
-func askOne(ctx context.Context, c place, receiver, path string, into any) error {
-	client, end, err := c.reachOne(ctx, receiver, contract.AdminPort)
-	if err != nil {
-		return err
-	}
-	defer end()
-	return getJSON(ctx, client, "http://localhost"+path, maxAnswer, into)
 }
 
 // follow calls show with new records, in order and in batches, until ctx ends or show returns false.

@@ -42,11 +42,15 @@ func (p *pods) start(name string) *recent.Ring {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	ring := recent.New("the consumer of " + name) // the feed names Pods
+	circuit := contract.CircuitOpen
+	if strings.HasPrefix(name, "well") {
+		circuit = contract.CircuitClosed
+	}
 	p.rings[name] = ring
 	p.at[name] = httptest.NewServer(admin.Handler(admin.Options{
 		Recent: ring, Names: func() []string { return []string{"crm"} },
 		Targets: func() ([]contract.TargetStatus, error) {
-			return []contract.TargetStatus{{Name: "crm", Pending: 3, Circuit: contract.CircuitOpen}}, nil
+			return []contract.TargetStatus{{Name: "crm", Pending: 3, Circuit: circuit}}, nil
 		},
 	}))
 	return ring
@@ -260,6 +264,32 @@ func TestStatsOfWhatWaits(t *testing.T) {
 			if !strings.Contains(out.String(), want) {
 				t.Errorf("the figures lack %q:\n%s", want, &out)
 			}
+		}
+	}
+}
+
+// doctor asks every receiver: an open circuit is a matter of one of them.
+func TestDoctorAsksEveryReceiver(t *testing.T) {
+	t.Parallel()
+	p := newPods()
+	for _, name := range []string{"well-1", "ill", "well-2", "silent"} {
+		p.start(name)
+		defer p.end(name)
+	}
+	p.at["silent"].Config.Handler = http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusBadGateway) })
+	e := examination{place: p, name: "support"}
+	e.targets(t.Context())
+	var out strings.Builder
+	if failed := e.show(&out); failed != 2 {
+		t.Errorf("%d checks failed, want those of the silent receiver and of the target", failed)
+	}
+	text := strings.Join(strings.Fields(out.String()), " ")
+	for _, want := range []string{
+		"Receiver ok well-1 answers", "Receiver ok ill answers", "Receiver ok well-2 answers", "Receiver NOT OK ask receiver silent: ",
+		"Target crm NOT OK its circuit is open because most attempts fail",
+	} {
+		if !strings.Contains(text, want) {
+			t.Errorf("doctor does not report %q:\n%s", want, &out)
 		}
 	}
 }

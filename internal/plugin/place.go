@@ -30,8 +30,8 @@ type place interface {
 	// receivers returns the names of the running receivers, and reachOne is reach for one of them.
 	receivers(ctx context.Context, name string) ([]string, error)
 	reachOne(ctx context.Context, receiver string, port int) (client *http.Client, end func(), err error)
-	// current reads a resource with a receiver's current report. source is why its counts are not exact; "" means that they are.
-	current(ctx context.Context, name string) (hook *v1alpha1.HeymarketWebhook, source string, err error)
+	// current reads a resource with what its receivers report now.
+	current(ctx context.Context, name string) (hook *v1alpha1.HeymarketWebhook, from origin, err error)
 	// list prints the webhooks of the namespace, or of all.
 	list(ctx context.Context, out io.Writer, as output, everywhere bool) error
 	// all returns the webhooks of the namespace.
@@ -109,13 +109,13 @@ func (l local) list(ctx context.Context, out io.Writer, as output, _ bool) error
 	if as.structured() {
 		return as.print(out, hook)
 	}
-	describe(out, hook, l.flags(), "", time.Now())
+	describe(out, hook, l.flags(), origin{}, time.Now())
 	return nil
 }
 
-func (l local) current(ctx context.Context, name string) (*v1alpha1.HeymarketWebhook, string, error) {
+func (l local) current(ctx context.Context, name string) (*v1alpha1.HeymarketWebhook, origin, error) {
 	hook, err := l.webhook(ctx, name)
-	return hook, "", err
+	return hook, origin{}, err
 }
 
 // webhook returns the resource with a status derived from the receiver's state.

@@ -84,18 +84,17 @@ func repeated(cmd *cobra.Command, watch bool, show func() error) error {
 
 // ask returns the figures of every receiver.
 func ask(ctx context.Context, c place, name string) ([]admin.Stats, error) {
-	names, err := running(ctx, c, name)
+	answers, err := askAll[admin.Stats](ctx, c, name, contract.AdminPort, "/v1/stats")
 	if err != nil {
 		return nil, err
 	}
 	all := []admin.Stats{}
-	for _, receiver := range names {
-		var one admin.Stats
-		if err := askOne(ctx, c, receiver, "/v1/stats", &one); err != nil {
-			return nil, fmt.Errorf("ask receiver %s: %w", receiver, err)
+	for _, a := range answers {
+		if a.err != nil {
+			return nil, a.err
 		}
-		one.Receiver = receiver
-		all = append(all, one)
+		a.value.Receiver = a.receiver
+		all = append(all, a.value)
 	}
 	return all, nil
 }
@@ -150,17 +149,18 @@ func addUp(all []admin.Stats, now time.Time) sums {
 
 func showStats(out io.Writer, name string, all []admin.Stats, now time.Time) {
 	s := addUp(all, now)
-	since, waiting, problem := now, map[string]contract.TargetStatus{}, ""
+	since, problem := now, ""
+	var reports [][]contract.TargetStatus
 	for _, one := range all {
 		if one.Since.Before(since) {
 			since = one.Since
 		}
-		for _, t := range one.Waiting {
-			if known, there := waiting[t.Name]; !there || known.Circuit == contract.CircuitClosed {
-				waiting[t.Name] = t
-			}
-		}
+		reports = append(reports, one.Waiting)
 		problem = cmp.Or(problem, one.Error)
+	}
+	waiting := map[string]contract.TargetStatus{}
+	for _, t := range contract.MergeTargets(reports...) {
+		waiting[t.Name] = t
 	}
 	span := max(min(now.Sub(now.Truncate(time.Minute))+(rateMinutes-1)*time.Minute, now.Sub(since)), time.Second)
 	rate := func(n uint64) string { return fmt.Sprintf("%.2f", float64(n)/span.Seconds()) }

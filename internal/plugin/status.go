@@ -40,14 +40,14 @@ the HeymarketWebhook where none answers; the last line says which. Without a NAM
 				return repeated(cmd, watch && !output.structured(), func() error { return c.list(cmd.Context(), cmd.OutOrStdout(), output, everywhere) })
 			}
 			return repeated(cmd, watch && !output.structured(), func() error {
-				hook, source, err := c.current(cmd.Context(), args[0])
+				hook, from, err := c.current(cmd.Context(), args[0])
 				if err != nil {
 					return err
 				}
 				if output.structured() {
 					return output.print(cmd.OutOrStdout(), hook)
 				}
-				describe(cmd.OutOrStdout(), hook, c.flags(), source, time.Now())
+				describe(cmd.OutOrStdout(), hook, c.flags(), from, time.Now())
 				return nil
 			})
 		},
@@ -58,14 +58,48 @@ the HeymarketWebhook where none answers; the last line says which. Without a NAM
 	return cmd
 }
 
-// merge adds a receiver's report to a status: exact counts over all receivers, and its own state otherwise.
-func merge(status *v1alpha1.HeymarketWebhookStatus, reported contract.Status) {
+// origin says where the figures of a status come from.
+type origin struct {
+	// rounded figures are the operator's, which are up to a minute old.
+	rounded bool
+	// note is a sentence about what is not exact, and why; "" means that everything is.
+	note string
+}
+
+// update replaces what receivers reported to the operator by what they answer now. err is why none was asked.
+func update(status *v1alpha1.HeymarketWebhookStatus, answers []answer[contract.Status], err error) origin {
+	var reports []contract.Status
+	for _, a := range answers {
+		if a.err == nil {
+			reports = append(reports, a.value)
+		} else if err == nil {
+			err = a.err
+		}
+	}
+	switch {
+	case len(reports) == 0 && err != nil:
+		return origin{true, "Counts are up to a minute old, and rounded down to one significant digit, because no receiver Pod answered: " + printable(err.Error())}
+	case err != nil:
+		merge(status, reports...)
+		return origin{note: "Circuits, errors and times may be incomplete, because a receiver Pod did not answer: " + printable(err.Error())}
+	}
+	merge(status, reports...)
+	return origin{}
+}
+
+// merge adds the reports of receivers to a status. Counts are common to all receivers.
+func merge(status *v1alpha1.HeymarketWebhookStatus, reports ...contract.Status) {
 	before := map[string]v1alpha1.TargetStatus{}
 	for _, t := range status.Targets {
 		before[t.Name] = t
 	}
+	var targets [][]contract.TargetStatus
+	for _, reported := range reports {
+		targets = append(targets, reported.Targets)
+		mergeTokens(status, reported.Tokens)
+	}
 	status.Targets = nil
-	for _, t := range reported.Targets {
+	for _, t := range contract.MergeTargets(targets...) {
 		merged := v1alpha1.TargetStatus{
 			Name: t.Name, Pending: t.Pending, DeadLetters: t.DeadLetters, Circuit: v1alpha1.Circuit(t.Circuit),
 			LastDelivered: later(before[t.Name].LastDelivered, t.LastDelivered), OldestPending: later(nil, t.OldestPending), NextAttempt: later(nil, t.NextAttempt),
@@ -75,7 +109,10 @@ func merge(status *v1alpha1.HeymarketWebhookStatus, reported contract.Status) {
 		}
 		status.Targets = append(status.Targets, merged)
 	}
-	for _, token := range reported.Tokens {
+}
+
+func mergeTokens(status *v1alpha1.HeymarketWebhookStatus, tokens []contract.TokenStatus) {
+	for _, token := range tokens {
 		status.LastEventTime = later(status.LastEventTime, token.LastUsed)
 		if status.Token == nil {
 			continue
@@ -96,8 +133,8 @@ func later(a *metav1.Time, b time.Time) *metav1.Time {
 	return &metav1.Time{Time: b}
 }
 
-// describe prints the state of a webhook. source is where its figures come from; "" means that they are exact.
-func describe(out io.Writer, hook *v1alpha1.HeymarketWebhook, flags, source string, now time.Time) {
+// describe prints the state of a webhook.
+func describe(out io.Writer, hook *v1alpha1.HeymarketWebhook, flags string, from origin, now time.Time) {
 	ready := meta.FindStatusCondition(hook.Status.Conditions, v1alpha1.ConditionReady)
 	switch {
 	case !hook.DeletionTimestamp.IsZero():
@@ -130,10 +167,10 @@ func describe(out io.Writer, hook *v1alpha1.HeymarketWebhook, flags, source stri
 	fmt.Fprintf(w, "Last event\t%s\n", ago(hook.Status.LastEventTime, now))
 	_ = w.Flush()
 	showConditions(out, hook.Status.Conditions)
-	showTargets(out, hook, flags, source != "", now)
+	showTargets(out, hook, flags, from.rounded, now)
 	showTokens(out, hook.Status.Token, now)
-	if source != "" {
-		fmt.Fprintf(out, "\n%s\n", source)
+	if from.note != "" {
+		fmt.Fprintf(out, "\n%s\n", from.note)
 	}
 }
 
@@ -174,7 +211,7 @@ func showTargets(out io.Writer, hook *v1alpha1.HeymarketWebhook, flags string, r
 				next = "in " + duration.HumanDuration(max(s.NextAttempt.Sub(now), 0))
 			}
 			fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", s.Name, count(s.Pending, rounded), age(s.OldestPending, now),
-				count(s.DeadLetters, rounded), s.Circuit, ago(s.LastDelivered, now), failing, next)
+				count(s.DeadLetters, rounded), printable(string(s.Circuit)), ago(s.LastDelivered, now), failing, next)
 			if s.DeadLetters > 0 && dead == "" {
 				dead = s.Name
 			}

@@ -1,6 +1,7 @@
 package plugin
 
 import (
+	"errors"
 	"strings"
 	"testing"
 	"time"
@@ -38,7 +39,7 @@ func TestDescribe(t *testing.T) {
 		},
 	}
 	var out strings.Builder
-	describe(&out, hook, "--namespace staging", "No receiver Pod answered.", now)
+	describe(&out, hook, "--namespace staging", origin{true, "No receiver Pod answered."}, now)
 	want := `support in staging is not Ready.
 It is paused: events are stored, and delivered once spec.paused is false.
 
@@ -86,9 +87,54 @@ No receiver Pod answered.
 		changed := hook.DeepCopy()
 		tc.change(changed)
 		var out strings.Builder
-		describe(&out, changed, "--namespace staging", "", now)
+		describe(&out, changed, "--namespace staging", origin{}, now)
 		if !strings.Contains(out.String(), tc.says) {
 			t.Errorf("%s: does not say %q:\n%s", name, tc.says, &out)
+		}
+	}
+}
+
+// A receiver's Pod can answer anything, such as a line that looks like another target's.
+func TestACircuitIsOneWord(t *testing.T) {
+	t.Parallel()
+	hook := &v1alpha1.HeymarketWebhook{}
+	hook.Spec.Targets = []v1alpha1.Target{{Name: "crm"}}
+	merge(&hook.Status, contract.Status{Targets: []contract.TargetStatus{{Name: "crm", Circuit: "Closed\naudit\t0"}}})
+	var out strings.Builder
+	showTargets(&out, hook, "", false, time.Now())
+	if got := strings.Count(out.String(), "\n"); got != 3 {
+		t.Errorf("a heading and a row are %d lines:\n%s", got, &out)
+	}
+}
+
+// The figures are exact as soon as one receiver answers, and a silent one is named.
+func TestUpdate(t *testing.T) {
+	t.Parallel()
+	silent := answer[contract.Status]{receiver: "b", err: errors.New("ask receiver b: it is silent")}
+	says := func(name string, circuit contract.Circuit) answer[contract.Status] {
+		return answer[contract.Status]{receiver: name, value: contract.Status{Targets: []contract.TargetStatus{{Name: "crm", Pending: 123, Circuit: circuit}}}}
+	}
+	closed, opened := says("a", contract.CircuitClosed), says("c", contract.CircuitOpen)
+	for name, tc := range map[string]struct {
+		answers []answer[contract.Status]
+		err     error
+		rounded bool
+		note    string
+		pending int64
+		circuit v1alpha1.Circuit
+	}{
+		"all answer":    {answers: []answer[contract.Status]{closed, opened}, pending: 123, circuit: v1alpha1.CircuitOpen},
+		"one is silent": {answers: []answer[contract.Status]{closed, silent, opened}, pending: 123, circuit: v1alpha1.CircuitOpen, note: "may be incomplete, because a receiver Pod did not answer: ask receiver b: it is silent"},
+		"none answers":  {answers: []answer[contract.Status]{silent}, rounded: true, pending: 100, circuit: v1alpha1.CircuitClosed, note: "because no receiver Pod answered: ask receiver b: it is silent"},
+		"there is none": {err: errors.New("no receiver Pod runs"), rounded: true, pending: 100, circuit: v1alpha1.CircuitClosed, note: "because no receiver Pod answered: no receiver Pod runs"},
+	} {
+		status := v1alpha1.HeymarketWebhookStatus{Targets: []v1alpha1.TargetStatus{{Name: "crm", Pending: 100, Circuit: v1alpha1.CircuitClosed}}}
+		got := update(&status, tc.answers, tc.err)
+		if got.rounded != tc.rounded || !strings.HasSuffix(got.note, tc.note) || tc.note == "" && got.note != "" {
+			t.Errorf("%s: %+v", name, got)
+		}
+		if len(status.Targets) != 1 || status.Targets[0].Pending != tc.pending || status.Targets[0].Circuit != tc.circuit {
+			t.Errorf("%s: %+v", name, status.Targets)
 		}
 	}
 }

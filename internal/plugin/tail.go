@@ -12,6 +12,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"heymarket.dev/operator/internal/contract"
 	"heymarket.dev/operator/internal/receiver/admin"
 	"heymarket.dev/operator/internal/receiver/recent"
 )
@@ -143,7 +144,7 @@ func (f *tailFlags) show(ctx context.Context, out io.Writer, c place, r recent.R
 // showContent prints the content of an event if a receiver still has it.
 func showContent(ctx context.Context, out io.Writer, c place, r recent.Record) {
 	var found admin.Content
-	if err := askOne(ctx, c, r.Receiver, "/v1/events/"+url.PathEscape(r.Event)+"/content", &found); err != nil {
+	if err := askOne(ctx, c, r.Receiver, contract.AdminPort, "/v1/events/"+url.PathEscape(r.Event)+"/content", maxAnswer, &found); err != nil {
 		fmt.Fprintf(out, "    %s\n", printable(err.Error()))
 		return
 	}

@@ -59,31 +59,13 @@ func (c *cluster) reachOne(_ context.Context, pod string, port int) (*http.Clien
 	return way.client(), way.Close, nil
 }
 
-// statusBytes bounds an answer of a receiver, which is untrusted.
-const statusBytes = 1 << 20
-
 // current implements place.
-func (c *cluster) current(ctx context.Context, name string) (hook *v1alpha1.HeymarketWebhook, source string, err error) {
+func (c *cluster) current(ctx context.Context, name string) (hook *v1alpha1.HeymarketWebhook, from origin, err error) {
 	if hook, err = c.webhook(ctx, name); err != nil {
-		return nil, "", err
+		return nil, from, err
 	}
-	reported, err := c.report(ctx, name)
-	if err != nil {
-		return hook, "Counts are up to a minute old, and rounded down to one significant digit, because no receiver Pod answered: " + printable(err.Error()), nil
-	}
-	merge(&hook.Status, reported)
-	return hook, "", nil
-}
-
-// report reads the status of a receiver Pod.
-func (c *cluster) report(ctx context.Context, webhook string) (s contract.Status, err error) {
-	client, end, err := c.reach(ctx, webhook, contract.OperationsPort)
-	if err != nil {
-		return s, err
-	}
-	defer end()
-	err = getJSON(ctx, client, "http://localhost"+contract.StatusPath, statusBytes, &s)
-	return s, err
+	answers, err := askAll[contract.Status](ctx, c, name, contract.OperationsPort, contract.StatusPath)
+	return hook, update(&hook.Status, answers, err), nil
 }
 
 // pods lists the receiver Pods of a webhook.
