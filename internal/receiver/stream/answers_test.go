@@ -129,6 +129,8 @@ func TestWhatINFOSays(t *testing.T) {
 		{"7.2.4", "10.0.0"}:           nil,
 		{"7.2.4", "unstable"}:         nil,
 		{"7.2.4", "next.one"}:         nil,
+		{"7.2.4", "6.next"}:           nil,
+		{"7.2.4", "next.1"}:           nil,
 	} {
 		if got := judge(parseInfo(strings.Replace(good, change[0], change[1], 1))); !slices.Equal(got, want) {
 			t.Errorf("with %q: %q, want %q", change, got, want)

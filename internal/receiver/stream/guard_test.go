@@ -22,6 +22,17 @@ const hello = "%7\r\n$6\r\nserver\r\n$5\r\nredis\r\n$7\r\nversion\r\n$5\r\n7.0.0
 // hostileServer answers like Redis, and one command in its own way. It returns its address.
 func hostileServer(t *testing.T, command, answer string) string {
 	t.Helper()
+	return oddServer(t, func(name string) string {
+		if name == command {
+			return answer
+		}
+		return ""
+	})
+}
+
+// oddServer answers like Redis, and in its own way to commands for which answer returns a text. It returns its address.
+func oddServer(t *testing.T, answer func(command string) string) string {
+	t.Helper()
 	var listen net.ListenConfig
 	l, err := listen.Listen(t.Context(), "tcp", "127.0.0.1:0")
 	if err != nil {
@@ -34,13 +45,13 @@ func hostileServer(t *testing.T, command, answer string) string {
 			if err != nil {
 				return
 			}
-			go serveHostile(c, command, answer)
+			go serveOdd(c, answer)
 		}
 	}()
 	return l.Addr().String()
 }
 
-func serveHostile(c net.Conn, command, answer string) {
+func serveOdd(c net.Conn, answer func(command string) string) {
 	defer func() { _ = c.Close() }()
 	in := bufio.NewReader(c)
 	for {
@@ -48,10 +59,10 @@ func serveHostile(c net.Conn, command, answer string) {
 		if err != nil {
 			return
 		}
-		said := "+OK\r\n"
-		switch name := strings.ToUpper(words[0]); {
-		case name == command:
-			said = answer
+		said, name := "+OK\r\n", strings.ToUpper(words[0])
+		switch own := answer(name); {
+		case own != "":
+			said = own
 		case name == "HELLO":
 			said = hello
 		case name == "PING":
