@@ -6,18 +6,23 @@ import (
 	"unique"
 
 	appsv1 "k8s.io/api/apps/v1"
+	autoscalingv2 "k8s.io/api/autoscaling/v2"
+	corev1 "k8s.io/api/core/v1"
+	networkingv1 "k8s.io/api/networking/v1"
+	policyv1 "k8s.io/api/policy/v1"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"heymarket.dev/operator/api/v1alpha1"
+	"heymarket.dev/operator/internal/controller/desired"
 )
 
-// What the caches keep of an object. Most of the operator's memory would be the same strings a thousand times: labels, owners,
-// the template of the receiver's Pods, the messages of conditions.
+// What the caches keep of an object: what the operator reads. Most of its memory would be the template of the receiver's Pods, and
+// the same strings a thousand times: labels, owners, the messages of conditions.
 
-// slim removes other managers' managed fields from a child; the operator's own show what it has applied. Strings are shared with
-// other objects. Any object that does not look like a child becomes hollow.
+// slim removes other managers' managed fields from a child, and the content that is not read; the operator's own managed fields show
+// what it has applied. Strings are shared with other objects. Any object that does not look like a child becomes hollow.
 func slim(in any) (any, error) {
 	obj, err := meta.Accessor(in)
 	if err != nil {
@@ -34,10 +39,31 @@ func slim(in any) (any, error) {
 	if child, ok := in.(client.Object); ok && !keepable(child) {
 		return hollow(child), nil
 	}
-	if d, ok := in.(*appsv1.Deployment); ok {
-		internStrings(reflect.ValueOf(&d.Spec.Template))
-	}
+	slimContent(in)
 	return in, nil
+}
+
+// slimContent removes the parts of a child that the operator does not read. Whether they are as it has applied them, the managed
+// fields show.
+func slimContent(child any) {
+	switch c := child.(type) {
+	case *appsv1.Deployment:
+		kept := appsv1.DeploymentSpec{Replicas: c.Spec.Replicas, Paused: c.Spec.Paused, Template: c.Spec.Template}
+		if c.Annotations[annotationAppliedTemplate] != "" { // Otherwise isUpgrade compares the template itself.
+			kept.Template = corev1.PodTemplateSpec{Spec: corev1.PodSpec{Containers: []corev1.Container{{Name: desired.ContainerName, Image: desired.ReceiverImage(c)}}}}
+		}
+		c.Spec = kept
+		internStrings(reflect.ValueOf(&c.Spec.Template))
+		internStrings(reflect.ValueOf(&c.Status.Conditions))
+	case *corev1.Service:
+		c.Spec, c.Status = corev1.ServiceSpec{}, corev1.ServiceStatus{}
+	case *networkingv1.NetworkPolicy:
+		c.Spec = networkingv1.NetworkPolicySpec{}
+	case *policyv1.PodDisruptionBudget:
+		c.Spec, c.Status = policyv1.PodDisruptionBudgetSpec{}, policyv1.PodDisruptionBudgetStatus{}
+	case *autoscalingv2.HorizontalPodAutoscaler:
+		c.Spec, c.Status = autoscalingv2.HorizontalPodAutoscalerSpec{}, autoscalingv2.HorizontalPodAutoscalerStatus{}
+	}
 }
 
 // slimWebhook removes all managed fields of a HeymarketWebhook, since the operator writes no part of its spec, and its
