@@ -127,11 +127,11 @@ func (r *Reconciler) applyChild(ctx context.Context, f condition.Facts, w *condi
 }
 
 // noVersion is a resource version that no stored object has: etcd's first write already gets a later one. An apply that names it
-// creates an object, or is answered by a conflict if there is one of that name.
+// creates an object, or is answered by a conflict if there is one of that name, so nobody has to look for it before.
 const noVersion = "1"
 
-// marked adds the digest to an encoded object. If create is true, applying it does not change an object that exists: another owner
-// may have created it since the operator looked.
+// marked adds the digest to an encoded object. If create is true, applying it does not change an object that exists: the caches may
+// lack it, or another owner may have created it since.
 func marked(object []byte, digest string, create bool) ([]byte, error) {
 	var u unstructured.Unstructured
 	if err := u.UnmarshalJSON(object); err != nil {

@@ -6,6 +6,7 @@ import (
 	"reflect"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -16,10 +17,10 @@ import (
 )
 
 // readChildren reads every child of Table that may exist.
-func (r *Reconciler) readChildren(ctx context.Context, f *condition.Facts) error {
+func (r *Reconciler) readChildren(ctx context.Context, f *condition.Facts, live bool) error {
 	f.Children = desired.Children{}
 	for _, c := range desired.Table {
-		obj, taken, err := r.readChild(ctx, f.Webhook, c, c.Wanted(f.Input))
+		obj, taken, err := r.readChild(ctx, f.Webhook, c, c.Wanted(f.Input), live)
 		switch {
 		case err != nil:
 			return err
@@ -33,12 +34,12 @@ func (r *Reconciler) readChildren(ctx context.Context, f *condition.Facts) error
 	return nil
 }
 
-// readChild returns the object, or nil if there is none. A wanted child that is missing from the cache is read from the API
-// server: it may be too new for the cache, may have lost its label, or may belong to another owner. An object that the operator
-// created and that has lost its owner is adopted. Any other object with the name of a wanted child counts as Taken: it is not
-// read, changed or deleted. Of an unwanted optional child only the metadata is read, only from a cache: a resource that never had
-// one costs no request.
-func (r *Reconciler) readChild(ctx context.Context, hook *v1alpha1.HeymarketWebhook, c *desired.Child, wanted bool) (client.Object, *condition.Taken, error) {
+// readChild returns the object, or nil if there is none. If live is true, a wanted child that is missing from the cache is read
+// from the API server: it may be too new for the cache, may have lost its label, or may belong to another owner. Usually it does
+// not exist, and creating it fails otherwise, so callers set live only then. An object that the operator created and that has lost
+// its owner is adopted. Any other object with the name of a wanted child counts as Taken: it is not read, changed or deleted. Of an
+// unwanted optional child only the metadata is read, only from a cache: a resource that never had one costs no request.
+func (r *Reconciler) readChild(ctx context.Context, hook *v1alpha1.HeymarketWebhook, c *desired.Child, wanted, live bool) (client.Object, *condition.Taken, error) {
 	if !r.served(c) {
 		return nil, nil, nil
 	}
@@ -51,7 +52,7 @@ func (r *Reconciler) readChild(ctx context.Context, hook *v1alpha1.HeymarketWebh
 		reflect.ValueOf(obj).Elem().SetZero()
 		err = r.Live.Get(ctx, key, obj)
 	}
-	if apierrors.IsNotFound(err) && wanted {
+	if apierrors.IsNotFound(err) && wanted && live {
 		err = r.Live.Get(ctx, key, obj)
 	}
 	switch {
@@ -72,6 +73,12 @@ func (r *Reconciler) readChild(ctx context.Context, hook *v1alpha1.HeymarketWebh
 		return nil, &condition.Taken{Child: c, Name: key.Name, Deleting: !obj.GetDeletionTimestamp().IsZero()}, nil
 	}
 	return nil, nil, nil
+}
+
+// nameTaken reports whether the status says that a child's name belongs to another owner.
+func nameTaken(hook *v1alpha1.HeymarketWebhook) bool {
+	accepted := meta.FindStatusCondition(hook.Status.Conditions, v1alpha1.ConditionAccepted)
+	return accepted != nil && accepted.Reason == v1alpha1.ReasonChildNameTaken
 }
 
 // OptionalKinds knows the kinds that not every cluster serves.

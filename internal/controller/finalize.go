@@ -219,7 +219,7 @@ func (r *Reconciler) removeKeys(ctx context.Context, hook *v1alpha1.HeymarketWeb
 // endRoutes deletes the children that route events to the receiver.
 func (r *Reconciler) endRoutes(ctx context.Context, hook *v1alpha1.HeymarketWebhook) error {
 	return r.eachRoute(func(c *desired.Child) error {
-		route, _, err := r.readChild(ctx, hook, c, false)
+		route, _, err := r.readChild(ctx, hook, c, false, false)
 		if err != nil || route == nil || !route.GetDeletionTimestamp().IsZero() {
 			return err
 		}
@@ -250,7 +250,7 @@ func (r *Reconciler) startRemoval(ctx context.Context, hook *v1alpha1.HeymarketW
 	if err != nil {
 		return condition.False(v1alpha1.ReasonRedisKeysLeft, "The keys cannot be removed from Redis: %s. "+keysStay, condition.Bounded(err.Error())), nil
 	}
-	secret, taken, err := r.readChild(ctx, hook, desired.ConfigSecret.Child, true)
+	secret, taken, err := r.readChild(ctx, hook, desired.ConfigSecret.Child, true, true)
 	switch {
 	case err != nil:
 		return nil, err

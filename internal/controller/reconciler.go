@@ -5,6 +5,7 @@ package controller
 import (
 	"context"
 
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/client-go/tools/events"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
@@ -88,15 +89,10 @@ func (r *Reconciler) Reconcile(ctx context.Context, hook *v1alpha1.HeymarketWebh
 	if err != nil {
 		return requeueOnConflict(err)
 	}
-	facts, err := r.resolve(ctx, hook, finalizerErr)
-	if err != nil {
-		return reconcile.Result{}, err
+	facts, writes, err := r.write(ctx, hook, finalizerErr, nameTaken(hook))
+	if apierrors.IsConflict(err) { // A child exists that the caches lack. Those before it in the table have been applied, and stay.
+		facts, writes, err = r.write(ctx, hook, finalizerErr, true)
 	}
-	facts, err = r.gateUpgrade(ctx, build(facts))
-	if err != nil {
-		return reconcile.Result{}, err
-	}
-	writes, err := r.apply(ctx, facts)
 	if err != nil {
 		return reconcile.Result{}, err
 	}
@@ -109,4 +105,18 @@ func (r *Reconciler) Reconcile(ctx context.Context, hook *v1alpha1.HeymarketWebh
 		return reconcile.Result{}, err
 	}
 	return r.report(ctx, facts, writes)
+}
+
+// write reads all facts and applies the children that differ. live is that of readChild.
+func (r *Reconciler) write(ctx context.Context, hook *v1alpha1.HeymarketWebhook, finalizerErr error, live bool) (condition.Facts, condition.Writes, error) {
+	facts, err := r.resolve(ctx, hook, finalizerErr, live)
+	if err != nil {
+		return facts, condition.Writes{}, err
+	}
+	facts, err = r.gateUpgrade(ctx, build(facts))
+	if err != nil {
+		return facts, condition.Writes{}, err
+	}
+	writes, err := r.apply(ctx, facts)
+	return facts, writes, err
 }

@@ -10,8 +10,8 @@ import (
 	"heymarket.dev/operator/internal/controller/desired"
 )
 
-// resolve reads all facts for the children and the conditions, except the reports of Pods.
-func (r *Reconciler) resolve(ctx context.Context, hook *v1alpha1.HeymarketWebhook, finalizerErr error) (condition.Facts, error) {
+// resolve reads all facts for the children and the conditions, except the reports of Pods. live is that of readChild.
+func (r *Reconciler) resolve(ctx context.Context, hook *v1alpha1.HeymarketWebhook, finalizerErr error, live bool) (condition.Facts, error) {
 	f := condition.Facts{
 		Now: time.Now(), Webhook: hook, FinalizerErr: finalizerErr,
 		Input: desired.Input{
@@ -43,8 +43,11 @@ func (r *Reconciler) resolve(ctx context.Context, hook *v1alpha1.HeymarketWebhoo
 	if r.Settings.AllowedLabels != nil {
 		f.AllowedLabels = r.Settings.AllowedLabels
 	}
+	if err := r.readChildren(ctx, &f, live); err != nil {
+		return f, err
+	}
 	for _, read := range []func(context.Context, *condition.Facts) error{
-		r.readChildren, r.readRedisUser, r.readSecrets, r.readServices, r.readCertificate, r.readGateways, r.resolveHost, check, r.resolveConflict, r.resolveURL,
+		r.readRedisUser, r.readSecrets, r.readServices, r.readCertificate, r.readGateways, r.resolveHost, check, r.resolveConflict, r.resolveURL,
 	} {
 		if err := read(ctx, &f); err != nil {
 			return f, err

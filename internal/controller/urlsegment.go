@@ -28,8 +28,8 @@ func (r *Reconciler) resolveHost(_ context.Context, f *condition.Facts) error {
 	return nil
 }
 
-// resolveURL keeps the secret segment in use. A new one is generated only if there is no other mistake, and only after the API
-// server itself has confirmed which one exists (see readChild for a missing Secret).
+// resolveURL keeps the secret segment in use. A new one is generated only if there is no other mistake. It replaces one that exists
+// only after the API server itself has confirmed which that is; if the caches lack its Secret, creating one fails, see marked.
 func (r *Reconciler) resolveURL(ctx context.Context, f *condition.Facts) error {
 	told, secret, configData := f.Webhook.Status.URLRevision, desired.URLSecret.In(f.Children), condition.Data(desired.ConfigSecret.In(f.Children))
 	address := desired.FindAddress(condition.Data(secret), configData, f.Now)

@@ -63,7 +63,7 @@ func withdrawal(f Facts) time.Duration {
 	return max(until.Sub(f.Now), time.Second)
 }
 
-// Check returns the first mistake in the spec and its references, nil if there is none. If there is one, nothing is written.
+// Check returns the first mistake in the spec and its references, nil if there is none. If there is one, nothing more is written.
 func Check(f Facts) *Condition {
 	for _, check := range []func(Facts) *Condition{namesTaken, redisUser, redisTarget, references, literals, certificateOwner, expressions, host, metadata} {
 		if c := check(f); c != nil {
