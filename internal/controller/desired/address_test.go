@@ -51,6 +51,50 @@ func TestFindAddress(t *testing.T) {
 	}
 }
 
+// Every secret path in the two Secrets is known, so that none of them is logged or shown.
+func TestSecretPaths(t *testing.T) {
+	t.Parallel()
+	old := strings.Repeat("o", 26)
+	url := map[string][]byte{KeySegment: []byte(segment), KeyPrevious: encodePrevious([]PreviousPath{{Path: "/n/s/" + old}, {Path: "/n/s/short"}})}
+	config := map[string][]byte{KeyConfig: []byte(`{"paths":["/n/s/` + segment + `","/n/s/short","/hooks/` + old + `"]}`)}
+	if diff := cmp.Diff([]string{segment, "/n/s/" + old, "/n/s/short", "/n/s/" + segment, "/hooks/" + old}, SecretPaths(url, config)); diff != "" {
+		t.Errorf("paths (-want +got):\n%s", diff)
+	}
+	if diff := cmp.Diff([]string{segment, old}, Segments(url)); diff != "" {
+		t.Errorf("segments (-want +got):\n%s", diff)
+	}
+	url[KeyPrevious] = []byte("[")
+	if diff := cmp.Diff([]string{segment}, Segments(url)); diff != "" {
+		t.Errorf("segments of a damaged Secret (-want +got):\n%s", diff)
+	}
+	// A list that is damaged after its first path is not used at all.
+	url[KeyPrevious] = []byte(`[{"path":"/x/` + old + `","replaced":"2026-11-21T12:00:00Z"},{"path":5}]`)
+	if got := FindAddress(url, nil, noon); got.Segment != segment || got.Previous != nil {
+		t.Errorf("a list that is damaged in the middle is read as %+v", got)
+	}
+}
+
+// The status reports when the first and the last former path expire, in whatever order they were replaced.
+func TestPreviousUntil(t *testing.T) {
+	t.Parallel()
+	previous := []PreviousPath{{Replaced: noon}, {Replaced: noon.Add(-time.Hour)}, {Replaced: noon.Add(time.Hour)}, {Replaced: noon}}
+	for keep, want := range map[v1alpha1.Duration]time.Duration{"": defaultPreviousURLFor, "2h": 2 * time.Hour} {
+		w := &v1alpha1.HeymarketWebhook{}
+		w.Spec.Exposure.PreviousURLFor = keep
+		first, last := PreviousUntil(Input{Webhook: w, Address: Address{Previous: previous}})
+		if !first.Equal(noon.Add(want-time.Hour)) || !last.Equal(noon.Add(want+time.Hour)) {
+			t.Errorf("kept for %q: %s to %s", keep, first, last)
+		}
+		if first, last := PreviousUntil(Input{Webhook: w}); !first.IsZero() || !last.IsZero() {
+			t.Errorf("there is no path, and it expires from %s to %s", first, last)
+		}
+		w.Spec.Exposure.PreviousURLFor = "x"
+		if first, _ := PreviousUntil(Input{Webhook: w, Address: Address{Previous: previous}}); !first.IsZero() {
+			t.Errorf("without a valid duration paths expire at %s", first)
+		}
+	}
+}
+
 func TestNewSegment(t *testing.T) {
 	t.Parallel()
 	seen := map[string]bool{}

@@ -161,3 +161,30 @@ func TestNetworkPolicyShutsOffWhatReceiversRefuse(t *testing.T) {
 		t.Errorf("the policy leaves open %v", missing)
 	}
 }
+
+// A target in a namespace that the NetworkPolicy blocks is reported, and what may be outside the cluster is not.
+func TestClosedNamespace(t *testing.T) {
+	t.Parallel()
+	policy := &NetworkPolicy{TargetNamespaces: []string{"data"}}
+	for _, tc := range []struct {
+		policy    *NetworkPolicy
+		url, want string
+	}{
+		{policy, "http://crm.sales.svc:8080/in", "sales"},
+		{policy, "http://crm.sales.svc.cluster.local/in", "sales"},
+		{policy, "http://crm.data.svc/in", ""},
+		{policy, "http://crm.own.svc/in", ""},
+		{policy, "http://crm/in", ""},
+		{policy, "http://crm.sales/in", ""}, // may be a name such as example.com
+		{policy, "https://crm.example.com/in", ""},
+		{policy, "http://10.0.0.7/in", ""},
+		{policy, "http://%", ""},
+		{&NetworkPolicy{TargetNamespaces: []string{"*"}}, "http://crm.sales.svc/in", ""},
+		{&NetworkPolicy{}, "http://crm.data.svc/in", "data"},
+		{nil, "http://crm.sales.svc/in", ""},
+	} {
+		if got := tc.policy.ClosedNamespace("own", tc.url); got != tc.want {
+			t.Errorf("%s: %q is closed, want %q", tc.url, got, tc.want)
+		}
+	}
+}

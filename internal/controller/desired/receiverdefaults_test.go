@@ -20,6 +20,7 @@ func TestParseReceiverDefaults(t *testing.T) {
 		`{"imagePullSecrets":[{"name":"registry"}],"nodeSelector":{"example.com/pool":"hooks"},"priorityClassName":"messaging"}`: "",
 		"resources:\n  limits: {memory: 256Mi}\n  requests: {memory: 256Mi, cpu: 20m}":                                           "",
 		`{"tolerations":[{"operator":"Exists"},{"key":"a","value":"b","effect":"NoSchedule"}]}`:                                  "",
+		`{"resources":{"limits":{"memory":"64Mi"},"requests":{"memory":"64Mi","cpu":"0"}}}`:                                      "",
 		"[]":                       "not an object",
 		`{"image":"x"}`:            `"image"`,
 		`{"imagePullSecrets":"x"}`: "imagePullSecrets",
@@ -88,6 +89,16 @@ func TestReceiverDefaults(t *testing.T) {
 		}
 		if _, leaked := defaults.Resources.Requests[corev1.ResourceCPU]; leaked {
 			t.Errorf("%s: the operator's defaults are changed", name)
+		}
+	}
+	// A default for the CPU is kept, wherever it is.
+	for _, text := range []string{`{"resources":{"limits":{"cpu":"2"}}}`, `{"resources":{"requests":{"cpu":"2"}}}`} {
+		d, err := ParseReceiverDefaults(text)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff(d.Resources, receiver(Input{Webhook: hook(v1alpha1.Receiver{}), ReceiverDefaults: d}).Resources); diff != "" {
+			t.Errorf("%s (-want +got):\n%s", text, diff)
 		}
 	}
 	// They reach the Pods of receivers, and the Pod that removes keys.

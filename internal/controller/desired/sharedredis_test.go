@@ -59,6 +59,57 @@ func TestRedisCertificates(t *testing.T) {
 	}
 }
 
+// Certificates of exactly as many bytes as may be are copied.
+func TestTheBoundOfCertificates(t *testing.T) {
+	t.Parallel()
+	one := authority(t)
+	last := maxCertificates / len(one)
+	if _, err := RedisCertificates(bytes.Repeat(one, last)); err != nil {
+		t.Error(err)
+	}
+	if _, err := RedisCertificates(bytes.Repeat(one, last+1)); err == nil {
+		t.Error("more certificates than may be are copied")
+	}
+}
+
+// Two settings are equal if nothing would change for a receiver.
+func TestSharedRedisIsEqual(t *testing.T) {
+	t.Parallel()
+	one := SharedRedis{URL: "rediss://a", CA: []byte("x")}
+	for name, tc := range map[string]struct {
+		other SharedRedis
+		want  bool
+	}{
+		"the same":      {SharedRedis{URL: "rediss://a", CA: []byte("x")}, true},
+		"another URL":   {SharedRedis{URL: "rediss://b", CA: []byte("x")}, false},
+		"another CA":    {SharedRedis{URL: "rediss://a", CA: []byte("y")}, false},
+		"no CA":         {SharedRedis{URL: "rediss://a"}, false},
+		"nothing alike": {SharedRedis{}, false},
+	} {
+		if got := one.Equal(tc.other); got != tc.want {
+			t.Errorf("%s: %t", name, got)
+		}
+	}
+}
+
+// Certificates have an effect with rediss:// alone, and the error names their source.
+func TestCertificatesNeedTLS(t *testing.T) {
+	t.Parallel()
+	for _, tc := range []struct{ url, ca, want string }{
+		{"redis://redis:6379", "", ""},
+		{"rediss://redis:6379", "", ""},
+		{"rediss://redis:6379", "--redis-ca-file", ""},
+		{"redis://redis:6379", "--redis-ca-file", "so that --redis-ca-file has no effect"},
+		{"REDIS://redis:6379", "--redis-ca-file", "so that --redis-ca-file has no effect"},
+		{"http://redis:6379", "", "redis://"},
+	} {
+		err := CheckRedisURL(tc.url, tc.ca)
+		if (err == nil) != (tc.want == "") || err != nil && !strings.Contains(err.Error(), tc.want) {
+			t.Errorf("%s with %q: %v, want %q", tc.url, tc.ca, err, tc.want)
+		}
+	}
+}
+
 func mustDecode(t *testing.T, text []byte) []byte {
 	t.Helper()
 	block, _ := pem.Decode(text)

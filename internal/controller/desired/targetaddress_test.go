@@ -52,3 +52,41 @@ func TestRefusesTarget(t *testing.T) {
 		}
 	}
 }
+
+// A target that is Redis, by whatever name of the same Service, and no other target.
+func TestIsRedis(t *testing.T) {
+	t.Parallel()
+	service := func(name string, port int32) v1alpha1.Target {
+		return v1alpha1.Target{Service: &v1alpha1.ServiceReference{Name: name, Port: port}}
+	}
+	at := func(url string) v1alpha1.Target { return v1alpha1.Target{URL: &url} }
+	for name, tc := range map[string]struct {
+		target v1alpha1.Target
+		redis  []string
+		want   bool
+	}{
+		"its Service":              {service("redis", 6379), []string{"redis://redis.data"}, true},
+		"by its whole name":        {service("redis", 6379), []string{"redis://redis.data.svc.cluster.local:6379/0"}, true},
+		"by its name with svc":     {service("redis", 6379), []string{"rediss://user:secret@Redis.Data.svc.:6379"}, true},
+		"another port":             {service("redis", 80), []string{"redis://redis.data"}, false},
+		"of another namespace":     {service("redis", 6379), []string{"redis://redis.other"}, false},
+		"the second URL":           {service("redis", 6379), []string{"redis://shared.example.com", "redis://redis.data"}, true},
+		"a further node":           {at("http://10.0.0.2:7000/in"), []string{"redis://10.0.0.1:7000?addr=10.0.0.2:7000"}, true},
+		"no node":                  {at("http://10.0.0.3:7000/in"), []string{"redis://10.0.0.1:7000?addr=10.0.0.2:7000"}, false},
+		"a URL with its name":      {at("http://REDIS.data.svc.cluster.local.:6379/"), []string{"redis://redis.data"}, true},
+		"at the port of HTTP":      {at("http://cache.example.com/"), []string{"redis://cache.example.com:80"}, true},
+		"at the port of HTTPS":     {at("https://cache.example.com/"), []string{"redis://cache.example.com:443"}, true},
+		"at another port":          {at("https://cache.example.com/"), []string{"redis://cache.example.com:80"}, false},
+		"by IPv6":                  {at("http://[fd00::7]:6379/"), []string{"redis://[fd00::7]"}, true},
+		"no Redis URL":             {at("http://crm.example.com/"), nil, false},
+		"one that cannot be read":  {at("http://crm.example.com/"), []string{"redis://%"}, false},
+		"one without a host":       {at("http://:6379/"), []string{"redis:///0"}, false},
+		"a URL that is none":       {at("http://%"), []string{"redis://crm.example.com"}, false},
+		"neither URL nor Service":  {v1alpha1.Target{}, []string{"redis://crm.example.com"}, false},
+		"a relative one and empty": {at("/in"), []string{""}, false},
+	} {
+		if got := IsRedis(tc.target, "data", tc.redis...); got != tc.want {
+			t.Errorf("%s: %t, want %t", name, got, tc.want)
+		}
+	}
+}
