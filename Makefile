@@ -132,14 +132,15 @@ fuzz: ## Run every fuzz target for FUZZ_TIME (60s).
 readers: ## Compare the envelopes that a receiver accepts with seven other JSON readers, READERS_BODIES (1000000) mutants of them.
 	READERS_BODIES=$(READERS_BODIES) go -C test/proof/jsonparity test -count=1 -v -timeout=0 .
 
-# What has to hold above all comes first. Packages whose tests take minutes want more MUTANTS_TIME; MUTANTS_ALONE=1 asks the tests of each package itself alone.
+# What has to hold above all comes first. Packages whose tests take minutes want more MUTANTS_TIME; MUTANTS_ALONE=1 asks the tests of each package itself alone,
+# and MUTANTS_JOBS=4 tries several mistakes at once.
 MUTANTS ?= $(addprefix internal/,$(addprefix receiver/,address retry event ingest forward delivery stream target admin config filter recent redishealth) contract \
 	reach controller/condition)
 MUTANTS_TIME ?= 10m
 
 .PHONY: mutants
 mutants: ## Plant small mistakes in MUTANTS, packages, for MUTANTS_TIME (10m) each, and list those that no test notices: docs/reference/mutants.md.
-	@KUBEBUILDER_ASSETS=$$($(CLUSTER) assets) HEYMARKET_REQUIRE_ALL=1 nice -n 15 go -C hack run ./mutants $(if $(filter 1,$(MUTANTS_ALONE)),-alone) -time $(MUTANTS_TIME) -page $(CURDIR)/docs/reference/mutants.md $(MUTANTS)
+	@KUBEBUILDER_ASSETS=$$($(CLUSTER) assets) HEYMARKET_REQUIRE_ALL=1 nice -n 15 go -C hack run ./mutants $(if $(filter 1,$(MUTANTS_ALONE)),-alone) -jobs $(or $(MUTANTS_JOBS),1) -time $(MUTANTS_TIME) -page $(CURDIR)/docs/reference/mutants.md $(MUTANTS)
 
 .PHONY: campaign
 campaign: ## Run the tests that CI does not run each time, or PART of them, and store the results in test/proof/campaign.md. Hours.

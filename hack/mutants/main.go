@@ -17,7 +17,10 @@ import (
 	"os/signal"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -37,13 +40,14 @@ func main() {
 	limit := flag.Duration("time", 10*time.Minute, "`time` for each package; what is not tried by then is not counted")
 	seed := flag.Uint64("seed", 1, "`number` of the order in which mistakes are tried")
 	alone := flag.Bool("alone", false, "ask the tests of each package itself, and not those of others that notice as well, which may take minutes each time")
+	jobs := flag.Int("jobs", 1, "`number` of mistakes that are tried at the same time; tests that wait for most of their time allow several")
 	page := flag.String("page", "", "`file` whose table gets a row for each package; empty: none")
 	flag.Parse()
 	if *alone {
 		clear(also)
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
-	err := run(ctx, *root, *page, *limit, *seed, flag.Args())
+	err := run(ctx, *root, *page, *limit, *seed, *jobs, flag.Args())
 	stop()
 	if err != nil {
 		fmt.Fprintf(os.Stderr, "mutants: %v\n", err)
@@ -51,7 +55,7 @@ func main() {
 	}
 }
 
-func run(ctx context.Context, root, page string, limit time.Duration, seed uint64, packages []string) error {
+func run(ctx context.Context, root, page string, limit time.Duration, seed uint64, jobs int, packages []string) error {
 	if len(packages) == 0 {
 		return errors.New("name packages, such as internal/receiver/retry")
 	}
@@ -60,13 +64,16 @@ func run(ctx context.Context, root, page string, limit time.Duration, seed uint6
 		return err
 	}
 	for _, name := range packages {
-		r, err := try(ctx, root, strings.TrimPrefix(name, "./"), limit, seed)
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		r, err := try(ctx, root, strings.TrimPrefix(name, "./"), limit, seed, jobs)
 		if err != nil {
 			return fmt.Errorf("%s: %w", name, err)
 		}
 		fmt.Println(r)
 		if page != "" {
-			if err := write(ctx, page, root, r); err != nil {
+			if err := write(context.WithoutCancel(ctx), page, root, r); err != nil { // an interrupted run keeps what it has tried
 				return err
 			}
 		}
@@ -87,7 +94,7 @@ func (r result) String() string {
 func (r result) score() float64 { return 100 * float64(r.killed) / float64(max(r.tried, 1)) }
 
 // try makes the mistakes in a package, in an order of chance, until all are made or the time is up.
-func try(ctx context.Context, root, pkg string, limit time.Duration, seed uint64) (result, error) {
+func try(ctx context.Context, root, pkg string, limit time.Duration, seed uint64, jobs int) (result, error) {
 	dir, err := os.MkdirTemp("", "mutants-") // short, because it is part of the paths of sockets
 	if err != nil {
 		return result{}, err
@@ -99,20 +106,24 @@ func try(ctx context.Context, root, pkg string, limit time.Duration, seed uint64
 	}
 	var suites []*suite
 	for i, of := range append([]string{pkg}, also[pkg]...) {
-		s := &suite{dir: filepath.Join(root, of), binary: filepath.Join(dir, fmt.Sprintf("tests%d", i)), temporary: filepath.Join(dir, "t")}
+		s := &suite{dir: filepath.Join(root, of), binary: filepath.Join(dir, fmt.Sprintf("tests%d", i)), temporary: filepath.Join(dir, strconv.Itoa(i))}
+		if err := os.Mkdir(s.temporary, 0o700); err != nil {
+			return result{}, err
+		}
 		if err := s.build(ctx, root, of, overlay); err != nil {
 			return result{}, err
 		}
-		if err := s.measure(ctx, filepath.Join(dir, "ran")); err != nil {
+		if err := s.measure(ctx, filepath.Join(dir, "ran"), jobs); err != nil {
 			return result{}, err
 		}
 		suites = append(suites, s)
 	}
 	r := result{pkg: pkg, all: len(mistakes)}
 	end := time.Now().Add(limit)
-	for _, i := range rand.New(rand.NewPCG(seed, 0)).Perm(len(mistakes)) {
+	var mu sync.Mutex
+	atOnce(jobs, rand.New(rand.NewPCG(seed, 0)).Perm(len(mistakes)), func(i int) {
 		if time.Now().After(end) || ctx.Err() != nil {
-			break
+			return
 		}
 		killed, ran := false, false
 		for _, s := range suites {
@@ -120,8 +131,10 @@ func try(ctx context.Context, root, pkg string, limit time.Duration, seed uint64
 				ran, killed = true, s.notices(ctx, i+1)
 			}
 		}
+		mu.Lock()
+		defer mu.Unlock()
 		if ctx.Err() != nil {
-			break
+			return
 		}
 		r.tried++
 		switch {
@@ -133,8 +146,26 @@ func try(ctx context.Context, root, pkg string, limit time.Duration, seed uint64
 			r.unseen++
 			fmt.Printf("unseen  %s\n", mistakes[i])
 		}
-	}
+	})
 	return r, nil
+}
+
+// atOnce calls f for each value, in their order, for as many at the same time as there are jobs.
+func atOnce[T any](jobs int, values []T, f func(T)) {
+	next := make(chan T)
+	var workers sync.WaitGroup
+	for range max(jobs, 1) {
+		workers.Go(func() {
+			for v := range next {
+				f(v)
+			}
+		})
+	}
+	for _, v := range values {
+		next <- v
+	}
+	close(next)
+	workers.Wait()
 }
 
 // suite is the test binary of one package.
@@ -143,6 +174,7 @@ type suite struct {
 	skip                   []string         // tests that fail without any mistake, because of the instrumentation
 	tests                  map[int][]string // the tests that run a place
 	took                   map[string]time.Duration
+	runs                   atomic.Int64
 }
 
 func (s *suite) build(ctx context.Context, root, pkg, overlay string) error {
@@ -155,38 +187,38 @@ func (s *suite) build(ctx context.Context, root, pkg, overlay string) error {
 }
 
 // measure runs each test without a mistake: which places it runs, how long it takes, and whether it fails.
-func (s *suite) measure(ctx context.Context, ran string) error {
+func (s *suite) measure(ctx context.Context, ran string, jobs int) error {
 	cmd := exec.CommandContext(ctx, s.binary, "-test.list", "^(Test|Fuzz|Example)")
 	cmd.Dir = s.dir
-	names, err := cmd.Output()
+	out, err := cmd.Output()
 	if err != nil {
 		return fmt.Errorf("list the tests: %w", err)
 	}
+	names := slices.DeleteFunc(strings.Fields(string(out)), func(name string) bool { // TestMain may print lines as well
+		return !strings.HasPrefix(name, "Test") && !strings.HasPrefix(name, "Fuzz") && !strings.HasPrefix(name, "Example") || slices.Contains(never, name)
+	})
 	s.tests, s.took = map[int][]string{}, map[string]time.Duration{}
-	for name := range strings.FieldsSeq(string(names)) {
-		isTest := strings.HasPrefix(name, "Test") || strings.HasPrefix(name, "Fuzz") || strings.HasPrefix(name, "Example")
-		if !isTest || slices.Contains(never, name) { // TestMain may print lines as well
-			continue
-		}
-		began := time.Now()
-		if out, err := s.run(ctx, 0, ran, 20*time.Minute, name); err != nil {
+	var mu sync.Mutex
+	atOnce(jobs, names, func(name string) {
+		places, began := ran+"-"+name, time.Now()
+		out, err := s.run(ctx, 0, places, 20*time.Minute, name)
+		took := time.Since(began)
+		text, _ := os.ReadFile(places) // none if the test runs no place
+		mu.Lock()
+		defer mu.Unlock()
+		if err != nil {
 			fmt.Printf("not asked, since it fails without a mistake: %s: %v\n%s", name, err, out)
 			s.skip = append(s.skip, name)
-			continue
+			return
 		}
-		s.took[name] = time.Since(began)
-		text, err := os.ReadFile(ran)
-		if err != nil && !errors.Is(err, os.ErrNotExist) {
-			return err
-		}
-		_ = os.Remove(ran)
+		s.took[name] = took
 		for line := range strings.Lines(string(text)) {
 			var number int
 			if _, err := fmt.Sscan(line, &number); err == nil {
 				s.tests[number] = append(s.tests[number], name)
 			}
 		}
-	}
+	})
 	if len(s.took) == 0 {
 		return fmt.Errorf("all tests fail without a mistake, or there are none: %v", s.skip)
 	}
@@ -224,13 +256,14 @@ var batches = []time.Duration{300 * time.Millisecond, time.Second, 3 * time.Seco
 func (s *suite) run(ctx context.Context, number int, ran string, limit time.Duration, tests ...string) (string, error) {
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
-	if err := os.Mkdir(s.temporary, 0o700); err != nil {
+	temporary := filepath.Join(s.temporary, "t"+strconv.FormatInt(s.runs.Add(1), 36))
+	if err := os.Mkdir(temporary, 0o700); err != nil {
 		return "", err
 	}
-	defer func() { _ = os.RemoveAll(s.temporary) }()
+	defer func() { _ = os.RemoveAll(temporary) }()
 	cmd := exec.CommandContext(ctx, s.binary, "-test.failfast", "-test.timeout=0", "-test.parallel=8", "-test.run=^("+strings.Join(tests, "|")+")$")
 	cmd.Dir = s.dir
-	cmd.Env = append(os.Environ(), fmt.Sprintf("%s=%d", chosenVariable, number), ranVariable+"="+ran, "TMPDIR="+s.temporary)
+	cmd.Env = append(os.Environ(), fmt.Sprintf("%s=%d", chosenVariable, number), ranVariable+"="+ran, "TMPDIR="+temporary)
 	cmd.WaitDelay = time.Second
 	out := &untilFailure{failed: cancel}
 	cmd.Stdout, cmd.Stderr = out, out

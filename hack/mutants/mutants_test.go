@@ -56,7 +56,7 @@ func TestGrown(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	r, err := try(t.Context(), root, "p", time.Minute, 1)
+	r, err := try(t.Context(), root, "p", time.Minute, 1, 3)
 	if err != nil {
 		t.Fatal(err)
 	}
