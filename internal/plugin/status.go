@@ -23,7 +23,7 @@ func statusCommand(to *connection) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "status [NAME]",
 		Short: "Show conditions, targets, backlog and tokens",
-		Long: `Show the conditions, targets, backlog and tokens of a webhook. Counts and times come from a receiver Pod, and from the status of
+		Long: `Show the conditions, targets, backlog and tokens of a webhook. Counts and times come from the receiver Pods, and from the status of
 the HeymarketWebhook where none answers; the last line says which. Without a NAME, list the HeymarketWebhooks of the namespace.`,
 		Example: `  kubectl heymarket status support --namespace staging
   kubectl heymarket status --all-namespaces`,

@@ -364,7 +364,7 @@ func TestRetries(t *testing.T) {
 			"never",
 			[]delivery.Outcome{{Status: 500}, {Status: 500}, {Status: 500}, {Status: 502}, {Status: 200}},
 			[]string{"Later", "Later", "Later", "Dead"},
-			settlement{Op: "Dead", Event: "evt_0", Status: 502, Reason: "4 attempts failed"},
+			settlement{Op: "Dead", Event: "evt_0", Status: 502, Reason: "4 attempts failed, the last with 502"},
 		},
 		{"refused for good", []delivery.Outcome{{Status: 422}}, []string{"Dead"}, settlement{Op: "Dead", Event: "evt_0", Status: 422, Reason: "the target refused it with 422"}},
 		{"as late as it asks", []delivery.Outcome{{Status: 503, RetryAfter: 40 * time.Minute}, {Status: 200}}, []string{"Later", "Done"}, settlement{}},
@@ -372,7 +372,7 @@ func TestRetries(t *testing.T) {
 			"later than may be",
 			[]delivery.Outcome{{Status: 503, RetryAfter: 2 * time.Hour}, {Status: 503}},
 			[]string{"Later", "Dead"},
-			settlement{Op: "Dead", Event: "evt_0", Status: 503, Reason: "the next attempt would come later than 1h0m0s after acceptance"},
+			settlement{Op: "Dead", Event: "evt_0", Status: 503, Reason: "no attempt left within 1h0m0s, the last failed with 503"},
 		},
 	} {
 		t.Run(tc.name, func(t *testing.T) {

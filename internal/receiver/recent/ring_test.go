@@ -50,7 +50,7 @@ func TestWhatIsRemembered(t *testing.T) {
 		}
 		r.Finished(failed)
 		failed.Outcome = delivery.Outcome{Err: errors.New("secret address"), Class: contract.ErrorTimeout}
-		failed.Decision = retry.Decision{Verdict: retry.GiveUp, Reason: "16 attempts failed"}
+		failed.Decision = retry.Decision{Verdict: retry.GiveUp, Reason: "16 attempts failed, the last with 503"}
 		r.Finished(failed)
 		unsent := failed
 		unsent.Number, unsent.Outcome, unsent.Decision.Reason = 0, delivery.Outcome{}, strings.Repeat("é", 100)
@@ -65,7 +65,7 @@ func TestWhatIsRemembered(t *testing.T) {
 			return Record{Sequence: first + sequence, Receiver: "pod-1", Time: at, Outcome: o, Event: id(1), Type: "message_sent", Target: "billing", Attempt: 2, Error: contract.ErrorTimeout}
 		}
 		dead, early := attempt(4, DeadLetter), attempt(5, DeadLetter)
-		dead.Reason, early.Reason, early.Error, early.Attempt = "16 attempts failed", strings.Repeat("é", 40), "", 0
+		dead.Reason, early.Reason, early.Error, early.Attempt = "16 attempts failed, the last with 503", strings.Repeat("é", 40), "", 0
 		again := attempt(3, Retry)
 		again.Status, again.Error, again.RetryAt = 503, contract.ErrorServer, at.Add(90*time.Second)
 		want := []Record{

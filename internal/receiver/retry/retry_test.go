@@ -10,6 +10,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"heymarket.dev/operator/internal/contract"
 	"heymarket.dev/operator/internal/receiver/delivery"
 )
 
@@ -18,7 +19,7 @@ var policy = Policy{MaxAttempts: 5, MinBackoff: time.Second, MaxBackoff: 4 * tim
 func TestDecide(t *testing.T) {
 	t.Parallel()
 	failed := delivery.Outcome{Err: errors.New("connection refused by http://crm/secret-path")}
-	const tooLate = "the next attempt would come later than 1h0m0s after acceptance"
+	const tooLate = "no attempt left within 1h0m0s, the last failed with an error"
 	for _, tc := range []struct {
 		name    string
 		attempt int
@@ -37,8 +38,10 @@ func TestDecide(t *testing.T) {
 		{"second failure", 2, 0, failed, 0, Decision{Verdict: Again, Delay: time.Second}},
 		{"third failure", 3, 0, failed, 0, Decision{Verdict: Again, Delay: 2 * time.Second}},
 		{"fourth failure, capped", 4, 0, failed, 0, Decision{Verdict: Again, Delay: 2 * time.Second}},
-		{"the last attempt", 5, 0, failed, 0, Decision{Verdict: GiveUp, Reason: "5 attempts failed"}},
-		{"an attempt beyond the last", 9, 0, failed, 0, Decision{Verdict: GiveUp, Reason: "9 attempts failed"}},
+		{"the last attempt", 5, 0, failed, 0, Decision{Verdict: GiveUp, Reason: "5 attempts failed, the last with an error"}},
+		{"the last attempt, answered", 5, 0, delivery.Outcome{Status: 503}, 0, Decision{Verdict: GiveUp, Reason: "5 attempts failed, the last with 503"}},
+		{"the last attempt without an answer", 5, 0, delivery.Outcome{Err: errors.New("no such host"), Class: contract.ErrorNameLookup}, 0, Decision{Verdict: GiveUp, Reason: "5 attempts failed, the last with NameLookup"}},
+		{"an attempt beyond the last", 9, 0, failed, 0, Decision{Verdict: GiveUp, Reason: "9 attempts failed, the last with an error"}},
 
 		{"Retry-After beyond the backoff", 1, 0, delivery.Outcome{Status: 429, RetryAfter: time.Minute}, 0, Decision{Verdict: Again, Delay: time.Minute}},
 		{"Retry-After below the backoff", 3, 0, delivery.Outcome{Status: 503, RetryAfter: time.Second}, 0, Decision{Verdict: Again, Delay: 2 * time.Second}},
@@ -63,6 +66,29 @@ func TestDecide(t *testing.T) {
 				t.Errorf("Decide (-want +got):\n%s", diff)
 			}
 		})
+	}
+}
+
+func TestTheOnlyAttempt(t *testing.T) {
+	t.Parallel()
+	got := Policy{MaxAttempts: 1, MaxAge: time.Hour}.Decide(1, 0, delivery.Outcome{Status: 503}, 0)
+	if want := "1 attempt failed, the last with 503"; got.Reason != want {
+		t.Errorf("the reason is %q, want %q", got.Reason, want)
+	}
+}
+
+// The list of recent events has room for 80 bytes.
+func TestReasonsAreShort(t *testing.T) {
+	t.Parallel()
+	for _, class := range contract.ErrorClasses() {
+		for _, p := range []Policy{{MaxAttempts: 100, MaxAge: 720 * time.Hour}, {MaxAttempts: 1000, MaxAge: 720*time.Hour - 1}} {
+			for attempt, age := range map[int]time.Duration{100: 0, 1: p.MaxAge} {
+				got := p.Decide(attempt, age, delivery.Outcome{Err: errors.New("failed"), Class: class}, 0)
+				if len(got.Reason) > 80 {
+					t.Errorf("%q has %d bytes", got.Reason, len(got.Reason))
+				}
+			}
+		}
 	}
 }
 
