@@ -1,17 +1,29 @@
 {{/*
-Fills in the defaults of values that are null, which Helm removes, so that a blank `podLabels:` means the default. Each template that reads values begins with
-it. files/values.yaml is a copy of values.yaml, which templates cannot read.
+Fills in the defaults of values that are null, which Helm removes, so that a blank `podLabels:` means the default, and removes names in a user's own maps, such as
+labels, that a later values file sets to null. Each template that reads values begins with it. files/values.yaml is a copy of values.yaml, which templates cannot
+read.
 */}}
 {{- define "heymarket-operator.defaults" -}}
 {{- include "heymarket-operator.fill" (dict "values" .Values "defaults" (.Files.Get "files/values.yaml" | fromYaml)) -}}
+{{- include "heymarket-operator.prune" (omit .Values "global") -}}
 {{- end }}
 
 {{- define "heymarket-operator.fill" -}}
 {{- range $name, $default := .defaults -}}
 {{- if or (not (hasKey $.values $name)) (kindIs "invalid" (get $.values $name)) -}}
 {{- $_ := set $.values $name $default -}}
-{{- else if kindIs "map" $default -}}
+{{- else if and (kindIs "map" $default) (not (has $name (list "limits" "requests" "labels"))) -}}
 {{- include "heymarket-operator.fill" (dict "values" (get $.values $name) "defaults" $default) -}}
+{{- end -}}
+{{- end -}}
+{{- end }}
+
+{{- define "heymarket-operator.prune" -}}
+{{- range $name, $value := . -}}
+{{- if kindIs "invalid" $value -}}
+{{- $_ := unset $ $name -}}
+{{- else if and (or (kindIs "map" $value) (kindIs "slice" $value)) (not (has $name (list "podSecurityContext" "containerSecurityContext" "livenessProbe" "extraObjects"))) -}}
+{{- include "heymarket-operator.prune" $value -}}
 {{- end -}}
 {{- end -}}
 {{- end }}
@@ -34,7 +46,7 @@ it. files/values.yaml is a copy of values.yaml, which templates cannot read.
 {{- $name = printf "hm-%s" $name -}}
 {{- end -}}
 {{- /* A StatefulSet's Pods carry a label with its name and a hash, of 63 characters at most. */ -}}
-{{- $name | trunc 44 | trimSuffix "-" -}}
+{{- $name | trunc 44 | trimAll "-" -}}
 {{- end }}
 
 {{- define "heymarket-operator.redisName" -}}
@@ -75,6 +87,12 @@ app.kubernetes.io/instance: {{ .Release.Name | quote }}
 {{ toYaml (merge $ours .Values.commonLabels) }}
 {{- end }}
 
+{{/* Labels of one object, in a dict: root, and its own labels, which override those of every object but the two by which the release finds it. */}}
+{{- define "heymarket-operator.ownLabels" -}}
+{{- $every := include "heymarket-operator.labels" .root | fromYaml -}}
+{{ toYaml (mergeOverwrite (dict) $every (.labels | default dict) (pick $every "app.kubernetes.io/instance" "app.kubernetes.io/managed-by")) }}
+{{- end }}
+
 {{/*
 The metadata of an object. It takes a dict: root, name; namespaced objects also namespace; labels and annotations besides those of every object.
 */}}
@@ -84,7 +102,7 @@ name: {{ .name | quote }}
 namespace: {{ . | quote }}
 {{- end }}
 labels:
-  {{- toYaml (mergeOverwrite (dict) (include "heymarket-operator.labels" .root | fromYaml) (.labels | default dict)) | nindent 2 }}
+  {{- include "heymarket-operator.ownLabels" . | nindent 2 }}
 {{- with mergeOverwrite (dict) .root.Values.commonAnnotations (.annotations | default dict) }}
 annotations:
   {{- toYaml . | nindent 2 }}
@@ -106,13 +124,19 @@ annotations:
 {{- if not $platform }}{{ ternary 65532 .Values.userID (eq (toString .Values.userID) "Auto") | int64 }}{{ end }}
 {{- end }}
 
-{{/* Fields of a dict's "ours" with those of "theirs" over them, of which null removes one. */}}
+{{/* Fields of a dict's "ours" with those of "theirs" over them, at every depth; null removes one. */}}
 {{- define "heymarket-operator.override" -}}
-{{- $fields := .ours -}}
 {{- range $name, $value := .theirs -}}
-{{- if kindIs "invalid" $value }}{{ $_ := unset $fields $name }}{{ else }}{{ $_ := set $fields $name $value }}{{ end -}}
+{{- $was := get $.ours $name -}}
+{{- if kindIs "invalid" $value -}}
+{{- $_ := unset $.ours $name -}}
+{{- else if and (kindIs "map" $value) (kindIs "map" $was) -}}
+{{- $_ := include "heymarket-operator.override" (dict "ours" $was "theirs" $value) -}}
+{{- else -}}
+{{- $_ := set $.ours $name $value -}}
 {{- end -}}
-{{ toYaml $fields }}
+{{- end -}}
+{{ toYaml .ours }}
 {{- end }}
 
 {{- define "heymarket-operator.podSecurityContext" -}}
@@ -178,6 +202,33 @@ Not empty where the bundled Redis has a claim. What was chosen at first stays: R
 {{- end }}
 {{- end }}
 
+{{/* Fails if two entries of a list have the same key, or one has a key of the chart's own. A list: the value's name, the key, the value, and the chart's own. */}}
+{{- define "heymarket-operator.unique" -}}
+{{- $own := slice . 3 -}}
+{{- $key := index . 1 -}}
+{{- $seen := list -}}
+{{- range index . 2 -}}
+{{- $id := get . $key -}}
+{{- if has $id $own -}}
+{{- fail (printf "%s has the %s %s, which the chart itself uses: choose another one" (first $) $key $id) -}}
+{{- else if has $id $seen -}}
+{{- fail (printf "%s has the %s %s twice: make one entry of the two" (first $) $key $id) -}}
+{{- end -}}
+{{- $seen = append $seen $id -}}
+{{- end -}}
+{{- end }}
+
+{{/* A duration such as 1m30s. */}}
+{{- define "heymarket-operator.milliseconds" -}}
+{{- $units := dict "ms" 1 "s" 1000 "m" 60000 "h" 3600000 "d" 86400000 "w" 604800000 "y" 31536000000 -}}
+{{- $total := 0 -}}
+{{- range regexFindAll "[0-9]+[a-z]+" . -1 -}}
+{{- $unit := regexFind "[a-z]+" . -}}
+{{- $total = add $total (mul (trimSuffix $unit . | int64) (get $units $unit)) -}}
+{{- end -}}
+{{ $total }}
+{{- end }}
+
 {{/* What the schema cannot say in a sentence. */}}
 {{- define "heymarket-operator.validate" -}}
 {{- if and .Values.redis.url .Values.redis.existingSecret.name }}
@@ -207,6 +258,32 @@ Not empty where the bundled Redis has a claim. What was chosen at first stays: R
 {{- end }}
 {{- if not (or .Values.serviceAccount.create .Values.serviceAccount.name) }}
 {{- fail "serviceAccount.create is false and serviceAccount.name is empty: name the ServiceAccount that the manager is to use" }}
+{{- end }}
+{{- if not (or .Values.serviceAccount.automount .Values.extraVolumes) }}
+{{- fail "serviceAccount.automount is false and extraVolumes is empty, so the manager has no token: add a projected volume with one, and mount it at /var/run/secrets/kubernetes.io/serviceaccount with extraVolumeMounts" }}
+{{- end }}
+{{- if has .Values.nameOverride (list "heymarket-receiver" "heymarket-redis" "heymarket-operator-test" "heymarket-operator-uninstall") }}
+{{- fail (printf "nameOverride is %s, a name by which other Pods of the operator are selected: choose another one" .Values.nameOverride) }}
+{{- end }}
+{{- if and (eq (get .Values.strategy "type") "Recreate") .Values.strategy.rollingUpdate }}
+{{- fail "strategy.type is Recreate and strategy.rollingUpdate is set: keep one of the two" }}
+{{- end }}
+{{- include "heymarket-operator.unique" (list "hostAliases" "ip" .Values.hostAliases) }}
+{{- include "heymarket-operator.unique" (list "extraEnv" "name" .Values.extraEnv "POD_NAME" "POD_NAMESPACE") }}
+{{- include "heymarket-operator.unique" (list "extraVolumes" "name" .Values.extraVolumes "redis" "redis-ca") }}
+{{- include "heymarket-operator.unique" (list "extraVolumeMounts" "mountPath" .Values.extraVolumeMounts "/etc/heymarket/redis" "/etc/heymarket/redis-ca") }}
+{{- range .Values.extraArgs }}
+{{- $flag := splitList "=" . | first }}
+{{- if has $flag (list "--redis-url-file" "--redis-ca-file" "--namespaces" "--leader-elect" "--metrics-bind-address" "--health-probe-bind-address") }}
+{{- fail (printf "extraArgs has %s, with which the chart's ports, volumes, rights or replicas must agree: remove it, and use the chart's other values" $flag) }}
+{{- end }}
+{{- end }}
+{{- range $name := list "podMonitor" "serviceMonitor" }}
+{{- with get $.Values.monitoring $name }}
+{{- if and .interval .scrapeTimeout (gt (include "heymarket-operator.milliseconds" .scrapeTimeout | int64) (include "heymarket-operator.milliseconds" .interval | int64)) }}
+{{- fail (printf "monitoring.%s.scrapeTimeout is %s and interval is %s: Prometheus rejects a timeout that is longer than the interval" $name .scrapeTimeout .interval) }}
+{{- end }}
+{{- end }}
 {{- end }}
 {{- if and (ne (toString .Values.podDisruptionBudget.minAvailable) "") (ne (toString .Values.podDisruptionBudget.maxUnavailable) "") }}
 {{- fail "podDisruptionBudget.minAvailable and podDisruptionBudget.maxUnavailable are both set: keep one of the two" }}

@@ -118,6 +118,12 @@ func TestInstallUpgradeUninstall(t *testing.T) {
 	if manager.ResourceVersion != resourceVersion {
 		t.Error("an upgrade to the same changes the Deployment")
 	}
+	// Nothing that Kubernetes has set by default is in the way of other values.
+	c.upgrade(ns, "redis: {bundled: {persistence: {mode: Always}}}\nstrategy: {type: Recreate}\nlivenessProbe: {initialDelaySeconds: null}\nresources: {limits: {memory: null}}")
+	c.get(&manager, ns, "heymarket-operator")
+	if manager.Spec.Strategy.Type != appsv1.RecreateDeploymentStrategyType || !manager.Spec.Template.Spec.Containers[0].Resources.Limits.Memory().IsZero() {
+		t.Errorf("the upgrade left %v and limits of %v", manager.Spec.Strategy, manager.Spec.Template.Spec.Containers[0].Resources.Limits)
+	}
 	c.run(ns, "", "rollback", "heymarket-operator", "1")
 	c.get(&second, ns, redisName)
 	if string(first.Data["url"]) != string(second.Data["url"]) {

@@ -67,6 +67,11 @@ var made = regexp.MustCompile(`(?m)(^  url|^  password|^  redis\.conf|heymarket\
 // copied is a file that an object contains unchanged.
 var copied = regexp.MustCompile(`(?m)(^  heymarket-[a-z]+\.json: \|\n)(?:(?:    .*)?\n)+`)
 
+// ownToken has the manager's token mounted by the values instead of by Kubernetes.
+const ownToken = "serviceAccount: {automount: false}\n" +
+	"extraVolumes: [{name: token, projected: {sources: [{serviceAccountToken: {path: token}}, {configMap: {name: kube-root-ca.crt, items: [{key: ca.crt, path: ca.crt}]}}]}}]\n" +
+	"extraVolumeMounts: [{name: token, mountPath: /var/run/secrets/kubernetes.io/serviceaccount, readOnly: true}]"
+
 // choices are values that go with each other; each rendering takes one of every line. The first is the default.
 var choices = [][]string{
 	{"", "replicas: 3", "replicas: 0", "leaderElection: {enabled: false}"},
@@ -83,15 +88,18 @@ var choices = [][]string{
 	{"", "podSecurityContext: {runAsUser: null, runAsGroup: null, fsGroup: null}", "podSecurityContext: {supplementalGroups: [4], fsGroupChangePolicy: Always}"},
 	{"", "containerSecurityContext: {runAsNonRoot: null, runAsUser: 4711, seccompProfile: {type: RuntimeDefault}}"},
 	{"", "deploymentAnnotations: {example.com/reload: 'true'}"},
-	{"", "strategy: {type: Recreate}", "strategy: {type: RollingUpdate, rollingUpdate: {maxSurge: 1, maxUnavailable: 50%}}"},
-	{"", "revisionHistoryLimit: 0\nterminationGracePeriodSeconds: 0", "livenessProbe: {initialDelaySeconds: null, failureThreshold: 6}"},
+	{"", "strategy: {type: Recreate, rollingUpdate: null}", "strategy: {type: RollingUpdate, rollingUpdate: {maxSurge: 1, maxUnavailable: 50%}}"},
+	{"", "revisionHistoryLimit: 0\nterminationGracePeriodSeconds: 0", "livenessProbe: {initialDelaySeconds: null, failureThreshold: 6}", "livenessProbe: {initialDelaySeconds: null}"},
 	{"", "hostAliases: [{ip: 10.0.0.5, hostnames: [redis.example.com]}]"},
 	{"", "dnsPolicy: None\ndnsConfig: {nameservers: [10.0.0.53], options: [{name: ndots, value: '2'}]}"},
-	{"", "extraArgs: [--log-level=warn]\nextraEnv: [{name: A, value: b}, {name: C, valueFrom: {secretKeyRef: {name: a, key: b}}}]"},
-	{"", "extraVolumes: [{name: more, emptyDir: {}}]\nextraVolumeMounts: [{name: more, mountPath: /more, readOnly: true}]"},
+	{
+		"", "extraArgs: [--log-level=warn]\nextraEnv: [{name: A, value: b}, {name: C, valueFrom: {secretKeyRef: {name: a, key: b}}}]",
+		"extraEnv: [{name: GOMEMLIMIT, value: 100MiB}]",
+	},
 	{
 		"", "extraObjects: [{apiVersion: v1, kind: ConfigMap, metadata: {name: more, namespace: '{{ .Release.Namespace }}'}}]",
 		"extraObjects:\n- |\n  apiVersion: v1\n  kind: Secret\n  metadata: {name: more, namespace: heymarket-system}\n  data: {a: {{ b64enc .Release.Name }}}",
+		"extraObjects: [{apiVersion: v1, kind: ConfigMap, metadata: {name: more, namespace: staging, labels: {app.kubernetes.io/managed-by: stolen}}}]",
 	},
 	{"", "namespaces: [staging]", "namespaces: [staging, production, heymarket-system]"},
 	{"", "hostTemplate: '{{.Namespace}}.hooks.example.com'", "hostTemplate: '{{.Name}}-{{ .Namespace }}.example.com'"},
@@ -107,8 +115,11 @@ var choices = [][]string{
 	},
 	{"", "crds: {enabled: false}", "crds: {keep: false}"},
 	{"", "rbac: {create: false}", "rbac: {aggregate: false}"},
-	{"", "serviceAccount: {create: false, name: ours}", "serviceAccount: {name: other, annotations: {example.com/role: arn}, labels: {tier: platform}, automount: false}"},
-	{"", "resources: {}", "resources: {limits: {memory: 1Gi, cpu: 2}, requests: {memory: 1.5e8, ephemeral-storage: 1Gi}}", "resources: {limits: {cpu: 500m}}"},
+	{
+		"", "serviceAccount: {create: false, name: ours}", "serviceAccount: {name: other, annotations: {example.com/role: arn}, labels: {tier: platform, app.kubernetes.io/managed-by: stolen}}",
+		"extraVolumes: [{name: more, emptyDir: {}}]\nextraVolumeMounts: [{name: more, mountPath: /more, readOnly: true}]", ownToken,
+	},
+	{"", "resources: {}", "resources: {limits: {memory: 1Gi, cpu: 2}, requests: {memory: 1.5e8, ephemeral-storage: 1Gi}}", "resources: {limits: {cpu: 500m}}", "resources: {limits: {memory: null}}"},
 	{"", "priorityClassName: system-cluster-critical"},
 	{"", "nodeSelector: {kubernetes.io/os: linux}"},
 	{"", "tolerations: [{key: a, operator: Equal, value: b, effect: NoExecute, tolerationSeconds: 60}]"},
@@ -124,12 +135,12 @@ var choices = [][]string{
 	{
 		"", "monitoring: {podMonitor: {enabled: true}}", "monitoring: {podMonitor: {enabled: true, labels: {release: prometheus}, interval: 1m30s}, prometheusRule: {enabled: true}}",
 		"monitoring: {serviceMonitor: {enabled: true, interval: 30s}}", "monitoring: {podMonitor: {enabled: true}, serviceMonitor: {enabled: true, labels: {release: prometheus}}}",
-		"monitoring: {podMonitor: {enabled: true, scrapeTimeout: 10s, namespace: staging, relabelings: [{action: labeldrop, regex: pod}]}, prometheusRule: {enabled: true, namespace: staging}}",
+		"monitoring: {podMonitor: {enabled: true, scrapeTimeout: 10s, namespace: staging, relabelings: [{action: LabelDrop, regex: pod}]}, prometheusRule: {enabled: true, namespace: staging}}",
 		"monitoring: {prometheusRule: {enabled: true, labels: {release: prometheus}}, dashboard: {enabled: true, annotations: {folder: Messaging}}}",
 	},
 	{"", "networkPolicy: {enabled: true}", "networkPolicy: {enabled: true, metricsFrom: [{namespaceSelector: {matchLabels: {name: monitoring}}}, {ipBlock: {cidr: 10.0.0.0/8}}]}"},
 	{"", "tests: {enabled: false}"},
-	{"", "nameOverride: hooks"},
+	{"", "nameOverride: hooks", "nameOverride: which-with-this-release--ends-in-dashes"},
 	{"", "fullnameOverride: hm", "fullnameOverride: a-name-that-is-as-long-as-a-name-here-may-be"},
 	{"", "commonLabels: {team: messaging}", "commonLabels: {app.kubernetes.io/name: stolen, app.kubernetes.io/managed-by: stolen}"},
 	{"", "commonAnnotations: {example.com/owner: messaging, helm.sh/resource-policy: delete}"},
@@ -340,6 +351,35 @@ func TestNamesFollowTheRelease(t *testing.T) {
 				t.Errorf("release %s: %T is named %s, want %s…", release, object, object.GetName(), want)
 			}
 		}
+	}
+}
+
+// The text of an extra object may hold several, and none: each is installed, or nothing is.
+func TestTextsOfExtraObjects(t *testing.T) {
+	t.Parallel()
+	objects := rendered(t, `extraObjects:
+- |
+  ---
+  {apiVersion: v1, kind: ConfigMap, metadata: {name: first, annotations: null}, data: {text: "a\n---\nb"}}
+  ---
+  # A comment.
+  ---
+  {apiVersion: v1, kind: ConfigMap, metadata: {name: second}}
+- |
+  {{ if eq .Release.Name "other" }}
+  {apiVersion: v1, kind: ConfigMap, metadata: {name: third}}
+  {{ end }}
+- {apiVersion: v1, kind: ConfigMap, metadata: {name: fourth}, data: {text: "a\n---\nb"}}
+`)
+	var got []string
+	for _, object := range objects {
+		if added, ok := object.(*corev1.ConfigMap); ok {
+			got = append(got, added.Name+": "+added.Data["text"])
+		}
+	}
+	slices.Sort(got)
+	if want := []string{"first: a\n---\nb", "fourth: a\n---\nb", "second: "}; !slices.Equal(got, want) {
+		t.Errorf("the extra objects are %q, want %q", got, want)
 	}
 }
 

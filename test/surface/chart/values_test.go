@@ -9,6 +9,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/google/go-cmp/cmp"
 	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
 	"k8s.io/apimachinery/pkg/util/validation"
 	"sigs.k8s.io/yaml"
@@ -146,6 +147,10 @@ func TestNullIsTheDefault(t *testing.T) {
 	var walk func(at string, values map[string]any)
 	walk = func(at string, values map[string]any) {
 		for name, value := range values {
+			// Names of a map in which users have their own: null removes one.
+			if strings.HasSuffix(at, ".limits.") || strings.HasSuffix(at, ".requests.") || strings.HasSuffix(at, ".labels.") {
+				continue
+			}
 			if at+name == "redis" || at+name == "redis.bundled" || at+name == "redis.bundled.password" {
 				if nested, ok := value.(map[string]any); ok {
 					walk(at+name+".", nested)
@@ -181,6 +186,67 @@ func TestNullIsTheDefault(t *testing.T) {
 	}
 	if got, err := render(t, chartDir, "podLabels:\nx-anchors: &a {a: b}\ntraces:\nredis: {bundled: {password: sixteenletters123}}"); err != nil || got != want {
 		t.Errorf("blank values, and an anchor: %v", err)
+	}
+}
+
+// A later values file removes what an earlier one added to a user's own map, by null: a label, a field of the strategy.
+func TestNullRemovesWhatUsersAdded(t *testing.T) {
+	t.Parallel()
+	var defaults map[string]any
+	if err := yaml.Unmarshal([]byte(file(t, chartDir, "values.yaml")), &defaults); err != nil {
+		t.Fatal(err)
+	}
+	root, found := readSchema(t), 0
+	var nulls func(at string, s schema, defaults map[string]any) map[string]any
+	nulls = func(at string, s schema, defaults map[string]any) map[string]any {
+		values := map[string]any{}
+		for name, value := range defaults {
+			nested, isMap := value.(map[string]any)
+			// There null removes a field of the chart's own.
+			if !isMap || slices.Contains([]string{"podSecurityContext", "containerSecurityContext", "livenessProbe"}, name) {
+				continue
+			}
+			of := s["properties"].(schema)[name].(schema)
+			if ref, ok := of["$ref"].(string); ok {
+				of = root["definitions"].(schema)[strings.TrimPrefix(ref, "#/definitions/")].(schema)
+			}
+			if len(nested) > 0 && of["properties"] != nil {
+				values[name] = nulls(at+name+".", of, nested)
+				continue
+			}
+			added := map[string]any{}
+			properties, closed := of["properties"].(schema)
+			for property := range properties {
+				added[property] = nil
+			}
+			if !closed && at+name == "monitoring.prometheusRule.alerts" {
+				added["HeymarketOldestEvent"] = nil
+			} else if !closed {
+				added["added"] = nil
+			}
+			values[name], found = added, found+1
+		}
+		return values
+	}
+	text, err := json.Marshal(nulls("", root, defaults))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if found < 20 {
+		t.Fatalf("%d maps of users; the schema is not read rightly", found)
+	}
+	const set = "redis.bundled.password=sixteenletters123,monitoring.podMonitor.enabled=true,monitoring.serviceMonitor.enabled=true," +
+		"monitoring.prometheusRule.enabled=true,monitoring.dashboard.enabled=true"
+	want, err := render(t, chartDir, "", "--set", set)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := render(t, chartDir, string(text), "--set", set)
+	if diff := cmp.Diff(want, got); err != nil || diff != "" {
+		t.Errorf("%v, (-default +nulls):\n%s\nwith\n%s", err, diff, text)
+	}
+	if text, err := render(t, chartDir, "", "--set-json", `monitoring.dashboard={"enabled": true, "labels": {"grafana_dashboard": null, "sidecar": "yes"}}`); err != nil || strings.Contains(text, "grafana_dashboard") {
+		t.Errorf("the default label cannot be removed: %v", err)
 	}
 }
 

@@ -186,10 +186,10 @@ func changes(before, after map[string]map[string]any) map[string]any {
 	return found
 }
 
-// Null removes a value: the chart's own part of a security context, or the default of any other value.
+// Null removes the chart's own part of a security context, and a field within one replaces that field only: what is added to capabilities leaves those dropped.
 func TestSecurityContextsCanBeReduced(t *testing.T) {
 	t.Parallel()
-	text, err := render(t, chartDir, "podSecurityContext: {runAsUser: null, runAsGroup: null, fsGroup: null}\ncontainerSecurityContext: {runAsNonRoot: null}")
+	text, err := render(t, chartDir, "podSecurityContext: {runAsUser: null, runAsGroup: null, fsGroup: null}\ncontainerSecurityContext: {runAsNonRoot: null, capabilities: {add: [NET_BIND_SERVICE]}}")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -200,7 +200,7 @@ func TestSecurityContextsCanBeReduced(t *testing.T) {
 			t.Errorf("%s is still there:\n%s", gone, deployment)
 		}
 	}
-	for _, stays := range []string{"runAsNonRoot: true", "seccompProfile", "readOnlyRootFilesystem: true"} {
+	for _, stays := range []string{"runAsNonRoot: true", "seccompProfile", "readOnlyRootFilesystem: true", "- NET_BIND_SERVICE", "- ALL"} {
 		if strings.Count(deployment, stays) != 1 {
 			t.Errorf("%s is there %d times:\n%s", stays, strings.Count(deployment, stays), deployment)
 		}
