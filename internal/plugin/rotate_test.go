@@ -2,6 +2,7 @@ package plugin_test
 
 import (
 	"bufio"
+	"context"
 	"io"
 	"strings"
 	"testing"
@@ -118,7 +119,9 @@ func TestAwaitedRotation(t *testing.T) {
 		root := plugin.Command("test")
 		root.SetArgs(s.args("rotate", "support", "--to", "next", "--finish", "--wait", "--silent-for", "1h"))
 		root.SetOut(writer)
-		err := root.ExecuteContext(t.Context())
+		ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute) // what is never said ends the test as well
+		defer cancel()
+		err := root.ExecuteContext(ctx)
 		_ = writer.Close()
 		ended <- err
 	}()
