@@ -311,7 +311,7 @@ type lateConn struct{ net.Conn }
 func (lateConn) Read(p []byte) (int, error) { return copy(p, "*2\r\n+a\r\n"), nil }
 func (lateConn) Close() error               { return nil }
 
-// What is read while a connection is closed holds no memory for ever.
+// What is read while a connection is closed holds no memory afterwards.
 func TestNothingIsReadAfterTheEnd(t *testing.T) {
 	t.Parallel()
 	held := new(atomic.Int64)
