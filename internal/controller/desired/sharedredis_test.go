@@ -59,19 +59,6 @@ func TestRedisCertificates(t *testing.T) {
 	}
 }
 
-// Certificates of exactly as many bytes as may be are copied.
-func TestTheBoundOfCertificates(t *testing.T) {
-	t.Parallel()
-	one := authority(t)
-	last := maxCertificates / len(one)
-	if _, err := RedisCertificates(bytes.Repeat(one, last)); err != nil {
-		t.Error(err)
-	}
-	if _, err := RedisCertificates(bytes.Repeat(one, last+1)); err == nil {
-		t.Error("more certificates than may be are copied")
-	}
-}
-
 // Two settings are equal if nothing would change for a receiver.
 func TestSharedRedisIsEqual(t *testing.T) {
 	t.Parallel()

@@ -3,6 +3,7 @@ package stream
 import (
 	"context"
 	"errors"
+	"fmt"
 	"maps"
 	"net"
 	"slices"
@@ -213,6 +214,66 @@ func TestLengthsAreBounded(t *testing.T) {
 		if err := s.hold(tc.bytes, tc.elements); (err == nil) != tc.taken {
 			t.Errorf("%d bytes and %d elements: %v", tc.bytes, tc.elements, err)
 		}
+	}
+}
+
+// A dead letter that is gone, for example because it was replayed meanwhile, is not found; that is no error.
+func TestADeadLetterThatIsGoneIsNotFound(t *testing.T) {
+	t.Parallel()
+	for answer, want := range map[string]bool{"*0\r\n": false, "*1\r\n*2\r\n$3\r\n5-0\r\n*2\r\n$2\r\nid\r\n$1\r\na\r\n": true} {
+		s := New("staging", "support", "a")
+		if err := s.Connect(t.Context(), "redis://"+hostileServer(t, "XRANGE", answer), nil); err != nil {
+			t.Fatal(err)
+		}
+		letter, found, err := s.DeadLetter(t.Context(), "crm", "5-0")
+		if err != nil || found != want || found && (letter.Entry != "5-0" || letter.ID != "a") {
+			t.Errorf("%q: %+v, %t, %v", answer, letter, found, err)
+		}
+		s.Close()
+	}
+}
+
+// Letters that are skipped count towards the limit of a replay, as those that are replayed.
+func TestSkippedLettersCountTowardsTheLimit(t *testing.T) {
+	t.Parallel()
+	pages := new(atomic.Int64)
+	s := New("staging", "support", "a")
+	if err := s.Connect(t.Context(), "redis://"+oddServer(t, func(command string) string {
+		switch {
+		case command != "EVALSHA":
+			return ""
+		case pages.Add(1) == 1:
+			return "*4\r\n$3\r\n5-0\r\n$1\r\n+\r\n:1\r\n:1\r\n"
+		}
+		return "*4\r\n$0\r\n\r\n$1\r\n+\r\n:1\r\n:0\r\n"
+	}), nil); err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	count, err := s.ReplayDeadLetters(t.Context(), "crm", delivery.DeadLetterFilter{}, 2, nil)
+	if want := (delivery.DeadLetterCount{Taken: 1, Skipped: 1}); err != nil || count != want || pages.Load() != 1 {
+		t.Errorf("%+v, %v after %d pages; want %+v after one", count, err, pages.Load(), want)
+	}
+}
+
+// Connect and Reconnect put the new connection in place of the former one.
+func TestAnotherConnectionIsUsed(t *testing.T) {
+	t.Parallel()
+	for name, connect := range map[string]func(*Store, context.Context, string, []byte) error{"Connect": (*Store).Connect, "Reconnect": (*Store).Reconnect} {
+		s := New("staging", "support", "a")
+		for n := range int64(2) {
+			if err := connect(s, t.Context(), "redis://"+hostileServer(t, "EVALSHA", fmt.Sprintf(":%d\r\n", n)), nil); err != nil {
+				t.Fatalf("%s: %v", name, err)
+			}
+			reply, err := s.exec(t.Context(), clockScript, []string{s.prefix}, nil)
+			if err != nil {
+				t.Fatalf("%s: %v", name, err)
+			}
+			if got, err := reply.AsInt64(); err != nil || got != n {
+				t.Errorf("%s %d: the answer is that of %d, %v", name, n, got, err)
+			}
+		}
+		s.Close()
 	}
 }
 

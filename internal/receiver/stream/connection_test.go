@@ -112,11 +112,13 @@ func TestCheckReportsAllProblems(t *testing.T) {
 	}{
 		"of its settings": {
 			map[string]string{"INFO": fmt.Sprintf("$%d\r\n%s\r\n", len(info), info)},
-			[]contract.Problem{contract.RedisEvicts, contract.RedisForgets, contract.RedisReadOnly, contract.RedisTooOld}, 1234,
+			[]contract.Problem{contract.RedisEvicts, contract.RedisForgets, contract.RedisReadOnly, contract.RedisTooOld},
+			1234,
 		},
 		"it is full as well": {
 			map[string]string{"INFO": fmt.Sprintf("$%d\r\n%s\r\n", len(info), info), "EVALSHA": "-OOM no\r\n"},
-			[]contract.Problem{contract.RedisEvicts, contract.RedisForgets, contract.RedisReadOnly, contract.RedisTooOld, contract.RedisFull}, 1234,
+			[]contract.Problem{contract.RedisEvicts, contract.RedisForgets, contract.RedisReadOnly, contract.RedisTooOld, contract.RedisFull},
+			1234,
 		},
 		"no right to INFO":            {map[string]string{"INFO": "-NOPERM no\r\n"}, []contract.Problem{contract.RedisNoRights}, 0},
 		"no right to anything":        {map[string]string{"INFO": "-NOPERM no\r\n", "EVALSHA": "-NOPERM no\r\n"}, []contract.Problem{contract.RedisNoRights}, 0},

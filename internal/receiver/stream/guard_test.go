@@ -162,10 +162,26 @@ func TestHostileAnswersEndTheConnectionAlone(t *testing.T) {
 func TestScannerTakesWhatRedisSends(t *testing.T) {
 	t.Parallel()
 	answers := []struct{ text, as string }{
-		{"+OK\r\n", "+0 OK"}, {"+\r\n", "+0 "}, {":-12\r\n", ":0 "}, {"$-1\r\n", "$0 "}, {"*-1\r\n", "*0 "}, {"$0\r\n\r\n", "$0 "}, {"$4\r\na\r\nb\r\n", "$0 a\r\nb"},
-		{"_\r\n", "_0 "}, {"#t\r\n", "#0 "}, {",1.5\r\n", ",0 1.5"}, {"(123\r\n", "(0 123"}, {"=7\r\ntxt:abc\r\n", "=0 txt:abc"}, {"-ERR no\r\n", "-0 ERR no"},
-		{"-MOVED 1 127.0.0.1:6379\r\n", "-0 MOVED 1 127.0.0.1:6379"}, {"*0\r\n", "*0 "}, {"%0\r\n", "%0 "}, {hello, "%14 server"},
-		{"*2\r\n*2\r\n:1\r\n*0\r\n%1\r\n+a\r\n~1\r\n:1\r\n", "*2 a"}, {">2\r\n+a\r\n+b\r\n", ">2 a"}, {"*2\r\n$1\r\na\r\n$1\r\nb\r\n", "*2 a"},
+		{"+OK\r\n", "+0 OK"},
+		{"+\r\n", "+0 "},
+		{":-12\r\n", ":0 "},
+		{"$-1\r\n", "$0 "},
+		{"*-1\r\n", "*0 "},
+		{"$0\r\n\r\n", "$0 "},
+		{"$4\r\na\r\nb\r\n", "$0 a\r\nb"},
+		{"_\r\n", "_0 "},
+		{"#t\r\n", "#0 "},
+		{",1.5\r\n", ",0 1.5"},
+		{"(123\r\n", "(0 123"},
+		{"=7\r\ntxt:abc\r\n", "=0 txt:abc"},
+		{"-ERR no\r\n", "-0 ERR no"},
+		{"-MOVED 1 127.0.0.1:6379\r\n", "-0 MOVED 1 127.0.0.1:6379"},
+		{"*0\r\n", "*0 "},
+		{"%0\r\n", "%0 "},
+		{hello, "%14 server"},
+		{"*2\r\n*2\r\n:1\r\n*0\r\n%1\r\n+a\r\n~1\r\n:1\r\n", "*2 a"},
+		{">2\r\n+a\r\n+b\r\n", ">2 a"},
+		{"*2\r\n$1\r\na\r\n$1\r\nb\r\n", "*2 a"},
 		{"$40\r\n" + strings.Repeat("a", maxFirst) + "bbbbbbbb\r\n", "$0 " + strings.Repeat("a", maxFirst)},
 	}
 	var text string
