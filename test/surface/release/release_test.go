@@ -87,7 +87,8 @@ func TestAReleaseIsInstalledFromARegistry(t *testing.T) {
 	krew(t, dir, version)
 }
 
-// Every action of a workflow is pinned by its commit, with the version beside it, and no workflow has rights that no job needs.
+// Every action of a workflow is pinned by its commit, with the version beside it, no workflow has rights that no job needs, a failure within a pipe fails its
+// step, and what is attested has the name under which it was pushed, which is in lower case where that of the repository is not.
 func TestWorkflowsArePinnedAndHaveFewRights(t *testing.T) {
 	t.Parallel()
 	root, err := testenv.Root()
@@ -112,6 +113,7 @@ func TestWorkflowsArePinnedAndHaveFewRights(t *testing.T) {
 		}
 		var workflow struct {
 			Permissions map[string]string
+			Defaults    struct{ Run struct{ Shell string } }
 			Jobs        map[string]struct{ Permissions map[string]string }
 		}
 		if err := yaml.Unmarshal([]byte(text), &workflow); err != nil {
@@ -119,6 +121,12 @@ func TestWorkflowsArePinnedAndHaveFewRights(t *testing.T) {
 		}
 		if workflow.Permissions == nil || len(workflow.Permissions) != 0 {
 			t.Errorf("%s: the workflow's permissions are %v, want {}", path, workflow.Permissions)
+		}
+		if workflow.Defaults.Run.Shell != "bash" {
+			t.Errorf("%s: the shell of steps is %q, want bash, which GitHub runs with pipefail", path, workflow.Defaults.Run.Shell)
+		}
+		if regexp.MustCompile(`subject-name:.*github\.`).MatchString(text) {
+			t.Errorf("%s attests a name in the letters of the repository", path)
 		}
 		for name, job := range workflow.Jobs {
 			for what, right := range job.Permissions {
