@@ -11,6 +11,7 @@ parts=(release fuzz readers histories faults mutations mutants torture siege)
 # The size of each part; the Makefile has the same defaults.
 size() {
     case $1 in
+    release) echo "RELEASE_CACHE=${RELEASE_CACHE:-separate}" ;;
     fuzz) echo "FUZZ_TIME=${FUZZ_TIME:-60s}" ;;
     readers) echo "READERS_BODIES=${READERS_BODIES:-1000000}" ;;
     histories) echo "HISTORIES=${HISTORIES:-100000}" ;;
