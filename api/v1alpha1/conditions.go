@@ -73,7 +73,8 @@ const (
 	ReasonRedisUserRefused = "RedisUserRefused"
 	// ReasonInvalidConfiguration: the spec passed the schema, but receivers would reject it. The message has the reason.
 	ReasonInvalidConfiguration = "InvalidConfiguration"
-	// ReasonChildNameTaken: an object with the name of a child exists and belongs to another owner. It is not changed.
+	// ReasonChildNameTaken: an object with the name of a child exists and belongs to another owner. It is not changed, and
+	// nothing more is created or changed for the resource until the name is free.
 	ReasonChildNameTaken = "ChildNameTaken"
 	// ReasonChildRefused: the API server rejected a child object, because of a value in the spec or a policy in the cluster. The
 	// message is the API server's own.

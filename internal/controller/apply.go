@@ -127,7 +127,7 @@ func (r *Reconciler) applyChild(ctx context.Context, f condition.Facts, w *condi
 }
 
 // noVersion is a resource version that no stored object has: etcd's first write already gets a later one. An apply that names it
-// creates an object, or is answered by a conflict if there is one of that name, so nobody has to look for it before.
+// creates an object, or is answered by a conflict if there is one of that name: it need not be read first.
 const noVersion = "1"
 
 // marked adds the digest to an encoded object. If create is true, applying it does not change an object that exists: the caches may
