@@ -95,7 +95,7 @@ func (s *sink) count() (events, deliveries int) {
 
 func (s *sink) await(t *testing.T, events int) {
 	t.Helper()
-	timeout := time.After(20 * time.Second)
+	timeout := time.After(time.Minute)
 	for {
 		if n, _ := s.count(); n >= events {
 			return
