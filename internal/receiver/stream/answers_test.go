@@ -2,6 +2,7 @@ package stream
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"maps"
@@ -91,6 +92,8 @@ func TestAnswersOfAnotherShapeAreErrors(t *testing.T) {
 		"a lease without an attempt":     {"*2\r\n:1\r\n*3\r\n$1\r\na\r\n$1\r\nx\r\n*0\r\n", nil},
 		"a lease without fields":         {"*2\r\n:1\r\n*3\r\n$1\r\na\r\n:1\r\n:1\r\n", nil},
 		"a lease of an odd field":        {"*2\r\n:1\r\n*3\r\n$1\r\na\r\n:1\r\n*1\r\n$1\r\nx\r\n", nil},
+		"a body without a type":          {"*4\r\n$0\r\n\r\n$1\r\n+\r\n*0\r\n$1\r\nx\r\n", nil},
+		"a type without a body":          {"*4\r\n$0\r\n\r\n$1\r\n+\r\n$1\r\nx\r\n*0\r\n", nil},
 		"a letter of an odd field":       {"*3\r\n$0\r\n\r\n$1\r\n+\r\n*2\r\n$3\r\n1-0\r\n$2\r\nid\r\n", []string{"FindEvent"}},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -253,6 +256,70 @@ func TestSkippedLettersCountTowardsTheLimit(t *testing.T) {
 	count, err := s.ReplayDeadLetters(t.Context(), "crm", delivery.DeadLetterFilter{}, 2, nil)
 	if want := (delivery.DeadLetterCount{Taken: 1, Skipped: 1}); err != nil || count != want || pages.Load() != 1 {
 		t.Errorf("%+v, %v after %d pages; want %+v after one", count, err, pages.Load(), want)
+	}
+}
+
+// An answer of a node that cannot write, or does not know the primary, leads to a search for another connection; others do not.
+func TestTheWrongNodeIsDoubted(t *testing.T) {
+	t.Parallel()
+	for answer, want := range map[string]bool{"-READONLY no\r\n": true, "-MASTERDOWN no\r\n": true, "-OOM no\r\n": false, "$1\r\na\r\n": false} {
+		s := New("staging", "support", "a")
+		if err := s.Connect(t.Context(), "redis://"+hostileServer(t, "EVALSHA", answer), nil); err != nil {
+			t.Fatal(err)
+		}
+		for name, ask := range map[string]func(){
+			"Check": func() { s.Check(t.Context()) }, "ClockSkew": func() { _, _ = s.ClockSkew(t.Context()) },
+		} {
+			ask()
+			ask() // nobody has read the first doubt, and it does not block
+			doubted := false
+			select {
+			case <-s.Doubted():
+				doubted = true
+			default:
+			}
+			if doubted != want {
+				t.Errorf("%s answered by %q: doubted %t, want %t", name, answer, doubted, want)
+			}
+		}
+		s.Close()
+	}
+}
+
+// Each error has its problem, which the status of the resource reports with the remedy.
+func TestProblemsOfErrors(t *testing.T) {
+	t.Parallel()
+	for want, err := range map[contract.Problem]error{
+		"":                        nil,
+		contract.RedisBadSettings: settingsError{"no"},
+		contract.RedisBlocked:     errBlocked,
+		contract.RedisMalformed:   errTooMany,
+		contract.RedisUntrusted:   &tls.CertificateVerificationError{Err: errors.New("no")},
+		contract.RedisUnreachable: context.DeadlineExceeded,
+	} {
+		if err != nil {
+			err = fmt.Errorf("%w: %w", ErrUnavailable, err)
+		}
+		if got := Problem(err); got != want {
+			t.Errorf("%v is %q, want %q", err, got, want)
+		}
+	}
+}
+
+// A connection that another has replaced is closed when its calls have ended: a Store has 64 at most.
+func TestAReplacedConnectionIsClosed(t *testing.T) {
+	t.Parallel()
+	s, server := New("staging", "support", "a"), hostileServer(t, "", "")
+	for range 3 {
+		if err := s.Connect(t.Context(), "redis://"+server, nil); err != nil {
+			t.Fatal(err)
+		}
+	}
+	defer s.Close()
+	for deadline := time.Now().Add(time.Minute); s.opened.Load() > 1; time.Sleep(100 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("%d connections are open", s.opened.Load())
+		}
 	}
 }
 
