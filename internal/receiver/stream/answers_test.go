@@ -271,7 +271,7 @@ func TestTheWrongNodeIsDoubted(t *testing.T) {
 			"Check": func() { s.Check(t.Context()) }, "ClockSkew": func() { _, _ = s.ClockSkew(t.Context()) },
 		} {
 			ask()
-			ask() // nobody has read the first doubt, and it does not block
+			ask() // the first doubt is still there, which must not block the second
 			doubted := false
 			select {
 			case <-s.Doubted():
