@@ -28,7 +28,9 @@ func slim(in any) (any, error) {
 	if err != nil {
 		return in, nil //nolint:nilerr // A tombstone, which is about to be dropped.
 	}
-	fields := slices.DeleteFunc(obj.GetManagedFields(), func(f metav1.ManagedFieldsEntry) bool { return f.Manager != FieldOwner })
+	fields := slices.DeleteFunc(obj.GetManagedFields(), func(f metav1.ManagedFieldsEntry) bool {
+		return f.Manager != FieldOwner && f.Manager != replicasOwner // handOverReplicas reads both.
+	})
 	labels, owners := obj.GetLabels(), obj.GetOwnerReferences()
 	internStrings(reflect.ValueOf(&fields))
 	internStrings(reflect.ValueOf(&labels))

@@ -7,7 +7,11 @@ import (
 	"sync"
 	"testing"
 
+	autoscalingv2 "k8s.io/api/autoscaling/v2"
+	corev1 "k8s.io/api/core/v1"
 	eventsv1 "k8s.io/api/events/v1"
+	networkingv1 "k8s.io/api/networking/v1"
+	policyv1 "k8s.io/api/policy/v1"
 	"k8s.io/client-go/rest"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -107,6 +111,19 @@ func TestRights(t *testing.T) {
 	w.eventually("the HorizontalPodAutoscaler", func() bool {
 		return strings.Contains(w.exist(), "HorizontalPodAutoscaler") && !w.hasExtension(desired.ScaledObjectKind)
 	})
+	// A child is read from the API server if it has lost its label.
+	unlabel := func(child client.Object) {
+		change(w, get(w, "support-receiver", child), func(o client.Object) {
+			labels := o.GetLabels()
+			delete(labels, contract.LabelManagedBy)
+			o.SetLabels(labels)
+		})
+		w.eventually("the label", func() bool { return get(w, "support-receiver", child).GetLabels()[contract.LabelManagedBy] != "" })
+	}
+	unlabel(&corev1.Service{})
+	unlabel(&networkingv1.NetworkPolicy{})
+	unlabel(&policyv1.PodDisruptionBudget{})
+	unlabel(&autoscalingv2.HorizontalPodAutoscaler{})
 	change(w, w.hook(), func(h *v1alpha1.HeymarketWebhook) {
 		h.Spec.Exposure = v1alpha1.Exposure{Type: v1alpha1.ExposureIngress}
 		h.Spec.Receiver.Autoscaling, h.Spec.Receiver.Replicas = nil, new(int32(1))
@@ -114,6 +131,7 @@ func TestRights(t *testing.T) {
 	w.eventually("an Ingress alone", func() bool {
 		return strings.HasSuffix(w.exist(), "Deployment support-receiver, Ingress support-receiver")
 	})
+	unlabel(&networkingv1.Ingress{})
 	change(w, w.hook(), func(h *v1alpha1.HeymarketWebhook) { h.Spec.Exposure = v1alpha1.Exposure{Type: v1alpha1.ExposureNone} })
 	w.eventually("nothing to expose", func() bool { return strings.HasSuffix(w.exist(), "Deployment support-receiver") })
 
