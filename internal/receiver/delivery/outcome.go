@@ -2,6 +2,7 @@ package delivery
 
 import (
 	"cmp"
+	"strconv"
 	"time"
 
 	"heymarket.dev/operator/internal/contract"
@@ -33,4 +34,16 @@ func (o Outcome) ErrorClass() contract.ErrorClass {
 		return contract.ClassOfStatus(o.Status)
 	}
 	return cmp.Or(o.Class, contract.ErrorOther)
+}
+
+// Failure returns the status of a failed attempt, or the class of its error, for a sentence.
+func (o Outcome) Failure() string {
+	switch class := o.ErrorClass(); {
+	case o.Err == nil:
+		return strconv.Itoa(o.Status)
+	case class == contract.ErrorOther:
+		return "an error"
+	default:
+		return string(class)
+	}
 }

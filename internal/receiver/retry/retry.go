@@ -6,10 +6,8 @@ import (
 	"fmt"
 	"net/http"
 	"slices"
-	"strconv"
 	"time"
 
-	"heymarket.dev/operator/internal/contract"
 	"heymarket.dev/operator/internal/receiver/delivery"
 )
 
@@ -58,12 +56,12 @@ func (p Policy) Decide(attempt int, age time.Duration, o delivery.Outcome, chanc
 		return Decision{Verdict: GiveUp, Reason: fmt.Sprintf("the target refused it with %d", o.Status)}
 	}
 	if attempt >= p.MaxAttempts {
-		return Decision{Verdict: GiveUp, Reason: fmt.Sprintf("%s failed, the last with %s", attempts(attempt), failure(o))}
+		return Decision{Verdict: GiveUp, Reason: fmt.Sprintf("%s failed, the last with %s", attempts(attempt), o.Failure())}
 	}
 	backoff, left := p.backoff(attempt, chance), p.MaxAge-max(age, 0)
 	delay := max(backoff, min(o.RetryAfter, left)) // some targets ask for the year 9999
 	if delay > left {
-		return Decision{Verdict: GiveUp, Reason: fmt.Sprintf("no attempt left within %s, the last failed with %s", p.MaxAge, failure(o))}
+		return Decision{Verdict: GiveUp, Reason: fmt.Sprintf("no attempt left within %s, the last failed with %s", p.MaxAge, o.Failure())}
 	}
 	return Decision{Verdict: Again, Delay: delay}
 }
@@ -73,18 +71,6 @@ func attempts(n int) string {
 		return "1 attempt"
 	}
 	return fmt.Sprintf("%d attempts", n)
-}
-
-// failure returns the status of a failed attempt, or the class of its error.
-func failure(o delivery.Outcome) string {
-	switch class := o.ErrorClass(); {
-	case o.Err == nil:
-		return strconv.Itoa(o.Status)
-	case class == contract.ErrorOther:
-		return "an error"
-	default:
-		return string(class)
-	}
 }
 
 // Retryable reports whether a status other than 2xx may be followed by a success: 408, 409, 410, 425, 429, 5xx and Statuses.
