@@ -162,7 +162,7 @@ func (c *cluster) collect(ctx context.Context, key client.ObjectKey) error {
 
 var errLate = errors.New("it did not come about in time")
 
-// until waits until condition holds. It looks when something has changed, and now and then.
+// until waits until condition holds and has no error. It looks when something has changed, and now and then.
 func (c *cluster) until(ctx context.Context, limit time.Duration, condition func() (bool, error)) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, limit, errLate)
 	defer cancel()
@@ -172,14 +172,15 @@ func (c *cluster) until(ctx context.Context, limit time.Duration, condition func
 		c.mu.Lock()
 		changed := c.changed
 		c.mu.Unlock()
-		if ok, err := condition(); ok || err != nil {
-			return err
+		ok, err := condition()
+		if ok && err == nil {
+			return nil
 		}
 		select {
 		case <-changed:
 		case <-ticker.C:
 		case <-ctx.Done():
-			return context.Cause(ctx)
+			return errors.Join(context.Cause(ctx), err)
 		}
 	}
 }

@@ -13,6 +13,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/util/retry"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/config"
@@ -237,15 +238,17 @@ func (p *play) create(ctx context.Context, spec string) error {
 	return p.person.Create(ctx, hook)
 }
 
-// update gives the resource another spec.
+// update gives the resource another spec, again if the operator has written to it in between.
 func (p *play) update(ctx context.Context, spec string) error {
-	hook := &v1alpha1.HeymarketWebhook{}
-	if err := p.person.Get(ctx, p.hook, hook); err != nil {
-		return err
-	}
-	hook.Spec = v1alpha1.HeymarketWebhookSpec{}
-	if err := yaml.UnmarshalStrict([]byte(spec), &hook.Spec); err != nil {
-		return err
-	}
-	return p.person.Update(ctx, hook)
+	return retry.RetryOnConflict(retry.DefaultBackoff, func() error {
+		hook := &v1alpha1.HeymarketWebhook{}
+		if err := p.person.Get(ctx, p.hook, hook); err != nil {
+			return err
+		}
+		hook.Spec = v1alpha1.HeymarketWebhookSpec{}
+		if err := yaml.UnmarshalStrict([]byte(spec), &hook.Spec); err != nil {
+			return err
+		}
+		return p.person.Update(ctx, hook)
+	})
 }
