@@ -125,7 +125,7 @@ func MergeTargets(reports ...[]TargetStatus) (all []TargetStatus) {
 	return all
 }
 
-// earlier returns the earlier of two times; a zero time is none.
+// earlier returns the earlier of two times, ignoring a zero time.
 func earlier(a, b time.Time) time.Time {
 	if a.IsZero() || !b.IsZero() && b.Before(a) {
 		return b

@@ -36,7 +36,7 @@ func (r *Reconciler) readChildren(ctx context.Context, f *condition.Facts, live 
 
 // readChild returns the object, or nil if there is none. If live is true, a wanted child that is missing from the cache is read
 // from the API server: it may be too new for the cache, may have lost its label, or may belong to another owner. Usually it does
-// not exist, and creating it fails otherwise, so callers set live only then. An object that the operator created and that has lost
+// not exist, so live is set only where there is a sign that it does. An object that the operator created and that has lost
 // its owner is adopted. Any other object with the name of a wanted child counts as Taken: it is not read, changed or deleted. Of an
 // unwanted optional child only the metadata is read, only from a cache: a resource that never had one costs no request.
 func (r *Reconciler) readChild(ctx context.Context, hook *v1alpha1.HeymarketWebhook, c *desired.Child, wanted, live bool) (client.Object, *condition.Taken, error) {

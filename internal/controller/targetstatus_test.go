@@ -31,7 +31,8 @@ func TestStatusOfATarget(t *testing.T) {
 		reports []contract.Status
 		want    *v1alpha1.TargetStatus
 	}{
-		"first": {nil, []contract.Status{report(-20*time.Minute, -21*time.Minute, 2*time.Minute, contract.ErrorTimeout)}, waiting},
+		"nothing waits any more": {waiting, []contract.Status{{Targets: []contract.TargetStatus{{Name: "erp"}, {Name: "crm"}}}}, &v1alpha1.TargetStatus{Name: "crm"}},
+		"first":                  {nil, []contract.Status{report(-20*time.Minute, -21*time.Minute, 2*time.Minute, contract.ErrorTimeout)}, waiting},
 		"little has moved": {
 			waiting, []contract.Status{report(-18*time.Minute, -17*time.Minute, 6*time.Minute, contract.ErrorTimeout)}, waiting,
 		},

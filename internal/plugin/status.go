@@ -76,14 +76,13 @@ func update(status *v1alpha1.HeymarketWebhookStatus, answers []answer[contract.S
 			err = a.err
 		}
 	}
-	switch {
-	case len(reports) == 0 && err != nil:
+	if len(reports) == 0 && err != nil {
 		return origin{true, "Counts are up to a minute old, and rounded down to one significant digit, because no receiver Pod answered: " + printable(err.Error())}
-	case err != nil:
-		merge(status, reports...)
-		return origin{note: "Circuits, errors and times may be incomplete, because a receiver Pod did not answer: " + printable(err.Error())}
 	}
 	merge(status, reports...)
+	if err != nil {
+		return origin{note: "Circuits, errors and times may be incomplete, because a receiver Pod did not answer: " + printable(err.Error())}
+	}
 	return origin{}
 }
 

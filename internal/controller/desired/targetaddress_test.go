@@ -81,7 +81,7 @@ func TestIsRedis(t *testing.T) {
 		"no Redis URL":             {at("http://crm.example.com/"), nil, false},
 		"one that cannot be read":  {at("http://crm.example.com/"), []string{"redis://%"}, false},
 		"one without a host":       {at("http://:6379/"), []string{"redis:///0"}, false},
-		"a URL that is none":       {at("http://%"), []string{"redis://crm.example.com"}, false},
+		"not a URL":                {at("http://%"), []string{"redis://crm.example.com"}, false},
 		"neither URL nor Service":  {v1alpha1.Target{}, []string{"redis://crm.example.com"}, false},
 		"a relative one and empty": {at("/in"), []string{""}, false},
 	} {

@@ -33,7 +33,7 @@ func TestPollSurvivesAPanic(t *testing.T) {
 		NeedsReconcile: func(_ context.Context, key client.ObjectKey) bool {
 			if key.Name == "hostile" {
 				hostile.Add(1)
-				panic("an answer that nobody expected")
+				panic("an unexpected answer")
 			}
 			return true
 		},

@@ -49,7 +49,7 @@ func TestBoundsOfAnExpression(t *testing.T) {
 	}
 }
 
-// CEL's errors may quote the event. Each kind of them has a sentence of its own, which quotes only names that the expression has.
+// CEL's errors may quote the event. Each kind is reported by a sentence of its own, which quotes only names from the expression.
 func TestErrorsAreExplained(t *testing.T) {
 	t.Parallel()
 	p, err := Compile("event.data.inbox == 1", Wanted)
